@@ -1,0 +1,1 @@
+"""Tensor to logits: the networks of the paper, under one contract (see :mod:`quovadis.models.contract`)."""

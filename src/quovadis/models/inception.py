@@ -1,0 +1,128 @@
+"""Inception-v1 with batch norm: in 2D the network of GoogLeNet, in 3D the trunk of I3D.
+
+One table describes both, because I3D *is* the 2D network with every square made a cube (paper, section 2.4), except
+that the first two poolings leave time alone. Endpoint names are those of the official code.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from quovadis.models.layers import ConvUnit, max_pool_same
+
+# Output channels of an inception block: branch 0; branch 1 reduce, 3x3; branch 2 reduce, 3x3; branch 3 after pooling.
+BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+
+
+class MaxPoolSame(nn.Module):
+    """Max pooling with SAME padding."""
+
+    def __init__(self, kernel: tuple[int, ...], stride: tuple[int, ...]):
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) to (B, C, ...), each side divided by the stride and rounded up."""
+        return max_pool_same(x, self.kernel, self.stride)
+
+    def extra_repr(self) -> str:
+        """Kernel and stride, for print(model)."""
+        return f"{self.kernel}, stride={self.stride}"
+
+
+class InceptionBlock(nn.Module):
+    """Four branches over the same input, concatenated: 1x1; 1x1, 3x3; 1x1, 3x3; 3x3 pooling, 1x1.
+
+    Branch 2 has a 3x3 where GoogLeNet's paper has a 5x5, as in the official code (and in torchvision's GoogLeNet).
+    """
+
+    def __init__(self, dims: int, in_channels: int, channels: tuple[int, int, int, int, int, int]):
+        super().__init__()
+        b0, b1_reduce, b1, b2_reduce, b2, b3 = channels
+        one, three, pooled = f"Conv{dims}d_0a_1x1", f"Conv{dims}d_0b_3x3", f"Conv{dims}d_0b_1x1"
+
+        def pair(reduced: int, out: int) -> nn.Sequential:
+            block = nn.Sequential()
+            block.add_module(one, ConvUnit(dims, in_channels, reduced, 1))
+            block.add_module(three, ConvUnit(dims, reduced, out, 3))
+            return block
+
+        self.Branch_0 = nn.Sequential()
+        self.Branch_0.add_module(one, ConvUnit(dims, in_channels, b0, 1))
+        self.Branch_1 = pair(b1_reduce, b1)
+        self.Branch_2 = pair(b2_reduce, b2)
+        self.Branch_3 = nn.Sequential()
+        self.Branch_3.add_module("MaxPool_0a_3x3", MaxPoolSame((3,) * dims, (1,) * dims))
+        self.Branch_3.add_module(pooled, ConvUnit(dims, in_channels, b3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, ...) to (B, b0 + b1 + b2 + b3, ...)."""
+        return torch.cat([self.Branch_0(x), self.Branch_1(x), self.Branch_2(x), self.Branch_3(x)], dim=1)
+
+
+class InceptionV1(nn.Module):
+    """The trunk up to the last inception block.
+
+    Args:
+        dims: 2 or 3.
+        in_channels: 3 for RGB, 2 for flow; 2 x 10 for a stack of flow frames in 2D.
+        width: multiplies every number of channels; 1 is the paper's network, less makes the tiny variants.
+    """
+
+    def __init__(self, dims: int, in_channels: int, *, width: float = 1.0):
+        super().__init__()
+
+        def scaled(channels: int) -> int:
+            return max(round(channels * width), 1)
+
+        def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> ConvUnit:
+            return ConvUnit(dims, in_channels, out_channels, kernel, stride)
+
+        # The first two poolings do not touch time: in 2D there is none.
+        space_pool = MaxPoolSame((1, 3, 3)[-dims:], (1, 2, 2)[-dims:])
+        pool_name = "MaxPool3d" if dims == 3 else "MaxPool"
+        stages: list[tuple[str, nn.Module]] = [
+            (f"Conv{dims}d_1a_7x7", conv(in_channels, scaled(64), 7, 2)),
+            (f"{pool_name}_2a_3x3", space_pool),
+            (f"Conv{dims}d_2b_1x1", conv(scaled(64), scaled(64), 1)),
+            (f"Conv{dims}d_2c_3x3", conv(scaled(64), scaled(192), 3)),
+            (f"{pool_name}_3a_3x3", space_pool),
+        ]
+        channels = scaled(192)
+        for name, block in BLOCKS.items():
+            if name == "Mixed_4b":
+                stages.append((f"{pool_name}_4a_3x3", MaxPoolSame((3,) * dims, (2,) * dims)))
+            if name == "Mixed_5b":
+                stages.append((f"{pool_name}_5a_2x2", MaxPoolSame((2,) * dims, (2,) * dims)))
+            b0, b1_reduce, b1, b2_reduce, b2, b3 = (scaled(c) for c in block)
+            stages.append((name, InceptionBlock(dims, channels, (b0, b1_reduce, b1, b2_reduce, b2, b3))))
+            channels = b0 + b1 + b2 + b3
+        for name, stage in stages:
+            self.add_module(name, stage)
+        self.out_channels = channels
+        """Channels of the last block: 1024 at full width."""
+        self.endpoint_names = tuple(name for name, _ in stages)
+
+    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run stage by stage: ``(endpoint name, output)``."""
+        for name in self.endpoint_names:
+            x = self.get_submodule(name)(x)
+            yield name, x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, T, H, W) to (B, 1024, T/8, H/32, W/32), rounded up; without T in 2D."""
+        for _, output in self.stages(x):
+            x = output
+        return x

@@ -1,0 +1,108 @@
+"""The building blocks of all networks here, in two or three dimensions: SAME padding, batch norm without scale."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of one axis: ``(before, after)``, the odd element at the end.
+
+    The output has ``ceil(size / stride)`` elements. Padding both ends alike gives the same shape and other values
+    wherever the two differ; most ports of I3D did that once.
+
+    >>> same_padding(224, 7, 2), same_padding(79, 7, 2), same_padding(112, 3, 2), same_padding(63, 2, 2)
+    ((2, 3), (3, 3), (0, 1), (0, 1))
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def conv_same(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
+    """Apply a convolution with SAME padding; the input is copied only where the two ends differ."""
+    pads = [
+        same_padding(size, kernel, stride)
+        for size, kernel, stride in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)
+    ]
+    padding = [before for before, _ in pads]
+    if any(before != after for before, after in pads):
+        x = F.pad(x, [p for pair in reversed(pads) for p in pair])
+        padding = [0] * len(pads)
+    if isinstance(conv, nn.Conv3d):
+        return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding)
+    return F.conv2d(x, conv.weight, conv.bias, conv.stride, padding)
+
+
+def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Max pooling with SAME padding, without copies: rounding up lets the last window hang over the end.
+
+    Cells outside the input count as minus infinity, as in TensorFlow.
+    """
+    padding = [same_padding(size, k, s)[0] for size, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
+    return pool(x, list(kernel), list(stride), padding, ceil_mode=True)
+
+
+class ShiftBatchNorm(nn.Module):
+    """Batch normalisation with a shift and no scale, eps 1e-3, for any number of dimensions.
+
+    As Sonnet's ``BatchNorm(scale=False)`` in the official code. There the moving averages keep 0.999 of the old value
+    a step, so ``momentum`` (PyTorch's word for the share of the new) is 0.001. Different from Sonnet: the running
+    variance takes the unbiased estimate, as everywhere in PyTorch.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_channels: int, *, eps: float = 1e-3, momentum: float = 1e-3):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("running_mean", torch.zeros(num_channels))
+        self.register_buffer("running_var", torch.ones(num_channels))
+        self.eps = eps
+        self.momentum = momentum
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) to the same shape."""
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, self.eps
+        )
+
+    def extra_repr(self) -> str:
+        """Channels and constants, for print(model)."""
+        return f"{self.bias.numel()}, eps={self.eps}, momentum={self.momentum}"
+
+
+class ConvUnit(nn.Module):
+    """Convolution with SAME padding and without bias, batch norm, ReLU: every convolution of the paper but the last.
+
+    Args:
+        dims: 2 for pictures, 3 for video. A square kernel becomes a cube: that is the inflation of the paper.
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel: side of the kernel along every axis.
+        stride: step along every axis.
+    """
+
+    def __init__(self, dims: int, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
+        super().__init__()
+        self.conv = _CONV[dims](in_channels, out_channels, kernel, stride, bias=False)
+        self.batch_norm = ShiftBatchNorm(out_channels)
+        init_truncated(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, ...) to (B, out, ...), each side divided by the stride and rounded up."""
+        return F.relu(self.batch_norm(conv_same(x, self.conv)), inplace=True)
+
+
+def init_truncated(weight: Tensor) -> None:
+    """Fill a weight from a normal distribution of deviation 1/sqrt(fan in), cut at two deviations.
+
+    The initialisation of the official code (Sonnet's default), read from its released graphs.
+    """
+    deviation = weight[0].numel() ** -0.5
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)

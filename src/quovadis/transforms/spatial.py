@@ -1,0 +1,81 @@
+"""Resize, crop and flip clips: the paper's preprocessing and augmentation (section 4, and README of the code).
+
+Pixels stay uint8. A crop or a flip moves pictures and flow together, and a mirror turns horizontal flow around.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from quovadis.errors import InvalidInputError, InvalidTypeError
+from quovadis.types import Clip
+
+
+def resize_short_side(frames: Tensor, size_px: int) -> Tensor:
+    """Scale pictures so that their short side has ``size_px`` pixels, the aspect ratio kept.
+
+    Plain bilinear interpolation (half-pixel centres, no antialiasing), as OpenCV and TensorFlow do it. Resizing comes
+    before flow, so it takes pictures and not clips.
+
+    Args:
+        frames: uint8 (T, 3, H, W).
+        size_px: the new short side; the long side is rounded to the nearest pixel.
+
+    Returns:
+        uint8 (T, 3, h, w).
+
+    >>> resize_short_side(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), 256).shape
+    torch.Size([2, 3, 256, 341])
+    """
+    if frames.dtype != torch.uint8 or frames.ndim != 4:
+        raise InvalidTypeError(
+            f"resize_short_side takes uint8 frames (T, 3, H, W); got {frames.dtype} {tuple(frames.shape)}"
+        )
+    height, width = frames.shape[2:]
+    short = min(height, width)
+    if short == size_px:
+        return frames
+    size = (round(height * size_px / short), round(width * size_px / short))
+    return F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+
+
+def crop(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
+    """The rectangle of ``height`` x ``width`` pixels whose upper left corner is (``top``, ``left``)."""
+    if top < 0 or left < 0 or top + height > clip.height or left + width > clip.width:
+        raise InvalidInputError(
+            f"a crop of {height}x{width} at ({top}, {left}) does not lie inside {clip.height}x{clip.width}; "
+            f"resize first, with resize_short_side"
+        )
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    flow = None if clip.flow is None else clip.flow[:, :, rows, columns]
+    return replace(clip, frames=clip.frames[:, :, rows, columns], flow=flow)
+
+
+def center_crop(clip: Clip, size_px: int) -> Clip:
+    """The middle square of ``size_px`` pixels: what the paper tests on.
+
+    >>> center_crop(Clip(torch.zeros(2, 3, 256, 341, dtype=torch.uint8), torch.zeros(2)), 224)
+    Clip(T=2, H=224, W=224, 0.000 s to 0.000 s)
+    """
+    return crop(clip, (clip.height - size_px) // 2, (clip.width - size_px) // 2, size_px, size_px)
+
+
+def random_crop(clip: Clip, size_px: int, rng: np.random.Generator) -> Clip:
+    """A square of ``size_px`` pixels anywhere, the same for every frame: what the paper trains on."""
+    top = int(rng.integers(0, max(clip.height - size_px, 0) + 1))
+    left = int(rng.integers(0, max(clip.width - size_px, 0) + 1))
+    return crop(clip, top, left, size_px, size_px)
+
+
+def flip_left_right(clip: Clip) -> Clip:
+    """Mirror the clip: all frames alike, and horizontal flow with its sign turned around.
+
+    Whether the authors turned the sign is not documented; a mirrored world moves the other way, so we do.
+    """
+    flow = None
+    if clip.flow is not None:
+        flow = clip.flow.flip(3) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
+    return replace(clip, frames=clip.frames.flip(3), flow=flow)

@@ -1,0 +1,309 @@
+"""The words of quovadis: small frozen values that travel from room to room.
+
+Layout letters: B batch, T time (frames), C channels, H height, W width. A repr shows shapes, never pixels.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from quovadis.errors import InvalidInputError, InvalidTypeError, TooFewFramesError
+
+StreamKind = Literal["rgb", "flow"]
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """What one input stream of a model looks like.
+
+    >>> StreamSpec("rgb", channels=3, num_frames=64)
+    StreamSpec(kind='rgb', channels=3, num_frames=64, frame_stride=1)
+    """
+
+    kind: StreamKind
+    channels: int
+    """3 for RGB, 2 for flow (x to the right, y down)."""
+    num_frames: int
+    """Frames of a training clip."""
+    frame_stride: int = 1
+    """Take every n-th frame of the video at ``ModelSpec.fps``."""
+
+    @property
+    def span_frames(self) -> int:
+        """Frames of video, at the model's rate, that a training clip reaches over."""
+        return (self.num_frames - 1) * self.frame_stride + 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model sees: everything that loader, trainer, evaluator and recogniser need to know about it."""
+
+    name: str
+    streams: tuple[StreamSpec, ...]
+    size_px: int
+    """Height and width of the crop."""
+    short_side_px: int
+    """The short side of the video before the crop."""
+    min_frames: int
+    """Fewer frames than this do not pass through the network."""
+    test_frames: int
+    """Frames of the test footprint (Table 1 of the paper)."""
+    fps: float = 25.0
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself; see :func:`quovadis.probe`."""
+
+    path: Path
+    width: int
+    """As shown: after the rotation that the file asks for."""
+    height: int
+    fps: float
+    """Average frames a second."""
+    num_frames: int | None
+    """From the header, or decoded one by one when asked; None when the header does not say."""
+    duration_seconds: float | None
+    codec: str
+    container: str
+    rotation_degrees: int
+    has_audio: bool
+    counted: bool = False
+    """True when ``num_frames`` was counted by decoding every frame."""
+    variable_frame_rate: bool | None = None
+    """Known only when every frame was decoded."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Consecutive frames of a video.
+
+    >>> Clip(torch.zeros(8, 3, 240, 320, dtype=torch.uint8), torch.arange(8) / 25)
+    Clip(T=8, H=240, W=320, 0.000 s to 0.280 s)
+    """
+
+    frames: Tensor
+    """uint8 (T, 3, H, W), RGB."""
+    pts_seconds: Tensor
+    """float64 (T,): when each frame is shown, on the file's own clock; never decreasing."""
+    flow: Tensor | None = None
+    """float32 (T, 2, H, W) in pixels, x to the right and y down; or None."""
+    source: str = ""
+    """Where it came from, for messages."""
+
+    def __post_init__(self) -> None:
+        frames = self.frames
+        if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
+            got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
+            raise InvalidTypeError(f"Clip.frames must be a uint8 tensor (T, 3, H, W); got {got}")
+        if frames.ndim != 4 or frames.shape[1] != 3:
+            hint = "; it looks like (T, H, W, 3): use frames.permute(0, 3, 1, 2)" if frames.shape[-1] == 3 else ""
+            raise InvalidInputError(f"Clip.frames must have shape (T, 3, H, W); got {tuple(frames.shape)}{hint}")
+        pts = torch.as_tensor(self.pts_seconds, dtype=torch.float64)
+        if pts.shape != frames.shape[:1]:
+            raise InvalidInputError(
+                f"Clip.pts_seconds must have one time per frame: {len(frames)} frames, got {tuple(pts.shape)}"
+            )
+        object.__setattr__(self, "pts_seconds", pts)
+        if self.flow is not None:
+            expected = (len(frames), 2, *frames.shape[2:])
+            if self.flow.dtype != torch.float32 or tuple(self.flow.shape) != expected:
+                raise InvalidInputError(
+                    f"Clip.flow must be float32 {expected}; got {self.flow.dtype} {tuple(self.flow.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.frames.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.frames.shape[3]
+
+    def __repr__(self) -> str:
+        when = f", {self.pts_seconds[0]:.3f} s to {self.pts_seconds[-1]:.3f} s" if len(self) else ""
+        flow = ", with flow" if self.flow is not None else ""
+        source = f", {self.source}" if self.source else ""
+        return f"Clip(T={len(self)}, H={self.height}, W={self.width}{when}{flow}{source})"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The scores of one stretch of a video."""
+
+    start_seconds: float
+    stop_seconds: float
+    logits: Tensor
+    """float32 (classes,)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the recogniser says about a video.
+
+    >>> from quovadis.types import Prediction, Window
+    >>> logits = torch.tensor([0.0, 2.0, 1.0])
+    >>> p = Prediction("v.mp4", ("run", "jump", "swim"), logits, (Window(0.0, 2.56, logits),))
+    >>> p.label
+    'jump'
+    >>> [(label, round(probability, 3)) for label, probability in p.top(2)]
+    [('jump', 0.665), ('swim', 0.245)]
+    """
+
+    source: str
+    labels: tuple[str, ...]
+    logits: Tensor
+    """float32 (classes,): the mean over the windows."""
+    windows: tuple[Window, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader should know: the video was looped, it ends early ..."""
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.labels[int(self.logits.argmax())]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """float32 (classes,): softmax of the averaged logits, as in the official code."""
+        return self.logits.softmax(0)
+
+    def top(self, k: int = 5, window: Window | None = None) -> list[tuple[str, float]]:
+        """The ``k`` most probable classes with their probabilities, of the video or of one of its windows."""
+        probabilities = self.probabilities if window is None else window.logits.softmax(0)
+        values, indices = probabilities.topk(min(k, len(self.labels)))
+        return [(self.labels[i], float(v)) for v, i in zip(values, indices.tolist(), strict=True)]
+
+    def to_dict(self, k: int = 5) -> dict[str, Any]:
+        """Plain values for JSON: the top ``k`` of the video and of each window."""
+        return {
+            "video": self.source,
+            "top": [{"label": name, "probability": p} for name, p in self.top(k)],
+            "windows": [
+                {
+                    "start_seconds": round(w.start_seconds, 3),
+                    "stop_seconds": round(w.stop_seconds, 3),
+                    "top": [{"label": name, "probability": p} for name, p in self.top(k, w)],
+                }
+                for w in self.windows
+            ],
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        top = ", ".join(f"{name} {p:.1%}" for name, p in self.top(3))
+        return f"Prediction({self.source}: {top}; {len(self.windows)} windows)"
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """How one video of an evaluation came out."""
+
+    path: str
+    label: str
+    top: tuple[tuple[str, float], ...]
+    """Most probable classes first, with probabilities; empty when the file could not be read."""
+    error: str = ""
+
+    @property
+    def correct(self) -> bool:
+        """True when the most probable class is the label."""
+        return bool(self.top) and self.top[0][0] == self.label
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The figures of one evaluation, with everything that a reader needs to compare them."""
+
+    dataset: str
+    data_identity: str
+    """Hash of the list of videos: equal hashes mean equal data."""
+    split: str
+    protocol: str
+    """The protocol in words."""
+    model: str
+    labels: tuple[str, ...]
+    top1: float
+    top5: float
+    mean_class: float
+    """Mean of the per-class top-1 accuracies, over the classes that have videos."""
+    loss: float
+    """Mean cross-entropy over the videos that could be read."""
+    confusion: Tensor
+    """int64 (classes, classes): rows are true labels, columns predictions; unreadable files are in no cell."""
+    videos: tuple[VideoResult, ...]
+
+    @property
+    def num_videos(self) -> int:
+        """Videos of the split, readable or not: the denominator of every figure."""
+        return len(self.videos)
+
+    @property
+    def unreadable(self) -> tuple[VideoResult, ...]:
+        """Videos that could not be read, and so count as wrong."""
+        return tuple(v for v in self.videos if v.error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "dataset": self.dataset,
+            "data_identity": self.data_identity,
+            "split": self.split,
+            "protocol": self.protocol,
+            "model": self.model,
+            "labels": list(self.labels),
+            "num_videos": self.num_videos,
+            "num_unreadable": len(self.unreadable),
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class": self.mean_class,
+            "loss": self.loss,
+            "confusion": self.confusion.tolist(),
+            "videos": [
+                {"path": v.path, "label": v.label, "top": [list(t) for t in v.top], "error": v.error}
+                for v in self.videos
+            ],
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"EvaluationResult({self.dataset} {self.split}: top-1 {self.top1:.1%}, top-5 {self.top5:.1%}, "
+            f"mean per class {self.mean_class:.1%}, {self.num_videos} videos, "
+            f"{len(self.unreadable)} unreadable, {self.protocol})"
+        )
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weights file says about the network inside; written into the file itself."""
+
+    model: str
+    """Name for :func:`quovadis.create_model`."""
+    options: dict[str, Any]
+    """The other arguments of :func:`quovadis.create_model`: stream, num_classes ..."""
+    labels: tuple[str, ...]
+    """Class names in the order of the logits."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Where the numbers came from: recipe, step, data identity, or the published file."""
+
+
+def require_frames(num_frames: int, needed: int, source: str, needed_by: str) -> None:
+    """Raise :class:`TooFewFramesError` unless there are ``needed`` frames.
+
+    >>> require_frames(6, 9, "clip.mp4", "i3d")
+    Traceback (most recent call last):
+    quovadis.errors.TooFewFramesError: clip.mp4 has 6 frames; i3d needs at least 9: use short='loop' or a longer clip
+    """
+    if num_frames < needed:
+        raise TooFewFramesError(
+            f"{source or 'the clip'} has {num_frames} frame{'s' * (num_frames != 1)}; {needed_by} needs at "
+            f"least {needed}: use short='loop' or a longer clip"
+        )
