@@ -142,6 +142,13 @@ class VideoReader:
             has_audio=bool(container.streams.audio),
         )
 
+    def num_ticks(self, fps: float) -> int:
+        """Ticks of the whole video at ``fps``: from the header where it says a duration, else by decoding it all."""
+        duration = self.info.duration_seconds
+        if duration is None:
+            return sum(1 for _ in self.ticks(fps))
+        return max(int(tick_of(duration, fps)), 1)
+
     def frames(self, start_seconds: float | None = None) -> Iterator[VideoFrame]:
         """Frames in the order they are shown, from the first one at or after ``start_seconds``.
 
@@ -186,6 +193,63 @@ class VideoReader:
             end = current.pts_seconds - origin + current.duration_seconds
             first, stop = tick_of([current.pts_seconds - origin, end], fps).tolist()
             yield from ((k, current) for k in range(max(first, start_tick), max(stop, 1)))
+
+    def read(
+        self,
+        *,
+        fps: float | None = 25.0,
+        start_seconds: float | None = None,
+        stop_seconds: float | None = None,
+        num_frames: int | None = None,
+        frame_stride: int = 1,
+        short: ShortPolicy = "error",
+        transform: FrameTransform | None = None,
+        damaged: Literal["error", "keep"] = "error",
+    ) -> Clip | None:
+        """A stretch of the video; :func:`read_clip` says what the arguments mean."""
+        if frame_stride < 1 or (num_frames is not None and num_frames < 1):
+            raise InvalidInputError(
+                f"num_frames and frame_stride must be at least 1; got {num_frames} and {frame_stride}"
+            )
+        pixels: list[Tensor] = []
+        times: list[float] = []
+        index: list[int] = []
+        last: VideoFrame | None = None
+        for position, frame in enumerate(self._stretch(fps, start_seconds)):
+            if stop_seconds is not None and frame.pts_seconds >= stop_seconds - 1e-9:
+                break
+            if position % frame_stride:
+                continue
+            if frame is not last:
+                picture = frame.pixels.unsqueeze(0)
+                picture = transform(picture) if transform is not None else picture
+                pixels.append(picture[0].permute(1, 2, 0))
+                last = frame
+            index.append(len(pixels) - 1)
+            times.append(frame.pts_seconds)
+            if len(index) == num_frames:
+                break
+        if self.damage and damaged == "error":
+            raise VideoDamagedError(f"{self.path} is damaged: {self.damage}")
+        source = str(self.path)
+        require_frames(len(index), 1, source, "a clip")
+        chosen = np.arange(len(index)) if num_frames is None else fit_length(len(index), num_frames, short, source)
+        if len(chosen) == 0:
+            return None
+        order = torch.as_tensor(np.asarray(index)[chosen])
+        stacked = torch.stack(pixels)
+        if not torch.equal(order, torch.arange(len(stacked))):
+            stacked = stacked[order]
+        return Clip(stacked.permute(0, 3, 1, 2), torch.tensor(times, dtype=torch.float64)[chosen], source=source)
+
+    def _stretch(self, fps: float | None, start_seconds: float | None) -> Iterator[VideoFrame]:
+        """The frames from ``start_seconds`` on, at ``fps`` or as they are."""
+        if fps is None:
+            yield from self.frames(start_seconds)
+            return
+        begin = 0 if start_seconds is None else max(int(tick_of(start_seconds - self.first_pts_seconds, fps)), 0)
+        for _, frame in self.ticks(fps, begin):
+            yield frame
 
     def _frames_covering(self, seconds: float | None) -> Iterator[VideoFrame]:
         """Frames from the one that is on screen at ``seconds``."""
@@ -431,49 +495,14 @@ def read_clip(
     >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
     (torch.Size([4, 3, 48, 64]), [0.2, 0.28, 0.36, 0.44])
     """
-    if frame_stride < 1 or (num_frames is not None and num_frames < 1):
-        raise InvalidInputError(f"num_frames and frame_stride must be at least 1; got {num_frames} and {frame_stride}")
-    pixels: list[Tensor] = []
-    times: list[float] = []
-    index: list[int] = []
     with VideoReader(path, num_threads=num_threads) as reader:
-        last: VideoFrame | None = None
-        for position, frame in enumerate(_stretch(reader, fps, start_seconds)):
-            if stop_seconds is not None and frame.pts_seconds >= stop_seconds - 1e-9:
-                break
-            if position % frame_stride:
-                continue
-            if frame is not last:
-                picture = frame.pixels.unsqueeze(0)
-                picture = transform(picture) if transform is not None else picture
-                pixels.append(picture[0].permute(1, 2, 0))
-                last = frame
-            index.append(len(pixels) - 1)
-            times.append(frame.pts_seconds)
-            if num_frames is not None and len(index) == num_frames:
-                break
-        if reader.damage and damaged == "error":
-            raise VideoDamagedError(f"{reader.path} is damaged: {reader.damage}")
-    source = str(reader.path)
-    if num_frames is None:
-        require_frames(len(index), 1, source, "a clip")
-        chosen = np.arange(len(index))
-    else:
-        chosen = fit_length(len(index), num_frames, short, source)
-        if len(chosen) == 0:
-            return None
-    order = torch.as_tensor(np.asarray(index)[chosen])
-    stacked = torch.stack(pixels)
-    if len(order) != len(stacked) or not torch.equal(order, torch.arange(len(stacked))):
-        stacked = stacked[order]
-    return Clip(stacked.permute(0, 3, 1, 2), torch.tensor(times, dtype=torch.float64)[chosen], source=source)
-
-
-def _stretch(reader: VideoReader, fps: float | None, start_seconds: float | None) -> Iterator[VideoFrame]:
-    """The frames from ``start_seconds`` on, at ``fps`` or as they are."""
-    if fps is None:
-        yield from reader.frames(start_seconds)
-        return
-    begin = 0 if start_seconds is None else max(int(tick_of(start_seconds - reader.first_pts_seconds, fps)), 0)
-    for _, frame in reader.ticks(fps, begin):
-        yield frame
+        return reader.read(
+            fps=fps,
+            start_seconds=start_seconds,
+            stop_seconds=stop_seconds,
+            num_frames=num_frames,
+            frame_stride=frame_stride,
+            short=short,
+            transform=transform,
+            damaged=damaged,
+        )
