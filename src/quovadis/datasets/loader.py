@@ -1,0 +1,160 @@
+"""Training clips: one random stretch of a video, cropped and flipped at random; every choice follows from the seed.
+
+Nothing here keeps random state. Which videos make batch ``s``, and how each is cut, are functions of (seed, step), so a
+run that was killed goes on with exactly the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from quovadis import transforms
+from quovadis.datasets.manifest import VideoRecord
+from quovadis.datasets.streams import clip_to_streams
+from quovadis.errors import DatasetError, VideoError
+from quovadis.types import Clip, ModelSpec
+from quovadis.video.reader import VideoReader
+from quovadis.video.sampling import even_starts, random_start
+
+_MAX_SUBSTITUTES = 10
+
+
+class Sample(TypedDict):
+    """One training clip."""
+
+    streams: list[Tensor]
+    """uint8 (T, C, H, W), one a stream."""
+    label: int
+    unreadable: str
+    """Path of the video that could not be read, when another one of the class stands in for it; else empty."""
+
+
+class ClipDataset(Dataset[Sample]):
+    """Clips for training, or, with ``augment=False``, the middle clip of each video for validation.
+
+    Items are asked for by ``(epoch, index)``: the epoch chooses the random cut.
+
+    Args:
+        records: the videos of one split.
+        spec: what the model sees.
+        seed: of all random choices.
+        augment: random start, random crop, random mirror (paper, section 4); else middle and centre.
+        flip: whether mirroring is allowed; turn it off where left and right are different classes.
+
+    A video that cannot be read is replaced by another of its class, chosen by the seed, and reported in the sample.
+    """
+
+    def __init__(
+        self, records: Sequence[VideoRecord], spec: ModelSpec, *, seed: int = 0, augment: bool = True, flip: bool = True
+    ):
+        self.records = tuple(records)
+        self.spec = spec
+        self.seed = seed
+        self.augment = augment
+        self.flip = flip
+        self._of_class: dict[int, list[int]] = {}
+        for i, record in enumerate(self.records):
+            self._of_class.setdefault(record.label, []).append(i)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        record = self.records[index]
+        unreadable = ""
+        for _ in range(_MAX_SUBSTITUTES):
+            try:
+                clip = self._read(record, rng)
+            except VideoError:
+                unreadable = unreadable or str(record.path)
+                record = self.records[int(rng.choice(self._of_class[record.label]))]
+                continue
+            return Sample(streams=clip_to_streams(clip, self.spec), label=record.label, unreadable=unreadable)
+        raise DatasetError(f"{unreadable} cannot be read, nor can {_MAX_SUBSTITUTES - 1} others of its class")
+
+    def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
+        spec = self.spec
+        frames, stride, span = clip_extent(spec)
+        with VideoReader(record.path, num_threads=1) as reader:
+            num_ticks = reader.num_ticks(spec.fps)
+            start = random_start(num_ticks, span, rng) if self.augment else int(even_starts(num_ticks, span, 1)[0])
+            clip = reader.read(
+                fps=spec.fps,
+                start_seconds=reader.first_pts_seconds + start / spec.fps,
+                num_frames=frames,
+                frame_stride=stride,
+                short="loop",
+                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
+            )
+        assert clip is not None
+        if not self.augment:
+            return transforms.center_crop(clip, spec.size_px)
+        clip = transforms.random_crop(clip, spec.size_px, rng)
+        return transforms.flip_left_right(clip) if self.flip and rng.random() < 0.5 else clip
+
+
+def clip_extent(spec: ModelSpec) -> tuple[int, int, int]:
+    """Frames, stride and span of the clip that serves every stream of a model."""
+    span = max(s.span_frames for s in spec.streams)
+    strides = {s.frame_stride for s in spec.streams}
+    if len(strides) == 1:
+        stride = strides.pop()
+        return max(s.num_frames for s in spec.streams), stride, span
+    return span, 1, span
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of ``(epoch, index)``, without end, from any step on.
+
+    The epochs, each a permutation of all videos, are laid end to end and cut into batches, so no video is dropped and
+    step ``s`` is a function of the seed alone. With several processes each takes its part of every batch.
+
+    >>> batches = iter(EpochBatches(5, 2, seed=0))
+    >>> first = [next(batches) for _ in range(5)]
+    >>> [len(batch) for batch in first], sorted(index for batch in first for epoch, index in batch if epoch == 0)
+    ([2, 2, 2, 2, 2], [0, 1, 2, 3, 4])
+    >>> next(iter(EpochBatches(5, 2, seed=0, start=3))) == first[3]
+    True
+    """
+
+    def __init__(
+        self, num_items: int, batch_size: int, *, seed: int = 0, start: int = 0, rank: int = 0, num_ranks: int = 1
+    ):
+        self.num_items = num_items
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.rank = rank
+        self.num_ranks = num_ranks
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, order = -1, np.zeros(0, np.int64)
+        whole = self.batch_size * self.num_ranks
+        position = self.start * whole + self.rank * self.batch_size
+        while True:
+            batch = []
+            for place in range(position, position + self.batch_size):
+                if place // self.num_items != epoch:
+                    epoch = place // self.num_items
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.num_items)
+                batch.append((epoch, int(order[place % self.num_items])))
+            yield batch
+            position += whole
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, object]:
+    """A batch: ``streams`` uint8 (B, T, C, H, W) each, ``labels`` int64 (B,), ``unreadable`` paths."""
+    return {
+        "streams": [torch.stack(parts) for parts in zip(*(s["streams"] for s in samples), strict=True)],
+        "labels": torch.tensor([s["label"] for s in samples]),
+        "unreadable": [s["unreadable"] for s in samples if s["unreadable"]],
+    }

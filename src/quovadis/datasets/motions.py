@@ -1,0 +1,196 @@
+"""The embedded dataset ``motions``: real video files whose class is *what* moves and *how* it moves.
+
+Five textured things times five motions, 25 classes. Position, size, angle, colours, background, speed, frame size,
+frame rate, camera jitter and noise are random. The pose of the thing at any one moment has the same distribution
+whatever the motion is: a pose that moves does so as a triangle wave over the range that a still pose is drawn from. So
+one frame tells the thing and never the motion: a network that sees a single frame is right one time in five at best.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord
+from quovadis.errors import InvalidInputError
+from quovadis.types import Clip
+from quovadis.video.writer import write_video
+
+THINGS = ("disc", "square", "triangle", "star", "ring")
+MOTIONS = ("slides", "bounces", "drifts", "spins", "pulses")
+LABELS = tuple(f"{thing} {motion}" for thing in THINGS for motion in MOTIONS)
+
+_MOVING = {
+    "slides": ("x",),
+    "bounces": ("y",),
+    "drifts": ("x", "y"),
+    "spins": ("angle",),
+    "pulses": ("radius",),
+}
+# Full back-and-forths a second: in 16 frames (0.64 s) a thing crosses between a third and all of its range.
+_SPEED_PER_SECOND = (0.3, 0.8)
+
+
+@dataclass(frozen=True)
+class MotionsConfig:
+    """How much of it, and of what size."""
+
+    train_per_class: int = 16
+    val_per_class: int = 3
+    test_per_class: int = 6
+    size_px: int = 80
+    """Height and width vary from 0.9 to 1.3 times this."""
+    seconds: float = 2.0
+    """Length varies from 0.8 to 1.2 times this."""
+    seed: int = 0
+
+    def count(self, split: str) -> int:
+        """Videos a class in a split."""
+        return {"train": self.train_per_class, "val": self.val_per_class, "test": self.test_per_class}[split]
+
+
+def load_motions(config: MotionsConfig | None = None, *, root: str | os.PathLike[str] | None = None) -> Manifest:
+    """The dataset, written to disk if it is not there yet.
+
+    Files are H.264 in MP4. Writing goes on where it stopped if it was interrupted. Splits never share a seed.
+
+    Args:
+        config: how many videos and how large.
+        root: where to write; by default a folder of the user's cache named after the configuration.
+    """
+    config = config or MotionsConfig()
+    name = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
+    root = Path(root) if root is not None else _cache_folder() / name
+    records = []
+    for split in SPLITS:
+        for label in range(len(LABELS)):
+            for number in range(config.count(split)):
+                path = root / split / LABELS[label].replace(" ", "_") / f"{number:04d}.mp4"
+                records.append(VideoRecord(path, label, split))
+                if not path.is_file():
+                    clip = motions_clip(config, split, label, number)
+                    fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
+                    write_video(path, clip.frames, fps=fps, options={"crf": "20", "preset": "veryfast"})
+    _write_table(root, records)
+    return Manifest("motions", root, LABELS, tuple(records))
+
+
+def motions_clip(config: MotionsConfig, split: str, label: int, number: int) -> Clip:
+    """One video of the dataset as frames in memory, without a file.
+
+    Args:
+        config: its sizes and its seed.
+        split: ``train``, ``val`` or ``test``.
+        label: index into :data:`LABELS`.
+        number: which one of the class; any number from 0 on, also beyond what a file was written for.
+
+    >>> clip = motions_clip(MotionsConfig(), "train", label=3, number=0)
+    >>> LABELS[3], clip.frames.dtype, len(clip) > 30
+    ('disc spins', torch.uint8, True)
+    """
+    if not 0 <= label < len(LABELS):
+        raise InvalidInputError(f"motions has labels 0 to {len(LABELS) - 1}; got {label}")
+    rng = np.random.default_rng([config.seed, SPLITS.index(split), label, number])
+    thing, motion = LABELS[label].split()
+    height, width = (2 * round(config.size_px * rng.uniform(0.9, 1.3) / 2) for _ in range(2))
+    fps = int(rng.choice([20, 25, 30]))
+    seconds = np.arange(round(config.seconds * rng.uniform(0.8, 1.2) * fps)) / fps
+    pose = _poses(motion, seconds, rng)
+    frames = _render(thing, pose, height, width, rng)
+    return Clip(torch.from_numpy(frames), torch.from_numpy(seconds), source=f"motions/{split}/{LABELS[label]}/{number}")
+
+
+def _poses(motion: str, seconds: NDArray[np.floating], rng: np.random.Generator) -> dict[str, NDArray[np.floating]]:
+    """x, y and radius in [0, 1] of their ranges, and the angle in turns, at each time."""
+    pose: dict[str, NDArray[np.floating]] = {}
+    for name in ("x", "y", "radius", "angle"):
+        phase = np.full_like(seconds, rng.uniform())
+        speed = rng.uniform(*_SPEED_PER_SECOND) * rng.choice([-1, 1])
+        if name in _MOVING[motion]:
+            phase += speed * seconds
+        pose[name] = (phase if name == "angle" else 1 - np.abs(2 * (phase % 1) - 1)).astype(np.float32)
+    return pose
+
+
+def _render(
+    thing: str, pose: dict[str, NDArray[np.floating]], height: int, width: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """uint8 (T, 3, H, W): the thing at its poses over a background, shaken and noisy."""
+    num_frames = len(pose["x"])
+    short = min(height, width)
+    jitter = np.cumsum(rng.normal(0, 0.25, (num_frames, 2)), 0).clip(-3, 3).astype(np.float32)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    radius = short * (0.16 + 0.16 * pose["radius"])
+    center_x = (0.28 + 0.44 * pose["x"]) * width + jitter[:, 0]
+    center_y = (0.28 + 0.44 * pose["y"]) * height + jitter[:, 1]
+    turn = 2 * np.pi * pose["angle"]
+    dx = (columns[None] - center_x[:, None, None]) / radius[:, None, None]
+    dy = (rows[None] - center_y[:, None, None]) / radius[:, None, None]
+    cos, sin = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    inside, texture = _thing(thing, cos * dx + sin * dy, cos * dy - sin * dx, radius[:, None, None])
+    bright, dark = rng.uniform(150, 255, 3).astype(np.float32), rng.uniform(0, 110, 3).astype(np.float32)
+    if rng.random() < 0.5:
+        bright, dark = dark, bright
+    paint = dark + (bright - dark) * texture[..., None]
+    ground = _background(height, width, jitter, rng)
+    picture = ground + (paint - ground) * inside[..., None]
+    strength = np.float32(rng.uniform(2, 8))
+    noise = strength * rng.standard_normal((num_frames, height, width, 1), np.float32)
+    return np.ascontiguousarray((picture + noise).clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
+
+
+def _thing(
+    thing: str, u: NDArray[np.floating], v: NDArray[np.floating], radius: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """How much of each pixel the thing covers, and its texture, both in [0, 1], in its own upright coordinates."""
+    distance = np.sqrt(u * u + v * v)
+    around = np.arctan2(v, u) if thing in ("star", "ring") else u
+    if thing == "disc":
+        edge, texture = 1 - distance, (np.floor(u * 1.5 + 9) + np.floor(v * 1.5 + 9)) % 2
+    elif thing == "square":
+        edge, texture = 0.85 - np.maximum(np.abs(u), np.abs(v)), np.floor(u * 2.5 + 9) % 2
+    elif thing == "triangle":
+        edge = np.minimum(0.6 - v, np.minimum(0.6 + v / 2 - 0.866 * u, 0.6 + v / 2 + 0.866 * u))
+        texture = (u * u + (v - 0.1) ** 2 > 0.1).astype(np.float32)
+    elif thing == "star":
+        edge, texture = 0.7 + 0.3 * np.cos(5 * around) - distance, (around > 0).astype(np.float32)
+    else:
+        edge, texture = 0.25 - np.abs(distance - 0.75), np.floor(3 * around / np.pi + 9) % 2
+    return (edge * radius + 0.5).clip(0, 1), texture
+
+
+def _background(
+    height: int, width: int, jitter: NDArray[np.floating], rng: np.random.Generator
+) -> NDArray[np.floating]:
+    """(T, H, W, 3): a smooth random texture that moves with the camera and with nothing else."""
+    coarse = torch.from_numpy(rng.uniform(40, 215, (1, 3, *rng.integers(3, 9, 2))).astype(np.float32))
+    margin = 4
+    size = (height + 2 * margin, width + 2 * margin)
+    smooth = F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0).numpy()
+    shifts = np.rint(jitter).astype(int)
+    return np.stack([smooth[margin - y : margin - y + height, margin - x : margin - x + width] for x, y in shifts])
+
+
+def _write_table(root: Path, records: list[VideoRecord]) -> None:
+    """``motions.csv``, so that the folder is also an example of the table format."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "label", "split"])
+    writer.writerows([r.path.relative_to(root).as_posix(), LABELS[r.label], r.split] for r in records)
+    table = root / "motions.csv"
+    if not table.is_file() or table.read_text() != text.getvalue():
+        table.write_text(text.getvalue())
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("QUOVADIS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "quovadis"
+    return Path(base).expanduser()

@@ -1,0 +1,1 @@
+"""Figures from videos: protocols as data, and what a model reaches by them."""

@@ -1,0 +1,168 @@
+"""Measure a recogniser on a split by a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from quovadis import transforms
+from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.errors import DatasetError, VideoError
+from quovadis.evaluation.protocol import Protocol, find_protocol
+from quovadis.recognizer import Recognizer
+from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
+from quovadis.video.reader import read_clip
+
+_TOP = 5
+
+
+class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
+    """For each video its clips by a protocol, cropped; or why it cannot be read.
+
+    Items are ``(index, clips, error)``; the clips are at the model's frame rate and crop size.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord], spec: ModelSpec, protocol: Protocol):
+        self.records = tuple(records)
+        self.spec = spec
+        self.protocol = protocol
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[int, list[Clip], str]:
+        spec = self.spec
+        try:
+            video = read_clip(
+                self.records[index].path,
+                fps=spec.fps,
+                num_frames=self.protocol.longest(spec),
+                short="loop",
+                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
+                num_threads=1,
+            )
+        except VideoError as error:
+            return index, [], str(error)
+        video = transforms.center_crop(video, spec.size_px)
+        clips = []
+        for ticks in self.protocol.ticks(len(video), spec):
+            order = torch.from_numpy(ticks)
+            clips.append(Clip(video.frames[order], video.pts_seconds[order], source=video.source))
+        return index, clips, ""
+
+
+def evaluate(
+    recognizer: Recognizer,
+    data: Manifest,
+    *,
+    split: str = "test",
+    protocol: str = "paper",
+    num_workers: int = 1,
+    on_video: Callable[[int], None] | None = None,
+) -> EvaluationResult:
+    """Measure a recogniser.
+
+    Args:
+        recognizer: the model or models.
+        data: labelled videos; their classes must be the recogniser's, in the same order.
+        split: ``train``, ``val`` or ``test``.
+        protocol: see :data:`quovadis.evaluation.protocol.PROTOCOLS`.
+        num_workers: processes that decode; 0 decodes here.
+        on_video: called with the number of videos done.
+
+    Returns:
+        The figures. A video that cannot be read counts as wrong in all of them, and is listed.
+
+    Raises:
+        DatasetError: other classes than the recogniser's. UnknownNameError: no such split or protocol.
+    """
+    if data.labels != recognizer.labels:
+        raise DatasetError(
+            f"{data.name} has the classes {_shorten(data.labels)}, the recogniser knows {_shorten(recognizer.labels)}: "
+            "they must be the same, in the same order"
+        )
+    records = data.split(split)
+    chosen = find_protocol(protocol)
+    views = ProtocolViews(records, recognizer.spec, chosen)
+    loader = DataLoader(views, batch_size=None, num_workers=num_workers)
+    logits: list[Tensor | None] = [None] * len(records)
+    errors = [""] * len(records)
+    for done, (index, clips, error) in enumerate(loader, start=1):
+        errors[index] = error
+        if clips:
+            logits[index] = torch.stack([recognizer.logits(clip) for clip in clips]).mean(0)
+        if on_video is not None:
+            on_video(done)
+    return summarize(
+        logits,
+        [r.label for r in records],
+        [data.relative(r) for r in records],
+        errors,
+        labels=data.labels,
+        dataset=data.name,
+        data_identity=data.identity,
+        split=split,
+        protocol=chosen.describe(recognizer.spec),
+        model=recognizer.describe(),
+    )
+
+
+def summarize(
+    logits: Sequence[Tensor | None],
+    targets: Sequence[int],
+    paths: Sequence[str],
+    errors: Sequence[str],
+    *,
+    labels: tuple[str, ...],
+    dataset: str,
+    data_identity: str,
+    split: str,
+    protocol: str,
+    model: str,
+) -> EvaluationResult:
+    """Figures from per-video logits; None stands for a video that could not be read, and counts as wrong."""
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+    num_classes = len(labels)
+    readable = [i for i, scores in enumerate(logits) if scores is not None]
+    scores = torch.stack([s for s in logits if s is not None]) if readable else torch.zeros(0, num_classes)
+    truth = torch.tensor([targets[i] for i in readable], dtype=torch.long)
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+    top5, loss = 0.0, float("nan")
+    if readable:
+        confusion = multiclass_confusion_matrix(scores, truth, num_classes)
+        top5 = float(multiclass_accuracy(scores, truth, num_classes, average="micro", top_k=min(_TOP, num_classes)))
+        loss = float(torch.nn.functional.cross_entropy(scores, truth))
+    of_class = torch.bincount(torch.tensor(targets), minlength=num_classes)
+    right = confusion.diagonal()
+    present = of_class > 0
+    videos = []
+    for i, path in enumerate(paths):
+        row = logits[i]
+        top: tuple[tuple[str, float], ...] = ()
+        if row is not None:
+            values, indices = row.softmax(0).topk(min(_TOP, num_classes))
+            top = tuple((labels[c], float(p)) for p, c in zip(values, indices.tolist(), strict=True))
+        videos.append(VideoResult(path, labels[targets[i]], top, errors[i]))
+    return EvaluationResult(
+        dataset=dataset,
+        data_identity=data_identity,
+        split=split,
+        protocol=protocol,
+        model=model,
+        labels=labels,
+        top1=float(right.sum()) / len(targets),
+        top5=top5 * len(readable) / len(targets),
+        mean_class=float((right[present] / of_class[present]).mean()),
+        loss=loss,
+        confusion=confusion,
+        videos=tuple(videos),
+    )
+
+
+def _shorten(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (f" ... ({len(labels)} in all)" if len(labels) > 3 else "")

@@ -1,0 +1,180 @@
+"""THE pipeline, for one video: video -> transforms -> models -> fuse.
+
+A recogniser holds one model, or one model a stream, and the names of the classes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+from os import PathLike
+
+import torch
+from torch import Tensor
+
+from quovadis import transforms
+from quovadis.datasets.streams import clip_to_streams
+from quovadis.errors import InvalidInputError
+from quovadis.fuse import sum_logits
+from quovadis.models.contract import VideoModel
+from quovadis.types import Clip, Prediction, Window
+from quovadis.video.reader import VideoReader
+from quovadis.video.sampling import fit_length
+from quovadis.weights.load import load_model
+
+
+class Recognizer:
+    """Names the action in videos.
+
+    Args:
+        models: one model, or several whose logits are added: two-stream I3D is an RGB and a flow model.
+        labels: class names in the order of the logits.
+        device: where the models run; by default a GPU if there is one.
+
+    Raises:
+        InvalidInputError: models of different classes, frame rates or sizes.
+
+    >>> from quovadis.models.zoo import build_model
+    >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
+    >>> prediction = recognizer.predict(getfixture("clip_path"))
+    >>> len(prediction.windows), prediction.label in ("run", "jump")
+    (1, True)
+    """
+
+    def __init__(
+        self, models: Sequence[VideoModel], labels: Sequence[str], *, device: str | torch.device | None = None
+    ):
+        if not models:
+            raise InvalidInputError("a recogniser needs at least one model")
+        first = models[0].spec
+        for model in models:
+            if model.num_classes != len(labels):
+                raise InvalidInputError(
+                    f"{model.spec.name} has {model.num_classes} classes and there are {len(labels)} labels"
+                )
+            spec = model.spec
+            if (spec.fps, spec.short_side_px, spec.size_px) != (first.fps, first.short_side_px, first.size_px):
+                raise InvalidInputError(f"{first.name} and {spec.name} see videos at different rates or sizes")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.models = [model.to(self.device).eval() for model in models]
+        self.labels = tuple(labels)
+        self.spec = first
+
+    @classmethod
+    def load(cls, *weights: str | PathLike[str], device: str | torch.device | None = None) -> Recognizer:
+        """A recogniser from weights files or run folders, one a stream.
+
+        Raises:
+            WeightsError: they cannot be read. InvalidInputError: they do not go together.
+        """
+        loaded = [load_model(w) for w in weights]
+        label_sets = {info.labels for _, info in loaded}
+        if len(label_sets) > 1:
+            raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
+        return cls([model for model, _ in loaded], label_sets.pop() if label_sets else (), device=device)
+
+    def describe(self) -> str:
+        """The models in words: name and streams.
+
+        >>> from quovadis.models.zoo import build_model
+        >>> Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"]).describe()
+        'i3d_tiny (rgb)'
+        """
+        return " + ".join(f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models)
+
+    def read_transform(self) -> partial[Tensor]:
+        """What a reader does to each frame as it is decoded: the short side to the size that the models expect."""
+        return partial(transforms.resize_short_side, size_px=self.spec.short_side_px)
+
+    @torch.inference_mode()
+    def logits(self, clip: Clip) -> Tensor:
+        """Scores of one clip, already at the models' frame rate and short side; the centre is cropped here.
+
+        Returns:
+            float32 (classes,), on the CPU.
+        """
+        scores = []
+        for model in self.models:
+            cropped = transforms.center_crop(clip, model.spec.size_px)
+            streams = clip_to_streams(cropped, model.spec)
+            inputs = [transforms.to_model(s.to(self.device)).unsqueeze(0) for s in streams]
+            scores.append(model(*inputs)[0].float())
+        return sum_logits(scores).cpu()
+
+    def predict(
+        self,
+        path: str | PathLike[str],
+        *,
+        window_seconds: float | None = None,
+        stride_seconds: float | None = None,
+        num_threads: int = 0,
+    ) -> Prediction:
+        """Name the action in a video of any length, at constant memory.
+
+        The video is read at 25 fps in windows, by default of the model's test footprint (10 s for I3D), one after the
+        other; the answer for the whole is the mean of their logits. A video shorter than a training clip is looped
+        to one, as in the paper. A damaged video is recognised from what decodes, and the prediction says so.
+
+        Args:
+            path: any video file.
+            window_seconds: length of a window.
+            stride_seconds: from one window to the next; by default the windows touch.
+            num_threads: for decoding.
+
+        Raises:
+            VideoError: the file cannot be read at all.
+        """
+        spec = self.spec
+        window = round(window_seconds * spec.fps) if window_seconds is not None else spec.test_frames
+        if window < spec.min_frames:
+            raise InvalidInputError(
+                f"a window of {window} frames is too short for {spec.name}, which needs at least {spec.min_frames}: "
+                f"use {spec.min_frames / spec.fps:.2f} seconds or more"
+            )
+        stride = round(stride_seconds * spec.fps) if stride_seconds is not None else window
+        if stride < 1:
+            raise InvalidInputError(f"the stride must be at least one frame; got {stride_seconds} seconds")
+        notes: list[str] = []
+        scored = []
+        with VideoReader(path, num_threads=num_threads) as reader:
+            for clip in self._windows(reader, window, stride):
+                start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / spec.fps
+                clip = self._fill(clip, notes)
+                scored.append(Window(start, stop, self.logits(clip)))
+            if reader.damage:
+                notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
+        mean = torch.stack([w.logits for w in scored]).mean(0)
+        return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
+
+    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[Clip]:
+        """Stretches of ``window`` ticks, every ``stride``; the last is moved back to end with the video."""
+        resize = self.read_transform()
+        kept: deque[tuple[Tensor, float]] = deque(maxlen=window)
+        until_next = window
+        last_frame, picture = None, None
+        for _, frame in reader.ticks(self.spec.fps):
+            if frame is not last_frame:
+                last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
+            assert picture is not None
+            kept.append((picture, frame.pts_seconds))
+            until_next -= 1
+            if until_next == 0:
+                yield _clip(kept, reader)
+                until_next = stride
+        if len(kept) < window or until_next != stride:
+            yield _clip(kept, reader)
+
+    def _fill(self, clip: Clip, notes: list[str]) -> Clip:
+        """Loop a clip that is shorter than a training clip."""
+        wanted = max(s.span_frames for s in self.spec.streams)
+        if len(clip) >= wanted:
+            return clip
+        notes.append(f"the video has {len(clip)} frames at {self.spec.fps:g} fps; looped to {wanted}")
+        index = torch.from_numpy(fit_length(len(clip), wanted, "loop"))
+        return Clip(clip.frames[index], clip.pts_seconds[index], source=clip.source)
+
+
+def _clip(kept: deque[tuple[Tensor, float]], reader: VideoReader) -> Clip:
+    frames = torch.stack([picture for picture, _ in kept])
+    return Clip(frames, torch.tensor([t for _, t in kept], dtype=torch.float64), source=str(reader.path))

@@ -1,0 +1,1 @@
+"""Make a model from labelled videos: recipes, and one short loop."""

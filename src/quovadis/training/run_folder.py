@@ -1,0 +1,157 @@
+"""The folder of a training run: what went in, what happened, what came out.
+
+::
+
+    recipe.json        the recipe, every field resolved
+    data.json          the dataset: its identity, classes and counts
+    environment.json   versions and hardware
+    log.jsonl          one JSON line a step, and one a validation
+    tensorboard/       the same as curves, where TensorBoard is installed
+    last.pt            everything that going on needs
+    best.safetensors   the weights with the lowest validation loss; last.safetensors those at the end
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quovadis.datasets.manifest import SPLITS, Manifest
+from quovadis.errors import StorageError, TrainingError
+from quovadis.training.recipes import Recipe
+from quovadis.version import __version__
+from quovadis.weights.files import write_atomically
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    root: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state to go on from."""
+        return self.root / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights to use."""
+        return self.root / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The weights of the last validation."""
+        return self.root / "last.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One JSON line a step."""
+        return self.root / "log.jsonl"
+
+    def begin(self, recipe: Recipe, data: Manifest) -> bool:
+        """Record what the run is made of, or check that a run to go on with is made of the same.
+
+        Returns:
+            True when there is a checkpoint to go on from.
+
+        Raises:
+            TrainingError: the folder holds a run of another recipe or of other data. StorageError: it cannot be written.
+        """
+        counts = {s: sum(r.split == s for r in data.records) for s in SPLITS}
+        made_of = {
+            "recipe.json": recipe.to_dict(),
+            "data.json": {
+                "name": data.name,
+                "identity": data.identity,
+                "labels": list(data.labels),
+                "videos": counts,
+                "notes": list(data.notes),
+            },
+        }
+        for name, content in made_of.items():
+            path = self.root / name
+            if self.checkpoint.exists() and path.exists():
+                self._refuse_other(path, content)
+            else:
+                self._write_json(path, content)
+        self._write_json(self.root / "environment.json", environment())
+        return self.checkpoint.exists()
+
+    def _refuse_other(self, path: Path, content: dict[str, Any]) -> None:
+        there = json.loads(path.read_text())
+        differing = sorted(key for key in content if there.get(key) != json.loads(json.dumps(content[key])))
+        if path.name == "recipe.json" and set(differing) <= {"max_steps", "validate_every"}:
+            differing = [key for key in differing if key == "validate_every"]
+        if differing:
+            raise TrainingError(
+                f"{self.root} holds a run whose {path.stem} differs in {', '.join(differing)}: go on with the same, or "
+                "choose another --out"
+            )
+
+    def _write_json(self, path: Path, content: dict[str, Any]) -> None:
+        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write the state to go on from; the old one stays until the new one is complete."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.checkpoint, buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The state to go on from.
+
+        Raises:
+            TrainingError: the file is broken.
+        """
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise TrainingError(f"{self.checkpoint} cannot be read: {error}; remove it to begin again") from error
+        return state
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        try:
+            with self.log.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {self.log}: {error.strerror}") from error
+
+    def rewind_log(self, step: int) -> None:
+        """Drop the lines after ``step``: steps that a killed run made and that will be made again."""
+        kept = [row for row in read_log(self.log) if row["step"] <= step]
+        write_atomically(self.log, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log; a half-written last line, as a kill leaves it, is passed over."""
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "quovadis": __version__,
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),
+        "platform": platform.platform(),
+        "num_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "command": sys.argv[1:],
+    }
