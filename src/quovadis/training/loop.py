@@ -167,19 +167,17 @@ class _Run:
     def _check_finite(self, loss: Tensor, step: int) -> None:
         if torch.isfinite(loss):
             return
-        kept = (
-            f"{self.folder.best} and {self.folder.checkpoint} are kept"
-            if self.folder.best.exists()
-            else "nothing was saved yet"
-        )
+        folder = self.folder
+        kept = f"{folder.best} and {folder.checkpoint} are kept" if folder.best.exists() else "nothing was saved yet"
+        rate = self.optimizer.param_groups[0]["lr"]
         raise LossNotFiniteError(
-            f"the loss is {loss.item()} at step {step}, learning rate {self.optimizer.param_groups[0]['lr']:g}; {kept}. "
-            "Start a new run with a smaller --optimizer.learning-rate"
+            f"the loss is {loss.item()} at step {step}, learning rate {rate:g}; {kept}. Start a new run with a smaller "
+            "--optimizer.learning-rate"
         )
 
     @torch.no_grad()
     def _validate(self) -> dict[str, Any]:
-        """Loss and accuracy on the middle clip of each validation video; then the rate, the best weights, a checkpoint."""
+        """Loss and accuracy on the middle clip of each validation video; then the rate and a checkpoint."""
         self.prepared.eval()
         dataset = ClipDataset(self.val_records, self.model.spec, seed=self.recipe.seed, augment=False)
         keys = [(0, i) for i in range(len(dataset))]
@@ -249,7 +247,8 @@ class _Run:
             found = (info.model, info.options.get("stream"))
             if found != (choice.name, choice.stream):
                 raise TrainingError(
-                    f"{choice.weights} holds {found[0]} ({found[1]}), the recipe asks for {choice.name} ({choice.stream})"
+                    f"{choice.weights} holds {found[0]} ({found[1]}); the recipe asks for {choice.name} "
+                    f"({choice.stream})"
                 )
             if info.labels != self.data.labels:
                 model.reset_head(len(self.data.labels))

@@ -64,7 +64,8 @@ class RunFolder:
             True when there is a checkpoint to go on from.
 
         Raises:
-            TrainingError: the folder holds a run of another recipe or of other data. StorageError: it cannot be written.
+            TrainingError: the folder holds a run of another recipe or of other data.
+            StorageError: it cannot be written.
         """
         counts = {s: sum(r.split == s for r in data.records) for s in SPLITS}
         made_of = {
