@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -57,8 +58,18 @@ class MotionsConfig:
         """Videos a class in a split."""
         return {"train": self.train_per_class, "val": self.val_per_class, "test": self.test_per_class}[split]
 
+    @property
+    def total(self) -> int:
+        """Videos in all."""
+        return len(LABELS) * sum(self.count(split) for split in SPLITS)
 
-def load_motions(config: MotionsConfig | None = None, *, root: str | os.PathLike[str] | None = None) -> Manifest:
+
+def load_motions(
+    config: MotionsConfig | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    on_video: Callable[[int], None] | None = None,
+) -> Manifest:
     """The dataset, written to disk if it is not there yet.
 
     Files are H.264 in MP4. Writing goes on where it stopped if it was interrupted. Splits never share a seed.
@@ -66,6 +77,7 @@ def load_motions(config: MotionsConfig | None = None, *, root: str | os.PathLike
     Args:
         config: how many videos and how large.
         root: where to write; by default a folder of the user's cache named after the configuration.
+        on_video: called with the number of videos that are there.
     """
     config = config or MotionsConfig()
     name = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
@@ -80,6 +92,8 @@ def load_motions(config: MotionsConfig | None = None, *, root: str | os.PathLike
                     clip = motions_clip(config, split, label, number)
                     fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
                     write_video(path, clip.frames, fps=fps, options={"crf": "20", "preset": "veryfast"})
+                if on_video is not None:
+                    on_video(len(records))
     _write_table(root, records)
     return Manifest("motions", root, LABELS, tuple(records))
 
@@ -129,7 +143,7 @@ def _render(
     short = min(height, width)
     jitter = np.cumsum(rng.normal(0, 0.25, (num_frames, 2)), 0).clip(-3, 3).astype(np.float32)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    radius = short * (0.16 + 0.16 * pose["radius"])
+    radius = short * (0.18 + 0.2 * pose["radius"])
     center_x = (0.28 + 0.44 * pose["x"]) * width + jitter[:, 0]
     center_y = (0.28 + 0.44 * pose["y"]) * height + jitter[:, 1]
     turn = 2 * np.pi * pose["angle"]
@@ -137,7 +151,7 @@ def _render(
     dy = (rows[None] - center_y[:, None, None]) / radius[:, None, None]
     cos, sin = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
     inside, texture = _thing(thing, cos * dx + sin * dy, cos * dy - sin * dx, radius[:, None, None])
-    bright, dark = rng.uniform(150, 255, 3).astype(np.float32), rng.uniform(0, 110, 3).astype(np.float32)
+    bright, dark = rng.uniform(190, 255, 3).astype(np.float32), rng.uniform(0, 65, 3).astype(np.float32)
     if rng.random() < 0.5:
         bright, dark = dark, bright
     paint = dark + (bright - dark) * texture[..., None]
@@ -172,7 +186,7 @@ def _background(
     height: int, width: int, jitter: NDArray[np.floating], rng: np.random.Generator
 ) -> NDArray[np.floating]:
     """(T, H, W, 3): a smooth random texture that moves with the camera and with nothing else."""
-    coarse = torch.from_numpy(rng.uniform(40, 215, (1, 3, *rng.integers(3, 9, 2))).astype(np.float32))
+    coarse = torch.from_numpy(rng.uniform(80, 175, (1, 3, *rng.integers(3, 9, 2))).astype(np.float32))
     margin = 4
     size = (height + 2 * margin, width + 2 * margin)
     smooth = F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0).numpy()

@@ -1,0 +1,54 @@
+"""The command line: ``quovadis VERB ...``, one file a verb, loaded only when it is called."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from quovadis.errors import QuovadisError, UnknownNameError
+from quovadis.version import __version__
+
+VERBS = {
+    "demo": "make a small dataset, train on it, measure, predict, and write a page: the whole system in minutes",
+    "predict": "name the action in videos",
+    "train": "make a model from labelled videos",
+    "evaluate": "measure a model on labelled videos by a protocol",
+    "probe": "say what a video file is",
+}
+
+_USAGE = """usage: quovadis [--debug] VERB ...
+
+Video action recognition: from a video file to the action, and from labelled videos to a model.
+
+{verbs}
+
+quovadis VERB --help says more. --version prints the version, --debug shows where an error arose."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; errors that a user can cause become one line and exit code 1, wrong usage exit code 2."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    if not args or args[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(_USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())))
+        return
+    if args[0] in ("-V", "--version"):
+        print(f"quovadis {__version__}")
+        return
+    if args[0] not in VERBS:
+        print(f"error: {UnknownNameError.among('verb', args[0], VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        import_module(f"quovadis.cli.{args[0]}").main(args[1:])
+    except QuovadisError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,76 @@
+"""``quovadis evaluate``: measure a model on labelled videos by a protocol."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model on labelled videos. Every figure is printed with its protocol and the identity of its data."""
+
+    data: str
+    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), or "motions"."""
+    weights: tuple[Path, ...]
+    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which videos."""
+    protocol: str = "paper"
+    """paper (first 250 frames, short videos looped), whole, center-clip, ten-clips."""
+    split_seed: int = 0
+    """Of the split, where the data come without one; the same as in training."""
+    out: Path | None = None
+    """A folder for evaluation.json, with the outcome of every video, and a page with pictures."""
+    num_workers: int = 1
+    """Processes that decode."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print JSON."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb."""
+    options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate")
+    from rich.console import Console
+
+    from quovadis.datasets.load import load_dataset
+    from quovadis.evaluation.evaluate import evaluate
+    from quovadis.evaluation.page import write_page, write_results
+    from quovadis.recognizer import Recognizer
+    from quovadis.report.progress import progress_bar
+    from quovadis.report.terminal import evaluation_table
+
+    data = load_dataset(options.data, split_seed=options.split_seed)
+    recognizer = Recognizer.load(*options.weights, device=options.device)
+    errors = Console(stderr=True, soft_wrap=True)
+    for note in data.notes:
+        errors.print(f"note: {note}", style="dim")
+    with progress_bar(errors) as bar:
+        task = bar.add_task(f"evaluating {options.split}", total=len(data.split(options.split)))
+        result = evaluate(
+            recognizer,
+            data,
+            split=options.split,
+            protocol=options.protocol,
+            num_workers=options.num_workers,
+            on_video=lambda done: bar.update(task, completed=done),
+        )
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        Console(soft_wrap=True).print(evaluation_table([result]))
+    if options.out is not None:
+        write_results(options.out / "evaluation.json", [result])
+        page = write_page(
+            options.out / "report.html",
+            [result],
+            data,
+            title=f"{recognizer.describe()} on {data.name}",
+            summary=data.describe(),
+            facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(data.notes) or "none"},
+        )
+        errors.print(f"wrote {page}")

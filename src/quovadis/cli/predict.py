@@ -1,0 +1,65 @@
+"""``quovadis predict``: name the action in videos."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Name the action in videos, for each video as a whole and over time where it is long."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """Video files, any format that FFmpeg reads."""
+    weights: tuple[Path, ...]
+    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    top: int = 5
+    """How many classes to show."""
+    window_seconds: float | None = None
+    """Length of a window over time; by default the model's test footprint (10 s for I3D)."""
+    stride_seconds: float | None = None
+    """From one window to the next; by default they touch."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print JSON, one object a line."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
+    options = tyro.cli(Predict, args=args, prog="quovadis predict")
+    from rich.console import Console
+
+    from quovadis.errors import InvalidInputError, VideoError
+    from quovadis.recognizer import Recognizer
+    from quovadis.report.terminal import prediction_table
+
+    if not options.videos:
+        raise InvalidInputError("name at least one video: quovadis predict VIDEO ... --weights RUN")
+    if options.top < 1:
+        raise InvalidInputError(f"--top must be at least 1; got {options.top}")
+    recognizer = Recognizer.load(*options.weights, device=options.device)
+    console = Console(soft_wrap=True)
+    failed = 0
+    for number, video in enumerate(options.videos):
+        try:
+            prediction = recognizer.predict(
+                video, window_seconds=options.window_seconds, stride_seconds=options.stride_seconds
+            )
+        except VideoError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        if options.json:
+            print(json.dumps(prediction.to_dict(options.top)), flush=True)
+        else:
+            if number:
+                console.print()
+            console.print(prediction_table(prediction, options.top))
+    if failed:
+        print(f"{failed} of {len(options.videos)} videos could not be read", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,41 @@
+"""``quovadis probe``: say what a video file is."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Say what video files are: size, frame rate, codec, length."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """Video files."""
+    count: bool = False
+    """Decode every frame, for the exact number of frames."""
+    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print JSON."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb."""
+    options = tyro.cli(Probe, args=args, prog="quovadis probe")
+    from quovadis.video.reader import probe
+
+    infos = [probe(path, count=options.count) for path in options.videos]
+    if options.json:
+        print(json.dumps([asdict(info) | {"path": str(info.path)} for info in infos], indent=2))
+        return
+    for info in infos:
+        frames = "? frames" if info.num_frames is None else f"{info.num_frames} frames"
+        length = "" if info.duration_seconds is None else f", {info.duration_seconds:.2f} s"
+        turned = f", turned {info.rotation_degrees} degrees" if info.rotation_degrees else ""
+        varying = ", variable frame rate" if info.variable_frame_rate else ""
+        sound = ", with sound" if info.has_audio else ""
+        print(
+            f"{info.path}: {info.width}x{info.height}, {info.fps:g} fps{varying}, {frames}{length}, {info.codec} in "
+            f"{info.container}{turned}{sound}"
+        )

@@ -1,0 +1,61 @@
+"""``quovadis train``: make a model from labelled videos."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from quovadis.training.recipes import RECIPES, Recipe, find_recipe
+
+
+@dataclass(frozen=True)
+class Train:
+    """Make a model from labelled videos by a recipe. Started again with the same arguments, it goes on where it was."""
+
+    data: str
+    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), or "motions"."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """The run folder; by default runs/RECIPE-DATA."""
+    split_seed: int = 0
+    """Of the split, where the data come without one."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb: ``quovadis train RECIPE --data DATA [--field value ...]``."""
+    if not args or args[0].startswith("-"):
+        print(_usage(), file=sys.stdout if {"-h", "--help"} & set(args) else sys.stderr)
+        sys.exit(0 if {"-h", "--help"} & set(args) else 2)
+    recipe = find_recipe(args[0])
+    default = Train(data=tyro.MISSING, recipe=recipe)
+    options = tyro.cli(Train, args=args[1:], prog=f"quovadis train {recipe.name}", default=default)
+    from rich.console import Console
+
+    from quovadis.datasets.load import load_dataset
+    from quovadis.report.progress import TrainingProgress
+    from quovadis.training.loop import train
+
+    data = load_dataset(options.data, split_seed=options.split_seed)
+    out = options.out or Path("runs") / f"{recipe.name}-{data.name}"
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(data.describe())
+    with TrainingProgress(console) as progress:
+        folder = train(options.recipe, data, out, progress=progress)
+    print(folder.best)
+    console.print(f"measure it: quovadis evaluate --data {options.data} --weights {out}")
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10} {(function.__doc__ or '').splitlines()[0]}" for name, function in RECIPES.items()]
+    return "\n".join(
+        [
+            "usage: quovadis train RECIPE --data DATA [--out DIR] [--FIELD VALUE ...]",
+            "",
+            "Recipes:",
+            *lines,
+            "",
+            "quovadis train RECIPE --help lists every field.",
+        ]
+    )

@@ -1,0 +1,84 @@
+"""Gather what the page about an evaluation shows, and write it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from quovadis import transforms
+from quovadis.datasets.manifest import Manifest
+from quovadis.errors import StorageError
+from quovadis.report.page import Example, Page
+from quovadis.types import EvaluationResult
+from quovadis.video.reader import read_clip
+
+_STRIP_SECONDS = 4.0
+_STRIP_SIDE_PX = 128
+
+
+def write_page(
+    path: str | PathLike[str],
+    results: Sequence[EvaluationResult],
+    data: Manifest,
+    *,
+    title: str,
+    summary: str,
+    log: Sequence[Mapping[str, Any]] = (),
+    facts: Mapping[str, str] | None = None,
+    num_examples: int = 8,
+) -> Path:
+    """Write one HTML page about the results; the examples are of the last of them.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path = Path(path)
+    page = Page(
+        title=title,
+        summary=summary,
+        results=results,
+        examples=pick_examples(results[-1], data, num_examples),
+        log=log,
+        facts=facts or {},
+    )
+    _write(path, page.to_html())
+    return path
+
+
+def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]) -> Path:
+    """Write the figures and every video's outcome as JSON."""
+    path = Path(path)
+    _write(path, json.dumps([r.to_dict() for r in results], indent=2) + "\n")
+    return path
+
+
+def pick_examples(result: EvaluationResult, data: Manifest, num_examples: int) -> list[Example]:
+    """Videos for the page: right answers of different classes, and the mistakes that the model was surest of."""
+    readable = [v for v in result.videos if v.top]
+    wrong = sorted((v for v in readable if not v.correct), key=lambda v: -v.top[0][1])
+    right = list({v.label: v for v in readable if v.correct}.values())
+    step = max(len(right) // max(num_examples // 2, 1), 1)
+    chosen = right[::step][: num_examples // 2]
+    chosen += wrong[: num_examples - len(chosen)]
+    paths = {data.relative(record): record.path for record in data.records}
+    examples = []
+    for video in chosen:
+        clip = read_clip(
+            paths[video.path],
+            stop_seconds=_STRIP_SECONDS,
+            transform=partial(transforms.resize_short_side, size_px=_STRIP_SIDE_PX),
+        )
+        examples.append(Example(clip.frames, video.path, video.label, video.top))
+    return examples
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error

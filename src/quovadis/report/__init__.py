@@ -1,0 +1,1 @@
+"""Results to a terminal table, JSON, and one self-contained HTML page with pictures."""

@@ -1,0 +1,114 @@
+"""Pictures for the page, as strings that go into the HTML: no file beside it, nothing from outside."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
+
+
+def curves_svg(log: Sequence[Mapping[str, Any]]) -> str:
+    """Loss, accuracy and learning rate over the steps of a run, as SVG.
+
+    Args:
+        log: rows of ``log.jsonl``: steps with ``loss``, ``accuracy`` and ``learning_rate``, validations with
+            ``val_loss`` and ``val_accuracy``.
+    """
+    from matplotlib.figure import Figure
+
+    steps = [row for row in log if "loss" in row]
+    validations = [row for row in log if "val_loss" in row]
+    figure = Figure(figsize=(10, 2.9), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    x = [row["step"] for row in steps]
+    for axis, key, title in ((loss, "loss", "loss"), (accuracy, "accuracy", "accuracy")):
+        values = np.array([row[key] for row in steps], float)
+        axis.plot(x, _smooth(values), color=_SOFT, label="training, smoothed")
+        at = [row["step"] for row in validations]
+        axis.plot(at, [row[f"val_{key}"] for row in validations], color=_ACCENT, marker="o", ms=3, label="validation")
+        axis.set_title(title, loc="left")
+    loss.legend(frameon=False, fontsize=8)
+    accuracy.set_ylim(0, 1)
+    rate.plot(x, [row["learning_rate"] for row in steps], color=_INK)
+    rate.set_yscale("log")
+    rate.set_title("learning rate", loc="left")
+    for axis in (loss, accuracy, rate):
+        axis.set_xlabel("step")
+        axis.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> str:
+    """The confusion matrix as SVG, each row a share of the true class.
+
+    Args:
+        confusion: int64 (classes, classes): rows are true labels, columns predictions.
+        labels: class names; beyond 60 classes they are left out.
+    """
+    from matplotlib.figure import Figure
+
+    shares = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).numpy()
+    n = len(labels)
+    side = min(max(0.24 * n + 2.2, 4.0), 11.0)
+    figure = Figure(figsize=(side, side * 0.9), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(shares, vmin=0, vmax=1, cmap="GnBu", interpolation="nearest")
+    if n <= 60:
+        axis.set_xticks(range(n), labels, rotation=90, fontsize=7)
+        axis.set_yticks(range(n), labels, fontsize=7)
+    if n <= 12:
+        for i in range(n):
+            for j in range(n):
+                ink = "white" if shares[i, j] > 0.6 else _INK
+                axis.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=8, color=ink)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    figure.colorbar(image, ax=axis, shrink=0.6, label="share of the true class")
+    return _svg(figure)
+
+
+def filmstrip_uri(frames: Tensor, num_frames: int = 8, height_px: int = 96) -> str:
+    """A few frames of a clip side by side, as the ``data:`` address of a JPEG.
+
+    Args:
+        frames: uint8 (T, 3, H, W).
+        num_frames: how many, evenly spaced from the first to the last.
+        height_px: of the strip.
+    """
+    from PIL import Image
+
+    index = torch.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().long()
+    width = round(frames.shape[3] * height_px / frames.shape[2])
+    small = F.interpolate(frames[index].float(), size=(height_px, width), mode="bilinear", antialias=True)
+    gap = torch.full((3, height_px, 3), 255.0)
+    parts = [part for picture in small for part in (picture, gap)][:-1]
+    strip = torch.cat(parts, dim=2).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(strip).save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _smooth(values: np.ndarray, window: int = 21) -> np.ndarray:
+    """Mean over the last ``window`` values."""
+    if len(values) == 0:
+        return values
+    sums = np.cumsum(np.insert(values, 0, 0.0))
+    start = np.maximum(np.arange(len(values)) - window + 1, 0)
+    return (sums[1:] - sums[start]) / (np.arange(len(values)) - start + 1)
+
+
+def _svg(figure: Any) -> str:
+    """A figure as an SVG element, its text in the fonts of the page."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "quovadis"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

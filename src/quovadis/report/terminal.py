@@ -1,0 +1,60 @@
+"""Results as terminal tables."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quovadis.types import EvaluationResult, Prediction
+
+
+def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
+    """Figures of one or more evaluations, with the protocol and the data that they stand on."""
+    table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("model", "data", "split", "videos", "top-1", "top-5", "mean per class", "unreadable"):
+        table.add_column(column, justify="left" if column in ("model", "data", "split") else "right")
+    for r in results:
+        table.add_row(
+            r.model,
+            f"{r.dataset} {r.data_identity}",
+            r.split,
+            str(r.num_videos),
+            f"{r.top1:.1%}",
+            f"{r.top5:.1%}",
+            f"{r.mean_class:.1%}",
+            str(len(r.unreadable)),
+        )
+    lines: list[RenderableType] = [table]
+    lines += [Text(f"protocol {p}", style="dim") for p in dict.fromkeys(r.protocol for r in results)]
+    for r in results:
+        lines += [Text(f"unreadable, counted as wrong: {v.path}: {v.error}", style="red") for v in r.unreadable[:10]]
+    return Group(*lines)
+
+
+def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
+    """The top classes of a video as bars, and over time where it has several windows."""
+    table = Table(
+        title=prediction.source, title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
+    )
+    for label, probability in prediction.top(k):
+        table.add_row(label, f"{probability:6.1%}", Text("█" * round(30 * probability), style="cyan"))
+    lines: list[RenderableType] = [table]
+    if len(prediction.windows) > 1:
+        time = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("from", "to", "class", ""):
+            time.add_column(column, justify="left" if column == "class" else "right")
+        for window in prediction.windows:
+            label, probability = prediction.top(1, window)[0]
+            time.add_row(f"{window.start_seconds:.1f} s", f"{window.stop_seconds:.1f} s", label, f"{probability:.1%}")
+        lines.append(time)
+    lines += [Text(note, style="dim") for note in prediction.notes]
+    return Group(*lines)
+
+
+def to_text(renderable: RenderableType, width: int = 120) -> str:
+    """A table as plain text."""
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
