@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+
+from tests.synthetic import moving_square
 
 # Two workers on two cores: more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -34,17 +35,6 @@ def shared() -> Path:
 def _seeded() -> None:
     """Every test starts from the same random state, whatever ran before."""
     torch.manual_seed(0)
-
-
-def moving_square(num_frames: int = 30, height: int = 48, width: int = 64, seed: int = 0) -> torch.Tensor:
-    """uint8 (T, 3, H, W): a bright square that moves over fixed noise; every frame differs from every other."""
-    rng = np.random.default_rng(seed)
-    frames = np.repeat(rng.integers(0, 90, (1, 3, height, width), dtype=np.uint8), num_frames, axis=0)
-    for t in range(num_frames):
-        left = t % max(width - 10, 1)
-        frames[t, :, 8:18, left : left + 10] = 200
-        frames[t, :, 0, 0] = t
-    return torch.from_numpy(frames)
 
 
 @pytest.fixture(scope="session")

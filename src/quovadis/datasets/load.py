@@ -96,9 +96,8 @@ def from_table(path: Path, *, split_seed: int = 0) -> Manifest:
     }
     absent = [column for column in ("path", "label") if columns[column] is None]
     if absent:
-        raise DatasetError(
-            f"{path} has no column {' and no column '.join(absent)}; its columns are {reader.fieldnames}"
-        )
+        found_columns = ", ".join(reader.fieldnames or []) or "none"
+        raise DatasetError(f"{path} has no column {' and no column '.join(absent)}; its columns: {found_columns}")
     found: list[tuple[Path, str, str]] = []
     groups: list[str] = []
     for line, row in enumerate(reader, start=2):

@@ -11,9 +11,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord
-from quovadis.errors import InvalidInputError
+from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.types import Clip
 from quovadis.video.writer import write_video
 
@@ -78,10 +79,14 @@ def load_motions(
         config: how many videos and how large.
         root: where to write; by default a folder of the user's cache named after the configuration.
         on_video: called with the number of videos that are there.
+
+    Raises:
+        DatasetError: the folder holds motions of another configuration.
     """
     config = config or MotionsConfig()
     name = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
     root = Path(root) if root is not None else _cache_folder() / name
+    _claim_folder(root, config)
     records = []
     for split in SPLITS:
         for label in range(len(LABELS)):
@@ -192,6 +197,16 @@ def _background(
     smooth = F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0).numpy()
     shifts = np.rint(jitter).astype(int)
     return np.stack([smooth[margin - y : margin - y + height, margin - x : margin - x + width] for x, y in shifts])
+
+
+def _claim_folder(root: Path, config: MotionsConfig) -> None:
+    """Note the configuration in the folder, so that videos of two are never mixed."""
+    note = root / "motions.json"
+    text = json.dumps(asdict(config), indent=2) + "\n"
+    if note.is_file() and note.read_text() != text:
+        raise DatasetError(f"{root} holds motions made with other settings (see motions.json): choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    note.write_text(text)
 
 
 def _write_table(root: Path, records: list[VideoRecord]) -> None:

@@ -37,7 +37,7 @@ class I3D(VideoModel):
     >>> model = build_model("i3d_tiny", num_classes=10).eval()
     >>> x = torch.zeros(2, 3, 16, 64, 64)
     >>> model(x).shape, model.features(x).shape
-    (torch.Size([2, 10]), torch.Size([2, 1, 128]))
+    (torch.Size([2, 10]), torch.Size([2, 1, 256]))
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class I3D(VideoModel):
         >>> from quovadis.models.zoo import build_model
         >>> outputs = build_model("i3d_tiny", num_classes=10).eval().endpoints(torch.zeros(1, 3, 16, 64, 64))
         >>> list(outputs)[:3], outputs["Mixed_5c"].shape
-        (['Conv3d_1a_7x7', 'MaxPool3d_2a_3x3', 'Conv3d_2b_1x1'], torch.Size([1, 128, 2, 2, 2]))
+        (['Conv3d_1a_7x7', 'MaxPool3d_2a_3x3', 'Conv3d_2b_1x1'], torch.Size([1, 256, 2, 2, 2]))
         """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}

@@ -14,7 +14,7 @@ def _i3d(*, stream: StreamKind = "rgb", **options: Any) -> VideoModel:
 
 
 def _i3d_tiny(*, stream: StreamKind = "rgb", **options: Any) -> VideoModel:
-    return I3D(stream=stream, width=1 / 8, spec=i3d_tiny_spec(stream), **options)
+    return I3D(stream=stream, width=1 / 4, spec=i3d_tiny_spec(stream), **options)
 
 
 MODELS: dict[str, Callable[..., VideoModel]] = {

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from quovadis.datasets.loader import ClipDataset, EpochBatches, collate
@@ -92,9 +93,7 @@ class _Run:
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
         )
-        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=recipe.schedule.factor, patience=recipe.schedule.patience
-        )
+        self.scheduler = _scheduler(recipe, optimizer)
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.done_steps = 0
         self.best_loss = math.inf
@@ -116,7 +115,7 @@ class _Run:
                 row = self._validate()
                 self._record(row, writer)
                 self.progress.validation(row)
-                if self.optimizer.param_groups[0]["lr"] < self.recipe.schedule.min_learning_rate:
+                if self._rate_has_ended():
                     self.progress.note("the learning rate has reached its end: the run is complete")
                     break
         if self.unreadable:
@@ -145,18 +144,25 @@ class _Run:
             losses.append(loss.item())
             right += int((logits.argmax(1) == labels).sum())
             seen += len(labels)
+        rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if isinstance(self.scheduler, OneCycleLR):
+            self.scheduler.step()
         self.done_steps = step
         seconds = time.perf_counter() - started
         return {
             "step": step,
             "loss": sum(losses) / parts,
             "accuracy": right / seen,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": rate,
             "clips_per_second": round(seen * self.accelerator.num_processes / seconds, 2),
             "seconds": round(seconds, 4),
         }
+
+    def _rate_has_ended(self) -> bool:
+        rate = self.optimizer.param_groups[0]["lr"]
+        return self.recipe.schedule.kind == "plateau" and rate < self.recipe.schedule.min_learning_rate
 
     def _synchronise_only_last(self, last: bool) -> Any:
         """Gradients are exchanged between processes once a step, not once a batch."""
@@ -193,7 +199,8 @@ class _Run:
             total += float(F.cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
         loss = total / len(dataset)
-        self.scheduler.step(loss)
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(loss)
         row = {"step": self.done_steps, "val_loss": loss, "val_accuracy": right / len(dataset)}
         self._save(row)
         return row
@@ -311,3 +318,11 @@ class _Run:
             return None
         purge = self.done_steps + 1 if self.done_steps else None
         return SummaryWriter(str(self.folder.root / "tensorboard"), purge_step=purge)
+
+
+def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> OneCycleLR | ReduceLROnPlateau:
+    schedule = recipe.schedule
+    if schedule.kind == "one-cycle":
+        return OneCycleLR(optimizer, recipe.optimizer.learning_rate, total_steps=recipe.max_steps + 1)
+    # Without eps a small rate would stop falling on its own.
+    return ReduceLROnPlateau(optimizer, factor=schedule.factor, patience=schedule.patience, eps=0.0)

@@ -90,8 +90,8 @@ class RunFolder:
     def _refuse_other(self, path: Path, content: dict[str, Any]) -> None:
         there = json.loads(path.read_text())
         differing = sorted(key for key in content if there.get(key) != json.loads(json.dumps(content[key])))
-        if path.name == "recipe.json" and set(differing) <= {"max_steps", "validate_every"}:
-            differing = [key for key in differing if key == "validate_every"]
+        if differing == ["max_steps"] and content["schedule"]["kind"] == "plateau":
+            return  # a longer run of the same
         if differing:
             raise TrainingError(
                 f"{self.root} holds a run whose {path.stem} differs in {', '.join(differing)}: go on with the same, or "
@@ -116,7 +116,9 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise TrainingError(f"{self.checkpoint} cannot be read: {error}; remove it to begin again") from error
+            raise TrainingError(
+                f"{self.checkpoint} is no checkpoint that can be read ({type(error).__name__}); remove it to begin again"
+            ) from error
         return state
 
     def append(self, row: dict[str, Any]) -> None:

@@ -1,0 +1,129 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quovadis.cli import VERBS, main
+from quovadis.models.zoo import build_model
+from quovadis.types import WeightsInfo
+from quovadis.weights.files import save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("left", "right"))
+    path = tmp_path_factory.mktemp("weights") / "best.safetensors"
+    return save_weights(path, build_model("i3d_tiny", num_classes=2).state_dict(), info)
+
+
+def run(*args: object) -> int:
+    """The exit code of a command."""
+    try:
+        main([str(a) for a in args])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_every_verb_has_a_file_and_every_file_a_verb() -> None:
+    folder = Path(sys.modules["quovadis.cli"].__file__ or "").parent
+    assert set(VERBS) == {f.stem for f in folder.glob("*.py")} - {"__init__"}
+
+
+def test_help_lists_the_verbs_without_loading_anything_heavy() -> None:
+    code = (
+        "import sys; from quovadis.cli import main; main(['--help']);"
+        "print(sorted({'torch', 'numpy', 'av', 'rich', 'tyro'} & set(sys.modules)))"
+    )
+    lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert lines[-1] == "[]"
+    assert all(any(line.strip().startswith(verb) for line in lines) for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(verb, "--help") == 0
+    assert f"quovadis {verb}" in capsys.readouterr().out
+
+
+def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("predcit") == 2
+    assert "unknown verb 'predcit'; did you mean 'predict'?" in capsys.readouterr().err
+    assert run("predict", "--nonsense") == 2
+    assert run("train") == 2
+    assert run() == 0
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("probe", tmp_path / "none.mp4") == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"error: no file at {tmp_path / 'none.mp4'}\n"
+    assert captured.out == ""
+    with pytest.raises(FileNotFoundError):
+        main(["probe", str(tmp_path / "none.mp4"), "--debug"])
+
+
+def test_probe_speaks_and_writes_json(clip_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("probe", clip_path) == 0
+    assert "64x48, 25 fps, 30 frames, 1.20 s, h264 in" in capsys.readouterr().out
+    assert run("probe", clip_path, "--count", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["num_frames"] == 30
+
+
+def test_predict_names_classes_and_goes_on_after_a_bad_file(
+    clip_path: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no")
+    assert run("predict", bad, clip_path, "--weights", weights, "--json", "--top", 1) == 1
+    captured = capsys.readouterr()
+    (row,) = (json.loads(line) for line in captured.out.splitlines())
+    assert row["video"] == str(clip_path)
+    assert row["top"][0]["label"] in ("left", "right")
+    assert "bad.mp4 is not a video" in captured.err
+    assert "1 of 2 videos could not be read" in captured.err
+    assert run("predict", clip_path, "--weights", weights.parent) == 0
+    assert "%" in capsys.readouterr().out
+    assert run("predict", "--weights", weights) == 1
+
+
+def test_unknown_recipes_and_datasets_are_suggested(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
+    assert run("train", "tinny", "--data", "motions") == 1
+    assert "unknown recipe 'tinny'; did you mean 'tiny'?" in capsys.readouterr().err
+    assert run("evaluate", "--data", "motoins", "--weights", weights) == 1
+    assert "did you mean 'motions'" in capsys.readouterr().err
+
+
+def test_train_then_evaluate_then_predict(
+    two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    code = run(
+        *("train", "tiny", "--data", two_classes, "--out", out, "--max-steps", 2, "--validate-every", 1),
+        *("--data.batch-size", 4, "--optimizer.learning-rate", 0.01, "--data.num-workers", 0),
+    )
+    assert code == 0
+    assert capsys.readouterr().out.strip() == str(out / "best.safetensors")
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert (recipe["max_steps"], recipe["optimizer"]["learning_rate"]) == (2, 0.01)
+    assert run("evaluate", "--data", two_classes, "--weights", out, "--protocol", "whole", "--out", tmp_path / "e") == 0
+    text = capsys.readouterr().out
+    assert "top-1" in text
+    assert "protocol whole: whole video at 25 fps" in text
+    assert (tmp_path / "e" / "report.html").is_file()
+    (figures,) = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert figures["num_videos"] == 6
+    assert run("predict", two_classes / "test" / "left" / "0.mp4", "--weights", out) == 0
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--out", tmp_path, "--max-steps", 2, "--train-per-class", 1) == 0
+    text = capsys.readouterr().out
+    for step in ("1. Videos", "2. Training", "3. Measuring", "4. Predicting", "5. The page", "Next:"):
+        assert step in text
+    html = (tmp_path / "report.html").read_text()
+    assert "quovadis demo" in html
+    assert "<svg" in html

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import pytest
+
+from quovadis.datasets.load import load_dataset
+from quovadis.errors import DatasetError, UnknownNameError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def table(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_folder_of_classes_gets_a_split_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{label}/{i}.mp4" for label in ("run", "air drumming") for i in range(20)), ".cache/x.mp4")
+    data = load_dataset(tmp_path)
+    assert data.labels == ("air drumming", "run")
+    assert [len(data.split(s)) for s in ("train", "val", "test")] == [28, 6, 6]
+    assert data.notes == ("no split given: made one, 70/15/15 %, seed 0",)
+    assert load_dataset(tmp_path).identity == data.identity
+    assert load_dataset(tmp_path, split_seed=1).identity != data.identity
+
+
+def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "Train/run/a.mp4", "Train/jump/b.avi", "validate/run/c.webm", "test/jump/d.gif", "test/run/notes.txt"
+    )
+    touch(tmp_path, "test/run/e.mkv")
+    data = load_dataset(tmp_path)
+    assert [(r.path.name, r.split) for r in data.records] == [
+        ("b.avi", "train"),
+        ("a.mp4", "train"),
+        ("d.gif", "test"),
+        ("e.mkv", "test"),
+        ("c.webm", "val"),
+    ]
+
+
+def test_without_a_validation_split_a_part_of_training_is_held_out(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train/run/{i}.mp4" for i in range(20)), "test/run/a.mp4")
+    data = load_dataset(tmp_path)
+    assert [len(data.split(s)) for s in ("train", "val", "test")] == [18, 2, 1]
+    assert "held out a tenth" in data.notes[0]
+
+
+def test_a_class_without_videos_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "run/a.mp4", "jump/readme.txt")
+    with pytest.raises(DatasetError, match=r"class folder .*jump has no video files \(looked for .3gp"):
+        load_dataset(tmp_path)
+
+
+def test_a_folder_without_classes_says_what_it_should_look_like(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    with pytest.raises(DatasetError, match=r"expected .*/CLASS/VIDEO\.mp4"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"], ids=["comma", "tab"])
+def test_a_table_with_splits_and_groups(tmp_path: Path, delimiter: str) -> None:
+    touch(tmp_path, "v/a.mp4", "v/b.mp4", "v/c.mp4")
+    rows = [
+        ("File", "Class", "Subset", "Group"),
+        ("v/a.mp4", "run", "train", "1"),
+        ("v/b.mp4", "jump", "validate", "2"),
+    ]
+    rows += [("v/c.mp4", "run", "test", "3")]
+    data = load_dataset(table(tmp_path / "list.csv", "\ufeff" + "\r\n".join(delimiter.join(r) for r in rows)))
+    assert [(r.path, data.labels[r.label], r.split, r.group) for r in data.records] == [
+        (tmp_path / "v/a.mp4", "run", "train", "1"),
+        (tmp_path / "v/b.mp4", "jump", "val", "2"),
+        (tmp_path / "v/c.mp4", "run", "test", "3"),
+    ]
+
+
+def test_a_table_with_groups_and_no_split_is_split_by_group(tmp_path: Path) -> None:
+    names = [f"{group}{i}.mp4" for group in "abcdefgh" for i in range(3)]
+    touch(tmp_path, *names)
+    text = "path,label,source_group\n" + "".join(f"{n},{'run' if n[0] < 'e' else 'jump'},{n[0]}\n" for n in names)
+    data = load_dataset(table(tmp_path / "list.csv", text))
+    splits: dict[str, set[str]] = {}
+    for record in data.records:
+        splits.setdefault(record.group, set()).add(record.split)
+    assert all(len(s) == 1 for s in splits.values())
+    assert data.notes == ("no split given: made one, whole groups, 70/15/15 %, seed 0",)
+
+
+def test_missing_files_stay_in_the_list_and_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    data = load_dataset(table(tmp_path / "l.csv", "path,label,split\na.mp4,run,train\nb.mp4,run,test\nc.mp4,run,val\n"))
+    assert [r.path.name for r in data.missing()] == ["b.mp4", "c.mp4"]
+    assert data.notes == (f"2 of 3 listed files are missing, the first is {tmp_path / 'b.mp4'}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,kind\na.mp4,run\n", "has no column label; its columns: path, kind"),
+        ("path,label\na.mp4,\n", "l.csv:2: the label is empty"),
+        ("path,label\n,run\n", "l.csv:2: the path is empty"),
+        ("path,label,split\na.mp4,run,trian\n", "l.csv:2: split is 'trian'; expected train, val or test"),
+        ("path,label\n", "a header and no rows"),
+        ("", "has no column path and no column label"),
+        ("path,label\nb.mp4,run\n", "none of the 1 listed files exists"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    touch(tmp_path, "a.mp4")
+    with pytest.raises(DatasetError, match=message.replace("(", r"\(")):
+        load_dataset(table(tmp_path / "l.csv", text))
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'motions'"):
+        load_dataset("motion")
+    with pytest.raises(DatasetError, match="no table of videos at"):
+        load_dataset(tmp_path / "none.csv")
+    touch(tmp_path, "file.bin")
+    with pytest.raises(DatasetError, match=r"neither a folder nor a \.csv"):
+        load_dataset(tmp_path / "file.bin")
+
+
+@pytest.mark.shared
+def test_the_surveillance_fights_are_split_by_source(shared: Path) -> None:
+    data = load_dataset(shared / "data" / "labelled" / "surv_fight" / "groups.tsv")
+    assert data.labels == ("fight", "noFight")
+    assert len(data.records) == 245
+    assert data.missing() == ()
+    assert {s: len(data.split(s)) > 20 for s in ("train", "val", "test")} == dict.fromkeys(
+        ("train", "val", "test"), True
+    )

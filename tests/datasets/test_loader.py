@@ -1,0 +1,108 @@
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from quovadis.datasets.load import load_dataset
+from quovadis.datasets.loader import ClipDataset, EpochBatches, clip_extent, collate
+from quovadis.datasets.manifest import VideoRecord
+from quovadis.datasets.streams import clip_to_streams
+from quovadis.errors import DatasetError, InvalidInputError
+from quovadis.models.zoo import build_model
+from quovadis.types import Clip, ModelSpec, StreamSpec
+
+SPEC = ModelSpec("toy", (StreamSpec("rgb", 3, num_frames=8, frame_stride=2),), 32, 36, min_frames=1, test_frames=16)
+
+
+@pytest.fixture
+def records(two_classes: Path) -> tuple[VideoRecord, ...]:
+    return load_dataset(two_classes).split("train")
+
+
+def test_a_sample_is_bytes_of_the_size_that_the_spec_asks_for(records: tuple[VideoRecord, ...]) -> None:
+    sample = ClipDataset(records, SPEC)[0, 3]
+    assert [(s.dtype, tuple(s.shape)) for s in sample["streams"]] == [(torch.uint8, (8, 3, 32, 32))]
+    assert (sample["label"], sample["unreadable"]) == (records[3].label, "")
+
+
+def test_a_cut_is_a_function_of_seed_epoch_and_index(records: tuple[VideoRecord, ...]) -> None:
+    def cuts(seed: int, epoch: int) -> torch.Tensor:
+        data = ClipDataset(records, SPEC, seed=seed)
+        return torch.stack([data[epoch, i]["streams"][0] for i in range(6)])
+
+    assert torch.equal(cuts(0, 0), cuts(0, 0))
+    assert not torch.equal(cuts(0, 0), cuts(0, 1))
+    assert not torch.equal(cuts(0, 0), cuts(1, 0))
+
+
+def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -> None:
+    def batches(workers: int) -> list[torch.Tensor]:
+        data = ClipDataset(records, SPEC, seed=3)
+        order = EpochBatches(len(data), 4, seed=3)
+        loader = DataLoader(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
+        return [batch["streams"][0] for batch in islice(loader, 4)]
+
+    assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(2), strict=True))
+
+
+def test_validation_takes_the_middle_and_the_centre_of_every_epoch_alike(records: tuple[VideoRecord, ...]) -> None:
+    data = ClipDataset(records, SPEC, augment=False)
+    assert torch.equal(data[0, 2]["streams"][0], data[7, 2]["streams"][0])
+
+
+def test_half_of_the_clips_are_mirrored_unless_forbidden(records: tuple[VideoRecord, ...]) -> None:
+    plain, flipped = ClipDataset(records, SPEC, flip=False), ClipDataset(records, SPEC)
+    mirrored = []
+    for key in [(epoch, i) for epoch in range(4) for i in range(len(records))]:
+        a, b = plain[key]["streams"][0], flipped[key]["streams"][0]
+        mirrored.append(torch.equal(a.flip(3), b))
+        assert mirrored[-1] or torch.equal(a, b)
+    assert 0.25 < sum(mirrored) / len(mirrored) < 0.75
+
+
+def test_an_unreadable_video_is_replaced_by_one_of_its_class_and_told(
+    records: tuple[VideoRecord, ...], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("not a video")
+    listed = [VideoRecord(broken, 0, "train"), *records]
+    first, again = ClipDataset(listed, SPEC)[5, 0], ClipDataset(listed, SPEC)[5, 0]
+    assert first["unreadable"] == str(broken)
+    assert first["label"] == 0
+    assert torch.equal(first["streams"][0], again["streams"][0])
+
+
+def test_a_class_of_unreadable_videos_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("no")
+    with pytest.raises(DatasetError, match=r"a.mp4 cannot be read, nor can 9 others"):
+        ClipDataset([VideoRecord(tmp_path / "a.mp4", 0, "train")], SPEC)[0, 0]
+
+
+@pytest.mark.parametrize(("num_items", "batch"), [(10, 3), (7, 7), (3, 8), (1, 4)])
+def test_every_video_comes_once_an_epoch(num_items: int, batch: int) -> None:
+    stream = [key for b in islice(EpochBatches(num_items, batch, seed=1), 40) for key in b]
+    for epoch in range(len(stream) // num_items):
+        part = stream[epoch * num_items : (epoch + 1) * num_items]
+        assert sorted(part) == [(epoch, i) for i in range(num_items)]
+
+
+def test_batches_begin_anywhere_and_ranks_share_them() -> None:
+    whole = list(islice(EpochBatches(11, 6, seed=2), 8))
+    assert list(islice(EpochBatches(11, 6, seed=2, start=5), 3)) == whole[5:]
+    parts = [list(islice(EpochBatches(11, 2, seed=2, rank=r, num_ranks=3), 8)) for r in range(3)]
+    assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
+
+
+def test_the_extent_serves_the_widest_stream() -> None:
+    assert clip_extent(SPEC) == (8, 2, 15)
+    two = ModelSpec("two", (StreamSpec("rgb", 3, 1), StreamSpec("flow", 2, 10)), 32, 36, 1, 16)
+    assert clip_extent(two) == (10, 1, 10)
+
+
+def test_a_clip_without_flow_is_refused_where_flow_is_wanted() -> None:
+    spec = build_model("i3d_tiny", stream="flow", num_classes=2).spec
+    clip = Clip(torch.zeros(16, 3, 64, 64, dtype=torch.uint8), torch.zeros(16), source="a.mp4")
+    with pytest.raises(InvalidInputError, match=r"i3d_tiny wants optical flow, and a\.mp4 comes without"):
+        clip_to_streams(clip, spec)

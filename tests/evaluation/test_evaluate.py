@@ -1,0 +1,132 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from quovadis.datasets.load import load_dataset
+from quovadis.datasets.manifest import VideoRecord
+from quovadis.errors import DatasetError
+from quovadis.evaluation.evaluate import evaluate, summarize
+from quovadis.evaluation.page import pick_examples, write_page, write_results
+from quovadis.models.zoo import build_model
+from quovadis.recognizer import Recognizer
+from quovadis.types import EvaluationResult
+
+LABELS = tuple("abcdefg")
+
+
+def summary(logits: list[torch.Tensor | None], targets: list[int]) -> EvaluationResult:
+    return summarize(
+        logits,
+        targets,
+        [f"{i}.mp4" for i in range(len(targets))],
+        ["" if row is not None else "broken" for row in logits],
+        labels=LABELS,
+        dataset="toy",
+        data_identity="x",
+        split="test",
+        protocol="p",
+        model="m",
+    )
+
+
+def ranked(*order: int) -> torch.Tensor:
+    """Logits whose classes rank in this order, the rest behind."""
+    scores = torch.full((7,), -10.0)
+    for place, label in enumerate(order):
+        scores[label] = 10.0 - place
+    return scores
+
+
+def test_figures_by_hand() -> None:
+    """Class a: 3 videos, 2 right; class b: 2 videos, 1 right, the other fourth; class c: one, sixth."""
+    rows = [ranked(0), ranked(0), ranked(1, 0), ranked(1), ranked(2, 3, 4, 1), ranked(0, 1, 3, 4, 5, 2)]
+    result = summary([*rows], [0, 0, 0, 1, 1, 2])
+    assert result.top1 == pytest.approx(3 / 6)
+    assert result.top5 == pytest.approx(5 / 6)
+    assert result.mean_class == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert result.confusion[:3, :3].tolist() == [[2, 1, 0], [0, 1, 1], [1, 0, 0]]
+    assert result.loss == pytest.approx(
+        float(torch.nn.functional.cross_entropy(torch.stack(rows), torch.tensor([0, 0, 0, 1, 1, 2])))
+    )
+
+
+def test_an_unreadable_video_counts_as_wrong_everywhere() -> None:
+    result = summary([ranked(0), None, ranked(1)], [0, 0, 1])
+    assert result.top1 == pytest.approx(2 / 3)
+    assert result.top5 == pytest.approx(2 / 3)
+    assert result.mean_class == pytest.approx((1 / 2 + 1) / 2)
+    assert [v.path for v in result.unreadable] == ["1.mp4"]
+    assert int(result.confusion.sum()) == 2
+
+
+def test_all_unreadable_is_zero_and_not_a_crash() -> None:
+    result = summary([None, None], [0, 1])
+    assert (result.top1, result.top5, result.mean_class) == (0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    torch.manual_seed(0)
+    return Recognizer([build_model("i3d_tiny", num_classes=2)], ("left", "right"))
+
+
+def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, two_classes: Path) -> None:
+    data = load_dataset(two_classes)
+    seen: list[int] = []
+    result = evaluate(recognizer, data, protocol="whole", on_video=seen.append)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    for record, video in zip(data.split("test"), result.videos, strict=True):
+        expected = recognizer.predict(record.path)
+        assert video.top[0][0] == expected.label
+        assert video.top[0][1] == pytest.approx(expected.top(1)[0][1], abs=1e-5)
+    assert result.data_identity == data.identity
+    assert "whole video at 25 fps" in result.protocol
+
+
+def test_workers_do_not_change_the_figures(recognizer: Recognizer, two_classes: Path) -> None:
+    data = load_dataset(two_classes)
+    a, b = (evaluate(recognizer, data, protocol="ten-clips", num_workers=n) for n in (0, 2))
+    assert a.videos == b.videos
+
+
+def test_broken_and_missing_files_are_listed_as_wrong(
+    recognizer: Recognizer, two_classes: Path, tmp_path: Path
+) -> None:
+    data = load_dataset(two_classes)
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    more = (VideoRecord(broken, 0, "test"), VideoRecord(tmp_path / "missing.mp4", 1, "test"))
+    result = evaluate(recognizer, replace(data, records=data.records + more), num_workers=0)
+    assert result.num_videos == 8
+    assert [Path(v.path).name for v in result.unreadable] == ["broken.mp4", "missing.mp4"]
+    assert "not a video" in result.unreadable[0].error
+    assert result.top1 <= 6 / 8
+
+
+def test_other_classes_are_refused(recognizer: Recognizer, two_classes: Path) -> None:
+    data = load_dataset(two_classes)
+    with pytest.raises(DatasetError, match="the same, in the same order"):
+        evaluate(recognizer, replace(data, labels=("right", "left")))
+
+
+def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_classes: Path, tmp_path: Path) -> None:
+    data = load_dataset(two_classes)
+    result = evaluate(recognizer, data, num_workers=0)
+    log = [
+        {"step": 1, "loss": 2.0, "accuracy": 0.1, "learning_rate": 0.1},
+        {"step": 1, "val_loss": 1.0, "val_accuracy": 0.5},
+    ]
+    path = write_page(
+        tmp_path / "deep" / "report.html", [result], data, title="<script>", summary="s", log=log, facts={"a": "<b>"}
+    )
+    html = path.read_text()
+    assert html.count("data:image/jpeg") == len(pick_examples(result, data, 8)) > 0
+    assert "<script>" not in html
+    assert "&lt;b&gt;" in html
+    for outside in ("http://", "https://", "src='/", "<link"):
+        assert outside not in html.replace("http://www.w3.org", "").replace("https://www.w3.org", "")
+    assert f"{result.top1:.1%}" in html
+    assert result.data_identity in html
+    write_results(tmp_path / "evaluation.json", [result])

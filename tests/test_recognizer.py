@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from quovadis import transforms
+from quovadis.errors import InvalidInputError, VideoError, WeightsError
+from quovadis.models.zoo import build_model
+from quovadis.recognizer import Recognizer
+from quovadis.types import WeightsInfo
+from quovadis.video.reader import read_clip
+from quovadis.video.sampling import windows
+from quovadis.video.writer import LOSSLESS, write_video
+from quovadis.weights.files import save_weights
+from tests.synthetic import moving_square
+
+LABELS = ("run", "jump", "swim")
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    torch.manual_seed(0)
+    return Recognizer([build_model("i3d_tiny", num_classes=3)], LABELS)
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("v") / "long.mp4", moving_square(110, 72, 90), **LOSSLESS)
+
+
+def test_a_prediction_is_the_mean_over_windows_of_the_plain_pipeline(recognizer: Recognizer, long_video: Path) -> None:
+    """110 frames, a test footprint of 32: windows at 0, 32, 64 and, moved back to the end, 78."""
+    prediction = recognizer.predict(long_video)
+    assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 32, 64, 78]
+    assert [round(w.stop_seconds * 25) for w in prediction.windows] == [32, 64, 96, 110]
+    model, spec = recognizer.models[0], recognizer.spec
+    whole = transforms.resize_short_side(read_clip(long_video).frames, spec.short_side_px)
+    left, top = (whole.shape[3] - 64) // 2, (whole.shape[2] - 64) // 2
+    crop = whole[:, :, top : top + 64, left : left + 64]
+    with torch.inference_mode():
+        expected = [model(transforms.to_model(crop[s : s + 32]).unsqueeze(0))[0] for s in (0, 32, 64, 78)]
+    for window, logits in zip(prediction.windows, expected, strict=True):
+        torch.testing.assert_close(window.logits, logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(prediction.logits, torch.stack(expected).mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(prediction.probabilities.sum(), torch.tensor(1.0))
+
+
+def test_windows_can_be_chosen(recognizer: Recognizer, long_video: Path) -> None:
+    prediction = recognizer.predict(long_video, window_seconds=1.0, stride_seconds=0.5)
+    found = [(round(w.start_seconds * 25), round(w.stop_seconds * 25)) for w in prediction.windows]
+    assert found == windows(110, 25, 12)
+    assert found[-2:] == [(84, 109), (85, 110)]
+    with pytest.raises(InvalidInputError, match=r"a window of 5 frames is too short .* use 0.36 seconds or more"):
+        recognizer.predict(long_video, window_seconds=0.2)
+    with pytest.raises(InvalidInputError, match="stride must be at least one frame"):
+        recognizer.predict(long_video, stride_seconds=0.0)
+
+
+def test_windows_that_fit_exactly_are_not_doubled(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", moving_square(64, 72, 90), **LOSSLESS)
+    assert [round(w.start_seconds * 25) for w in recognizer.predict(path).windows] == [0, 32]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5])
+def test_a_short_video_is_looped_and_says_so(recognizer: Recognizer, tmp_path: Path, num_frames: int) -> None:
+    path = write_video(tmp_path / "short.mp4", moving_square(num_frames, 72, 90), **LOSSLESS)
+    prediction = recognizer.predict(path)
+    assert prediction.notes == (f"the video has {num_frames} frames at 25 fps; looped to 16",)
+    looped = write_video(
+        tmp_path / "looped.mp4", moving_square(num_frames, 72, 90)[torch.arange(16) % num_frames], **LOSSLESS
+    )
+    torch.testing.assert_close(prediction.logits, recognizer.predict(looped).logits, atol=1e-5, rtol=0)
+
+
+def test_memory_does_not_grow_with_the_video(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quovadis.video import reader
+
+    alive, most = set(), [0]
+    original = reader.VideoFrame.__init__
+
+    def counted(self: reader.VideoFrame, *args: object) -> None:
+        import weakref
+
+        original(self, *args)  # type: ignore[arg-type]
+        alive.add(id(self))
+        weakref.finalize(self, alive.discard, id(self))
+        most[0] = max(most[0], len(alive))
+
+    monkeypatch.setattr(reader.VideoFrame, "__init__", counted)
+    path = write_video(tmp_path / "v.mp4", moving_square(200, 72, 90), options={"preset": "ultrafast"})
+    recognizer.predict(path)
+    assert most[0] <= 6
+
+
+def test_a_damaged_video_is_recognised_from_what_decodes(recognizer: Recognizer, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "w.avi", moving_square(100, 72, 90), codec="mpeg4", options={"g": "5"})
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    prediction = recognizer.predict(cut)
+    assert "damaged" in prediction.notes[-1]
+    with pytest.raises(VideoError):
+        recognizer.predict(tmp_path / "none.mp4")
+
+
+def test_streams_are_added(long_video: Path) -> None:
+    a, b = build_model("i3d_tiny", num_classes=3), build_model("i3d_tiny", num_classes=3)
+    one, two = Recognizer([a], LABELS).predict(long_video), Recognizer([b], LABELS).predict(long_video)
+    both = Recognizer([a, b], LABELS)
+    torch.testing.assert_close(both.predict(long_video).logits, one.logits + two.logits, atol=1e-5, rtol=0)
+    assert both.describe() == "i3d_tiny (rgb) + i3d_tiny (rgb)"
+
+
+def test_models_must_go_together() -> None:
+    with pytest.raises(InvalidInputError, match="at least one model"):
+        Recognizer([], LABELS)
+    with pytest.raises(InvalidInputError, match="has 2 classes and there are 3 labels"):
+        Recognizer([build_model("i3d_tiny", num_classes=2)], LABELS)
+    with pytest.raises(InvalidInputError, match="different rates or sizes"):
+        Recognizer([build_model("i3d_tiny", num_classes=3), build_model("i3d", num_classes=3)], LABELS)
+
+
+def test_loading_from_files_and_run_folders(tmp_path: Path) -> None:
+    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 3}, LABELS)
+    save_weights(tmp_path / "best.safetensors", build_model("i3d_tiny", num_classes=3).state_dict(), info)
+    assert Recognizer.load(tmp_path).labels == LABELS
+    other = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 3}, ("a", "b", "c"))
+    save_weights(tmp_path / "other.safetensors", build_model("i3d_tiny", num_classes=3).state_dict(), other)
+    with pytest.raises(InvalidInputError, match="name different classes"):
+        Recognizer.load(tmp_path, tmp_path / "other.safetensors")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError):
+        Recognizer.load(tmp_path / "empty")
