@@ -11,17 +11,20 @@ def test_public_names_are_frozen() -> None:
     assert set(quovadis.__all__) - {"__version__"} == set(quovadis._HOMES)
     assert quovadis.__all__ == [
         "Clip",
-        "ModelSpec",
+        "EvaluationResult",
         "Prediction",
         "QuovadisError",
-        "StreamSpec",
+        "Recognizer",
         "VideoInfo",
         "__version__",
         "create_model",
+        "evaluate",
         "list_models",
+        "load_dataset",
         "load_model",
         "probe",
         "read_clip",
+        "train",
     ]
 
 

@@ -9,39 +9,49 @@ from typing import TYPE_CHECKING, Any
 from quovadis.version import __version__
 
 if TYPE_CHECKING:
+    from quovadis.datasets.load import load_dataset
     from quovadis.errors import QuovadisError
+    from quovadis.evaluation.evaluate import evaluate
     from quovadis.models.zoo import list_models
-    from quovadis.types import Clip, ModelSpec, Prediction, StreamSpec, VideoInfo
+    from quovadis.recognizer import Recognizer
+    from quovadis.training.loop import train
+    from quovadis.types import Clip, EvaluationResult, Prediction, VideoInfo
     from quovadis.video.reader import probe, read_clip
     from quovadis.weights.load import create_model, load_model
 
 _HOMES = {
     "Clip": "types",
-    "ModelSpec": "types",
+    "EvaluationResult": "types",
     "Prediction": "types",
     "QuovadisError": "errors",
-    "StreamSpec": "types",
+    "Recognizer": "recognizer",
     "VideoInfo": "types",
     "create_model": "weights.load",
+    "evaluate": "evaluation.evaluate",
     "list_models": "models.zoo",
+    "load_dataset": "datasets.load",
     "load_model": "weights.load",
     "probe": "video.reader",
     "read_clip": "video.reader",
+    "train": "training.loop",
 }
 
 __all__ = [
     "Clip",
-    "ModelSpec",
+    "EvaluationResult",
     "Prediction",
     "QuovadisError",
-    "StreamSpec",
+    "Recognizer",
     "VideoInfo",
     "__version__",
     "create_model",
+    "evaluate",
     "list_models",
+    "load_dataset",
     "load_model",
     "probe",
     "read_clip",
+    "train",
 ]
 
 

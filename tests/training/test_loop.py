@@ -244,7 +244,7 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
 def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoint.write_bytes(b"nonsense")
-    with pytest.raises(TrainingError, match=r"no checkpoint that can be read .*remove it to begin again"):
+    with pytest.raises(TrainingError, match=r"cannot be read as a checkpoint .*remove it to begin again"):
         folder.load_checkpoint()
 
 

@@ -117,7 +117,7 @@ class RunFolder:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:
             raise TrainingError(
-                f"{self.checkpoint} is no checkpoint that can be read ({type(error).__name__}); remove it to begin again"
+                f"{self.checkpoint} cannot be read as a checkpoint ({type(error).__name__}); remove it to begin again"
             ) from error
         return state
 
