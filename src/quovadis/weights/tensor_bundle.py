@@ -23,7 +23,7 @@ from quovadis.weights.leveldb_table import Cursor, read_table
 # TensorFlow's numbers of the types whose values lie in the file as plain bytes. No bfloat16: numpy has none.
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "|u1", 5: "<i2", 6: "|i1", 9: "<i8", 10: "|b1", 17: "<u2", 19: "<f2"}
 _DTYPES |= {22: "<u4", 23: "<u8"}
-_MAX_INDEX_BYTES = 2**28
+_MAX_INDEX_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class TensorBundle:
     def tensor(self, name: str) -> NDArray[np.generic]:
         """One tensor, its checksum checked: a read-only view of the mapped file."""
         entry = self.entries[name]
+        if not entry.size:
+            raise WeightsError(f"{self.prefix.name}: {name} is empty")
         values: NDArray[np.generic] = np.frombuffer(
             self._shards[entry.shard], entry.dtype, math.prod(entry.shape), entry.offset
         )
