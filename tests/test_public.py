@@ -18,6 +18,7 @@ def test_public_names_are_frozen() -> None:
         "VideoInfo",
         "__version__",
         "create_model",
+        "inflate",
         "list_models",
         "load_model",
         "probe",

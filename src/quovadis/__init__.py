@@ -10,6 +10,7 @@ from quovadis.version import __version__
 
 if TYPE_CHECKING:
     from quovadis.errors import QuovadisError
+    from quovadis.models.inflate import inflate
     from quovadis.models.zoo import list_models
     from quovadis.types import Clip, ModelSpec, Prediction, StreamSpec, VideoInfo
     from quovadis.video.reader import probe, read_clip
@@ -23,6 +24,7 @@ _HOMES = {
     "StreamSpec": "types",
     "VideoInfo": "types",
     "create_model": "weights.load",
+    "inflate": "models.inflate",
     "list_models": "models.zoo",
     "load_model": "weights.load",
     "probe": "video.reader",
@@ -38,6 +40,7 @@ __all__ = [
     "VideoInfo",
     "__version__",
     "create_model",
+    "inflate",
     "list_models",
     "load_model",
     "probe",
