@@ -6,9 +6,12 @@ project's name in front. Accuracies are the publishers' own.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from quovadis.errors import UnknownNameError
-from quovadis.types import StreamKind
+
+if TYPE_CHECKING:  # a list of names need not wait for torch
+    from quovadis.types import StreamKind
 
 _DEEPMIND = "google-deepmind/kinetics-i3d"
 _DEEPMIND_COMMIT = "0667e889a5904b4dc122e0ded4c332f49f8df42c"
@@ -44,7 +47,7 @@ class Published:
     project: str
     """Repository of the publisher."""
     licence: str
-    stream: StreamKind
+    stream: "StreamKind"
     num_classes: int
     dataset: str
     """What the classes are: ``kinetics400``, ``kinetics600``, ``charades`` or ``imagenet1k``."""

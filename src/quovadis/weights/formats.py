@@ -1,5 +1,6 @@
 """Any weights file that holds one of our networks: recognised by its bytes and names, never by its ending."""
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,14 @@ def find_weights(path: str | PathLike[str]) -> Path:
     raise WeightsError(f"{path} holds no weights: neither {' nor '.join(RUN_WEIGHTS)} nor a TensorFlow checkpoint")
 
 
+def files_of(path: Path) -> list[Path]:
+    """All files of these weights: itself, or the index and the shards of a TensorFlow checkpoint."""
+    if not _is_bundle(path):
+        return [path]
+    prefix = bundle_prefix(path)
+    return [prefix.with_name(prefix.name + ".index"), *sorted(prefix.parent.glob(f"{prefix.name}.data-*-of-*"))]
+
+
 def read_torch_file(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.pt`` or ``.pth`` file; never runs what a pickle asks for.
 
@@ -93,7 +102,9 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
         WeightsError: it cannot be read, wants to run code, or holds something else than tensors.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch warns of old pickles before it reads or refuses them
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader raises nearly anything for a damaged file
         reason = str(error).strip().splitlines()
         raise WeightsError(

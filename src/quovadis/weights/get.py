@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from quovadis.errors import WeightsError
-from quovadis.weights.catalog import PublishedFile, published
+from quovadis.weights.catalog import CATALOG, PublishedFile, published
 from quovadis.weights.download import Patience, Progress, download, git_blob_id, sha256
 
 
@@ -70,4 +70,12 @@ def problem_with(path: Path, file: PublishedFile) -> str:
         return f"its git blob id is {found}; the published file has {file.git_blob_id}"
     if file.sha256_prefix and not (found := sha256(path)).startswith(file.sha256_prefix):
         return f"its sha256 is {found}; that of the published file starts with {file.sha256_prefix}"
+    return ""
+
+
+def published_as(path: Path) -> str:
+    """The catalogue's name of a file that is a whole set of published weights, by its bytes; ``""`` if it is none."""
+    for entry in CATALOG.values():
+        if len(entry.files) == 1 and not problem_with(path, entry.files[0]):
+            return entry.name
     return ""

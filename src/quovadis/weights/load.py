@@ -50,7 +50,7 @@ def create_model(
     """
     if weights is None:
         return build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-    path, catalogued = _locate(weights)
+    path, catalogued = locate(weights)
     if path.suffix in (".pt", ".pth") and is_picture_network(state_2d := read_torch_file(path)):
         model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
         return _inflated(model, name, state_2d, path)
@@ -79,13 +79,17 @@ def load_model(path: str | PathLike[str]) -> VideoModel:
     Raises:
         WeightsError: no weights there, or they cannot be read, or they are not a network that quovadis knows.
     """
-    file, catalogued = _locate(path)
+    file, catalogued = locate(path)
     state, info = open_weights(file)
     return _assembled(state, info, file, catalogued)
 
 
-def _locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
-    """The file, and the catalogue's name for it if it was asked for by that. A file of that name goes first."""
+def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
+    """The file of a path or name, and the name if it is one of the catalogue; a file of that name goes first.
+
+    Raises:
+        WeightsError: nothing there, and it cannot be fetched.
+    """
     name = fspath(weights)
     if name in CATALOG and not Path(name).exists():
         return get_weights(name), name
