@@ -47,10 +47,8 @@ def test_blob_ids_sizes_and_accuracies_are_the_publishers(shared: Path) -> None:
         for file in entry.files:
             if not file.git_blob_id:
                 continue
-            repository, commit, path = file.url.removeprefix("https://raw.githubusercontent.com/").split("/", 3)[0:3:2], *(
-                file.url.removeprefix("https://raw.githubusercontent.com/").split("/", 3)[2:]
-            )
-            row = rows["/".join(file.url.split("/")[3:5]), path]
+            owner, project, commit, path = file.url.split("/", 6)[3:]
+            row = rows[f"{owner}/{project}", path]
             assert (row["commit"], row["git_blob_id"]) == (commit, file.git_blob_id)
             checked += 1
     assert checked == 14

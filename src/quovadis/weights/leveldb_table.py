@@ -113,7 +113,7 @@ def _block_entries(block: bytes, source: str) -> list[tuple[bytes, bytes]]:
         key = key[:shared] + cursor.take(own)
         # Keys that share prefixes could unfold to far more than the file; no real index comes near this.
         key_bytes += len(key)
-        if key_bytes > 16 * len(block):
-            raise WeightsError(f"{source} is damaged: its keys unfold to more than {16 * len(block)} bytes")
+        if key_bytes > 8 * len(block):
+            raise WeightsError(f"{source} is damaged: its keys unfold to more than {8 * len(block)} bytes")
         entries.append((key, cursor.take(value_size)))
     return entries
