@@ -1,9 +1,9 @@
 """What loading an official-size TensorFlow checkpoint costs: ``python -m benchmarks.load_checkpoint``.
 
-A checkpoint of 50 MB in the official layout is made in a temporary folder (the reference one from ``../shared`` if it is
-there, else random values through the writer of the tests). Each run is a fresh process on one core, so that its memory is
-its own: the growth of the resident memory while ``quovadis.load_model`` runs, and its peak. Beside it, in the same run,
-the peer that every port offers: ``torch.load`` of the same weights and ``load_state_dict`` into a network built as usual.
+A checkpoint of 50 MB in the official layout is made in a temporary folder (the reference one from ``../shared`` if it
+is there, else random values through the writer of the tests). Each run is a fresh process on one core, so that its
+memory is its own: the growth of the resident memory while ``quovadis.load_model`` runs, and its peak. Beside it, in the
+same run, what one does with a port's file: ``torch.load`` and ``load_state_dict`` into a network built as usual.
 The bounds: under 2 s, and under twice the file in memory.
 """
 
@@ -66,7 +66,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         prefix, port = make_files(Path(temporary))
         size = os.path.getsize(f"{prefix}.data-00000-of-00001")
-        print(f"Loading an I3D of {size / 1e6:.1f} MB on one core, median of {RUNS} fresh processes (page cache warm)\n")
+        print(
+            f"Loading an I3D of {size / 1e6:.1f} MB on one core, median of {RUNS} fresh processes (page cache warm)\n"
+        )
         print(f"{'':<42}{'seconds':>8} {'(worst)':>8}{'peak':>10}{'kept':>10}")
         results = {}
         for name, kind, path in (

@@ -135,7 +135,9 @@ def main() -> None:
     holds = True
     for size in sizes:
         singles = list(compare(model, folder, size, torch.float32))
-        loaded = list(compare(from_checkpoint, folder, size, torch.float32)) if from_checkpoint else [None] * len(singles)
+        loaded = (
+            list(compare(from_checkpoint, folder, size, torch.float32)) if from_checkpoint else [None] * len(singles)
+        )
         doubles = list(compare(model, folder, size, torch.float64))
         for single, row, double in zip(singles, loaded, doubles, strict=True):
             good = single.holds and double.holds and (row is None or row.holds)

@@ -3,7 +3,6 @@
 import io
 import json
 import lzma
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +105,7 @@ def test_every_inflated_tensor_is_the_reference(video_net: nn.Module) -> None:
 
 
 @pytest.fixture
-def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pad time with its first and last frame, where the official code pads zeros."""
 
     def conv_same(x: Tensor, conv: nn.Conv3d) -> Tensor:
@@ -115,7 +114,6 @@ def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return F.conv3d(F.pad(x, [*pads[2], *pads[1]]), conv.weight, conv.bias, conv.stride)
 
     monkeypatch.setattr(layers, "conv_same", conv_same)
-    yield
 
 
 @pytest.mark.parametrize("num_frames", [9, 16])
@@ -212,11 +210,11 @@ def test_another_epsilon_goes_into_the_variance() -> None:
 def test_nothing_unmapped_and_nothing_invented() -> None:
     unit = ConvUnit(3, 3, 5, 3)
     state = unit_2d()
-    with pytest.raises(WeightsError, match="aux.weight has no place"):
+    with pytest.raises(WeightsError, match=r"aux.weight has no place"):
         inflate(state | {"aux.weight": torch.zeros(1)}, unit)
     assert inflate(state | {"aux.weight": torch.zeros(1)}, unit, left_out=("aux",)).keys() == unit.state_dict().keys()
     del state["batch_norm.bias"]
-    with pytest.raises(WeightsError, match="nothing for batch_norm.bias"):
+    with pytest.raises(WeightsError, match=r"nothing for batch_norm.bias"):
         inflate(state, unit)
     with pytest.raises(WeightsError, match=r"conv.weight: \(5, 4, 3, 3, 3\) .* has \(5, 3, 3, 3, 3\)"):
         inflate(unit_2d(4), unit)
@@ -239,7 +237,7 @@ def test_the_classifier_stays_behind_when_the_classes_are_others(googlenet: dict
     assert model.head.weight.shape == (7, 1024, 1, 1, 1)
     assert model.trunk.Conv3d_1a_7x7.conv.weight.shape == (64, 2, 7, 7, 7)
     assert model.training
-    with pytest.raises(WeightsError, match="picture network.*create_model"):
+    with pytest.raises(WeightsError, match=r"picture network.*create_model"):
         quovadis.load_model(tmp_path / "googlenet.pth")
     with pytest.raises(WeightsError, match="can be inflated to i3d or i3d_r50"):
         quovadis.create_model("i3d_tiny", weights=tmp_path / "googlenet.pth")

@@ -1,6 +1,4 @@
-"""I3D-R50: torchvision's names and numbers in 2D, the field's kernels in 3D, and the law of boring videos between them."""
-
-from collections.abc import Iterator
+"""I3D-R50: torchvision's names and numbers in 2D, the field's kernels in 3D, and the law of boring videos."""
 
 import pytest
 import torch
@@ -51,14 +49,13 @@ def torchvision_state(width: float = 1.0, classes: int = 1000) -> dict[str, Tens
 
 
 @pytest.fixture
-def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     def forward(conv: nn.Conv3d, x: Tensor) -> Tensor:
         time, height, width = conv.padding
         x = F.pad(x, [0, 0, 0, 0, time, time], mode="replicate")
         return F.conv3d(x, conv.weight, conv.bias, conv.stride, (0, height, width))
 
     monkeypatch.setattr(nn.Conv3d, "forward", forward)
-    yield
 
 
 def test_the_names_and_numbers_are_torchvisions() -> None:
@@ -119,7 +116,7 @@ def test_the_classifier_of_other_classes_stays_fresh_and_flow_takes_two_channels
     inflated = inflate_resnet50(state, model)
     assert inflated["head.weight"].equal(model.head.weight)
     assert inflated["trunk.conv1.weight"].shape == (8, 2, 5, 7, 7)
-    with pytest.raises(WeightsError, match="layer9.0.conv1.weight has no place"):
+    with pytest.raises(WeightsError, match=r"layer9.0.conv1.weight has no place"):
         inflate_resnet50(state | {"layer9.0.conv1.weight": torch.zeros(1)}, model)
 
 

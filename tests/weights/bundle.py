@@ -1,15 +1,16 @@
 """A writer of TensorFlow checkpoints, so that the reader is proven where TensorFlow and the official files are absent.
 
 The layout is what TensorFlow's own Saver makes: keys sorted by bytes, prefixes shared with restart points every 16
-entries, an empty metaindex block, masked checksums on every block and tensor. ``tests/weights/test_tensor_bundle.py`` shows that it
+entries, an empty metaindex block, masked checksums on every block and tensor. ``test_tensor_bundle.py`` shows that it
 writes the same bytes as TensorFlow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+Checksum = Callable[[bytes], int]
 MAGIC = 0xDB4775248B80FB57
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "float16": 19}
 
@@ -34,7 +35,7 @@ def _table() -> list[int]:
 _TABLE = _table()
 
 
-def masked(data: bytes, crc32c=crc32c_by_definition) -> int:
+def masked(data: bytes, crc32c: Checksum = crc32c_by_definition) -> int:
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -60,9 +61,7 @@ def fixed32(number: int, value: int) -> bytes:
 
 def entry_message(dtype: int, shape: tuple[int, ...], shard: int, offset: int, size: int, crc: int) -> bytes:
     dims = b"".join(field(2, field(1, side)) for side in shape)
-    return (
-        field(1, dtype) + field(2, dims) + field(3, shard) + field(4, offset) + field(5, size) + fixed32(6, crc)
-    )
+    return field(1, dtype) + field(2, dims) + field(3, shard) + field(4, offset) + field(5, size) + fixed32(6, crc)
 
 
 def header_message(num_shards: int) -> bytes:
@@ -92,7 +91,9 @@ def with_trailer(content: bytes, kind: int = 0) -> bytes:
 
 def table(entries: list[tuple[bytes, bytes]], block_bytes: int = 2**18) -> bytes:
     """A sorted table of sorted entries, in blocks of at least ``block_bytes``."""
-    out, handles, pending, size = bytearray(), [], [], 0
+    out, size = bytearray(), 0
+    handles: list[tuple[bytes, bytes]] = []
+    pending: list[tuple[bytes, bytes]] = []
 
     def finish() -> None:
         content = block(pending)
@@ -118,7 +119,12 @@ def table(entries: list[tuple[bytes, bytes]], block_bytes: int = 2**18) -> bytes
 
 
 def write_bundle(
-    prefix: Path, tensors: Mapping[str, np.ndarray], *, num_shards: int = 1, block_bytes: int = 2**18, crc32c=None
+    prefix: Path,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    num_shards: int = 1,
+    block_bytes: int = 2**18,
+    crc32c: Checksum = crc32c_by_definition,
 ) -> Path:
     """Write ``prefix.index`` and its data files; tensors go to the shards in turn. Gives the prefix back."""
     shards = [bytearray() for _ in range(num_shards)]
@@ -126,10 +132,8 @@ def write_bundle(
     for number, name in enumerate(sorted(tensors, key=str.encode)):
         values, shard = tensors[name], number % num_shards
         data = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-        crc = masked(data, crc32c or crc32c_by_definition)
-        message = entry_message(
-            DTYPES[values.dtype.name], values.shape, shard, len(shards[shard]), len(data), crc
-        )
+        crc = masked(data, crc32c)
+        message = entry_message(DTYPES[values.dtype.name], values.shape, shard, len(shards[shard]), len(data), crc)
         entries.append((name.encode(), message))
         shards[shard] += data
     prefix.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +146,8 @@ def write_bundle(
 def official_names(state: Mapping[str, np.ndarray], *, prefix: str, kinetics600: bool = False) -> dict[str, np.ndarray]:
     """Our state dict as the official files name and shape it, written out here a second time on purpose.
 
-    With ``kinetics600`` as that one checkpoint has it: batch norm as [1, 1, 1, 1, C], and Momentum beside every trained tensor.
+    With ``kinetics600`` as that one checkpoint has it: batch norm as [1, 1, 1, 1, C], and Momentum beside every trained
+    tensor.
     """
     out: dict[str, np.ndarray] = {}
     for name, values in state.items():

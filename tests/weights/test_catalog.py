@@ -102,7 +102,9 @@ def test_one_wrong_bit_is_named(declared_official: dict[str, Tensor]) -> None:
     assert not verdict.official
 
 
-def test_a_loaded_checkpoint_says_that_it_is_official(declared_official: dict[str, Tensor], tmp_path: Path, monkeypatch) -> None:
+def test_a_loaded_checkpoint_says_that_it_is_official(
+    declared_official: dict[str, Tensor], tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr("quovadis.weights.formats.verify_checksums", verify.verify_checksums)
     tensors = official_names({n: t.numpy() for n, t in declared_official.items()}, prefix="RGB/inception_i3d/")
     model = load_model(write_bundle(tmp_path / "model.ckpt", tensors))

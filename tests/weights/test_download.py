@@ -126,7 +126,9 @@ def test_the_file_arrives_whole_whatever_the_server_does(server: Server, tmp_pat
 def test_a_cut_download_goes_on_from_where_it_was(server: Server, tmp_path: Path) -> None:
     server.script = ["cut"]
     seen: list[tuple[int, int | None]] = []
-    download(server.url, tmp_path / "f", problem, patience=QUICK, progress=lambda done, total: seen.append((done, total)))
+    download(
+        server.url, tmp_path / "f", problem, patience=QUICK, progress=lambda done, total: seen.append((done, total))
+    )
     assert server.ranges == [None, "bytes=500000-"]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -235,7 +237,7 @@ def test_weights_are_fetched_once_and_proven_each_time(
     assert get_weights("test-weights", patience=QUICK) == path
     assert len(server.ranges) == 2
     path.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(WeightsError, match="git blob id is .*; the published file has .*move it away"):
+    with pytest.raises(WeightsError, match=r"git blob id is .*; the published file has .*move it away"):
         get_weights("test-weights", patience=QUICK)
 
 

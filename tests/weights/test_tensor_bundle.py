@@ -67,10 +67,10 @@ def test_a_missing_or_short_shard_is_named(tmp_path: Path) -> None:
     shard = tmp_path / "m.data-00001-of-00002"
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    with pytest.raises(WeightsError, match="m.data-00001-of-00002 has .* cut short"):
+    with pytest.raises(WeightsError, match=r"m.data-00001-of-00002 has .* cut short"):
         TensorBundle(prefix)
     shard.unlink()
-    with pytest.raises(WeightsError, match="all of its .data files"):
+    with pytest.raises(WeightsError, match=r"all of its .data files"):
         TensorBundle(prefix)
 
 

@@ -110,9 +110,14 @@ def test_verify_knows_a_published_file_by_its_bytes(
 def test_filters_draws_a_png(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["filters", str(checkpoint), "-o", str(tmp_path / "f.png")])
     assert capsys.readouterr().out.strip() == str(tmp_path / "f.png")
-    picture = np.asarray(Image.open(tmp_path / "f.png").convert("RGB"))
+    with Image.open(tmp_path / "f.png") as file:
+        picture = np.asarray(file.convert("RGB"))
     assert picture.shape[1] > 1000
     assert picture.std() > 10
+    torch.save({"inception3a.branch1.conv.weight": torch.randn(64, 3, 7, 7)}, tmp_path / "googlenet.pth")
+    main(["filters", str(tmp_path / "googlenet.pth"), "-o", str(tmp_path / "g.png")])
+    with Image.open(tmp_path / "g.png") as small:
+        assert small.width < 600
 
 
 def test_errors_are_ours_and_usage_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,8 +138,12 @@ def test_mutations_behind_right_checksums(tmp_path: Path, reader: Reader) -> Non
 def test_absurd_numbers_in_entries(tmp_path: Path, reader: Reader) -> None:
     data = bytes(64)
     good: dict[str, object] = {"dtype": 1, "shape": (4, 4), "shard": 0, "offset": 0, "size": 64, "crc": masked(data)}
-    changes: list[tuple[str, object]] = [(key, value) for key in ("dtype", "shard", "offset", "size") for value in ABSURD]
-    changes += [("shape", (value, 4)) for value in ABSURD] + [("shape", (value,) * n) for value in ABSURD for n in (1, 40)]
+    changes: list[tuple[str, object]] = [
+        (key, value) for key in ("dtype", "shard", "offset", "size") for value in ABSURD
+    ]
+    changes += [("shape", (value, 4)) for value in ABSURD] + [
+        ("shape", (value,) * n) for value in ABSURD for n in (1, 40)
+    ]
     for key, value in changes:
         entry = entry_message(**(good | {key: value}))  # type: ignore[arg-type]
         content = table([(b"", header_message(1)), (b"w", entry)])
@@ -179,7 +183,15 @@ def test_names_of_tensors_and_files_reach_nothing_outside(tmp_path: Path, reader
     """Names in an index are keys, never paths; the shards' names come from the prefix and two numbers."""
     secret = tmp_path.parent / "secret"
     secret.write_bytes(bytes(64))
-    names = ["../secret", "/etc/passwd", "..\\..\\x", "w\0x", "\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe", "a" * 5000]
+    names = [
+        "../secret",
+        "/etc/passwd",
+        "..\\..\\x",
+        "w\0x",
+        "\ud800".encode("utf-8", "surrogatepass"),
+        b"\xff\xfe",
+        "a" * 5000,
+    ]
     for name in names:
         key = name if isinstance(name, bytes) else name.encode()
         entry = entry_message(1, (16,), 0, 0, 64, masked(bytes(64)))
@@ -215,5 +227,3 @@ def unfolding_keys() -> bytes:
     """Each key is all of the key before and one more byte: a block of n bytes unfolds to n squared."""
     entries = b"".join(varint(n) + varint(1) + varint(0) + b"k" for n in range(20_000))
     return entries + bytes(4) + (1).to_bytes(4, "little")
-
-

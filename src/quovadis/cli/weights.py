@@ -1,7 +1,9 @@
 """``quovadis weights``: list, show, get, convert, verify and draw published weights."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,7 +90,8 @@ class Get:
         """Fetch, and print the path that load_model opens."""
         from quovadis.weights.get import get_weights
 
-        path = get_weights(self.name, folder=self.folder, mirror=self.mirror, progress=_progress())
+        with _progress() as progress:
+            path = get_weights(self.name, folder=self.folder, mirror=self.mirror, progress=progress)
         _print_json({"name": self.name, "path": str(path)}) if self.json else print(path)
 
 
@@ -171,13 +174,16 @@ class Filters:
         """Draw, and print where."""
         from quovadis.report.filters import draw_filters
         from quovadis.weights.files import write_atomically
-        from quovadis.weights.formats import open_weights
+        from quovadis.weights.formats import open_weights, read_picture_network
         from quovadis.weights.load import locate
 
         path, name = locate(self.weights)
-        state, info = open_weights(path)
-        first = next(weight for weight in state.values() if weight.ndim == 5)
-        title = info.source.get("published") or name or f"{info.model}, {info.options.get('stream')}: {path.name}"
+        state = read_picture_network(path)
+        title = name or f"2D network: {path.name}"
+        if state is None:
+            state, info = open_weights(path)
+            title = info.source.get("published") or name or f"{info.model}, {info.options.get('stream')}: {path.name}"
+        first = next(weight for weight in state.values() if weight.ndim > 3)
         print(write_atomically(self.out, draw_filters(first, title)))
 
 
@@ -198,7 +204,7 @@ def main(args: list[str]) -> None:
         QuovadisError: what the user can put right.
     """
     command: Any = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         args=args,
         prog="quovadis weights",
         config=(tyro.conf.FlagCreatePairsOff,),
@@ -219,22 +225,16 @@ def _proof(file: dict[str, Any]) -> str:
     raise WeightsError(f"{file['name']} has no proof")
 
 
-def _progress() -> Any:
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
     """A line on stderr that grows, where somebody looks at it."""
     if not sys.stderr.isatty():
-        return None
+        yield None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    bar = Progress(
-        BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    )
-    task = bar.add_task("", total=None)
-    bar.start()
-
-    def show(done: int, total: int | None) -> None:
-        bar.update(task, completed=done, total=total)
-        if total is not None and done >= total:
-            bar.refresh()
-
-    return show
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -128,8 +128,8 @@ def fold_input_range(
     >>> x = torch.rand(1, 3, 1, 1) * 2 - 1
     >>> state = {"c.weight": torch.rand(4, 3, 1, 1), "n.running_mean": torch.zeros(4)}
     >>> ours = fold_input_range(state, conv="c", norm="n", mean=(0.5, 0.4, 0.3), deviation=(0.2, 0.2, 0.3))
-    >>> normalised = ((x + 1) / 2 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.2, 0.3]).view(3, 1, 1)
-    >>> theirs = torch.conv2d(normalised, state["c.weight"]).flatten() - state["n.running_mean"]
+    >>> mean, deviation = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.2, 0.3]).view(3, 1, 1)
+    >>> theirs = torch.conv2d(((x + 1) / 2 - mean) / deviation, state["c.weight"]).flatten() - state["n.running_mean"]
     >>> torch.allclose(theirs, torch.conv2d(x, ours["c.weight"]).flatten() - ours["n.running_mean"], atol=1e-5)
     True
     """

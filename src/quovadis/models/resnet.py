@@ -1,7 +1,7 @@
 """ResNet-50, in 2D as torchvision names it and in 3D as the field inflates it (I3D-R50).
 
-The field's I3D after Wang et al., "Non-local Neural Networks" (2018, table 1), with the temporal kernels of PySlowFast's
-``I3D_8x8_R50``. Time sees:
+The field's I3D after Wang et al., "Non-local Neural Networks" (2018, table 1), with the temporal kernels of the
+configuration ``I3D_8x8_R50`` of PySlowFast. Time sees:
 
 - the first convolution: 5 x 7 x 7, stride (1, 2, 2); the pooling after it: 1 x 3 x 3, stride (1, 2, 2);
 - the first convolution of a bottleneck, else 1 x 1 x 1: 3 x 1 x 1 in all three blocks of layer 1; in blocks 0 and 2 of
@@ -124,9 +124,7 @@ class I3DResNet50(VideoModel):
     (torch.Size([2, 10]), torch.Size([2, 4, 256]))
     """
 
-    def __init__(
-        self, *, stream: StreamKind = "rgb", num_classes: int = 400, dropout: float = 0.5, width: float = 1.0
-    ):
+    def __init__(self, *, stream: StreamKind = "rgb", num_classes: int = 400, dropout: float = 0.5, width: float = 1.0):
         super().__init__()
         self.spec = i3d_r50_spec(stream)
         self.trunk = ResNet50(3, self.spec.streams[0].channels, width=width)

@@ -71,7 +71,9 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
     dpi = 100
     width, height = (side * _PIXELS_PER_WEIGHT / dpi for side in (sheet.shape[2], sheet.shape[1]))
     figure = Figure(figsize=(width + 0.3, height + 0.75), dpi=dpi)
-    axes = figure.add_axes((0.15 / (width + 0.3), 0.1 / (height + 0.75), width / (width + 0.3), height / (height + 0.75)))
+    axes = figure.add_axes(
+        (0.15 / (width + 0.3), 0.1 / (height + 0.75), width / (width + 0.3), height / (height + 0.75))
+    )
     axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_axis_off()
     colours = "R, G, B" if channels == 3 else "x in red, y in green"

@@ -31,7 +31,7 @@ class PublishedFile:
     name: str
     url: str
     git_blob_id: str = ""
-    """sha1 of ``"blob SIZE\\0"`` and the bytes: what git calls the file in the publisher's repository."""
+    """What git calls the file in the publisher's repository: sha1 of "blob", its size, a zero byte and the content."""
     sha256_prefix: str = ""
     """The first hexadecimal digits of the sha256, where the publisher gives only those."""
     size_bytes: int | None = None

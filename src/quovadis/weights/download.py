@@ -30,7 +30,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 class Patience:
     """How long to try. The defaults suit a person who waits at a terminal."""
 
-    attempts: int = 5
+    attempts: int = 4
     """Without any progress between them."""
     first_wait_seconds: float = 1.0
     """Doubles after each failure; a server's ``Retry-After`` goes first."""
@@ -197,7 +197,7 @@ def _alone(part: Path) -> Iterator[None]:
 
 
 def git_blob_id(path: Path) -> str:
-    """What git calls a file with these bytes: sha1 of ``"blob SIZE\\0"`` and the content."""
+    """What git calls a file with these bytes: sha1 of "blob", its size, a zero byte and the content."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     return _hash_into(digest, path)
 

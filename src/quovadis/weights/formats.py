@@ -120,9 +120,16 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items()}
 
 
-def is_picture_network(state: dict[str, Tensor]) -> bool:
-    """Whether a state dict is a 2D network that can be inflated."""
-    return any(marker in state for marker in _PICTURE_NETWORKS)
+def read_picture_network(path: Path) -> dict[str, Tensor] | None:
+    """The state dict of a 2D network that can be inflated, or None where the file holds something else.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    if path.is_dir() or _is_bundle(path) or _is_safetensors(path):
+        return None
+    state = read_torch_file(path)
+    return state if any(marker in state for marker in _PICTURE_NETWORKS) else None
 
 
 def _refusal(message: str) -> str:

@@ -6,7 +6,6 @@ name and hold batch norm as [C]; the Kinetics-600 one has no prefix, batch norm 
 (out, in, T, H, W).
 """
 
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,8 +1,8 @@
 """Torchvision's picture networks, by the names in their files, made into video networks.
 
-Torchvision itself is not needed. Its GoogLeNet is Inception-v1 with batch norm, eps 1e-3, and 3x3 where the paper has 5x5,
-as I3D has: so the weights map one to one. Its published weights were trained on [-1, 1] (the ``transform_input`` there
-undoes ImageNet's mean and deviation), so the first convolution is inflated as it is.
+Torchvision itself is not needed. Its GoogLeNet is Inception-v1 with batch norm, eps 1e-3, and 3x3 where the paper has
+5x5, as I3D has: so the weights map one to one. Its published weights were trained on [-1, 1] (the ``transform_input``
+there undoes ImageNet's mean and deviation), so the first convolution is inflated as it is.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,9 @@ from quovadis.weights.units import IN_BLOCK
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
-_BRANCHES = dict(zip(IN_BLOCK, ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"), strict=True))
+_BRANCHES = dict(
+    zip(IN_BLOCK, ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"), strict=True)
+)
 _STEM = {"conv1": "Conv{}d_1a_7x7", "conv2": "Conv{}d_2b_1x1", "conv3": "Conv{}d_2c_3x3"}
 _AUXILIARY = ("aux1", "aux2")
 
@@ -36,7 +38,7 @@ def googlenet_names(*, dims: int = 3, trunk: str = "trunk", head: str = "head") 
     """
     units = {theirs: ours.format(dims) for theirs, ours in _STEM.items()}
     for block in BLOCKS:
-        number, letter = block.removeprefix("Mixed_")
+        number, letter = block[-2], block[-1]
         for ours, theirs in _BRANCHES.items():
             # Theirs start with a, ours with b: I3D counts the pooling before.
             unit = f"inception{number}{chr(ord(letter) - 1)}.{theirs}"
@@ -60,7 +62,9 @@ def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module, *, head:
     Raises:
         WeightsError: it is not GoogLeNet, or does not fit.
     """
-    return inflate(state_2d, model, **_head_options(state_2d, model, head, _AUXILIARY), names=googlenet_names(head=head))
+    return inflate(
+        state_2d, model, **_head_options(state_2d, model, head, _AUXILIARY), names=googlenet_names(head=head)
+    )
 
 
 def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: str = "head") -> dict[str, Tensor]:

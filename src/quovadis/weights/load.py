@@ -1,19 +1,20 @@
 """From a name or a file to a model that is ready to use."""
 
+import difflib
 from os import PathLike, fspath
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from quovadis.errors import WeightsError
+from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.catalog import CATALOG, published
 from quovadis.weights.class_labels import LABEL_SETS, class_labels
 from quovadis.weights.files import fit_state
-from quovadis.weights.formats import find_weights, is_picture_network, open_weights, read_torch_file
+from quovadis.weights.formats import find_weights, open_weights, read_picture_network
 from quovadis.weights.get import get_weights
 
 
@@ -32,7 +33,7 @@ def create_model(
         stream: ``"rgb"`` or ``"flow"``.
         num_classes: classes of the head.
         dropout: before the classifier, in training only.
-        weights: whose numbers to take: a file or a run folder as for :func:`load_model`, or a name of the catalogue; its
+        weights: whose numbers to take: a file, a run folder or a name of the catalogue, as for :func:`load_model`; its
             model, stream and number of classes must be the same. Or a 2D network of torchvision (GoogLeNet for
             ``i3d``, ResNet-50 for ``i3d_r50``), which is inflated; its classifier stays behind unless the classes are
             as many. None gives random weights.
@@ -51,7 +52,8 @@ def create_model(
     if weights is None:
         return build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
     path, catalogued = locate(weights)
-    if path.suffix in (".pt", ".pth") and is_picture_network(state_2d := read_torch_file(path)):
+    state_2d = read_picture_network(path)
+    if state_2d is not None:
         model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
         return _inflated(model, name, state_2d, path)
     state, info = open_weights(path)
@@ -88,11 +90,13 @@ def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
     """The file of a path or name, and the name if it is one of the catalogue; a file of that name goes first.
 
     Raises:
-        WeightsError: nothing there, and it cannot be fetched.
+        WeightsError: nothing there, and it cannot be fetched. UnknownNameError: nearly a name of the catalogue.
     """
     name = fspath(weights)
     if name in CATALOG and not Path(name).exists():
         return get_weights(name), name
+    if not Path(name).exists() and difflib.get_close_matches(name, CATALOG, cutoff=0.8):
+        raise UnknownNameError.among("weights", name, CATALOG)
     return find_weights(weights), None
 
 
