@@ -120,6 +120,14 @@ def test_the_classifier_of_other_classes_stays_fresh_and_flow_takes_two_channels
         inflate_resnet50(state | {"layer9.0.conv1.weight": torch.zeros(1)}, model)
 
 
+def test_old_files_without_counters_inflate_too() -> None:
+    state = torchvision_state(1 / 8, 5)
+    model = I3DResNet50(num_classes=5, width=1 / 8)
+    whole = inflate_resnet50(state, model)
+    old = inflate_resnet50({name: t for name, t in state.items() if "num_batches" not in name}, model)
+    assert all(tensor.equal(old[name]) for name, tensor in whole.items())
+
+
 def test_it_keeps_the_contract() -> None:
     model = build_model("i3d_r50", num_classes=6)
     assert isinstance(model, VideoModel)

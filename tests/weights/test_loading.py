@@ -17,7 +17,7 @@ from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.class_labels import LABEL_SETS, class_labels
 from quovadis.weights.convert import convert
-from quovadis.weights.files import load_weights, save_weights
+from quovadis.weights.files import fit_state, load_weights, save_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, Spelling, to_port
 from tests.weights.bundle import official_names, write_bundle
 
@@ -269,6 +269,16 @@ def test_two_models_of_one_file_share_nothing(tmp_path: Path) -> None:
     with torch.no_grad():
         one.head.bias.add_(1)
     assert not one.head.bias.equal(two.head.bias)
+
+
+def test_a_model_with_memory_copies_what_it_is_given() -> None:
+    state = tiny_state("rgb", 5)
+    model = build_model("i3d_tiny", num_classes=5)
+    fit_state(model, state, "a test")
+    assert_same(model, state)
+    with torch.no_grad():
+        model.head.bias.add_(1)
+    assert not model.head.bias.equal(state["head.bias"])
 
 
 # Labels

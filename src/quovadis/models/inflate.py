@@ -12,6 +12,8 @@ from quovadis.models.layers import ConvUnit, ShiftBatchNorm
 _NORMS = (ShiftBatchNorm, nn.BatchNorm2d, nn.BatchNorm3d)
 _WEIGHTED = (nn.Conv2d, nn.Conv3d, nn.Linear)
 _IMAGE_CHANNELS = 3
+# A counter of PyTorch's batch norm that nothing reads while momentum is fixed; old files have none, ours has none.
+_COUNTER = "num_batches_tracked"
 
 
 def inflate(
@@ -50,7 +52,7 @@ def inflate(
             into the variance, exactly.
 
     Returns:
-        A state dict for ``model.load_state_dict``: every tensor of ``model``, in float32.
+        A state dict for ``model.load_state_dict``: every tensor of ``model``, in its type.
 
     Raises:
         WeightsError: a tensor is neither mapped nor left out, a place stays empty, or a shape does not fit; lists all.
@@ -73,8 +75,8 @@ def inflate(
         name = (names or {}).get(module_2d, module_2d)
         module = _module(model, name)
         target = f"{name}.{part}"
-        if isinstance(module, ShiftBatchNorm) and part == "num_batches_tracked":
-            continue  # a counter, which batch norm with a fixed momentum never reads
+        if isinstance(module, ShiftBatchNorm) and part == _COUNTER:
+            continue
         if isinstance(module, ShiftBatchNorm) and part == "weight":
             scales[name] = tensor.double()
         elif target not in own or target in result:
@@ -90,6 +92,7 @@ def inflate(
             problems.append(f"{name} has no scale, and no convolution before it could take it")
             continue
         _fold(result, conv_before[name], name, scale, problems)
+    result |= {key: own[key].clone() for key in own if key.endswith(f".{_COUNTER}") and key not in result}
     problems += [f"nothing for {key}; map it, or name its module in fresh" for key in own if key not in result]
     problems += [
         f"{key}: {tuple(result[key].shape)} from the picture network, the model has {tuple(own[key].shape)}"
