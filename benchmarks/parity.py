@@ -2,11 +2,13 @@
 
 Reads the reference numbers from ``../shared/oracles/i3d`` if it is there, else the part of them in ``tests/golden``.
 Prints the largest difference to the float64 values of the official graph, ours in float32 and in float64, beside the
-tolerance that the float32 noise of TensorFlow itself suggests.
+tolerance that the float32 noise of TensorFlow itself suggests. The weights come from a port's file; the column
+``checkpoint`` has the same weights from a TensorFlow checkpoint (``-`` where that is not at hand), in float32.
 """
 
 import io
 import lzma
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import fit_state
 from quovadis.weights.from_pytorch_i3d import from_pytorch_i3d
+from quovadis.weights.load import load_model
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "i3d"
@@ -67,6 +70,18 @@ def reference_model(folder: Path) -> VideoModel:
     return model.eval()
 
 
+def checkpoint_model(folder: Path) -> VideoModel | None:
+    """The same from a TensorFlow checkpoint, or None where there is none."""
+    index = folder / "checkpoints" / "rgb" / "model.ckpt.index"
+    if not index.is_file():
+        return None
+    data = "model.ckpt.data-00000-of-00001"
+    with tempfile.TemporaryDirectory() as temporary:
+        (Path(temporary) / index.name).write_bytes(index.read_bytes())
+        (Path(temporary) / data).write_bytes(lzma.decompress(index.with_name(f"{data}.xz").read_bytes()))
+        return load_model(temporary)
+
+
 def compare(model: VideoModel, folder: Path, size: str, dtype: torch.dtype) -> Iterator[Row]:
     """Run one input and compare every endpoint that the reference has."""
     video = np.load(folder / "inputs" / f"rgb_{size}.npz")["video"]
@@ -110,20 +125,27 @@ def compare(model: VideoModel, folder: Path, size: str, dtype: torch.dtype) -> I
 def main() -> None:
     folder = data_folder()
     model = reference_model(folder)
+    from_checkpoint = checkpoint_model(folder)
     sizes = [s for s in SIZES if (folder / "inputs" / f"rgb_{s}.npz").is_file()]
     print("I3D (RGB, synthetic weights) against the official graph in float64\n")
-    print(f"{'input':>12}  {'endpoint':<18}{'rms':>7}  {'float32':>9} {'allowed':>8}  {'float64':>9} {'allowed':>8}")
+    print(
+        f"{'input':>12}  {'endpoint':<18}{'rms':>7}  {'float32':>9} {'checkpoint':>10} {'allowed':>8}  "
+        f"{'float64':>9} {'allowed':>8}"
+    )
     holds = True
     for size in sizes:
         singles = list(compare(model, folder, size, torch.float32))
+        loaded = (
+            list(compare(from_checkpoint, folder, size, torch.float32)) if from_checkpoint else [None] * len(singles)
+        )
         doubles = list(compare(model, folder, size, torch.float64))
-        for single, double in zip(singles, doubles, strict=True):
-            good = single.holds and double.holds
+        for single, row, double in zip(singles, loaded, doubles, strict=True):
+            good = single.holds and double.holds and (row is None or row.holds)
             holds &= good
             print(
                 f"{size:>12}  {single.endpoint:<18}{single.rms:7.3f}  {single.difference:9.1e} "
-                f"{single.tolerance:8.0e}  {double.difference:9.1e} {double.tolerance:8.0e}"
-                f"{'' if good else '  <- too far'}"
+                f"{f'{row.difference:.1e}' if row else '-':>10} {single.tolerance:8.0e}  {double.difference:9.1e} "
+                f"{double.tolerance:8.0e}{'' if good else '  <- too far'}"
             )
     print("\nAll within tolerance." if holds else "\nOUT OF TOLERANCE.")
     raise SystemExit(0 if holds else 1)

@@ -19,6 +19,7 @@ def test_public_names_are_frozen() -> None:
         "__version__",
         "create_model",
         "evaluate",
+        "inflate",
         "list_models",
         "load_dataset",
         "load_model",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quovadis.datasets.load import load_dataset
     from quovadis.errors import QuovadisError
     from quovadis.evaluation.evaluate import evaluate
+    from quovadis.models.inflate import inflate
     from quovadis.models.zoo import list_models
     from quovadis.recognizer import Recognizer
     from quovadis.training.loop import train
@@ -28,6 +29,7 @@ _HOMES = {
     "VideoInfo": "types",
     "create_model": "weights.load",
     "evaluate": "evaluation.evaluate",
+    "inflate": "models.inflate",
     "list_models": "models.zoo",
     "load_dataset": "datasets.load",
     "load_model": "weights.load",
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "create_model",
     "evaluate",
+    "inflate",
     "list_models",
     "load_dataset",
     "load_model",

@@ -68,11 +68,11 @@ class Recognizer:
         Raises:
             WeightsError: they cannot be read. InvalidInputError: they do not go together.
         """
-        loaded = [load_model(w) for w in weights]
-        label_sets = {info.labels for _, info in loaded}
+        models = [load_model(w) for w in weights]
+        label_sets = {model.labels for model in models}
         if len(label_sets) > 1:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
-        return cls([model for model, _ in loaded], label_sets.pop() if label_sets else (), device=device)
+        return cls(models, label_sets.pop() if label_sets else (), device=device)
 
     def describe(self) -> str:
         """The models in words: name and streams.

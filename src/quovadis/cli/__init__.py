@@ -12,6 +12,7 @@ VERBS = {
     "predict": "name the action in videos",
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
+    "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
     "probe": "say what a video file is",
 }
 

@@ -26,7 +26,7 @@ class Demo:
 
 def main(args: list[str]) -> None:
     """Run the verb."""
-    options = tyro.cli(Demo, args=args, prog="quovadis demo")
+    options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
     from dataclasses import replace
 
     from rich.console import Console

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -28,13 +28,13 @@ class Evaluate:
     """Processes that decode."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
-    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
     """Run the verb."""
-    options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate")
+    options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     from rich.console import Console
 
     from quovadis.datasets.load import load_dataset

@@ -4,7 +4,6 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -25,13 +24,13 @@ class Predict:
     """From one window to the next; by default they touch."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
-    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    json: bool = False
     """Print JSON, one object a line."""
 
 
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
-    options = tyro.cli(Predict, args=args, prog="quovadis predict")
+    options = tyro.cli(Predict, args=args, prog="quovadis predict", config=(tyro.conf.FlagCreatePairsOff,))
     from rich.console import Console
 
     from quovadis.errors import InvalidInputError, VideoError

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -16,13 +15,13 @@ class Probe:
     """Video files."""
     count: bool = False
     """Decode every frame, for the exact number of frames."""
-    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
     """Run the verb."""
-    options = tyro.cli(Probe, args=args, prog="quovadis probe")
+    options = tyro.cli(Probe, args=args, prog="quovadis probe", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.video.reader import probe
 
     infos = [probe(path, count=options.count) for path in options.videos]

@@ -30,7 +30,13 @@ def main(args: list[str]) -> None:
         sys.exit(0 if {"-h", "--help"} & set(args) else 2)
     recipe = find_recipe(args[0])
     default = Train(data=tyro.MISSING, recipe=recipe)
-    options = tyro.cli(Train, args=args[1:], prog=f"quovadis train {recipe.name}", default=default)
+    options = tyro.cli(
+        Train,
+        args=args[1:],
+        prog=f"quovadis train {recipe.name}",
+        config=(tyro.conf.FlagCreatePairsOff,),
+        default=default,
+    )
     from rich.console import Console
 
     from quovadis.datasets.load import load_dataset

@@ -1,7 +1,9 @@
 """What every network here can do, so that nothing else needs to know which one it has."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,10 @@ class VideoModel(nn.Module, ABC):
     num_classes: int
     feature_dim: int
     """D of :meth:`features`."""
+    labels: tuple[str, ...] = ()
+    """Class names in the order of the logits; () while nobody has named them, as after :meth:`reset_head`."""
+    source: Mapping[str, Any] = MappingProxyType({})
+    """Where the numbers came from: the published file, or recipe, step and data identity; empty for random weights."""
 
     @abstractmethod
     def forward(self, *streams: Tensor) -> Tensor:
@@ -40,7 +46,7 @@ class VideoModel(nn.Module, ABC):
 
     @abstractmethod
     def reset_head(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one for ``num_classes`` classes; everything else stays."""
+        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes; everything else stays."""
 
     def check_inputs(self, *streams: Tensor) -> None:
         """Raise a readable error unless ``streams`` are what ``spec`` describes."""

@@ -57,8 +57,9 @@ class I3D(VideoModel):
         self.reset_head(num_classes)
 
     def reset_head(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one for ``num_classes`` classes."""
+        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes."""
         self.num_classes = num_classes
+        self.labels = ()
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         init_truncated(head.weight)
         nn.init.constant_(head.get_parameter("bias"), 0.0)

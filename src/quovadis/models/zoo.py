@@ -6,6 +6,7 @@ from typing import Any
 from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.models.contract import VideoModel
 from quovadis.models.i3d import CHANNELS, I3D, i3d_tiny_spec
+from quovadis.models.resnet import I3DResNet50
 from quovadis.types import StreamKind
 
 
@@ -17,8 +18,13 @@ def _i3d_tiny(*, stream: StreamKind = "rgb", **options: Any) -> VideoModel:
     return I3D(stream=stream, width=1 / 4, spec=i3d_tiny_spec(stream), **options)
 
 
+def _i3d_r50(*, stream: StreamKind = "rgb", **options: Any) -> VideoModel:
+    return I3DResNet50(stream=stream, **options)
+
+
 MODELS: dict[str, Callable[..., VideoModel]] = {
     "i3d": _i3d,
+    "i3d_r50": _i3d_r50,
     "i3d_tiny": _i3d_tiny,
 }
 
@@ -27,7 +33,7 @@ def list_models() -> list[str]:
     """Names for :func:`quovadis.create_model`.
 
     >>> list_models()
-    ['i3d', 'i3d_tiny']
+    ['i3d', 'i3d_r50', 'i3d_tiny']
     """
     return sorted(MODELS)
 

@@ -25,7 +25,8 @@ from quovadis.training.run_folder import RunFolder
 from quovadis.transforms import to_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
-from quovadis.weights.load import create_model, load_model
+from quovadis.weights.formats import read_picture_network
+from quovadis.weights.load import create_model, load_model, locate
 
 
 class Progress(Protocol):
@@ -189,10 +190,14 @@ class _Run:
         keys = [(0, i) for i in range(len(dataset))]
         size = max(self.recipe.data.batch_size, 1)
         loader: DataLoader[Any] = DataLoader(
-            dataset, batch_sampler=[keys[i : i + size] for i in range(0, len(keys), size)], collate_fn=collate
+            dataset,
+            batch_sampler=[keys[i : i + size] for i in range(0, len(keys), size)],
+            collate_fn=collate,
+            num_workers=self.recipe.data.num_workers,
         )
         total, right = 0.0, 0
         for batch in loader:
+            self.unreadable.update(batch["unreadable"])
             labels = batch["labels"].to(self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(*self._inputs(batch)).float()
@@ -244,21 +249,26 @@ class _Run:
         self.progress.note(f"going on from step {self.done_steps} of {self.folder.root}")
 
     def _build_model(self) -> VideoModel:
-        choice = self.recipe.model
-        if choice.weights is None:
+        choice, labels = self.recipe.model, self.data.labels
+        picture_network = choice.weights is not None and read_picture_network(locate(choice.weights)[0]) is not None
+        if choice.weights is None or picture_network:
             model = create_model(
-                choice.name, stream=choice.stream, num_classes=len(self.data.labels), dropout=choice.dropout
+                choice.name,
+                stream=choice.stream,
+                num_classes=len(labels),
+                dropout=choice.dropout,
+                weights=choice.weights,
             )
         else:
-            model, info = load_model(choice.weights)
-            found = (info.model, info.options.get("stream"))
+            model = load_model(choice.weights)
+            found = (model.spec.name, model.spec.streams[0].kind)
             if found != (choice.name, choice.stream):
                 raise TrainingError(
                     f"{choice.weights} holds {found[0]} ({found[1]}); the recipe asks for {choice.name} "
                     f"({choice.stream})"
                 )
-            if info.labels != self.data.labels:
-                model.reset_head(len(self.data.labels))
+            if model.labels != labels:
+                model.reset_head(len(labels))
         for module in model.modules():
             if isinstance(module, ShiftBatchNorm):
                 module.momentum = choice.batch_norm_momentum

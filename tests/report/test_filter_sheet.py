@@ -1,0 +1,52 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from quovadis.errors import InvalidInputError
+from quovadis.report.filters import draw_filters, filter_sheet
+
+
+def test_a_filter_is_a_row_of_its_time_slices() -> None:
+    """One bright weight for each time slice, found again where it belongs."""
+    weight = torch.zeros(64, 3, 7, 7, 7)
+    for t in range(7):
+        weight[9, 0, t, t, 2] = 1.0
+        weight[9, 2, t, 6 - t, 4] = -1.0
+    sheet = filter_sheet(weight)
+    assert sheet.shape == (3, 16 * 8 - 1, 4 * 58 - 3)
+    top, left = 2 * 8, 1 * 58  # filter 9 is the second in the third row
+    for t in range(7):
+        x = left + t * 8
+        assert sheet[:, top + t, x + 2].tolist() == [255, 128, 128]
+        assert sheet[:, top + 6 - t, x + 4].tolist() == [128, 128, 0]
+    assert (sheet[:, top + 7] == 255).all()
+    grey = filter_sheet(torch.zeros(64, 3, 7, 7, 7))
+    assert set(grey.unique().tolist()) == {128, 255}
+
+
+def test_each_filter_has_its_own_scale_and_flow_has_no_blue() -> None:
+    weight = torch.randn(8, 2, 7, 7, 7)
+    weight[3] *= 1000
+    sheet = filter_sheet(weight)
+    assert sheet[2].unique().tolist() == [128, 255]
+    assert filter_sheet(weight * 0.01).equal(sheet)
+
+
+def test_pictures_of_2d_filters_have_one_slice() -> None:
+    assert filter_sheet(torch.randn(64, 3, 7, 7)).shape == (3, 127, 4 * 10 - 3)
+    with pytest.raises(InvalidInputError, match=r"got \(64, 20, 1, 7, 7\)"):
+        filter_sheet(torch.randn(64, 20, 7, 7))
+
+
+def test_the_png_shows_the_sheet() -> None:
+    weight = torch.randn(64, 3, 7, 7, 7)
+    picture = np.asarray(Image.open(io.BytesIO(draw_filters(weight, "weights"))).convert("RGB"))
+    sheet = filter_sheet(weight).permute(1, 2, 0).numpy()
+    # Every weight is six pixels wide; the sheet stands at the lower border.
+    top, left = picture.shape[0] - sheet.shape[0] * 6 - 10, 15
+    shown = picture[top + 3 : top + 3 + sheet.shape[0] * 6 : 6, left + 3 : left + 3 + sheet.shape[1] * 6 : 6]
+    assert shown.shape == sheet.shape
+    assert np.abs(shown.astype(int) - sheet).mean() < 2
