@@ -57,7 +57,7 @@ class Recognizer:
             if (spec.fps, spec.short_side_px, spec.size_px) != (first.fps, first.short_side_px, first.size_px):
                 raise InvalidInputError(f"{first.name} and {spec.name} see videos at different rates or sizes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.models = [model.to(self.device).eval() for model in models]
+        self.models = [model.to(self.device).channels_last().eval() for model in models]
         self.labels = tuple(labels)
         self.spec = first
 
@@ -99,6 +99,7 @@ class Recognizer:
             cropped = transforms.center_crop(clip, model.spec.size_px)
             streams = clip_to_streams(cropped, model.spec)
             inputs = [transforms.to_model(s.to(self.device)).unsqueeze(0) for s in streams]
+            inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
             scores.append(model(*inputs)[0].float())
         return sum_logits(scores).cpu()
 

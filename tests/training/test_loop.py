@@ -114,11 +114,12 @@ def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_pat
     )
     after = load_weights(train(recipe, data, tmp_path / "run").last)[0]
     torch.manual_seed(recipe.seed)
-    model = create_model("i3d_tiny", num_classes=2, dropout=0.0)
+    model = create_model("i3d_tiny", num_classes=2, dropout=0.0).channels_last()
     clips = ClipDataset(data.split("train"), model.spec, seed=recipe.seed)
     for batch in islice(EpochBatches(len(clips), 4, seed=recipe.seed), 2):
         samples = [clips[key] for key in batch]
-        logits = model(to_model(torch.stack([s["streams"][0] for s in samples])))
+        x = to_model(torch.stack([s["streams"][0] for s in samples]))
+        logits = model(x.contiguous(memory_format=torch.channels_last_3d))
         (torch.nn.functional.cross_entropy(logits, torch.tensor([s["label"] for s in samples])) / 2).backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(after[name], parameter.detach() - 0.05 * parameter.grad, atol=1e-6, rtol=1e-4)

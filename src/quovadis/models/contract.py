@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,13 @@ class VideoModel(nn.Module, ABC):
     @abstractmethod
     def reset_head(self, num_classes: int) -> None:
         """Replace the classifier by a fresh one for ``num_classes`` unnamed classes; everything else stays."""
+
+    def channels_last(self) -> Self:
+        """Lay the weights out with channels last in memory: the same numbers, in about half the time on a CPU.
+
+        Give inputs the same layout: ``x.contiguous(memory_format=torch.channels_last_3d)``.
+        """
+        return self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
 
     def check_inputs(self, *streams: Tensor) -> None:
         """Raise a readable error unless ``streams`` are what ``spec`` describes."""

@@ -87,7 +87,7 @@ class _Run:
         self.val_records = [r for r in data.split("val") if r.path.is_file()]
         self._check_classes()
         torch.manual_seed(recipe.seed)
-        self.model = self._build_model()
+        self.model = self._build_model().channels_last()
         optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=recipe.optimizer.learning_rate,
@@ -297,7 +297,8 @@ class _Run:
         )
 
     def _inputs(self, batch: dict[str, Any]) -> list[Tensor]:
-        return [to_model(stream.to(self.accelerator.device, non_blocking=True)) for stream in batch["streams"]]
+        inputs = [to_model(stream.to(self.accelerator.device, non_blocking=True)) for stream in batch["streams"]]
+        return [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
 
     def _check_classes(self) -> None:
         present = {r.label for r in self.train_records}
