@@ -53,7 +53,7 @@ class VideoModel(nn.Module, ABC):
 
         Give inputs the same layout: ``x.contiguous(memory_format=torch.channels_last_3d)``.
         """
-        return self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+        return self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def check_inputs(self, *streams: Tensor) -> None:
         """Raise a readable error unless ``streams`` are what ``spec`` describes."""
