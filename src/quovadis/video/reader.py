@@ -6,6 +6,7 @@ the same pixels as the ``ffmpeg`` program, bit for bit.
 
 from __future__ import annotations
 
+import math
 import stat
 from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
@@ -22,9 +23,16 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, VideoDamagedError, VideoError, VideoNotFoundError
-from quovadis.types import Clip, VideoInfo, require_frames
-from quovadis.video.sampling import ShortPolicy, fit_length, tick_of
+from quovadis.errors import (
+    InvalidInputError,
+    TooFewFramesError,
+    UnknownNameError,
+    VideoDamagedError,
+    VideoError,
+    VideoNotFoundError,
+)
+from quovadis.types import Clip, VideoInfo
+from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
 
 FrameTransform = Callable[[Tensor], Tensor]
 """Applied to each frame as it is decoded: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
@@ -496,7 +504,8 @@ def read_clip(
 
     Raises:
         VideoError: the file cannot be read. VideoDamagedError: only in part.
-        TooFewFramesError: too few frames, and ``short="error"``.
+        TooFewFramesError: too few frames, and ``short="error"``; or none at all.
+        InvalidInputError, UnknownNameError: an argument without sense.
 
     >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2)
     >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
@@ -504,6 +513,13 @@ def read_clip(
     """
     if frame_stride < 1 or (num_frames is not None and num_frames < 1):
         raise InvalidInputError(f"num_frames and frame_stride must be at least 1; got {num_frames} and {frame_stride}")
+    for seconds in (start_seconds, stop_seconds):
+        if seconds is not None and not math.isfinite(seconds):
+            raise InvalidInputError(f"start_seconds and stop_seconds must be finite, or None; got {seconds}")
+    if short not in SHORT_POLICIES:
+        raise UnknownNameError.among("policy for short clips", short, SHORT_POLICIES)
+    if damaged not in ("error", "keep"):
+        raise UnknownNameError.among("policy for damaged files", damaged, ("error", "keep"))
     pixels: list[Tensor] = []
     times: list[float] = []
     index: list[int] = []
@@ -524,8 +540,12 @@ def read_clip(
         if reader.damage and damaged == "error":
             raise VideoDamagedError(f"{reader.path} is damaged: {reader.damage}")
     source = str(reader.path)
+    if not index:
+        if short == "skip":
+            return None
+        until = "its end" if stop_seconds is None else f"{stop_seconds} s"
+        raise TooFewFramesError(f"{source} shows no frame from {start_seconds or 0.0} s to {until}")
     if num_frames is None:
-        require_frames(len(index), 1, source, "a clip")
         chosen = np.arange(len(index))
     else:
         chosen = fit_length(len(index), num_frames, short, source)

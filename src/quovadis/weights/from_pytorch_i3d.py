@@ -40,6 +40,11 @@ def from_pytorch_i3d(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for theirs, unit in UNITS.items():
             scale = rest.pop(f"{theirs}.bn.weight")
             weight = rest.pop(f"{theirs}.conv3d.weight")
+            if scale.shape != weight.shape[:1]:
+                raise WeightsError(
+                    f"not a pytorch-i3d state dict: {theirs} has a scale {tuple(scale.shape)} for a convolution "
+                    f"{tuple(weight.shape)}"
+                )
             ours[f"{unit}.conv.weight"] = weight * scale.view(-1, 1, 1, 1, 1)
             ours[f"{unit}.batch_norm.running_mean"] = rest.pop(f"{theirs}.bn.running_mean") * scale
             ours[f"{unit}.batch_norm.running_var"] = rest.pop(f"{theirs}.bn.running_var")
