@@ -97,7 +97,7 @@ def test_endpoints_come_as_asked(name: str) -> None:
     model = build_model(name, num_classes=4).eval()
     x = inputs(model)
     every = model.endpoints(*x)
-    names = [list(every)[5], "Logits", list(every)[0]]
+    names = [list(every)[5], "Logits", next(iter(every))]
     some = model.endpoints(*x, names=names)
     assert list(some) == names
     for key in names:

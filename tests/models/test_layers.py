@@ -25,7 +25,7 @@ STRIDES = (1, 2)
 
 @pytest.mark.parametrize(("kernel", "stride"), list(product(KERNELS, STRIDES)))
 def test_padding_is_tensorflows_definition(kernel: int, stride: int) -> None:
-    """Windows at every stride-th element from -before on; the fewest padded cells that give ceil(n / stride) of them."""
+    """As few padded cells as give ceil(size / stride) windows, the odd one at the end."""
     for size in SIZES:
         before, after = same_padding(size, kernel, stride)
         outputs = math.ceil(size / stride)

@@ -90,8 +90,9 @@ def test_a_common_mistake_is_seen(mistake: str, monkeypatch: pytest.MonkeyPatch)
     try:
         rows = list(compare(model, GOLDEN, "17x112x96", SINGLE))
     except AssertionError as error:
-        assert "shape" in str(error)
-        return
+        if "shape" not in str(error):
+            raise
+        return  # seen even sooner
     deep = {row.endpoint: row for row in rows}["Mixed_5c"]
     assert not deep.holds
     assert deep.difference > 10 * deep.tolerance

@@ -80,7 +80,7 @@ def test_a_scale_is_folded_exactly_also_where_it_is_negative_or_zero(unit: str) 
 
 def test_unknown_and_missing_tensors_are_named() -> None:
     state = port_state()
-    with pytest.raises(WeightsError, match="unknown tensors Mixed_6a.b0.conv3d.weight"):
+    with pytest.raises(WeightsError, match=r"unknown tensors Mixed_6a.b0.conv3d.weight"):
         from_pytorch_i3d(state | {"Mixed_6a.b0.conv3d.weight": torch.zeros(1)})
     del state["Mixed_3b.b1a.bn.running_var"]
     with pytest.raises(WeightsError, match=r"'Mixed_3b.b1a.bn.running_var' is missing"):
