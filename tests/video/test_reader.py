@@ -54,7 +54,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "H.264 with open groups, mp4": ("mp4", x264(**{"x264-params": OPEN_GOP})),
     "H.264 with open groups, mkv": ("mkv", x264(**{"x264-params": OPEN_GOP})),
     "H.264 with open groups, transport stream": ("ts", x264(**{"x264-params": OPEN_GOP})),
-    "H.264 with intra refresh": ("mp4", x264(**{"x264-params": "intra-refresh=1:keyint=20:bframes=0"})),
     "H.264 in avi": ("avi", x264(g="12", bf="3")),
     "H.264 in flv": ("flv", x264(g="12", bf="2")),
     "H.264 without container": ("h264", x264(g="12", bf="2")),
@@ -132,6 +131,27 @@ def check_jumps(path: Path, num_starts: int, stop: int | None = None) -> None:
 @kinds
 def test_a_jump_gives_exactly_the_frames_of_sequential_reading(kind: str, written: Callable[[str], Path]) -> None:
     check_jumps(written(kind), 5)
+
+
+def test_a_jump_into_intra_refresh_does_not_begin_with_a_picture_that_lacks_its_parts(tmp_path: Path) -> None:
+    """The file calls frames keys that only begin to refresh the picture, column by column."""
+    options = {"preset": "fast", "x264-params": "intra-refresh=1:keyint=20:bframes=0"}
+    path = write_video(tmp_path / "a.mp4", moving_square(100), options=options)
+    with VideoReader(path) as reader:
+        every = shown(reader.frames())
+        for start in range(58, 100, 3):
+            assert shown(reader.frames(start / 25)) == every[start:]
+
+
+def test_a_jump_into_a_slow_video_begins_with_the_frame_on_screen(tmp_path: Path) -> None:
+    """Where a frame stays for many ticks, the one to begin with is long past."""
+    path = write_video(tmp_path / "slow.mkv", moving_square(6), pts_seconds=[0, 0.04, 3, 3.04, 15, 15.5])
+    with VideoReader(path) as reader:
+        ticks = [(k, f.pts_seconds) for k, f in reader.ticks(10)]
+        for start in range(0, len(ticks) + 2, 3):
+            assert [(k, f.pts_seconds) for k, f in reader.ticks(10, start)] == ticks[start:]
+        for start in (29, 30, 31, 149, 150, 151):
+            assert [(k, f.pts_seconds) for k, f in reader.ticks(10, start)] == ticks[start:]
 
 
 @kinds
@@ -586,9 +606,14 @@ def test_an_mp4_without_its_header_is_no_video(tmp_path: Path) -> None:
         read_clip(path)
 
 
-def test_a_broken_middle_is_seen_also_when_reading_stops_after_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "codec", "pixel_format"), [("mp4", "libx264", "yuv420p"), ("mkv", "mjpeg", "yuvj420p")]
+)
+def test_a_broken_middle_is_seen_also_when_reading_stops_after_it(
+    tmp_path: Path, ending: str, codec: str, pixel_format: str
+) -> None:
     noise = torch.randint(0, 256, (40, 3, 48, 64), dtype=torch.uint8)
-    path = write_video(tmp_path / "a.mp4", noise, options={"g": "10"})
+    path = write_video(tmp_path / f"a.{ending}", noise, codec=codec, pixel_format=pixel_format, options={"g": "10"})
     content = bytearray(path.read_bytes())
     middle, length = len(content) // 2, len(content) // 20
     content[middle : middle + length] = bytes(length)
