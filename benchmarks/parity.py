@@ -91,11 +91,14 @@ def compare(model: VideoModel, folder: Path, size: str, dtype: torch.dtype) -> I
     precision = str(dtype).removeprefix("torch.")
     column = 1 if dtype == torch.float64 else 0
     model = model.to(dtype)
+    pooled: list[torch.Tensor] = []  # what features() gives, without a second run
+    hook = model.get_submodule("head").register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
     with torch.inference_mode():
         outputs = model.endpoints(x)
-        wholes: dict[str, torch.Tensor] = {key: outputs[key] for key in ("Logits", "Predictions") if key in outputs}
-        if wholes:
-            wholes["avg_pool"] = model.features(x)
+    hook.remove()
+    wholes: dict[str, torch.Tensor] = {key: outputs[key] for key in ("Logits", "Predictions") if key in outputs}
+    if pooled:
+        wholes["avg_pool"] = pooled[0].permute(0, 2, 3, 4, 1)
     tolerances = iter(_BY_DEPTH.items())
     last, tolerance = next(tolerances)
     for name, output in outputs.items():

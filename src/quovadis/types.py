@@ -88,7 +88,7 @@ class Clip:
     frames: Tensor
     """uint8 (T, 3, H, W), RGB."""
     pts_seconds: Tensor
-    """float64 (T,): when each frame is shown, on the file's own clock; never decreasing."""
+    """float64 (T,): when each frame is shown, on the file's own clock; it goes back where a short clip is looped."""
     flow: Tensor | None = None
     """float32 (T, 2, H, W) in pixels, x to the right and y down; or None."""
     source: str = ""
@@ -100,7 +100,8 @@ class Clip:
             got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
             raise InvalidTypeError(f"Clip.frames must be a uint8 tensor (T, 3, H, W); got {got}")
         if frames.ndim != 4 or frames.shape[1] != 3:
-            hint = "; it looks like (T, H, W, 3): use frames.permute(0, 3, 1, 2)" if frames.shape[-1] == 3 else ""
+            channels_last = frames.ndim == 4 and frames.shape[3] == 3
+            hint = "; it looks like (T, H, W, 3): use frames.permute(0, 3, 1, 2)" if channels_last else ""
             raise InvalidInputError(f"Clip.frames must have shape (T, 3, H, W); got {tuple(frames.shape)}{hint}")
         pts = torch.as_tensor(self.pts_seconds, dtype=torch.float64)
         if pts.shape != frames.shape[:1]:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from quovadis import transforms
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.datasets.streams import clip_to_streams
-from quovadis.errors import DatasetError, VideoError
+from quovadis.errors import DatasetError, TooFewFramesError, VideoError
 from quovadis.types import Clip, ModelSpec
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import even_starts, random_start
@@ -74,7 +74,7 @@ class ClipDataset(Dataset[Sample]):
         for _ in range(_MAX_SUBSTITUTES):
             try:
                 clip = self._read(record, rng)
-            except VideoError:
+            except (VideoError, TooFewFramesError):
                 unreadable = unreadable or str(record.path)
                 record = self.records[int(rng.choice(self._of_class[record.label]))]
                 continue

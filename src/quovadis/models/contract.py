@@ -46,7 +46,11 @@ class VideoModel(nn.Module, ABC):
 
     @abstractmethod
     def reset_head(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes; everything else stays."""
+        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes; everything else stays.
+
+        Raises:
+            InvalidInputError: fewer than one class.
+        """
 
     def channels_last(self) -> Self:
         """Lay the weights out with channels last in memory: the same numbers, in about half the time on a CPU.
@@ -63,10 +67,14 @@ class VideoModel(nn.Module, ABC):
             raise InvalidInputError(f"{spec.name} takes {len(spec.streams)} input ({wanted}); got {len(streams)}")
         for x, stream in zip(streams, spec.streams, strict=True):
             what = f"{spec.name}'s {stream.kind} input"
-            if not torch.is_floating_point(x):
+            if not isinstance(x, Tensor) or not torch.is_floating_point(x):
                 raise InvalidTypeError(
-                    f"{what} must be floating point in [-1, 1]; got {x.dtype}: use quovadis.transforms.to_model"
+                    f"{what} must be a floating point tensor in [-1, 1]; got {getattr(x, 'dtype', type(x).__name__)}: "
+                    "use quovadis.transforms.to_model"
                 )
+            weights = next(self.parameters()).dtype
+            if x.dtype != weights and not torch.is_autocast_enabled(x.device.type):
+                raise InvalidTypeError(f"{what} is {x.dtype}, the model's weights are {weights}: use x.to({weights})")
             if x.ndim != 5 or x.shape[1] != stream.channels:
                 hint = ""
                 if x.ndim == 5 and x.shape[-1] == stream.channels:

@@ -58,12 +58,15 @@ class I3D(VideoModel):
 
     def reset_head(self, num_classes: int) -> None:
         """Replace the classifier by a fresh one for ``num_classes`` unnamed classes."""
+        if num_classes < 1:
+            raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
         self.num_classes = num_classes
         self.labels = ()
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         init_truncated(head.weight)
         nn.init.constant_(head.get_parameter("bias"), 0.0)
-        self.head = head.to(next(self.trunk.parameters()).device)
+        trunk = next(self.trunk.parameters())
+        self.head = head.to(trunk.device, trunk.dtype)
 
     def forward(self, *streams: Tensor) -> Tensor:
         """Logits averaged over time: float32 (B, C, T, H, W) in [-1, 1] to (B, classes).
@@ -120,7 +123,7 @@ class I3D(VideoModel):
         return F.avg_pool3d(x, (2, window, window), stride=1)
 
     def _logits(self, pooled: Tensor) -> Tensor:
-        return self.head(self.dropout(pooled)).mean((2, 3, 4))
+        return self.head(self.dropout(pooled).to(self.head.weight.dtype)).mean((2, 3, 4))
 
 
 def i3d_spec(stream: StreamKind, name: str = "i3d") -> ModelSpec:

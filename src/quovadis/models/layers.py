@@ -40,9 +40,14 @@ def conv_same(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
 def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Max pooling with SAME padding, without copies: rounding up lets the last window hang over the end.
 
-    Cells outside the input count as minus infinity, as in TensorFlow.
+    Cells outside the input count as minus infinity, as in TensorFlow. Only an even kernel at stride 1 (none in the
+    paper) needs a copy: rounding up finds nothing to round there.
     """
-    padding = [same_padding(size, k, s)[0] for size, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    pads = [same_padding(size, k, s) for size, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    padding = [before for before, _ in pads]
+    if any(s == 1 and before != after for s, (before, after) in zip(stride, pads, strict=True)):
+        x = F.pad(x, [p for pair in reversed(pads) for p in pair], value=float("-inf"))
+        padding = [0] * len(pads)
     pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
     return pool(x, list(kernel), list(stride), padding, ceil_mode=True)
 

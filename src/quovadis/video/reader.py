@@ -6,6 +6,8 @@ the same pixels as the ``ffmpeg`` program, bit for bit.
 
 from __future__ import annotations
 
+import math
+import stat
 from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from os import PathLike
@@ -17,17 +19,29 @@ import av
 import numpy as np
 import torch
 from av.error import FFmpegError
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, VideoDamagedError, VideoError, VideoNotFoundError
-from quovadis.types import Clip, VideoInfo, require_frames
-from quovadis.video.sampling import ShortPolicy, fit_length, tick_of
+from quovadis.errors import (
+    InvalidInputError,
+    TooFewFramesError,
+    UnknownNameError,
+    VideoDamagedError,
+    VideoError,
+    VideoNotFoundError,
+)
+from quovadis.types import Clip, VideoInfo
+from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
 
 FrameTransform = Callable[[Tensor], Tensor]
 """Applied to each frame as it is decoded: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
 
 _MAX_GAP_SECONDS = 3600.0
+
+# Containers with an index of key frames. Elsewhere FFmpeg searches by guesses, and the frames that it lands on have
+# guessed times (MPEG program streams) or no clean beginning (transport streams): there a start is found by decoding.
+_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 
 
 class VideoFrame:
@@ -38,11 +52,22 @@ class VideoFrame:
         self._reformatter = reformatter
         self.pts_seconds = pts_seconds
         self.duration_seconds = duration_seconds
+        self.stored_size = raw.width, raw.height
+
+    @property
+    def end_seconds(self) -> float:
+        """When it leaves the screen."""
+        return self.pts_seconds + self.duration_seconds
 
     @property
     def rotation_degrees(self) -> int:
         """Clockwise degrees that the file asks players to turn the stored picture by: 0, 90, 180 or 270."""
-        return -round(self._raw.rotation) % 360
+        return -round(self._raw.rotation / 90) * 90 % 360
+
+    @property
+    def stands_alone(self) -> bool:
+        """False when the picture was predicted from others, as far as the decoder says."""
+        return self._raw.pict_type in (PictureType.NONE, PictureType.I)
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -82,9 +107,10 @@ class VideoReader:
             raise
         self._reformatter = VideoReformatter()
         self._num_broken = 0
-        self._damage = ""
+        self._early_end = ""
         self._head: tuple[VideoFrame, Iterator[VideoFrame]] | None = None
         self._decoding: Generator[VideoFrame, None, None] | None = None
+        self._closed = False
         # AVI stores no presentation times; FFmpeg's decode order is exact there, its guesses for B-frames are not.
         self._clock = "dts" if self._container.format.name == "avi" else "pts"
 
@@ -99,12 +125,14 @@ class VideoReader:
     def close(self) -> None:
         """Close the file."""
         self._stop_decoding()
+        self._closed = True
         self._container.close()
 
     @property
     def damage(self) -> str:
         """What was wrong with the part that was decoded so far; empty when nothing was."""
-        return self._damage
+        broken = f"{self._num_broken} broken packets or frames" if self._num_broken else ""
+        return "; ".join(filter(None, [broken, self._early_end]))
 
     @cached_property
     def first_pts_seconds(self) -> float:
@@ -153,17 +181,23 @@ class VideoReader:
         """Frames in the order they are shown, from the first one at or after ``start_seconds``.
 
         A start reads from the nearest key frame before it, so a jump costs one group of pictures, and gives exactly
-        the frames that reading from the beginning would give.
+        the frames that reading from the beginning would give. Where the container has no index of key frames, it
+        costs decoding everything before the start.
+
+        Raises:
+            VideoError: no frame decodes, or the picture changes its size on the way.
+            InvalidInputError: a second reading began before this one was at its end, or the file was closed.
         """
+        if self._closed:
+            raise InvalidInputError(f"{self.path} was closed; open it again to read it")
         if start_seconds is None or start_seconds <= self.first_pts_seconds:
+            self.first_pts_seconds  # noqa: B018  (found before the first frame is handed out, it disturbs nobody)
             yield from self._decode()
             return
-        assert self._stream.time_base is not None
         for back_seconds in (0.0, 2.0, 20.0):
-            target = round((start_seconds - back_seconds) / float(self._stream.time_base))
-            frames = self._decode(seek_to=target)
+            frames = self._seek(start_seconds - back_seconds)
             first = next(frames, None)
-            if first is not None and first.pts_seconds <= start_seconds:
+            if first is not None and first.stands_alone and first.pts_seconds <= start_seconds:
                 yield from (f for f in _chain(first, frames) if f.pts_seconds >= start_seconds - 1e-9)
                 return
         yield from (f for f in self._decode() if f.pts_seconds >= start_seconds - 1e-9)
@@ -173,7 +207,7 @@ class VideoReader:
 
         See :mod:`quovadis.video.sampling` for the rule. Memory holds two frames.
         """
-        if not fps > 0:
+        if not 0 < fps < float("inf"):
             raise InvalidInputError(f"fps must be above 0; got {fps}")
         origin = self.first_pts_seconds
         # One frame earlier than the tick's own time, because a tick may show a frame that began before it.
@@ -181,17 +215,11 @@ class VideoReader:
         current: VideoFrame | None = None
         for following in self._frames_covering(seek):
             if current is not None:
-                if following.pts_seconds - current.pts_seconds > _MAX_GAP_SECONDS:
-                    raise VideoDamagedError(
-                        f"{self.path}: timestamps jump from {current.pts_seconds:.1f} s to "
-                        f"{following.pts_seconds:.1f} s"
-                    )
-                first, stop = tick_of([current.pts_seconds - origin, following.pts_seconds - origin], fps).tolist()
+                first, stop = self._ticks_between(current.pts_seconds, following.pts_seconds, fps)
                 yield from ((k, current) for k in range(max(first, start_tick), stop))
             current = following
         if current is not None:
-            end = current.pts_seconds - origin + current.duration_seconds
-            first, stop = tick_of([current.pts_seconds - origin, end], fps).tolist()
+            first, stop = self._ticks_between(current.pts_seconds, current.end_seconds, fps)
             yield from ((k, current) for k in range(max(first, start_tick), max(stop, 1)))
 
     def read(
@@ -207,17 +235,12 @@ class VideoReader:
         damaged: Literal["error", "keep"] = "error",
     ) -> Clip | None:
         """A stretch of the video; :func:`read_clip` says what the arguments mean."""
-        if frame_stride < 1 or (num_frames is not None and num_frames < 1):
-            raise InvalidInputError(
-                f"num_frames and frame_stride must be at least 1; got {num_frames} and {frame_stride}"
-            )
+        _check_arguments(start_seconds, stop_seconds, num_frames, frame_stride, short, damaged)
         pixels: list[Tensor] = []
         times: list[float] = []
         index: list[int] = []
         last: VideoFrame | None = None
-        for position, frame in enumerate(self._stretch(fps, start_seconds)):
-            if stop_seconds is not None and frame.pts_seconds >= stop_seconds - 1e-9:
-                break
+        for position, frame in enumerate(self._stretch(fps, start_seconds, stop_seconds)):
             if position % frame_stride:
                 continue
             if frame is not last:
@@ -232,7 +255,11 @@ class VideoReader:
         if self.damage and damaged == "error":
             raise VideoDamagedError(f"{self.path} is damaged: {self.damage}")
         source = str(self.path)
-        require_frames(len(index), 1, source, "a clip")
+        if not index:
+            if short == "skip":
+                return None
+            until = "its end" if stop_seconds is None else f"{stop_seconds} s"
+            raise TooFewFramesError(f"{source} shows no frame from {start_seconds or 0.0} s to {until}")
         chosen = np.arange(len(index)) if num_frames is None else fit_length(len(index), num_frames, short, source)
         if len(chosen) == 0:
             return None
@@ -242,14 +269,30 @@ class VideoReader:
             stacked = stacked[order]
         return Clip(stacked.permute(0, 3, 1, 2), torch.tensor(times, dtype=torch.float64)[chosen], source=source)
 
-    def _stretch(self, fps: float | None, start_seconds: float | None) -> Iterator[VideoFrame]:
-        """The frames from ``start_seconds`` on, at ``fps`` or as they are."""
+    def _stretch(
+        self, fps: float | None, start_seconds: float | None, stop_seconds: float | None
+    ) -> Iterator[VideoFrame]:
+        """The frames from ``start_seconds`` to ``stop_seconds``, at ``fps`` or as they are."""
         if fps is None:
-            yield from self.frames(start_seconds)
+            for frame in self.frames(start_seconds):
+                if stop_seconds is not None and frame.pts_seconds >= stop_seconds - 1e-9:
+                    return
+                yield frame
             return
-        begin = 0 if start_seconds is None else max(int(tick_of(start_seconds - self.first_pts_seconds, fps)), 0)
-        for _, frame in self.ticks(fps, begin):
+        origin = self.first_pts_seconds
+        begin = 0 if start_seconds is None else max(int(tick_of(start_seconds - origin, fps)), 0)
+        end = None if stop_seconds is None else int(tick_of(stop_seconds - origin, fps))
+        for tick, frame in self.ticks(fps, begin):
+            if end is not None and tick >= end:
+                return
             yield frame
+
+    def _ticks_between(self, seconds: float, next_seconds: float, fps: float) -> tuple[int, int]:
+        """The ticks ``[first, stop)`` of a frame that is on screen until ``next_seconds``."""
+        if next_seconds - seconds > _MAX_GAP_SECONDS:
+            raise VideoDamagedError(f"{self.path}: timestamps jump from {seconds:.1f} s to {next_seconds:.1f} s")
+        first, stop = tick_of([seconds - self.first_pts_seconds, next_seconds - self.first_pts_seconds], fps).tolist()
+        return first, stop
 
     def _frames_covering(self, seconds: float | None) -> Iterator[VideoFrame]:
         """Frames from the one that is on screen at ``seconds``."""
@@ -269,41 +312,74 @@ class VideoReader:
                 return
             margin *= 8  # a frame that stays on screen for long, or the end of the file
 
-    def _decode(self, seek_to: int | None = None) -> Iterator[VideoFrame]:
-        """Decode from the beginning, or from the key frame before ``seek_to`` (in the stream's time base)."""
-        if seek_to is None and self._head is not None:
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Decode from the beginning."""
+        if self._head is not None:
             first, rest = self._head
             self._head = None
             return _chain(first, rest)
         fresh = self._decoding is None
         self._stop_decoding()
-        if seek_to is not None:
-            try:
-                self._container.seek(seek_to, stream=self._stream, backward=True)
-            except FFmpegError as error:
-                raise VideoError(f"{self.path} cannot be searched: {error.strerror}") from error
-        elif not fresh:
+        if not fresh:
             self._reopen()
-        self._decoding = self._decoded_frames()
-        return self._decoding
+        return self._start_decoding(0.0)
 
-    def _decoded_frames(self) -> Generator[VideoFrame, None, None]:
-        """Frames from where the container stands to its end, with times that always advance."""
+    def _seek(self, seconds: float) -> Iterator[VideoFrame]:
+        """Decode from the key frame before ``seconds``; gives nothing where the container cannot find it."""
+        assert self._stream.time_base is not None
+        self._stop_decoding()
+        if self._container.format.name not in _INDEXED:
+            return iter(())
+        try:
+            target = round(seconds / float(self._stream.time_base))
+            self._container.seek(target, stream=self._stream, backward=True)
+        except (FFmpegError, OverflowError):  # an index without this stretch; a time that no container can hold
+            return iter(())
+        return self._start_decoding(None)
+
+    def _start_decoding(self, default_seconds: float | None) -> Iterator[VideoFrame]:
+        """Decode from where the container stands; see :meth:`_decoded_frames`."""
+        self._decoding = decoding = self._decoded_frames(default_seconds)
+        return self._undisturbed(decoding)
+
+    def _undisturbed(self, decoding: Generator[VideoFrame, None, None]) -> Iterator[VideoFrame]:
+        """The frames; an end that is none must not look like one."""
+        yield from decoding
+        if self._decoding is not decoding or self._closed:
+            raise InvalidInputError(
+                f"{self.path} was closed or read anew before this reading was at its end; open a second VideoReader"
+            )
+
+    def _decoded_frames(self, default_seconds: float | None) -> Generator[VideoFrame, None, None]:
+        """Frames from where the container stands to its end, with times that always advance.
+
+        ``default_seconds`` is the time of a first frame that carries none; None gives up on such a beginning.
+        """
         stream = self._stream
-        self._num_broken, self._damage = 0, ""
+        self._num_broken, self._early_end = 0, ""
         base = float(stream.time_base) if stream.time_base else 1.0
         rate = stream.average_rate or stream.guessed_rate
         nominal = 1 / float(rate) if rate else 0.04
-        previous: float | None = None
+        last: VideoFrame | None = None
         for raw in self._raw_frames():
             stamp = getattr(raw, self._clock)
             seconds = stamp * base if stamp is not None else None
-            if seconds is None or (previous is not None and seconds <= previous):
-                seconds = 0.0 if previous is None else previous + nominal
+            if last is None:
+                seconds = default_seconds if seconds is None else seconds
+                if seconds is None:
+                    return
+            else:
+                if seconds is None or seconds <= last.pts_seconds:
+                    seconds = last.pts_seconds + nominal
+                if raw.width != last.stored_size[0] or raw.height != last.stored_size[1]:
+                    raise VideoError(
+                        f"{self.path} changes its picture from {last.stored_size[0]}x{last.stored_size[1]} to "
+                        f"{raw.width}x{raw.height} at {seconds:.2f} s; convert it to one size, or split it there"
+                    )
             duration = raw.duration * base if raw.duration else nominal
-            previous = seconds
-            yield VideoFrame(raw, seconds, duration, self._reformatter)
-        self._damage = self._judge(previous, nominal)
+            last = VideoFrame(raw, seconds, duration, self._reformatter)
+            yield last
+        self._early_end = self._judge_end(last, nominal)
 
     def _stop_decoding(self) -> None:
         """End what is under way: FFmpeg must not be moved or closed under a running decoder."""
@@ -347,20 +423,22 @@ class VideoReader:
             return float(self._stream.duration * self._stream.time_base)
         return None if self._container.duration is None else self._container.duration / av.time_base
 
-    def _judge(self, last_pts_seconds: float | None, frame_seconds: float) -> str:
-        """After the last frame: does the header promise more, did packets fail?"""
-        if last_pts_seconds is None:
+    def _judge_end(self, last: VideoFrame | None, frame_seconds: float) -> str:
+        """After the last frame: does the header promise more?"""
+        if last is None:
             return "no frame decodes"
-        faults = [f"{self._num_broken} broken packets or frames"] if self._num_broken else []
+        stream = self._stream
         promised = self._promised_seconds()
-        sound_may_last_longer = self._stream.duration is None and bool(self._container.streams.audio)
-        if promised is not None and not sound_may_last_longer:
-            start = self._stream.start_time or 0
-            start_seconds = float(start * self._stream.time_base) if self._stream.time_base else 0.0
-            missing = start_seconds + promised - (last_pts_seconds + frame_seconds)
-            if missing > max(3 * frame_seconds, 0.05 * promised):
-                faults.append(f"it ends at {last_pts_seconds:.2f} s, its header says {promised:.2f} s")
-        return "; ".join(faults)
+        another_stream_may_last_longer = stream.duration is None and len(self._container.streams) > 1
+        if promised is None or another_stream_may_last_longer:
+            return ""
+        # A stream's duration counts from its own start; a whole file's counts from zero (Matroska).
+        start = stream.start_time or 0 if stream.duration is not None else 0
+        start_seconds = float(start * stream.time_base) if stream.time_base else 0.0
+        missing = start_seconds + promised - last.end_seconds
+        if missing > max(3 * frame_seconds, 0.05 * promised):
+            return f"it ends at {last.pts_seconds:.2f} s, its header says {promised:.2f} s"
+        return ""
 
 
 def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -369,15 +447,22 @@ def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    if not path.exists():
-        raise VideoNotFoundError(f"no file at {path}")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise VideoNotFoundError(f"no file at {path}") from error
+    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
+        raise VideoError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
         raise VideoError(f"{path} is a folder; name a video file in it")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(f"{path} is not a regular file; save the video to a file first")
+    if status.st_size == 0:
         raise VideoError(f"{path} is empty (0 bytes)")
     try:
+        # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
         # A broken title or author must not keep anyone from the pictures.
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(f"file:{path}", metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error
@@ -416,13 +501,15 @@ def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
             return info
         times = [frame.pts_seconds for frame in reader.frames()]
     gaps = np.diff(times)
+    # Containers round timestamps, to a millisecond at worst.
+    variable = bool(gaps.size and gaps.max() - gaps.min() > 0.0021)
     return VideoInfo(
         **{
             **info.__dict__,
             "num_frames": len(times),
             "counted": True,
-            # Containers round timestamps, to a millisecond at worst.
-            "variable_frame_rate": bool(gaps.size and gaps.max() - gaps.min() > 0.0021),
+            "variable_frame_rate": variable,
+            "fps": float(1 / gaps.mean()) if variable else info.fps,
         }
     )
 
@@ -489,7 +576,8 @@ def read_clip(
 
     Raises:
         VideoError: the file cannot be read. VideoDamagedError: only in part.
-        TooFewFramesError: too few frames, and ``short="error"``.
+        TooFewFramesError: too few frames, and ``short="error"``; or none at all.
+        InvalidInputError, UnknownNameError: an argument without sense.
 
     >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2)
     >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
@@ -506,3 +594,22 @@ def read_clip(
             transform=transform,
             damaged=damaged,
         )
+
+
+def _check_arguments(
+    start_seconds: float | None,
+    stop_seconds: float | None,
+    num_frames: int | None,
+    frame_stride: int,
+    short: str,
+    damaged: str,
+) -> None:
+    if frame_stride < 1 or (num_frames is not None and num_frames < 1):
+        raise InvalidInputError(f"num_frames and frame_stride must be at least 1; got {num_frames} and {frame_stride}")
+    for seconds in (start_seconds, stop_seconds):
+        if seconds is not None and not math.isfinite(seconds):
+            raise InvalidInputError(f"start_seconds and stop_seconds must be finite, or None; got {seconds}")
+    if short not in SHORT_POLICIES:
+        raise UnknownNameError.among("policy for short clips", short, SHORT_POLICIES)
+    if damaged not in ("error", "keep"):
+        raise UnknownNameError.among("policy for damaged files", damaged, ("error", "keep"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 from av.error import FFmpegError
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, InvalidTypeError, StorageError
+from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, StorageError
 
 LOSSLESS = {"codec": "libx264rgb", "pixel_format": "rgb24", "options": {"qp": "0", "preset": "ultrafast"}}
 """Arguments of :func:`write_video` for H.264 that decodes to exactly the pixels that were written."""
@@ -40,13 +42,14 @@ def write_video(
         codec: an encoder that FFmpeg has: ``libx264``, ``libx264rgb``, ``ffv1``, ``mpeg4`` ...
         pixel_format: what the encoder is given. ``yuv420p`` needs even sizes; an odd last row or column is cut off.
         options: of the encoder, for example ``{"crf": "23", "g": "12"}``.
-        rotation_degrees: stored as metadata: players turn the picture clockwise by this.
+        rotation_degrees: stored as metadata: players turn the picture clockwise by this; a multiple of 90.
 
     Returns:
         The path.
 
     Raises:
-        InvalidTypeError, InvalidInputError: frames of another type, shape or of different sizes; no frames.
+        InvalidTypeError, InvalidInputError: frames of another type, shape or of different sizes; no frames; an
+            encoder, pixel format or container that does not exist, or that cannot take these frames.
         StorageError: the disk is full, or the folder cannot be written to.
 
     >>> import torch
@@ -58,20 +61,25 @@ def write_video(
     """
     target = Path(path)
     partial = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    _check_arguments(fps, pts_seconds, rotation_degrees)
     rate = Fraction(fps).limit_denominator(100_000)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(partial), "w") as container:
+        with av.open(f"file:{partial}", "w") as container:
             stream: av.VideoStream | None = None
             size = (0, 0)
             for number, frame in enumerate(frames):
                 _check_frame(frame, number, size)
+                if pts_seconds is not None and number >= len(pts_seconds):
+                    raise InvalidInputError(f"{target}: pts_seconds has {len(pts_seconds)} times for more frames")
                 if stream is None:
                     size = (frame.shape[1], frame.shape[2])
                     added = container.add_stream(codec, rate=rate, options=dict(options or {}))
                     assert isinstance(added, av.VideoStream)
                     stream = added
                     cut = 2 if pixel_format == "yuv420p" else 1
+                    if min(size) < cut:
+                        raise InvalidInputError(f"{target}: {pixel_format} cannot hold pictures of {size}")
                     stream.height, stream.width = (side - side % cut for side in size)
                     stream.pix_fmt = pixel_format
                     stream.codec_context.time_base = Fraction(1, 1000) if pts_seconds is not None else 1 / rate
@@ -86,13 +94,29 @@ def write_video(
                 raise InvalidInputError(f"{target}: a video needs at least one frame")
             container.mux(stream.encode(None))
         os.replace(partial, target)
+    except QuovadisError:
+        raise
+    except ValueError as error:  # of PyAV: no such name, or FFmpeg's "invalid argument"
+        raise InvalidInputError(
+            f"cannot write {target} with codec {codec!r} and pixel format {pixel_format!r}: {error}"
+        ) from error
     except (FFmpegError, OSError) as error:
-        if isinstance(error, StorageError):
-            raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return target
+
+
+def _check_arguments(fps: float | Fraction, pts_seconds: Sequence[float] | None, rotation_degrees: int) -> None:
+    if not 0 < fps < float("inf"):
+        raise InvalidInputError(f"fps must be above 0; got {fps}")
+    if rotation_degrees % 90:
+        raise InvalidInputError(f"rotation_degrees must be a multiple of 90; got {rotation_degrees}")
+    if pts_seconds is not None:
+        stamps = [round(seconds * 1000) for seconds in pts_seconds]
+        if any(later <= earlier for earlier, later in pairwise(stamps)):
+            raise InvalidInputError("pts_seconds must advance by at least a millisecond from frame to frame")
 
 
 def _check_frame(frame: Tensor, number: int, size: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ logits, and where the numbers came from. So a file alone is enough to recognise 
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -56,6 +57,8 @@ def load_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
         )
     try:
         fields = json.loads(header)
+        if fields["format"] != _FORMAT:
+            raise ValueError(f"format {fields['format']}; this version of quovadis reads format {_FORMAT}")
         info = WeightsInfo(fields["model"], fields["options"], tuple(fields["labels"]), fields["source"])
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} has a header that quovadis cannot read: {error!r}") from error
@@ -80,7 +83,8 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> Path:
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}; what was there before stays") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return target
 
 

@@ -75,7 +75,12 @@ def from_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]
             theirs, mine = spelling.unit(unit), f"trunk.{unit}"
             conv, norm = f"{theirs}.{spelling.conv}", f"{theirs}.{spelling.batch_norm}"
             scale = rest.pop(f"{norm}.weight")
-            ours[f"{mine}.conv.weight"] = rest.pop(f"{conv}.weight") * scale.view(-1, 1, 1, 1, 1)
+            weight = rest.pop(f"{conv}.weight")
+            if scale.shape != weight.shape[:1]:
+                raise WeightsError(
+                    f"{what}: {theirs} has a scale {tuple(scale.shape)} for a convolution {tuple(weight.shape)}"
+                )
+            ours[f"{mine}.conv.weight"] = weight * scale.view(-1, 1, 1, 1, 1)
             ours[f"{mine}.batch_norm.bias"] = rest.pop(f"{norm}.bias")
             ours[f"{mine}.batch_norm.running_mean"] = rest.pop(f"{norm}.running_mean") * scale
             ours[f"{mine}.batch_norm.running_var"] = rest.pop(f"{norm}.running_var")

@@ -1,0 +1,66 @@
+"""Every error that a user can cause is a QuovadisError and the builtin that fits."""
+
+import pickle
+import re
+
+import pytest
+
+from quovadis import errors
+from quovadis.errors import MissingExtraError, QuovadisError, UnknownNameError
+
+BUILTINS = {
+    "VideoError": OSError,
+    "VideoNotFoundError": FileNotFoundError,
+    "VideoDamagedError": OSError,
+    "TooFewFramesError": ValueError,
+    "InvalidInputError": ValueError,
+    "InvalidTypeError": TypeError,
+    "UnknownNameError": LookupError,
+    "DatasetError": ValueError,
+    "WeightsError": ValueError,
+    "TrainingError": RuntimeError,
+    "LossNotFiniteError": ArithmeticError,
+    "StorageError": OSError,
+    "MissingExtraError": ImportError,
+}
+CLASSES = {
+    name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
+}
+
+
+def test_every_error_has_its_builtin_in_this_table() -> None:
+    assert set(CLASSES) - {"QuovadisError"} == set(BUILTINS)
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_each_error_is_caught_by_ours_and_by_the_builtin(name: str) -> None:
+    error = CLASSES[name]("what happened")
+    assert isinstance(error, QuovadisError)
+    assert isinstance(error, BUILTINS[name])
+    assert str(error) == "what happened"
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_each_error_survives_the_way_out_of_a_worker_process(name: str) -> None:
+    copy = pickle.loads(pickle.dumps(CLASSES[name]("clip.mp4 is gone")))
+    assert type(copy) is CLASSES[name]
+    assert str(copy) == "clip.mp4 is gone"
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_the_tree_at_the_top_of_the_file_shows_each_error(name: str) -> None:
+    assert re.search(rf"── {name}\b", str(errors.__doc__))
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_all() -> None:
+    message = str(UnknownNameError.among("recipe", "i3d_motion", ["i3d_motions", "charades"]))
+    assert message == "unknown recipe 'i3d_motion'; did you mean 'i3d_motions'? Known: charades, i3d_motions"
+
+
+def test_an_unknown_name_far_from_all_suggests_nothing() -> None:
+    assert str(UnknownNameError.among("model", "zzz", ["i3d"])) == "unknown model 'zzz'; Known: i3d"
+    assert str(UnknownNameError.among("model", "zzz", [])) == "unknown model 'zzz'; Known: none"
+
+
+def test_a_missing_part_names_what_to_install() -> None:
+    assert "pip install 'quovadis[web]'" in str(MissingExtraError.of("The page", "web"))

@@ -1,0 +1,162 @@
+"""Our weights files: what goes in comes out, and nothing is lost when writing fails."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from quovadis.errors import StorageError, WeightsError
+from quovadis.models.zoo import build_model
+from quovadis.types import WeightsInfo
+from quovadis.weights.files import fit_state, load_weights, save_weights, write_atomically
+
+INFO = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("run", "jump"), {"recipe": "tiny", "step": 7})
+
+
+def test_a_round_trip_changes_no_bit(tmp_path: Path) -> None:
+    state = {
+        "single": torch.tensor([0.1, -0.0, float("inf"), float("nan"), 1e-45]),
+        "double": torch.rand(3, 4, dtype=torch.float64),
+        "half": torch.rand(5).half(),
+        "bfloat": torch.rand(5).bfloat16(),
+        "count": torch.tensor(2**40),
+        "turned": torch.rand(4, 6).T,
+        "empty": torch.zeros(0, 3),
+    }
+    path = save_weights(tmp_path / "new" / "w.safetensors", state, INFO)
+    loaded, info = load_weights(path)
+    assert info == INFO
+    assert loaded.keys() == state.keys()
+    for name, tensor in state.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert loaded[name].shape == tensor.shape
+        assert (
+            loaded[name].contiguous().numpy().tobytes() == tensor.contiguous().numpy().tobytes()
+            if (tensor.dtype != torch.bfloat16)
+            else torch.equal(loaded[name], tensor)
+        )
+
+
+def test_a_model_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    model = build_model("i3d_tiny", num_classes=2).eval()
+    path = save_weights(tmp_path / "w.safetensors", model.state_dict(), INFO)
+    other = build_model("i3d_tiny", num_classes=2).eval()
+    fit_state(other, load_weights(path)[0], "w")
+    x = torch.randn(1, 3, 9, 64, 64)
+    assert torch.equal(model(x), other(x))
+
+
+def test_labels_of_any_language_survive(tmp_path: Path) -> None:
+    info = WeightsInfo("i3d", {}, ("跳舞", 'massaging "person\'s" head', "née"), {})
+    assert load_weights(save_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, info))[1] == info
+
+
+def test_no_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights file at"):
+        load_weights(tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="no weights file at"):
+        load_weights(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 100, (10).to_bytes(8, "little") + b"{}"])
+def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        load_weights(path)
+
+
+def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    path = save_weights(tmp_path / "w.safetensors", {"a": torch.rand(100)}, INFO)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        load_weights(path)
+
+
+def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="does not say which model it holds"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "not json",
+        "[]",
+        json.dumps({"format": 1, "model": "i3d"}),
+        json.dumps({"format": 2, "model": "i3d", "options": {}, "labels": [], "source": {}}),
+    ],
+    ids=["text", "a list", "fields missing", "a later format"],
+)
+def test_a_header_of_another_kind_is_refused(tmp_path: Path, header: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"quovadis": header})
+    with pytest.raises(WeightsError, match="has a header that quovadis cannot read"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_a_state_that_does_not_fit_is_listed() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
+    state = model.state_dict()
+    del state["0.bias"]
+    state["1.weight"] = torch.zeros(4, 5)
+    state["2.weight"] = torch.zeros(1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        fit_state(model, state, "w.safetensors")
+    message = str(caught.value)
+    assert message.startswith("w.safetensors does not fit Sequential: ")
+    assert "missing: 0.bias" in message
+    assert "unknown: 2.weight" in message
+    assert "1.weight: file has (4, 5), model has (4, 3)" in message
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_many_problems_are_counted() -> None:
+    with pytest.raises(WeightsError, match="and 225 more"):
+        fit_state(build_model("i3d_tiny"), {}, "empty")
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace", "write"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_weights(tmp_path / "best.safetensors", {"a": torch.ones(3)}, INFO)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if broken == "write":
+            patch.setattr(Path, "open", full)
+        else:
+            patch.setattr(os, broken, full)
+        with pytest.raises(StorageError, match=r"cannot write .*: No space left on device; what was there"):
+            save_weights(path, {"a": torch.zeros(3)}, INFO)
+    assert torch.equal(load_weights(path)[0]["a"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["best.safetensors"]
+
+
+def test_a_real_limit_on_the_size_of_files_leaves_what_was_there(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    target = write_atomically(tmp_path / "file", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StorageError, match="File too large"):
+            write_atomically(target, bytes(1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").mkdir()
+    (tmp_path / "text").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        save_weights(tmp_path / "w.safetensors", {"a": torch.ones(3)}, INFO)
+    with pytest.raises(StorageError, match="cannot write"):
+        save_weights(tmp_path / "text" / "w.safetensors", {"a": torch.ones(3)}, INFO)

@@ -1,0 +1,112 @@
+"""The port's state dict becomes ours; its scale goes into the convolution before it."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from quovadis.errors import WeightsError
+from quovadis.models.zoo import build_model
+from quovadis.weights.from_pytorch_i3d import UNITS, from_pytorch_i3d
+
+
+@cache
+def numbers(stream: str, num_classes: int) -> dict[str, Tensor]:
+    """Random numbers under the port's names, in its shapes."""
+    with torch.device("meta"):
+        ours = build_model("i3d", stream=stream, num_classes=num_classes).state_dict()
+    state = {}
+    for theirs, unit in UNITS.items():
+        shape = ours[f"{unit}.conv.weight"].shape
+        state[f"{theirs}.conv3d.weight"] = torch.randn(shape)
+        state[f"{theirs}.bn.weight"] = torch.ones(shape[0])
+        state[f"{theirs}.bn.bias"] = torch.randn(shape[0])
+        state[f"{theirs}.bn.running_mean"] = torch.randn(shape[0])
+        state[f"{theirs}.bn.running_var"] = torch.rand(shape[0]) + 0.1
+        state[f"{theirs}.bn.num_batches_tracked"] = torch.tensor(0)
+    state["logits.conv3d.weight"] = torch.randn(ours["head.weight"].shape)
+    state["logits.conv3d.bias"] = torch.randn(num_classes)
+    return state
+
+
+def port_state(stream: str = "rgb", num_classes: int = 5) -> dict[str, Tensor]:
+    return dict(numbers(stream, num_classes))
+
+
+@pytest.mark.parametrize(("stream", "num_classes"), [("rgb", 5), ("flow", 157)])
+def test_every_tensor_finds_its_place_without_a_bit_changed(stream: str, num_classes: int) -> None:
+    state = port_state(stream, num_classes)
+    assert len(state) == 344
+    with torch.device("meta"):
+        expected = build_model("i3d", stream=stream, num_classes=num_classes).state_dict()
+    ours = from_pytorch_i3d(state)
+    assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in expected.items()}
+    assert torch.equal(ours["trunk.Mixed_4f.Branch_2.Conv3d_0b_3x3.conv.weight"], state["Mixed_4f.b2b.conv3d.weight"])
+    assert torch.equal(ours["trunk.Conv3d_1a_7x7.batch_norm.bias"], state["Conv3d_1a_7x7.bn.bias"])
+    sums = sorted(round(float(t.double().sum()), 6) for n, t in state.items() if "bn.weight" not in n and t.ndim)
+    assert sorted(round(float(t.double().sum()), 6) for t in ours.values()) == sums
+
+
+def test_the_counters_of_batches_may_be_absent() -> None:
+    state = {name: t for name, t in port_state().items() if "num_batches" not in name}
+    assert len(state) == 287
+    assert len(from_pytorch_i3d(state)) == 230
+
+
+@pytest.mark.parametrize("unit", ["Conv3d_1a_7x7", "Mixed_5c.b3b"])
+def test_a_scale_is_folded_exactly_also_where_it_is_negative_or_zero(unit: str) -> None:
+    state = {name: t.double() if name.startswith(unit) else t for name, t in port_state().items()}
+    channels = len(state[f"{unit}.bn.weight"])
+    scale = torch.linspace(-2, 2, channels + 1, dtype=torch.float64)[:-1]
+    scale[channels // 2] = 0
+    state[f"{unit}.bn.weight"] = scale
+    ours = from_pytorch_i3d(state)
+    weight = state[f"{unit}.conv3d.weight"]
+    x = torch.randn(1, weight.shape[1], *weight.shape[2:], dtype=torch.float64)
+    theirs = F.batch_norm(
+        F.conv3d(x, weight),
+        state[f"{unit}.bn.running_mean"],
+        state[f"{unit}.bn.running_var"],
+        scale,
+        state[f"{unit}.bn.bias"],
+        eps=1e-3,
+    )
+    name = UNITS[unit]
+    folded = F.batch_norm(
+        F.conv3d(x, ours[f"{name}.conv.weight"]),
+        ours[f"{name}.batch_norm.running_mean"],
+        ours[f"{name}.batch_norm.running_var"],
+        None,
+        ours[f"{name}.batch_norm.bias"],
+        eps=1e-3,
+    )
+    assert torch.allclose(folded, theirs, rtol=1e-12, atol=1e-10)
+
+
+def test_unknown_and_missing_tensors_are_named() -> None:
+    state = port_state()
+    with pytest.raises(WeightsError, match=r"unknown tensors Mixed_6a.b0.conv3d.weight"):
+        from_pytorch_i3d(state | {"Mixed_6a.b0.conv3d.weight": torch.zeros(1)})
+    del state["Mixed_3b.b1a.bn.running_var"]
+    with pytest.raises(WeightsError, match=r"'Mixed_3b.b1a.bn.running_var' is missing"):
+        from_pytorch_i3d(state)
+    with pytest.raises(WeightsError, match="not a pytorch-i3d state dict"):
+        from_pytorch_i3d({"conv1.weight": torch.zeros(1)})
+
+
+def test_a_scale_of_another_size_is_named() -> None:
+    state = port_state()
+    state["Conv3d_2c_3x3.bn.weight"] = torch.ones(7)
+    with pytest.raises(WeightsError, match=r"Conv3d_2c_3x3 has a scale \(7,\)"):
+        from_pytorch_i3d(state)
+
+
+def test_the_state_that_was_given_stays_as_it_was() -> None:
+    state = port_state()
+    state["Conv3d_1a_7x7.bn.weight"] = torch.full((64,), 2.0)
+    before = {name: t.clone() for name, t in state.items()}
+    from_pytorch_i3d(state)
+    assert state.keys() == before.keys()
+    assert all(torch.equal(state[name], before[name]) for name in state)

@@ -1,0 +1,71 @@
+"""From a name or a file to a model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import quovadis
+from quovadis.errors import UnknownNameError, WeightsError
+from quovadis.types import WeightsInfo
+from quovadis.weights.files import save_weights
+from quovadis.weights.load import create_model, find_weights
+
+
+def saved(path: Path, *, num_classes: int = 2, stream: str = "rgb") -> tuple[Path, torch.nn.Module]:
+    model = create_model("i3d_tiny", stream=stream, num_classes=num_classes).eval()
+    options = {"stream": stream, "num_classes": num_classes}
+    return save_weights(path, model.state_dict(), WeightsInfo("i3d_tiny", options, ("run", "jump"))), model
+
+
+def test_random_weights_come_in_training_mode_and_differ() -> None:
+    first, second = create_model("i3d_tiny", num_classes=3), create_model("i3d_tiny", num_classes=3)
+    assert first.training
+    assert not torch.equal(first.state_dict()["head.weight"], second.state_dict()["head.weight"])
+    torch.manual_seed(5)
+    first = create_model("i3d_tiny", num_classes=3)
+    torch.manual_seed(5)
+    second = create_model("i3d_tiny", num_classes=3)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_weights_from_a_file_come_in_evaluation_mode(tmp_path: Path) -> None:
+    path, model = saved(tmp_path / "w.safetensors")
+    loaded = quovadis.create_model("i3d_tiny", num_classes=2, weights=path)
+    assert not loaded.training
+    x = torch.randn(1, 3, 9, 64, 64)
+    assert torch.equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"num_classes": 3}, {"num_classes": 2, "stream": "flow"}, {"num_classes": 2, "name": "i3d"}], ids=str
+)
+def test_weights_of_another_model_are_refused(tmp_path: Path, asked: dict[str, str | int]) -> None:
+    path, _ = saved(tmp_path / "w.safetensors")
+    options = {"name": "i3d_tiny", **asked}
+    with pytest.raises(WeightsError, match=r"holds .*'i3d_tiny'.*; asked for"):
+        create_model(**options, weights=path)  # type: ignore[arg-type]
+
+
+def test_a_file_that_lies_about_its_tensors_is_refused(tmp_path: Path) -> None:
+    options = {"stream": "rgb", "num_classes": 2}
+    path = save_weights(tmp_path / "w", {"a": torch.zeros(1)}, WeightsInfo("i3d_tiny", options, ("a", "b")))
+    with pytest.raises(WeightsError, match="does not fit I3D: missing: "):
+        create_model("i3d_tiny", num_classes=2, weights=path)
+
+
+def test_a_run_folder_gives_its_best_weights_or_else_its_last(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"holds no weights yet: neither best.safetensors nor last.safetensors"):
+        find_weights(tmp_path)
+    last, _ = saved(tmp_path / "last.safetensors")
+    assert find_weights(tmp_path) == last
+    best, _ = saved(tmp_path / "best.safetensors")
+    assert find_weights(tmp_path) == best
+    assert find_weights(last) == last
+
+
+def test_no_such_file_or_name_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights file at"):
+        create_model("i3d_tiny", weights=tmp_path / "none.safetensors")
+    with pytest.raises(UnknownNameError, match="did you mean 'i3d_tiny'"):
+        create_model("i3d_tinny")
