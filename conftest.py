@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.synthetic import moving_square
+from tests.synthetic import SHARED, moving_square
 
 # Two workers on two cores: more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
-
-SHARED = Path(__file__).parent.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

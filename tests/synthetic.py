@@ -7,6 +7,9 @@ import torch
 
 from quovadis.video.writer import write_video
 
+SHARED = Path(__file__).parent.parent.parent / "shared"
+"""Reference data beside the checkout; may be absent."""
+
 
 def moving_square(num_frames: int = 30, height: int = 48, width: int = 64, seed: int = 0) -> torch.Tensor:
     """uint8 (T, 3, H, W): a bright square that moves over fixed noise; every frame differs from every other."""

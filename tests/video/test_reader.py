@@ -21,7 +21,6 @@ import pytest
 import torch
 
 import quovadis
-from conftest import SHARED, moving_square
 from quovadis.errors import (
     InvalidInputError,
     QuovadisError,
@@ -36,6 +35,7 @@ from quovadis.video import reader as reader_module
 from quovadis.video.reader import VideoFrame, VideoReader, probe, read_clip
 from quovadis.video.sampling import frames_at_ticks
 from quovadis.video.writer import LOSSLESS, write_video
+from tests.synthetic import SHARED, moving_square
 
 # --- files of many kinds ---------------------------------------------------------------------------------------------
 

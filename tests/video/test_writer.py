@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import moving_square
 from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, StorageError
 from quovadis.video.reader import VideoReader, probe, read_clip
 from quovadis.video.writer import LOSSLESS, write_video
+from tests.synthetic import moving_square
 
 
 @pytest.mark.parametrize("size", [(48, 64), (31, 45), (1, 1), (2, 3), (17, 200)], ids=str)

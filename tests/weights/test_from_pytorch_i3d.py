@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights.from_pytorch_i3d import UNITS, from_pytorch_i3d
+from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_pytorch_i3d
+from quovadis.weights.units import UNITS as OUR_UNITS
+
+UNITS = {PYTORCH_I3D.unit(unit): f"trunk.{unit}" for unit in OUR_UNITS}
 
 
 @cache
@@ -92,7 +95,7 @@ def test_unknown_and_missing_tensors_are_named() -> None:
     del state["Mixed_3b.b1a.bn.running_var"]
     with pytest.raises(WeightsError, match=r"'Mixed_3b.b1a.bn.running_var' is missing"):
         from_pytorch_i3d(state)
-    with pytest.raises(WeightsError, match="not a pytorch-i3d state dict"):
+    with pytest.raises(WeightsError, match="not a state dict of pytorch-i3d"):
         from_pytorch_i3d({"conv1.weight": torch.zeros(1)})
 
 

@@ -55,7 +55,7 @@ def test_a_file_that_lies_about_its_tensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_gives_its_best_weights_or_else_its_last(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"holds no weights yet: neither best.safetensors nor last.safetensors"):
+    with pytest.raises(WeightsError, match=r"holds no weights: neither best.safetensors nor last.safetensors"):
         find_weights(tmp_path)
     last, _ = saved(tmp_path / "last.safetensors")
     assert find_weights(tmp_path) == last
