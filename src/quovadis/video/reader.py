@@ -7,7 +7,6 @@ the same pixels as the ``ffmpeg`` program, bit for bit.
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from os import PathLike
@@ -19,7 +18,6 @@ import av
 import numpy as np
 import torch
 from av.error import FFmpegError
-from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
@@ -29,9 +27,10 @@ from quovadis.errors import (
     UnknownNameError,
     VideoDamagedError,
     VideoError,
-    VideoNotFoundError,
 )
 from quovadis.types import Clip, VideoInfo
+from quovadis.video.frame import VideoFrame
+from quovadis.video.opening import open_container, video_stream
 from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
 
 FrameTransform = Callable[[Tensor], Tensor]
@@ -42,40 +41,6 @@ _MAX_GAP_SECONDS = 3600.0
 # Containers with an index of key frames. Elsewhere FFmpeg searches by guesses, and the frames that it lands on have
 # guessed times (MPEG program streams) or no clean beginning (transport streams): there a start is found by decoding.
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
-
-
-class VideoFrame:
-    """One decoded frame; its pixels are converted to RGB only when asked for."""
-
-    def __init__(self, raw: av.VideoFrame, pts_seconds: float, duration_seconds: float, reformatter: VideoReformatter):
-        self._raw = raw
-        self._reformatter = reformatter
-        self.pts_seconds = pts_seconds
-        self.duration_seconds = duration_seconds
-        self.stored_size = raw.width, raw.height
-
-    @property
-    def end_seconds(self) -> float:
-        """When it leaves the screen."""
-        return self.pts_seconds + self.duration_seconds
-
-    @property
-    def rotation_degrees(self) -> int:
-        """Clockwise degrees that the file asks players to turn the stored picture by: 0, 90, 180 or 270."""
-        return -round(self._raw.rotation / 90) * 90 % 360
-
-    @property
-    def stands_alone(self) -> bool:
-        """False when the picture was predicted from others, as far as the decoder says."""
-        return self._raw.pict_type in (PictureType.NONE, PictureType.I)
-
-    @cached_property
-    def pixels(self) -> Tensor:
-        """uint8 (3, H, W), RGB, upright; in memory the channels lie together."""
-        rgb: np.ndarray = self._reformatter.reformat(self._raw, format="rgb24").to_ndarray()
-        if self.rotation_degrees:
-            rgb = np.ascontiguousarray(np.rot90(rgb, -self.rotation_degrees // 90))
-        return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
 class VideoReader:
@@ -97,9 +62,9 @@ class VideoReader:
 
     def __init__(self, path: str | PathLike[str], *, num_threads: int = 0):
         self.path = Path(path)
-        self._container = _open(self.path)
+        self._container = open_container(self.path)
         try:
-            self._stream = _video_stream(self._container, self.path)
+            self._stream = video_stream(self._container, self.path)
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.thread_count = num_threads
         except BaseException:
@@ -391,8 +356,8 @@ class VideoReader:
         """Begin again; opening anew is the one way that works for every container."""
         threads = self._stream.codec_context.thread_count
         self._container.close()
-        self._container = _open(self.path)
-        self._stream = _video_stream(self._container, self.path)
+        self._container = open_container(self.path)
+        self._stream = video_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
 
@@ -444,39 +409,6 @@ class VideoReader:
 def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     yield first
     yield from rest
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise VideoNotFoundError(f"no file at {path}") from error
-    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
-        raise VideoError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise VideoError(f"{path} is a folder; name a video file in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoError(f"{path} is not a regular file; save the video to a file first")
-    if status.st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes)")
-    try:
-        # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
-        # A broken title or author must not keep anyone from the pictures.
-        return av.open(f"file:{path}", metadata_errors="replace")
-    except (FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error
-
-
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first stream of moving pictures; a cover picture of a music file is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise VideoError(f"{path} has a video stream that no decoder here understands")
-            return stream
-    kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-    raise VideoError(f"{path} has no video stream; it holds {kinds}")
 
 
 def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:

@@ -1,0 +1,47 @@
+"""Open a file as video, or say why it is none."""
+
+import stat
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from quovadis.errors import VideoError, VideoNotFoundError
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a file.
+
+    Raises:
+        VideoNotFoundError: nothing at that path. VideoError: a folder, empty, not to be read, or no video.
+    """
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise VideoNotFoundError(f"no file at {path}") from error
+    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
+        raise VideoError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(f"{path} is a folder; name a video file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(f"{path} is not a regular file; save the video to a file first")
+    if status.st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes)")
+    try:
+        # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
+        # A broken title or author must not keep anyone from the pictures.
+        return av.open(f"file:{path}", metadata_errors="replace")
+    except (FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error
+
+
+def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first stream of moving pictures; a cover picture of a music file is none."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise VideoError(f"{path} has a video stream that no decoder here understands")
+            return stream
+    kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+    raise VideoError(f"{path} has no video stream; it holds {kinds}")
