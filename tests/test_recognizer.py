@@ -29,8 +29,8 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_prediction_is_the_mean_over_windows_of_the_plain_pipeline(recognizer: Recognizer, long_video: Path) -> None:
-    """110 frames, a test footprint of 32: windows at 0, 32, 64 and, moved back to the end, 78."""
-    prediction = recognizer.predict(long_video)
+    """110 frames in windows of 32: at 0, 32, 64 and, moved back to the end, 78."""
+    prediction = recognizer.predict(long_video, window_seconds=32 / 25)
     assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 32, 64, 78]
     assert [round(w.stop_seconds * 25) for w in prediction.windows] == [32, 64, 96, 110]
     model, spec = recognizer.models[0], recognizer.spec
@@ -58,7 +58,7 @@ def test_windows_can_be_chosen(recognizer: Recognizer, long_video: Path) -> None
 
 def test_windows_that_fit_exactly_are_not_doubled(recognizer: Recognizer, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", moving_square(64, 72, 90), **LOSSLESS)
-    assert [round(w.start_seconds * 25) for w in recognizer.predict(path).windows] == [0, 32]
+    assert [round(w.start_seconds * 25) for w in recognizer.predict(path).windows] == [0, 16, 32, 48]
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from quovadis import transforms
+from quovadis.datasets.loader import clip_extent
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import InvalidInputError
 from quovadis.fuse import sum_logits
@@ -39,7 +40,7 @@ class Recognizer:
     >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
     >>> prediction = recognizer.predict(getfixture("clip_path"))
     >>> len(prediction.windows), prediction.label in ("run", "jump")
-    (1, True)
+    (2, True)
     """
 
     def __init__(
@@ -127,34 +128,39 @@ class Recognizer:
             VideoError: the file cannot be read at all.
         """
         spec = self.spec
-        window = round(window_seconds * spec.fps) if window_seconds is not None else spec.test_frames
+        window = round(window_seconds * self._rate) if window_seconds is not None else spec.test_frames
         if window < spec.min_frames:
             raise InvalidInputError(
                 f"a window of {window} frames is too short for {spec.name}, which needs at least {spec.min_frames}: "
-                f"use {spec.min_frames / spec.fps:.2f} seconds or more"
+                f"use {spec.min_frames / self._rate:.2f} seconds or more"
             )
-        stride = round(stride_seconds * spec.fps) if stride_seconds is not None else window
+        stride = round(stride_seconds * self._rate) if stride_seconds is not None else window
         if stride < 1:
             raise InvalidInputError(f"the stride must be at least one frame; got {stride_seconds} seconds")
         notes: list[str] = []
         scored = []
         with VideoReader(path, num_threads=num_threads) as reader:
             for clip in self._windows(reader, window, stride):
-                start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / spec.fps
-                clip = self._fill(clip, notes)
+                start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / self._rate
+                clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
             if reader.damage:
                 notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
         mean = torch.stack([w.logits for w in scored]).mean(0)
         return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
 
+    @property
+    def _rate(self) -> float:
+        """Frames a second that the models are shown."""
+        return self.spec.fps / clip_extent(self.spec)[1]
+
     def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[Clip]:
-        """Stretches of ``window`` ticks, every ``stride``; the last is moved back to end with the video."""
+        """Stretches of ``window`` frames, every ``stride``; the last is moved back to end with the video."""
         resize = self.read_transform()
         kept: deque[tuple[Tensor, float]] = deque(maxlen=window)
         until_next = window
         last_frame, picture = None, None
-        for _, frame in reader.ticks(self.spec.fps):
+        for _, frame in reader.ticks(self._rate):
             if frame is not last_frame:
                 last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
             assert picture is not None
@@ -166,12 +172,12 @@ class Recognizer:
         if len(kept) < window or until_next != stride:
             yield _clip(kept, reader)
 
-    def _fill(self, clip: Clip, notes: list[str]) -> Clip:
-        """Loop a clip that is shorter than a training clip."""
-        wanted = max(s.span_frames for s in self.spec.streams)
+    def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
+        """Loop a video that is shorter than a training clip, and than a window."""
+        wanted = min(clip_extent(self.spec)[0], window)
         if len(clip) >= wanted:
             return clip
-        notes.append(f"the video has {len(clip)} frames at {self.spec.fps:g} fps; looped to {wanted}")
+        notes.append(f"the video has {len(clip)} frames at {self._rate:g} fps; looped to {wanted}")
         index = torch.from_numpy(fit_length(len(clip), wanted, "loop"))
         return Clip(clip.frames[index], clip.pts_seconds[index], source=clip.source)
 

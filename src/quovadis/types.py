@@ -52,6 +52,8 @@ class ModelSpec:
     test_frames: int
     """Frames of the test footprint (Table 1 of the paper)."""
     fps: float = 25.0
+    protocol: str = "paper"
+    """How it is measured unless asked otherwise; see ``quovadis.evaluation.protocol``."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, tw
     result = evaluate(recognizer, data, protocol="whole", on_video=seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
     for record, video in zip(data.split("test"), result.videos, strict=True):
-        expected = recognizer.predict(record.path)
+        expected = recognizer.predict(record.path, window_seconds=10)
         assert video.top[0][0] == expected.label
         assert video.top[0][1] == pytest.approx(expected.top(1)[0][1], abs=1e-5)
     assert result.data_identity == data.identity
@@ -105,10 +105,19 @@ def test_broken_and_missing_files_are_listed_as_wrong(
     assert result.top1 <= 6 / 8
 
 
-def test_other_classes_are_refused(recognizer: Recognizer, two_classes: Path) -> None:
+def test_classes_go_by_name_and_not_by_number(recognizer: Recognizer, two_classes: Path) -> None:
     data = load_dataset(two_classes)
-    with pytest.raises(DatasetError, match="the same, in the same order"):
-        evaluate(recognizer, replace(data, labels=("right", "left")))
+    turned = data.with_labels(("right", "left"))
+    assert [turned.labels[r.label] for r in turned.records] == [data.labels[r.label] for r in data.records]
+    assert turned.identity == data.identity
+    a, b = (evaluate(recognizer, d, num_workers=0) for d in (data, turned))
+    assert (a.top1, a.videos, a.labels) == (b.top1, b.videos, b.labels)
+
+
+def test_classes_that_the_model_does_not_know_are_refused(recognizer: Recognizer, two_classes: Path) -> None:
+    data = load_dataset(two_classes)
+    with pytest.raises(DatasetError, match="1 classes that the model does not know: up; it knows left, right"):
+        evaluate(recognizer, replace(data, labels=("left", "up")))
 
 
 def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_classes: Path, tmp_path: Path) -> None:

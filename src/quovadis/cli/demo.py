@@ -66,7 +66,7 @@ def main(args: list[str]) -> None:
     recognizer = Recognizer.load(folder.root)
     with progress_bar(errors) as bar:
         task = bar.add_task("evaluating test", total=len(data.split("test")))
-        result = evaluate(recognizer, data, protocol="whole", on_video=lambda done: bar.update(task, completed=done))
+        result = evaluate(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
     console.print(evaluation_table([result]))
     console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
 

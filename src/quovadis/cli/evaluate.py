@@ -18,8 +18,8 @@ class Evaluate:
     """A weights file or the folder of a training run; several are streams whose logits are added."""
     split: Literal["train", "val", "test"] = "test"
     """Which videos."""
-    protocol: str = "paper"
-    """paper (first 250 frames, short videos looped), whole, center-clip, ten-clips."""
+    protocol: str | None = None
+    """paper (first 250 frames, short videos looped), whole, center-clip, ten-clips; by default the model's own."""
     split_seed: int = 0
     """Of the split, where the data come without one; the same as in training."""
     out: Path | None = None

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -73,6 +73,22 @@ class Manifest:
             raise DatasetError(f"{self.name} has no videos in its {name} split")
         return chosen
 
+    def with_labels(self, labels: tuple[str, ...]) -> "Manifest":
+        """The same videos with their classes numbered as in ``labels``: the order of a model's logits.
+
+        Raises:
+            DatasetError: a class of these videos is not among ``labels``.
+        """
+        unknown = [name for name in self.labels if name not in labels]
+        if unknown:
+            raise DatasetError(
+                f"{self.name} has {len(unknown)} classes that the model does not know: {shorten(unknown)}; it knows "
+                f"{shorten(labels)}"
+            )
+        number = {name: i for i, name in enumerate(labels)}
+        records = tuple(replace(r, label=number[self.labels[r.label]]) for r in self.records)
+        return replace(self, labels=labels, records=records)
+
     def relative(self, record: VideoRecord) -> str:
         """The path of a video within the dataset."""
         return (
@@ -98,6 +114,15 @@ class Manifest:
         counts = Counter(r.split for r in self.records)
         parts = ", ".join(f"{counts[s]} {s}" for s in SPLITS if counts[s])
         return f"{self.name}: {len(self.records)} videos of {len(self.labels)} classes ({parts}), data {self.identity}"
+
+
+def shorten(names: Sequence[str]) -> str:
+    """A list of names for a message.
+
+    >>> shorten(["a", "b", "c", "d"])
+    'a, b, c ... (4 in all)'
+    """
+    return ", ".join(names[:3]) + (f" ... ({len(names)} in all)" if len(names) > 3 else "")
 
 
 def assign_splits(

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from quovadis import transforms
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.errors import DatasetError, VideoError
+from quovadis.errors import VideoError
 from quovadis.evaluation.protocol import Protocol, find_protocol
 from quovadis.recognizer import Recognizer
 from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
@@ -60,7 +60,7 @@ def evaluate(
     data: Manifest,
     *,
     split: str = "test",
-    protocol: str = "paper",
+    protocol: str | None = None,
     num_workers: int = 1,
     on_video: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
@@ -68,9 +68,9 @@ def evaluate(
 
     Args:
         recognizer: the model or models.
-        data: labelled videos; their classes must be the recogniser's, in the same order.
+        data: labelled videos; the recogniser must know all their classes, by name.
         split: ``train``, ``val`` or ``test``.
-        protocol: see :data:`quovadis.evaluation.protocol.PROTOCOLS`.
+        protocol: see :data:`quovadis.evaluation.protocol.PROTOCOLS`; None takes the model's own, the paper's for I3D.
         num_workers: processes that decode; 0 decodes here.
         on_video: called with the number of videos done.
 
@@ -78,15 +78,11 @@ def evaluate(
         The figures. A video that cannot be read counts as wrong in all of them, and is listed.
 
     Raises:
-        DatasetError: other classes than the recogniser's. UnknownNameError: no such split or protocol.
+        DatasetError: classes that the recogniser does not know. UnknownNameError: no such split or protocol.
     """
-    if data.labels != recognizer.labels:
-        raise DatasetError(
-            f"{data.name} has the classes {_shorten(data.labels)}, the recogniser knows {_shorten(recognizer.labels)}: "
-            "they must be the same, in the same order"
-        )
+    data = data.with_labels(recognizer.labels)
     records = data.split(split)
-    chosen = find_protocol(protocol)
+    chosen = find_protocol(protocol or recognizer.spec.protocol)
     views = ProtocolViews(records, recognizer.spec, chosen)
     loader = DataLoader(views, batch_size=None, num_workers=num_workers)
     logits: list[Tensor | None] = [None] * len(records)
@@ -162,7 +158,3 @@ def summarize(
         confusion=confusion,
         videos=tuple(videos),
     )
-
-
-def _shorten(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:3]) + (f" ... ({len(labels)} in all)" if len(labels) > 3 else "")

@@ -179,6 +179,7 @@ def i3d_r50_spec(stream: StreamKind) -> ModelSpec:
         short_side_px=256,
         min_frames=2,
         test_frames=32,
+        protocol="ten-clips",
     )
 
 
