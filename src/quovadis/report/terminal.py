@@ -11,13 +11,12 @@ from quovadis.types import EvaluationResult, Prediction
 
 def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
     """Figures of one or more evaluations, with the protocol and the data that they stand on."""
-    table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "data", "split", "videos", "top-1", "top-5", "mean per class", "unreadable"):
-        table.add_column(column, justify="left" if column in ("model", "data", "split") else "right")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("model", "split", "videos", "top-1", "top-5", "mean per class", "unreadable"):
+        table.add_column(column, justify="left" if column in ("model", "split") else "right", no_wrap=True)
     for r in results:
         table.add_row(
             r.model,
-            f"{r.dataset} {r.data_identity}",
             r.split,
             str(r.num_videos),
             f"{r.top1:.1%}",
@@ -26,6 +25,7 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
             str(len(r.unreadable)),
         )
     lines: list[RenderableType] = [table]
+    lines += [Text(d, style="dim") for d in dict.fromkeys(f"data {r.dataset} {r.data_identity}" for r in results)]
     lines += [Text(f"protocol {p}", style="dim") for p in dict.fromkeys(r.protocol for r in results)]
     for r in results:
         lines += [Text(f"unreadable, counted as wrong: {v.path}: {v.error}", style="red") for v in r.unreadable[:10]]
