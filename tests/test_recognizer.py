@@ -8,7 +8,7 @@ from quovadis.errors import InvalidInputError, VideoError, WeightsError
 from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
 from quovadis.types import WeightsInfo
-from quovadis.video.reader import read_clip
+from quovadis.video.clip import read_clip
 from quovadis.video.sampling import windows
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights.files import save_weights

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quovadis.recognizer import Recognizer
     from quovadis.training.loop import train
     from quovadis.types import Clip, EvaluationResult, Prediction, VideoInfo
-    from quovadis.video.reader import probe, read_clip
+    from quovadis.video.clip import probe, read_clip
     from quovadis.weights.load import create_model, load_model
 
 _HOMES = {
@@ -33,8 +33,8 @@ _HOMES = {
     "list_models": "models.zoo",
     "load_dataset": "datasets.load",
     "load_model": "weights.load",
-    "probe": "video.reader",
-    "read_clip": "video.reader",
+    "probe": "video.clip",
+    "read_clip": "video.clip",
     "train": "training.loop",
 }
 

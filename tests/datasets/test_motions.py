@@ -6,7 +6,7 @@ import torch
 
 from quovadis.datasets.motions import LABELS, MOTIONS, MotionsConfig, _poses, load_motions, motions_clip
 from quovadis.errors import DatasetError, InvalidInputError
-from quovadis.video.reader import probe, read_clip
+from quovadis.video.clip import probe, read_clip
 
 SMALL = MotionsConfig(train_per_class=1, val_per_class=1, test_per_class=1, size_px=48, seconds=0.5)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, StorageError
-from quovadis.video.reader import VideoReader, probe, read_clip
+from quovadis.video.clip import probe, read_clip
+from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import moving_square
 

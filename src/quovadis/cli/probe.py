@@ -22,7 +22,7 @@ class Probe:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Probe, args=args, prog="quovadis probe", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.video.reader import probe
+    from quovadis.video.clip import probe
 
     infos = [probe(path, count=options.count) for path in options.videos]
     if options.json:

@@ -15,7 +15,7 @@ from quovadis.errors import VideoError
 from quovadis.evaluation.protocol import Protocol, find_protocol
 from quovadis.recognizer import Recognizer
 from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
-from quovadis.video.reader import read_clip
+from quovadis.video.clip import read_clip
 
 _TOP = 5
 

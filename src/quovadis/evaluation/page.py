@@ -14,7 +14,7 @@ from quovadis.datasets.manifest import Manifest
 from quovadis.errors import StorageError
 from quovadis.report.page import Example, Page
 from quovadis.types import EvaluationResult
-from quovadis.video.reader import read_clip
+from quovadis.video.clip import read_clip
 
 _STRIP_SECONDS = 4.0
 _STRIP_SIDE_PX = 128

@@ -12,7 +12,7 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, overload
+from typing import Literal
 
 import av
 import numpy as np
@@ -409,123 +409,6 @@ class VideoReader:
 def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     yield first
     yield from rest
-
-
-def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
-    """What a video file says about itself.
-
-    Args:
-        path: a video file.
-        count: decode every frame, to know the exact number of frames and whether they are evenly spaced. Without it
-            only the header is read, and the first frame decoded.
-
-    Raises:
-        VideoError: the file cannot be read as video, or no frame decodes.
-
-    >>> info = probe(getfixture("clip_path"), count=True)
-    >>> info.width, info.height, info.fps, info.num_frames, info.variable_frame_rate
-    (64, 48, 25.0, 30, False)
-    """
-    with VideoReader(path) as reader:
-        reader.first_pts_seconds  # noqa: B018  (a file without one frame is no video)
-        info = reader.info
-        if not count:
-            return info
-        times = [frame.pts_seconds for frame in reader.frames()]
-    gaps = np.diff(times)
-    # Containers round timestamps, to a millisecond at worst.
-    variable = bool(gaps.size and gaps.max() - gaps.min() > 0.0021)
-    return VideoInfo(
-        **{
-            **info.__dict__,
-            "num_frames": len(times),
-            "counted": True,
-            "variable_frame_rate": variable,
-            "fps": float(1 / gaps.mean()) if variable else info.fps,
-        }
-    )
-
-
-@overload
-def read_clip(
-    path: str | PathLike[str],
-    *,
-    fps: float | None = ...,
-    start_seconds: float | None = ...,
-    stop_seconds: float | None = ...,
-    num_frames: int | None = ...,
-    frame_stride: int = ...,
-    short: Literal["loop", "pad", "error"] = ...,
-    transform: FrameTransform | None = ...,
-    num_threads: int = ...,
-    damaged: Literal["error", "keep"] = ...,
-) -> Clip: ...
-@overload
-def read_clip(
-    path: str | PathLike[str],
-    *,
-    fps: float | None = ...,
-    start_seconds: float | None = ...,
-    stop_seconds: float | None = ...,
-    num_frames: int | None = ...,
-    frame_stride: int = ...,
-    short: ShortPolicy = ...,
-    transform: FrameTransform | None = ...,
-    num_threads: int = ...,
-    damaged: Literal["error", "keep"] = ...,
-) -> Clip | None: ...
-def read_clip(
-    path: str | PathLike[str],
-    *,
-    fps: float | None = 25.0,
-    start_seconds: float | None = None,
-    stop_seconds: float | None = None,
-    num_frames: int | None = None,
-    frame_stride: int = 1,
-    short: ShortPolicy = "error",
-    transform: FrameTransform | None = None,
-    num_threads: int = 0,
-    damaged: Literal["error", "keep"] = "error",
-) -> Clip | None:
-    """Read a stretch of a video as a :class:`~quovadis.types.Clip`.
-
-    Args:
-        path: a video file.
-        fps: frames a second to read at, by timestamp; None takes every frame of the file as it is.
-        start_seconds: where to begin, on the file's clock; None is the first frame.
-        stop_seconds: where to end (exclusive); None is the end of the file.
-        num_frames: how many frames; None takes all up to ``stop_seconds``.
-        frame_stride: take every n-th frame (after the change to ``fps``).
-        short: what to do when there are fewer than ``num_frames``: ``loop`` from the start, ``pad`` with the last
-            frame, ``skip`` (returns None), ``error``.
-        transform: applied to each frame as it is decoded, uint8 (1, 3, H, W); for example
-            :func:`quovadis.transforms.resize_short_side`, so that a large video is never held at full size.
-        num_threads: decoding threads, 0 for FFmpeg's choice.
-        damaged: what to do with a file that ends early or has broken frames: raise, or keep what decodes.
-
-    Returns:
-        The clip; ``frames`` is uint8 (T, 3, H, W).
-
-    Raises:
-        VideoError: the file cannot be read. VideoDamagedError: only in part.
-        TooFewFramesError: too few frames, and ``short="error"``; or none at all.
-        InvalidInputError, UnknownNameError: an argument without sense.
-
-    >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2)
-    >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
-    (torch.Size([4, 3, 48, 64]), [0.2, 0.28, 0.36, 0.44])
-    """
-    with VideoReader(path, num_threads=num_threads) as reader:
-        return reader.read(
-            fps=fps,
-            start_seconds=start_seconds,
-            stop_seconds=stop_seconds,
-            num_frames=num_frames,
-            frame_stride=frame_stride,
-            short=short,
-            transform=transform,
-            damaged=damaged,
-        )
 
 
 def _check_arguments(

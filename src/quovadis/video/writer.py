@@ -53,7 +53,7 @@ def write_video(
         StorageError: the disk is full, or the folder cannot be written to.
 
     >>> import torch
-    >>> from quovadis.video.reader import read_clip
+    >>> from quovadis.video.clip import read_clip
     >>> frames = torch.randint(0, 256, (5, 3, 31, 45), dtype=torch.uint8)
     >>> path = write_video(getfixture("tmp_path") / "noise.mp4", frames, **LOSSLESS)
     >>> torch.equal(read_clip(path).frames, frames)
