@@ -17,7 +17,7 @@ from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
 from quovadis.training import run_folder
-from quovadis.training.loop import train
+from quovadis.training.loop import Silent, train
 from quovadis.training.recipes import RECIPES, DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
@@ -72,7 +72,7 @@ def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Pa
 _SCRIPT = """
 import sys, torch
 from quovadis.datasets.load import load_dataset
-from quovadis.training.loop import train
+from quovadis.training.loop import Silent, train
 from dataclasses import replace
 from itertools import islice
 sys.path.insert(0, {here!r})
@@ -125,13 +125,27 @@ def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_pat
         torch.testing.assert_close(after[name], parameter.detach() - 0.05 * parameter.grad, atol=1e-6, rtol=1e-4)
 
 
+class _StopAt(Silent):
+    def __init__(self, last_step: int):
+        self.last_step = last_step
+
+    def step(self, row: dict[str, Any], max_steps: int) -> None:
+        if row["step"] == self.last_step:
+            raise KeyboardInterrupt
+
+
 def test_one_cycle_rises_and_falls_and_goes_on_where_it_was(data: Manifest, tmp_path: Path) -> None:
-    cycle = replace(RECIPE, max_steps=6, schedule=Schedule(kind="one-cycle"))
+    cycle = replace(RECIPE, schedule=Schedule(kind="one-cycle"))
     whole = train(cycle, data, tmp_path / "whole")
     rates = [row["learning_rate"] for row in read_log(whole.log) if "loss" in row]
     assert max(rates) == pytest.approx(0.05, rel=0.2)
     assert rates[0] < 0.01
     assert rates[-1] < 0.01
+    with pytest.raises(KeyboardInterrupt):
+        train(cycle, data, tmp_path / "parts", progress=_StopAt(5))
+    parts = train(cycle, data, tmp_path / "parts")
+    assert losses(parts.root) == losses(whole.root)
+    assert [row["learning_rate"] for row in read_log(parts.log) if "loss" in row] == rates
     with pytest.raises(TrainingError, match="recipe differs in max_steps"):
         train(replace(cycle, max_steps=7), data, tmp_path / "whole")
 
@@ -154,15 +168,9 @@ def test_the_rate_falls_when_validation_saturates_and_ends_the_run(data: Manifes
     assert any("reached its end" in note for note in notes)
 
 
-class _Collect:
+class _Collect(Silent):
     def __init__(self, notes: list[str]):
         self.notes = notes
-
-    def step(self, row: dict[str, Any], max_steps: int) -> None:
-        pass
-
-    def validation(self, row: dict[str, Any]) -> None:
-        pass
 
     def note(self, message: str) -> None:
         self.notes.append(message)
