@@ -13,6 +13,7 @@ All kernels stay in this one file, because numba's cache looks only at the file 
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numba
@@ -25,25 +26,37 @@ from quovadis.flow.parameters import TVL1Parameters
 
 Image = NDArray[np.float32]
 
-# float32 sums may be reordered into vector lanes and products fused; NaN and infinity keep their meaning.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+# Products may be fused with sums. Only where a sum over a row is taken may its order change, into vector lanes; NaN
+# and infinity keep their meaning everywhere.
+_FUSED = {"contract"}
+_REORDERED = {"contract", "reassoc", "nsz"}
 
-# Planes of the state: the flow u = (u1, u2) and its dual variables p1 = (p11, p12), p2 = (p21, p22). Every plane has
-# a row of zeros above and a column of zeros to the left, so that the divergence needs no special case at the border.
-_U1, _U2, _P11, _P12, _P21, _P22 = range(6)
-# Planes of a linearised data term: gradient of the warped picture, 1 / its squared length, constant part of rho.
-_GX, _GY, _INVERSE, _CONSTANT = range(4)
+# A row of the picture lies in memory as chunks of planes. The planes of one chunk stand a constant distance apart, and
+# indices are unsigned: only so does LLVM see that a fused loop may be vectorised (it would need a hundred checks for
+# overlap at run time otherwise). The column before a chunk holds p of its left neighbour, the one behind it u of its
+# right one; 0 at the left border of the picture and the last u repeated at the right one.
+_LEAD = np.uint64(8)
+_ONE = np.uint64(1)
+_CHUNK = 352
+_PLANE = _CHUNK + 16
+# The flow u = (u1, u2) and its dual variables p1 = (p11, p12), p2 = (p21, p22).
+_U1, _U2, _P11, _P12, _P21, _P22 = (np.uint64(plane * _PLANE) for plane in range(6))
+_STATE = 6 * _PLANE
+# The linearised data term: gradient of the warped picture, 1 / its squared length, constant part of rho.
+_GX, _GY, _INVERSE, _CONSTANT, _THETA = (np.uint64(plane * _PLANE) for plane in range(5))
+_DATA = 5 * _PLANE
 
-_LONGEST_WAVE = 10
+_LONGEST_WAVE = 15
 _MARGIN = 4  # zeros around a picture that is warped; a far index is moved into them
 
 
-def _kernel(function: Any) -> Any:
-    """Compile for all threads at once, and keep the machine code beside the source or in the user's cache folder."""
+def _kernel(function: Any, fastmath: set[str] = _FUSED) -> Any:
+    """Compile without the GIL, and keep the machine code beside the source or in the user's cache folder."""
+    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
-        return numba.njit(nogil=True, fastmath=_FAST, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder for the cache can be written: compile anew in every process
-        return numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither folder can be written: compile anew in every process
+        return numba.njit(**options)(function)
 
 
 def tvl1_numba(first: Tensor, second: Tensor, parameters: TVL1Parameters, num_threads: int | None = None) -> Tensor:
@@ -103,23 +116,26 @@ def _estimate(
     first, second, sizes, scale_step, theta, reach, ratio, epsilon2, warps, outers, inners, median, positions, flow
 ):  # type: ignore[no-untyped-def]
     """One pair, all levels of the pyramid from the smallest to the full size."""
+    zoom, one = 1 / scale_step, np.float32(1.0)
     pictures = [(first.astype(np.float32), second.astype(np.float32))]
     for level in range(1, len(sizes)):
         height, width = sizes[level]
         i0, i1 = pictures[level - 1]
-        pictures.append((_resize(i0, height, width, 1 / scale_step, 1 / scale_step, np.float32(1.0)),
-                         _resize(i1, height, width, 1 / scale_step, 1 / scale_step, np.float32(1.0))))  # fmt: skip
+        pictures.append((_resize(i0, height, width, zoom, zoom, one), _resize(i1, height, width, zoom, zoom, one)))
+    rows, chunks = sizes[0, 0] + 2, (sizes[0, 1] + _CHUNK - 1) // _CHUNK
+    memory = np.empty(rows * chunks * (2 * _STATE + _DATA), np.float32)
     u1 = np.zeros((sizes[-1, 0], sizes[-1, 1]), np.float32)
     u2 = np.zeros_like(u1)
     for level in range(len(sizes) - 1, -1, -1):
         i0, i1 = pictures[level]
         height, width = i0.shape
         if level < len(sizes) - 1:
-            zoom = np.float32(1 / scale_step)
-            u1 = _resize(u1, height, width, u1.shape[0] / height, u1.shape[1] / width, zoom)
-            u2 = _resize(u2, height, width, u2.shape[0] / height, u2.shape[1] / width, zoom)
+            step_y, step_x = u1.shape[0] / height, u1.shape[1] / width
+            u1 = _resize(u1, height, width, step_y, step_x, np.float32(zoom))
+            u2 = _resize(u2, height, width, step_y, step_x, np.float32(zoom))
+        threshold = epsilon2 * height * width
         u1, u2 = _refine(
-            i0, i1, u1, u2, theta, reach, ratio, epsilon2 * height * width, warps, outers, inners, median, positions
+            i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions
         )
     flow[0] = u1
     flow[1] = u2
@@ -127,122 +143,172 @@ def _estimate(
 
 @_kernel
 def _refine(
-    i0, i1, u1, u2, theta, reach, ratio, threshold, warps, outers, inners, median, positions
+    i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions
 ):  # type: ignore[no-untyped-def]
     """One level: warp, linearise, iterate until the change is small; the dual variables live on through the warps."""
-    height, width = i0.shape
-    pitch = (width + 2 + 15) // 16 * 16
-    state = np.zeros((height + 1, 6, pitch), np.float32)
-    other = np.zeros((height + 1, 6, pitch), np.float32)
-    data = np.zeros((height, 4, pitch), np.float32)
-    state[1:, _U1, 1 : width + 1] = u1
-    state[1:, _U2, 1 : width + 1] = u2
+    width = i0.shape[1]
+    state, other, data = _planes(i0.shape[0], width, memory, theta)
     pixels = _with_gradient(i1)
-    smooth = np.empty((height, pitch), np.float32)
-    ranks = np.empty((5, pitch + 4), np.float32)
+    ranks = np.empty((5, width + 4), np.float32)
     change = np.empty(_LONGEST_WAVE, np.float64)
     for _ in range(warps):
-        _linearise(i0, pixels, state, data, positions)
-        done = False
+        _linearise(i0, pixels, u1, u2, data, positions)
+        before = now = np.inf
         for _ in range(outers):
             if median > 1:
-                _median(state, _U1, width, median, ranks, smooth)
-                _median(state, _U2, width, median, ranks, smooth)
-            step, length = 0, 2
-            while step < inners and not done:
-                length = min(length, inners - step)
-                _wave(state, other, data, length, width, theta, reach, ratio, change)
-                for k in range(length):
-                    if change[k] <= threshold:
-                        if k + 1 < length:
-                            _wave(state, other, data, k + 1, width, theta, reach, ratio, change)
-                        done = True
-                        break
-                state, other = other, state
+                u1, u2 = _median(u1, median, ranks), _median(u2, median, ranks)
+            _put_flow(u1, u2, state)
+            step = 0
+            while step < inners and now > threshold:
+                length = min(_steps_left(before, now, threshold), inners - step)
+                if length == 1:
+                    _wave(state, state, data, 1, width, reach, ratio, change)
+                else:
+                    _wave(state, other, data, length, width, reach, ratio, change)
+                    for k in range(length - 1):
+                        if change[k] <= threshold:  # too far: once more, up to here
+                            length = k + 1
+                            _wave(state, other, data, length, width, reach, ratio, change)
+                            break
+                    state, other = other, state
+                before, now = (change[length - 2] if length > 1 else now), change[length - 1]
                 step += length
-                if not done:
-                    length = _next_length(change, length, threshold)
-            if done:
+            _take_flow(state, u1, u2)
+            if now <= threshold:
                 break
-    return state[1:, _U1, 1 : width + 1].copy(), state[1:, _U2, 1 : width + 1].copy()
+    return u1, u2
 
 
 @_kernel
-def _next_length(change, length, threshold):  # type: ignore[no-untyped-def]
-    """Iterations for the next wave: as many as the change, falling as it last did, stays above the threshold."""
-    if length == 1:
-        return 2
-    now, before = change[length - 1], change[length - 2]
+def _planes(height, width, memory, theta):  # type: ignore[no-untyped-def]
+    """Two states and the data term of a level, zero; row 0 stands above the picture and the last one under it."""
+    chunks = (width + _CHUNK - 1) // _CHUNK
+    size = (height + 2) * chunks * _STATE
+    memory[: 2 * size + (height + 1) * chunks * _DATA] = 0.0
+    state = memory[:size].reshape((height + 2, chunks, _STATE))
+    other = memory[size : 2 * size].reshape((height + 2, chunks, _STATE))
+    data = memory[2 * size : 2 * size + (height + 1) * chunks * _DATA].reshape((height + 1, chunks, _DATA))
+    first = int(_THETA) + int(_LEAD)
+    for c in range(chunks):
+        columns = min(_CHUNK, width - c * _CHUNK)
+        data[:, c, first : first + columns] = theta
+    return state, other, data
+
+
+@_kernel
+def _steps_left(before, now, threshold):  # type: ignore[no-untyped-def]
+    """How many iterations the change, falling as it last did, stays above the threshold: the length of the next wave.
+
+    Of two or three, each is taken alone: a wave that may have to be run again needs a copy of the state.
+    """
+    if before == np.inf:
+        return 1
     if now >= before or threshold <= 0.0:
         return _LONGEST_WAVE
-    return max(1, min(_LONGEST_WAVE, int(math.log(threshold / now) / math.log(now / before))))
+    steps = min(math.log(threshold / now) / math.log(now / before), _LONGEST_WAVE)
+    return int(steps) if steps >= 4.0 else 1
 
 
 @_kernel
-def _wave(source, target, data, length, width, theta, reach, ratio, change):  # type: ignore[no-untyped-def]
+def _wave(source, target, data, length, width, reach, ratio, change):  # type: ignore[no-untyped-def]
     """``length`` iterations from ``source`` to ``target``; ``change[k]`` is the squared change of the k-th."""
-    height = data.shape[0]
+    height, chunks = data.shape[0] - 1, data.shape[1]
     change[:length] = 0.0
+    target[0] = 0.0
     for front in range(height + length):
-        for k in range(length):
+        if front < height and length > 1:
+            target[front + 1] = source[front + 1]
+        for k in range(max(0, front - height), min(length, front + 1)):
             y = front - k  # each iteration is one row behind the one before
-            if y < 0 or y > height:
-                continue
-            before = source if k == 0 else target
-            if y < height:
-                change[k] += _flow_row(before[y], before[y + 1], target[y + 1], data[y], width, theta, reach)
-            if y > 0:
-                below = target[min(y + 1, height)]  # under the last row: itself, so that its gradient is 0
-                _dual_row(before[y], target[y], below, width, ratio)
+            above, here = target[y], target[y + 1]
+            if y == height:  # under the picture: a copy of its last row, so that the gradient downwards is 0
+                here[:, : 2 * _PLANE] = above[:, : 2 * _PLANE]
+            for c in range(chunks):
+                columns = min(_CHUNK, width - c * _CHUNK)
+                # Whole vectors: theta is 0 behind the last column, so nothing moves there.
+                change[k] += _step(above[c], here[c], data[y, c], (columns + 7) // 8 * 8, reach, ratio)
+                _share_borders(above, here, c, np.uint64(columns))
+            if y == 0:  # nothing is above the picture
+                above[:] = 0.0
 
 
 @_kernel
-def _flow_row(above, before, after, data, width, theta, reach):  # type: ignore[no-untyped-def]
-    """Eq. 13 and 14 on one row: the thresholding step and the divergence of p; returns the squared change."""
-    u1, u2, new1, new2 = before[_U1], before[_U2], after[_U1], after[_U2]
-    p11, p12, p21, p22 = before[_P11], before[_P12], before[_P21], before[_P22]
-    above12, above22 = above[_P12], above[_P22]
-    gx, gy, inverse, constant = data[_GX], data[_GY], data[_INVERSE], data[_CONSTANT]
-    change = np.float32(0.0)
-    for x in range(1, width + 1):
-        rho = constant[x] + (gx[x] * u1[x] + gy[x] * u2[x])
-        factor = -rho * inverse[x]  # the three cases of eq. 13 are one clamp
+def _share_borders(above, here, c, columns):  # type: ignore[no-untyped-def]
+    """After a step on chunk ``c``: the columns that its neighbours look at; at the right border the last u again."""
+    end, edge = _LEAD + columns, _LEAD + np.uint64(_CHUNK)
+    if c > 0:
+        here[c - 1, _U1 + edge] = here[c, _U1 + _LEAD]
+        here[c - 1, _U2 + edge] = here[c, _U2 + _LEAD]
+    if c + 1 < len(here):
+        above[c + 1, _P11 + _LEAD - _ONE] = above[c, _P11 + end - _ONE]
+        above[c + 1, _P21 + _LEAD - _ONE] = above[c, _P21 + end - _ONE]
+    else:
+        here[c, _U1 + end] = here[c, _U1 + end - _ONE]
+        here[c, _U2 + end] = here[c, _U2 + end - _ONE]
+
+
+@partial(_kernel, fastmath=_REORDERED)
+def _step(above, here, data, columns, reach, ratio):  # type: ignore[no-untyped-def]
+    """One iteration on a chunk: the flow of row ``here`` and the dual variables of the row ``above``.
+
+    Eq. 13 (the thresholding step, whose three cases are one clamp), eq. 14 and eq. 15; returns the squared change.
+    """
+    change, one = np.float32(0.0), np.float32(1.0)
+    for x in range(_LEAD, _LEAD + np.uint64(columns)):
+        u1, u2, gx, gy = here[_U1 + x], here[_U2 + x], data[_GX + x], data[_GY + x]
+        factor = -(data[_CONSTANT + x] + (gx * u1 + gy * u2)) * data[_INVERSE + x]
         factor = factor if factor < reach else reach
         factor = factor if factor > -reach else -reach
-        step1 = factor * gx[x] + theta * (p11[x] - p11[x - 1] + (p12[x] - above12[x]))
-        step2 = factor * gy[x] + theta * (p21[x] - p21[x - 1] + (p22[x] - above22[x]))
-        new1[x] = u1[x] + step1
-        new2[x] = u2[x] + step2
+        p12, p22, theta = above[_P12 + x], above[_P22 + x], data[_THETA + x]
+        step1 = factor * gx + theta * (here[_P11 + x] - here[_P11 + x - _ONE] + (here[_P12 + x] - p12))
+        step2 = factor * gy + theta * (here[_P21 + x] - here[_P21 + x - _ONE] + (here[_P22 + x] - p22))
+        u1, u2 = u1 + step1, u2 + step2
+        here[_U1 + x], here[_U2 + x] = u1, u2
         change += step1 * step1 + step2 * step2
-    new1[width + 1] = new1[width]  # so that the gradient to the right is 0 at the border
-    new2[width + 1] = new2[width]
+
+        above1, above2 = above[_U1 + x], above[_U2 + x]
+        x1, y1 = ratio * (above[_U1 + x + _ONE] - above1), ratio * (u1 - above1)
+        x2, y2 = ratio * (above[_U2 + x + _ONE] - above2), ratio * (u2 - above2)
+        norm1, norm2 = one + math.sqrt(x1 * x1 + y1 * y1), one + math.sqrt(x2 * x2 + y2 * y2)
+        both = one / (norm1 * norm2)  # one division for the two
+        scale1, scale2 = both * norm2, both * norm1
+        above[_P11 + x], above[_P12 + x] = (above[_P11 + x] + x1) * scale1, (p12 + y1) * scale1
+        above[_P21 + x], above[_P22 + x] = (above[_P21 + x] + x2) * scale2, (p22 + y2) * scale2
     return np.float64(change)
 
 
 @_kernel
-def _dual_row(before, after, below, width, ratio):  # type: ignore[no-untyped-def]
-    """Eq. 15 on one row: the dual variables follow the gradient of the new flow."""
-    u1, u2, below1, below2 = after[_U1], after[_U2], below[_U1], below[_U2]
-    p11, p12, p21, p22 = before[_P11], before[_P12], before[_P21], before[_P22]
-    new11, new12, new21, new22 = after[_P11], after[_P12], after[_P21], after[_P22]
-    one = np.float32(1.0)
-    for x in range(1, width + 1):
-        x1, y1 = ratio * (u1[x + 1] - u1[x]), ratio * (below1[x] - u1[x])
-        x2, y2 = ratio * (u2[x + 1] - u2[x]), ratio * (below2[x] - u2[x])
-        norm1, norm2 = one + math.sqrt(x1 * x1 + y1 * y1), one + math.sqrt(x2 * x2 + y2 * y2)
-        both = one / (norm1 * norm2)  # one division for the two
-        scale1, scale2 = both * norm2, both * norm1
-        new11[x] = (p11[x] + x1) * scale1
-        new12[x] = (p12[x] + y1) * scale1
-        new21[x] = (p21[x] + x2) * scale2
-        new22[x] = (p22[x] + y2) * scale2
+def _put_flow(u1, u2, state):  # type: ignore[no-untyped-def]
+    """Planes of the flow into the chunks of the state, with the columns that chunks share."""
+    height, width = u1.shape
+    chunks = state.shape[1]
+    for y in range(height):
+        for c in range(chunks):
+            start, stop = c * _CHUNK, min((c + 1) * _CHUNK, width)
+            for plane, u in ((_U1, u1), (_U2, u2)):
+                first = int(plane) + int(_LEAD)
+                row = state[y + 1, c]
+                row[first : first + stop - start] = u[y, start:stop]
+                row[first + stop - start] = u[y, min(stop, width - 1)]
+
+
+@_kernel
+def _take_flow(state, u1, u2):  # type: ignore[no-untyped-def]
+    """The flow out of the chunks of the state."""
+    height, width = u1.shape
+    for y in range(height):
+        for c in range(state.shape[1]):
+            start, stop = c * _CHUNK, min((c + 1) * _CHUNK, width)
+            for plane, u in ((_U1, u1), (_U2, u2)):
+                first = int(plane) + int(_LEAD)
+                u[y, start:stop] = state[y + 1, c, first : first + stop - start]
 
 
 @_kernel
 def _with_gradient(image):  # type: ignore[no-untyped-def]
-    """(H, W) to (H + 8, W + 8, 4): the picture, its centred differences in x and y, and nothing; zeros around."""
+    """(H, W) to (H + 8, W + 8, 3): the picture and its centred differences in x and y; zeros around."""
     height, width = image.shape
-    out = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN, 4), np.float32)
+    out = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN, 3), np.float32)
     half = np.float32(0.5)
     for y in range(height):
         up, down = max(y - 1, 0), min(y + 1, height - 1)
@@ -256,44 +322,96 @@ def _with_gradient(image):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _linearise(i0, pixels, state, data, positions):  # type: ignore[no-untyped-def]
+def _linearise(i0, pixels, u1, u2, data, positions):  # type: ignore[no-untyped-def]
     """Warp the second picture and its gradient by the flow (cubic, zeros outside) and prepare the data term."""
     height, width = i0.shape
-    tiny = np.float32(np.finfo(np.float32).eps)
+    pitch = np.uint64(3 * pixels.shape[1])
+    flat = pixels.ravel()
+    weights_x, weights_y = np.empty((4, width), np.float32), np.empty((4, width), np.float32)
+    columns, rows = np.empty(width, np.int32), np.empty(width, np.int32)
+    warped = np.empty((3, width), np.float32)
     for y in range(height):
-        for x in range(width):
-            u1, u2 = state[y + 1, _U1, x + 1], state[y + 1, _U2, x + 1]
-            across, down = np.float32(x) + u1, np.float32(y) + u2
-            if positions > 0:
-                across = np.rint(across * positions) / positions
-                down = np.rint(down * positions) / positions
-            left, top = math.floor(across), math.floor(down)
-            wx0, wx1, wx2, wx3 = _cubic_weights(np.float32(across - left))
-            wy0, wy1, wy2, wy3 = _cubic_weights(np.float32(down - top))
-            column = int(min(max(left, -3), width + 1)) + _MARGIN - 1
-            row = int(min(max(top, -3), height + 1)) + _MARGIN - 1
-            value = gx = gy = np.float32(0.0)
-            for wy, line in ((wy0, row), (wy1, row + 1), (wy2, row + 2), (wy3, row + 3)):
-                for wx, place in ((wx0, column), (wx1, column + 1), (wx2, column + 2), (wx3, column + 3)):
-                    weight = wy * wx
-                    value += weight * pixels[line, place, 0]
-                    gx += weight * pixels[line, place, 1]
-                    gy += weight * pixels[line, place, 2]
-            norm = gx * gx + gy * gy
-            data[y, _GX, x + 1] = gx
-            data[y, _GY, x + 1] = gy
-            data[y, _INVERSE, x + 1] = np.float32(1.0) / norm if norm > tiny else np.float32(0.0)
-            data[y, _CONSTANT, x + 1] = value - gx * u1 - gy * u2 - i0[y, x]
+        _locate(np.float32(0), np.float32(1), u1[y], width, positions, columns, weights_x)
+        _locate(np.float32(y), np.float32(0), u2[y], height, positions, rows, weights_y)
+        _sample(flat, pitch, columns, rows, weights_x, weights_y, warped)
+        for c in range(data.shape[1]):
+            start, stop = c * _CHUNK, min((c + 1) * _CHUNK, width)
+            _data_term(i0[y], u1[y], u2[y], warped, start, stop, data[y, c])
+
+
+@_kernel
+def _locate(start, step, u, length, positions, first, weights):  # type: ignore[no-untyped-def]
+    """Along one axis: the first of the four pixels around each warped position, and their weights."""
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    low, high = np.float32(-3), np.float32(length + 1)
+    if positions > 0:
+        inverse = np.float32(1.0) / positions
+        for x in range(len(u)):
+            position = np.rint((start + step * np.float32(x) + u[x]) * positions) * inverse
+            whole = np.floor(position)
+            w0[x], w1[x], w2[x], w3[x] = _cubic_weights(position - whole)
+            first[x] = np.int32(min(max(whole, low), high)) + (_MARGIN - 1)
+    else:
+        for x in range(len(u)):
+            position = start + step * np.float32(x) + u[x]
+            whole = np.floor(position)
+            w0[x], w1[x], w2[x], w3[x] = _cubic_weights(position - whole)
+            first[x] = np.int32(min(max(whole, low), high)) + (_MARGIN - 1)
 
 
 @_kernel
 def _cubic_weights(t):  # type: ignore[no-untyped-def]
     """Weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
     a, one, s = np.float32(-0.75), np.float32(1.0), np.float32(1.0) - t
-    before = ((a * (t + one) - 5 * a) * (t + one) + 8 * a) * (t + one) - 4 * a
-    here = ((a + 2) * t - (a + 3)) * t * t + one
-    after = ((a + 2) * s - (a + 3)) * s * s + one
+    a2, a3, a4, a5, a8 = a + np.float32(2), a + np.float32(3), a * np.float32(4), a * np.float32(5), a * np.float32(8)
+    before = ((a * (t + one) - a5) * (t + one) + a8) * (t + one) - a4
+    here = (a2 * t - a3) * t * t + one
+    after = (a2 * s - a3) * s * s + one
     return before, here, after, one - before - here - after
+
+
+@_kernel
+def _sample(flat, pitch, columns, rows, weights_x, weights_y, warped):  # type: ignore[no-untyped-def]
+    """The weighted sum of 4x4 pixels, for the picture and both parts of its gradient."""
+    x0, x1, x2, x3 = weights_x[0], weights_x[1], weights_x[2], weights_x[3]
+    y0, y1, y2, y3 = weights_y[0], weights_y[1], weights_y[2], weights_y[3]
+    value, gx, gy = warped[0], warped[1], warped[2]
+    for x in range(len(columns)):
+        across = x0[x], x1[x], x2[x], x3[x]
+        down = y0[x], y1[x], y2[x], y3[x]
+        place = np.uint64(rows[x]) * pitch + np.uint64(3 * columns[x])
+        value[x] = _patch(flat, place, pitch, across, down)
+        gx[x] = _patch(flat, place + np.uint64(1), pitch, across, down)
+        gy[x] = _patch(flat, place + np.uint64(2), pitch, across, down)
+
+
+@_kernel
+def _patch(flat, place, pitch, across, down):  # type: ignore[no-untyped-def]
+    total = down[0] * _line(flat, place, across)
+    total += down[1] * _line(flat, place + pitch, across)
+    total += down[2] * _line(flat, place + pitch + pitch, across)
+    return total + down[3] * _line(flat, place + pitch + pitch + pitch, across)
+
+
+@_kernel
+def _line(flat, place, across):  # type: ignore[no-untyped-def]
+    total = across[0] * flat[place] + across[1] * flat[place + np.uint64(3)]
+    return total + across[2] * flat[place + np.uint64(6)] + across[3] * flat[place + np.uint64(9)]
+
+
+@_kernel
+def _data_term(i0, u1, u2, warped, start, stop, data):  # type: ignore[no-untyped-def]
+    """|gradient|^2 and the constant part of rho (eq. 12) for one chunk of a row."""
+    tiny, one, zero = np.float32(np.finfo(np.float32).eps), np.float32(1.0), np.float32(0.0)
+    i0, u1, u2 = i0[start:stop], u1[start:stop], u2[start:stop]
+    value, gx, gy = warped[0, start:stop], warped[1, start:stop], warped[2, start:stop]
+    for i in range(np.uint64(stop - start)):
+        x = _LEAD + i
+        norm = gx[i] * gx[i] + gy[i] * gy[i]
+        data[_GX + x] = gx[i]
+        data[_GY + x] = gy[i]
+        data[_INVERSE + x] = one / norm if norm > tiny else zero
+        data[_CONSTANT + x] = value[i] - gx[i] * u1[i] - gy[i] * u2[i] - i0[i]
 
 
 @_kernel
@@ -320,35 +438,34 @@ def _resize(image, height, width, step_y, step_x, gain):  # type: ignore[no-unty
 
 
 @_kernel
-def _median(state, plane, width, size, ranks, smooth):  # type: ignore[no-untyped-def]
-    """Median filter of one plane of the flow, in place; the border pixels are repeated outwards."""
-    height = state.shape[0] - 1
-    for y in range(height):
-        _sort_columns(state, plane, y, width, size, ranks)
+def _median(u, size, ranks):  # type: ignore[no-untyped-def]
+    """Median filter of a plane; the border pixels are repeated outwards."""
+    out = np.empty_like(u)
+    for y in range(u.shape[0]):
+        _sort_columns(u, y, size, ranks)
         if size == 5:
-            _median5_row(ranks, smooth[y], width)
+            _median5_row(ranks, out[y])
         else:
-            _median3_row(ranks, smooth[y], width)
-    for y in range(height):
-        state[y + 1, plane, 1 : width + 1] = smooth[y, :width]
+            _median3_row(ranks, out[y])
+    return out
 
 
 @_kernel
-def _sort_columns(state, plane, y, width, size, ranks):  # type: ignore[no-untyped-def]
+def _sort_columns(u, y, size, ranks):  # type: ignore[no-untyped-def]
     """The columns of the windows around row ``y``, each sorted: shared by all the windows that hold the column."""
-    height = state.shape[0] - 1
-    up, here, down = state[max(y, 1), plane], state[y + 1, plane], state[min(y + 2, height), plane]
+    height, width = u.shape
+    up, here, down = u[max(y - 1, 0)], u[y], u[min(y + 1, height - 1)]
+    r0, r1, r2, r3, r4 = ranks[0, 2:], ranks[1, 2:], ranks[2, 2:], ranks[3, 2:], ranks[4, 2:]
     if size == 5:
-        up2, down2 = state[max(y - 1, 1), plane], state[min(y + 3, height), plane]
+        up2, down2 = u[max(y - 2, 0)], u[min(y + 2, height - 1)]
         for x in range(width):
-            a, b, c, d, e = _sort5(up2[x + 1], up[x + 1], here[x + 1], down[x + 1], down2[x + 1])
-            ranks[0, x + 2], ranks[1, x + 2], ranks[2, x + 2], ranks[3, x + 2], ranks[4, x + 2] = a, b, c, d, e
+            r0[x], r1[x], r2[x], r3[x], r4[x] = _sort5(up2[x], up[x], here[x], down[x], down2[x])
     else:
         for x in range(width):
-            a, b = _sort2(up[x + 1], here[x + 1])
-            b, c = _sort2(b, down[x + 1])
+            a, b = _sort2(up[x], here[x])
+            b, c = _sort2(b, down[x])
             a, b = _sort2(a, b)
-            ranks[0, x + 2], ranks[1, x + 2], ranks[2, x + 2] = a, b, c
+            r0[x], r1[x], r2[x] = a, b, c
     for r in range(size):
         ranks[r, 0] = ranks[r, 1] = ranks[r, 2]
         ranks[r, width + 2] = ranks[r, width + 3] = ranks[r, width + 1]
@@ -374,10 +491,10 @@ def _sort5(a, b, c, d, e):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _median5_row(ranks, out, width):  # type: ignore[no-untyped-def]
+def _median5_row(ranks, out):  # type: ignore[no-untyped-def]
     """Median of 25 from five sorted columns: sort the rows, then 13 values are left of which it is the middle one."""
     r0, r1, r2, r3, r4 = ranks[0], ranks[1], ranks[2], ranks[3], ranks[4]
-    for x in range(width):
+    for x in range(len(out)):
         _, _, _, a3, a4 = _sort5(r0[x], r0[x + 1], r0[x + 2], r0[x + 3], r0[x + 4])
         _, _, b2, b3, b4 = _sort5(r1[x], r1[x + 1], r1[x + 2], r1[x + 3], r1[x + 4])
         _, c1, c2, c3, _ = _sort5(r2[x], r2[x + 1], r2[x + 2], r2[x + 3], r2[x + 4])
@@ -407,10 +524,10 @@ def _median5_row(ranks, out, width):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _median3_row(ranks, out, width):  # type: ignore[no-untyped-def]
+def _median3_row(ranks, out):  # type: ignore[no-untyped-def]
     """Median of 9 from three sorted columns: of the largest minimum, the middle median and the smallest maximum."""
     r0, r1, r2 = ranks[0], ranks[1], ranks[2]
-    for x in range(width):
+    for x in range(len(out)):
         low = max(max(r0[x + 1], r0[x + 2]), r0[x + 3])
         b, c = _sort2(r1[x + 1], r1[x + 2])
         middle = max(b, min(c, r1[x + 3]))
