@@ -10,6 +10,7 @@ from quovadis.version import __version__
 
 if TYPE_CHECKING:
     from quovadis.errors import QuovadisError
+    from quovadis.flow.estimate import estimate_flow
     from quovadis.models.zoo import list_models
     from quovadis.types import Clip, ModelSpec, Prediction, StreamSpec, VideoInfo
     from quovadis.video.reader import probe, read_clip
@@ -23,6 +24,7 @@ _HOMES = {
     "StreamSpec": "types",
     "VideoInfo": "types",
     "create_model": "weights.load",
+    "estimate_flow": "flow.estimate",
     "list_models": "models.zoo",
     "load_model": "weights.load",
     "probe": "video.reader",
@@ -38,6 +40,7 @@ __all__ = [
     "VideoInfo",
     "__version__",
     "create_model",
+    "estimate_flow",
     "list_models",
     "load_model",
     "probe",
