@@ -84,7 +84,8 @@ PAPER = FlowPreset()
 
 def _flat(preset: FlowPreset) -> dict[str, Any]:
     values = preset.to_dict()
-    return {**values, **{f"parameters.{key}": v for key, v in values.pop("parameters").items()}}
+    parameters = values.pop("parameters")
+    return values | {f"parameters.{key}": value for key, value in parameters.items()}
 
 
 def encode_flow(flow: Tensor, clip_px: float = 20.0) -> Tensor:

@@ -79,9 +79,10 @@ def estimate_flow(
         raise UnknownNameError.among("method of optical flow", method, METHODS)
     if pairs_per_batch < 1:
         raise InvalidInputError(f"pairs_per_batch must be at least 1; got {pairs_per_batch}")
-    clips = [frames] if isinstance(frames, Tensor) else list(frames)
+    many = isinstance(frames, list | tuple)
+    clips: list[Tensor] = list(frames) if many else [frames]  # type: ignore[list-item]
     for number, clip in enumerate(clips):
-        _check(clip, "frames" if isinstance(frames, Tensor) else f"frames[{number}]")
+        _check(clip, f"frames[{number}]" if many else "frames")
     compute: BatchFunction
     if method == "tvl1":
 
@@ -94,7 +95,7 @@ def estimate_flow(
             return opencv_flow(first.cpu(), second.cpu(), method, parameters)
 
     flows = _in_batches([to_grey(clip) for clip in clips], compute, pairs_per_batch)
-    return flows[0] if isinstance(frames, Tensor) else flows
+    return flows if many else flows[0]
 
 
 def flow_for_clip(
