@@ -174,7 +174,7 @@ def test_kernels_compile_without_a_cache_folder() -> None:
     """Where neither the source nor the home can be written, numba's cache is left out."""
     code = (
         "import numba.core.caching\n"
-        "numba.core.caching._CacheImpl._locator_classes = []\n"
+        "numba.core.caching.CacheImpl._locator_classes = []\n"
         "import numpy as np\n"
         "from quovadis.flow.tvl1_numba import _cubic_weights\n"
         "print([float(w) for w in _cubic_weights(np.float32(0.5))])\n"
