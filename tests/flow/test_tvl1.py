@@ -1,5 +1,6 @@
 """TV-L1 against OpenCV's own numbers, against exact motion, and against itself."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,15 @@ from quovadis.flow.tvl1_numba import tvl1_numba
 from quovadis.flow.tvl1_reference import tvl1_reference
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [tvl1_numba, tvl1_reference])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The pictures are small, and the reference does thousands of steps: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def grey_pair(height: int = 48, width: int = 64, motion: tuple[float, float] = (1.3, -0.6), seed: int = 0):

@@ -200,16 +200,17 @@ def _planes(height, width, memory, theta):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _steps_left(before, now, threshold):  # type: ignore[no-untyped-def]
-    """How many iterations the change, falling as it last did, stays above the threshold: the length of the next wave.
+    """The length of the next wave: half of the iterations for which the change, falling as it last did, is too large.
 
-    Of two or three, each is taken alone: a wave that may have to be run again needs a copy of the state.
+    Half, because it often falls faster later, and an iteration too many costs more than a wave too short. A wave of
+    two or three would not be worth the copy of the state that it needs to be run again.
     """
-    if before == np.inf:
-        return 1
-    if now >= before or threshold <= 0.0:
+    if now > 30 * threshold and before < np.inf:
         return _LONGEST_WAVE
-    steps = min(math.log(threshold / now) / math.log(now / before), _LONGEST_WAVE)
-    return int(steps) if steps >= 4.0 else 1
+    if now >= before or before == np.inf:
+        return 1
+    steps = 0.5 * math.log(threshold / now) / math.log(now / before)
+    return int(min(steps, _LONGEST_WAVE)) if steps >= 4.0 else 1
 
 
 @_kernel
@@ -228,26 +229,23 @@ def _wave(source, target, data, length, width, reach, ratio, change):  # type: i
                 here[:, : 2 * _PLANE] = above[:, : 2 * _PLANE]
             for c in range(chunks):
                 columns = min(_CHUNK, width - c * _CHUNK)
-                # Whole vectors: theta is 0 behind the last column, so nothing moves there.
-                change[k] += _step(above[c], here[c], data[y, c], (columns + 7) // 8 * 8, reach, ratio)
-                _share_borders(above, here, c, np.uint64(columns))
+                change[k] += _step(above[c], here[c], data[y, c], columns, reach, ratio)
+                if chunks > 1:
+                    _share_borders(above, here, c, np.uint64(columns))
             if y == 0:  # nothing is above the picture
                 above[:] = 0.0
 
 
 @_kernel
 def _share_borders(above, here, c, columns):  # type: ignore[no-untyped-def]
-    """After a step on chunk ``c``: the columns that its neighbours look at; at the right border the last u again."""
-    end, edge = _LEAD + columns, _LEAD + np.uint64(_CHUNK)
+    """After a step on chunk ``c``: the columns that its neighbours look at."""
+    last, edge = _LEAD + columns - _ONE, _LEAD + np.uint64(_CHUNK)
     if c > 0:
         here[c - 1, _U1 + edge] = here[c, _U1 + _LEAD]
         here[c - 1, _U2 + edge] = here[c, _U2 + _LEAD]
     if c + 1 < len(here):
-        above[c + 1, _P11 + _LEAD - _ONE] = above[c, _P11 + end - _ONE]
-        above[c + 1, _P21 + _LEAD - _ONE] = above[c, _P21 + end - _ONE]
-    else:
-        here[c, _U1 + end] = here[c, _U1 + end - _ONE]
-        here[c, _U2 + end] = here[c, _U2 + end - _ONE]
+        above[c + 1, _P11 + _LEAD - _ONE] = above[c, _P11 + last]
+        above[c + 1, _P21 + _LEAD - _ONE] = above[c, _P21 + last]
 
 
 @partial(_kernel, fastmath=_REORDERED)
@@ -257,7 +255,8 @@ def _step(above, here, data, columns, reach, ratio):  # type: ignore[no-untyped-
     Eq. 13 (the thresholding step, whose three cases are one clamp), eq. 14 and eq. 15; returns the squared change.
     """
     change, one = np.float32(0.0), np.float32(1.0)
-    for x in range(_LEAD, _LEAD + np.uint64(columns)):
+    # Whole vectors of 8: theta is 0 behind the last column, so nothing moves there.
+    for x in range(_LEAD, _LEAD + np.uint64((columns + 7) // 8 * 8)):
         u1, u2, gx, gy = here[_U1 + x], here[_U2 + x], data[_GX + x], data[_GY + x]
         factor = -(data[_CONSTANT + x] + (gx * u1 + gy * u2)) * data[_INVERSE + x]
         factor = factor if factor < reach else reach
@@ -277,6 +276,8 @@ def _step(above, here, data, columns, reach, ratio):  # type: ignore[no-untyped-
         scale1, scale2 = both * norm2, both * norm1
         above[_P11 + x], above[_P12 + x] = (above[_P11 + x] + x1) * scale1, (p12 + y1) * scale1
         above[_P21 + x], above[_P22 + x] = (above[_P21 + x] + x2) * scale2, (p22 + y2) * scale2
+    end = _LEAD + np.uint64(columns)  # the last u again, so that the gradient to the right is 0 at the border
+    here[_U1 + end], here[_U2 + end] = here[_U1 + end - _ONE], here[_U2 + end - _ONE]
     return np.float64(change)
 
 
