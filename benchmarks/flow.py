@@ -1,9 +1,8 @@
 """How fast is our TV-L1, and how near to OpenCV's? ``python -m benchmarks.flow [--clips FOLDER] [--rounds 3]``.
 
-Neighbouring frames of real videos at 340x256, OpenCV's DualTVL1 and ours with the same (default) parameters, in the same
-process and interleaved; seconds are CPU-seconds of one thread, medians over the rounds. Then our pairs a second over the
-number of cores, by wall clock. With a GPU also its pairs a second, and what that means in bytes and operations.
-Needs the extra ``opencv`` for the comparison.
+Neighbouring frames of real videos at 340x256, OpenCV's DualTVL1 and ours with the same (default) parameters, in the
+same process and interleaved; seconds are CPU-seconds of one thread, medians over the rounds. Then our pairs a second
+over the number of cores, by wall clock. With a GPU also its pairs a second. Needs the extra ``opencv``.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """How to keep flow on disk: ``python -m benchmarks.flow_store [--clips FOLDER]``.
 
-The flow of real clips (short side 256, TV-L1, 256 levels), kept as JPEG pairs (what the field does), as H.264 and as FFV1
-with x above y in one grey picture. For each: bytes a flow, the error it adds to the 256 levels (and the total to the
-unquantised flow inside +-20 px), and the time to read 64 flows at a random place.
+The flow of real clips (short side 256, TV-L1, 256 levels), kept as JPEG pairs (what the field does), as H.264 and as
+FFV1 with x above y in one grey picture. For each: bytes a flow, the error it adds to the 256 levels (and the total to
+the unquantised flow inside +-20 px), and the time to read 64 flows at a random place.
 """
 
 import argparse
@@ -99,7 +99,9 @@ WAYS: dict[str, Callable[[np.ndarray, Path], tuple[int, Reader]]] = {
 
 
 def flow_of(path: Path) -> Tensor:
-    clip = read_clip(path, fps=25, num_frames=WINDOW * 2 + 1, short="loop", transform=lambda f: resize_short_side(f, 256))
+    clip = read_clip(
+        path, fps=25, num_frames=WINDOW * 2 + 1, short="loop", transform=lambda f: resize_short_side(f, 256)
+    )
     return estimate_flow(clip.frames)
 
 

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.flow.oracle import waves
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, MissingExtraError, TooFewFramesError, UnknownNameError
 from quovadis.flow import estimate
@@ -14,6 +13,7 @@ from quovadis.flow.estimate import METHODS, estimate_flow, flow_for_clip, to_gre
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.transforms import flip_left_right
 from quovadis.types import Clip
+from tests.flow.oracle import waves
 
 
 def test_channel_0_points_right_and_channel_1_down() -> None:
@@ -124,12 +124,13 @@ def test_opencvs_tvl1_takes_the_same_parameters() -> None:
     pytest.importorskip("cv2", reason="needs the extra 'opencv'")
     frames = waves(2, 48, 64, (1.5, -0.75))
     parameters = TVL1Parameters(
-        time_step=0.2, attachment=0.05, tightness=0.4, num_scales=3, scale_step=0.6, num_warps=3,
+        time_step=0.2, attachment=0.02, tightness=0.4, num_scales=3, scale_step=0.6, num_warps=3,
         num_outer_iterations=4, num_inner_iterations=15, stop_change_px=0.003, median_size_px=3,
     )  # fmt: skip
     ours, theirs = (estimate_flow(frames, method, parameters=parameters) for method in ("tvl1", "opencv-tvl1"))
-    assert (ours - theirs).norm(dim=1).mean() < 0.05
-    assert (ours - estimate_flow(frames)).norm(dim=1).mean() > 0.05  # they do change something
+    near, far = (ours - theirs).norm(dim=1).mean(), (ours - estimate_flow(frames)).norm(dim=1).mean()
+    assert near < 0.02
+    assert far > 3 * near  # they do change something
 
 
 def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from quovadis.errors import InvalidInputError, InvalidTypeError
+from quovadis.flow.estimate import to_grey
+from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.tvl1 import implementation_for, tvl1
+from quovadis.flow.tvl1_numba import tvl1_numba
+from quovadis.flow.tvl1_reference import tvl1_reference
 from tests.flow.oracle import (
     ALL_MOTIONS,
     GOLDEN,
@@ -17,13 +24,6 @@ from tests.flow.oracle import (
     true_flow,
     waves,
 )
-
-from quovadis.errors import InvalidInputError, InvalidTypeError
-from quovadis.flow.estimate import to_grey
-from quovadis.flow.parameters import TVL1Parameters
-from quovadis.flow.tvl1 import implementation_for, tvl1
-from quovadis.flow.tvl1_numba import tvl1_numba
-from quovadis.flow.tvl1_reference import tvl1_reference
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [tvl1_numba, tvl1_reference])
 

@@ -123,9 +123,7 @@ def flow_for_clip(
     Clip(T=4, H=32, W=40, 0.000 s to 0.120 s, with flow)
     """
     require_frames(len(clip), 2, clip.source, "optical flow")
-    flow = estimate_flow(
-        clip.frames, method, parameters=parameters, pairs_per_batch=pairs_per_batch, device=device
-    )
+    flow = estimate_flow(clip.frames, method, parameters=parameters, pairs_per_batch=pairs_per_batch, device=device)
     return replace(clip, flow=repeat_last(flow))
 
 

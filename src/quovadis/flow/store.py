@@ -246,7 +246,9 @@ def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:
     try:
         values = json.loads(container.metadata["comment"])
         if values["version"] > FORMAT_VERSION:
-            raise InvalidInputError(f"{path} has format {values['version']}, known is {FORMAT_VERSION}: upgrade quovadis")
+            raise InvalidInputError(
+                f"{path} has format {values['version']}, known is {FORMAT_VERSION}: upgrade quovadis"
+            )
         height, width = values["size"]
         preset, clip = FlowPreset.from_dict(values["preset"]), ClipIdentity(**values["clip"])
         return FlowHeader(preset, clip, container.streams.video[0].frames, height, width)
@@ -261,7 +263,8 @@ def _pictures(container: av.container.InputContainer, start: int, count: int) ->
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1
     rate, base = stream.average_rate, stream.time_base
-    assert rate is not None and base is not None
+    assert rate is not None
+    assert base is not None
     if start:
         container.seek(round(start / rate / base), stream=stream, backward=True)
     for frame in container.decode(stream):
@@ -276,4 +279,4 @@ def _pictures(container: av.container.InputContainer, start: int, count: int) ->
 def luma(frame: av.VideoFrame) -> np.ndarray:
     """uint8 (H, W): the levels as they were coded, past FFmpeg's conversions between ranges of grey."""
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]

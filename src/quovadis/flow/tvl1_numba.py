@@ -55,7 +55,7 @@ _MARGIN = 4  # zeros around a picture that is warped; a far index is moved into 
 
 def _kernel(function: Any, fastmath: set[str] = _FUSED) -> Any:
     """Compile without the GIL, and keep the machine code beside the source or in the user's cache folder."""
-    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither folder can be written: compile anew in every process
@@ -117,7 +117,7 @@ def _settings(parameters: TVL1Parameters, height: int, width: int) -> tuple[Any,
 @_kernel
 def _estimate(
     first, second, sizes, scale_step, theta, reach, ratio, epsilon2, warps, outers, inners, median, positions, flow
-):  # type: ignore[no-untyped-def]
+):
     """One pair, all levels of the pyramid from the smallest to the full size."""
     zoom, one = 1 / scale_step, np.float32(1.0)
     pictures = [(first.astype(np.float32), second.astype(np.float32))]
@@ -145,9 +145,7 @@ def _estimate(
 
 
 @_kernel
-def _refine(
-    i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions
-):  # type: ignore[no-untyped-def]
+def _refine(i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions):
     """One level: warp, linearise, iterate until the change is small; the dual variables live on through the warps."""
     width = i0.shape[1]
     state, other, data = _planes(i0.shape[0], width, memory, theta)
@@ -183,7 +181,7 @@ def _refine(
 
 
 @_kernel
-def _planes(height, width, memory, theta):  # type: ignore[no-untyped-def]
+def _planes(height, width, memory, theta):
     """Two states and the data term of a level, zero; row 0 stands above the picture and the last one under it."""
     chunks = (width + _CHUNK - 1) // _CHUNK
     size = (height + 2) * chunks * _STATE
@@ -199,7 +197,7 @@ def _planes(height, width, memory, theta):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _steps_left(before, now, threshold):  # type: ignore[no-untyped-def]
+def _steps_left(before, now, threshold):
     """The length of the next wave: half of the iterations for which the change, falling as it last did, is too large.
 
     Half, because it often falls faster later, and an iteration too many costs more than a wave too short. A wave of
@@ -214,7 +212,7 @@ def _steps_left(before, now, threshold):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _wave(source, target, data, length, width, reach, ratio, change):  # type: ignore[no-untyped-def]
+def _wave(source, target, data, length, width, reach, ratio, change):
     """``length`` iterations from ``source`` to ``target``; ``change[k]`` is the squared change of the k-th."""
     height, chunks = data.shape[0] - 1, data.shape[1]
     change[:length] = 0.0
@@ -237,7 +235,7 @@ def _wave(source, target, data, length, width, reach, ratio, change):  # type: i
 
 
 @_kernel
-def _share_borders(above, here, c, columns):  # type: ignore[no-untyped-def]
+def _share_borders(above, here, c, columns):
     """After a step on chunk ``c``: the columns that its neighbours look at."""
     last, edge = _LEAD + columns - _ONE, _LEAD + np.uint64(_CHUNK)
     if c > 0:
@@ -249,7 +247,7 @@ def _share_borders(above, here, c, columns):  # type: ignore[no-untyped-def]
 
 
 @partial(_kernel, fastmath=_REORDERED)
-def _step(above, here, data, columns, reach, ratio):  # type: ignore[no-untyped-def]
+def _step(above, here, data, columns, reach, ratio):
     """One iteration on a chunk: the flow of row ``here`` and the dual variables of the row ``above``.
 
     Eq. 13 (the thresholding step, whose three cases are one clamp), eq. 14 and eq. 15; returns the squared change.
@@ -282,7 +280,7 @@ def _step(above, here, data, columns, reach, ratio):  # type: ignore[no-untyped-
 
 
 @_kernel
-def _put_flow(u1, u2, state):  # type: ignore[no-untyped-def]
+def _put_flow(u1, u2, state):
     """Planes of the flow into the chunks of the state, with the columns that chunks share."""
     height, width = u1.shape
     chunks = state.shape[1]
@@ -297,7 +295,7 @@ def _put_flow(u1, u2, state):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _take_flow(state, u1, u2):  # type: ignore[no-untyped-def]
+def _take_flow(state, u1, u2):
     """The flow out of the chunks of the state."""
     height, width = u1.shape
     for y in range(height):
@@ -309,7 +307,7 @@ def _take_flow(state, u1, u2):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _with_gradient(image):  # type: ignore[no-untyped-def]
+def _with_gradient(image):
     """(H, W) to (H + 8, W + 8, 4): the picture, its centred differences in x and y, and 0; zeros around."""
     height, width = image.shape
     out = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN, 4), np.float32)
@@ -326,7 +324,7 @@ def _with_gradient(image):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _linearise(i0, pixels, u1, u2, data, positions):  # type: ignore[no-untyped-def]
+def _linearise(i0, pixels, u1, u2, data, positions):
     """Warp the second picture and its gradient by the flow (cubic, zeros outside) and prepare the data term."""
     height, width = i0.shape
     pitch = np.uint64(4 * pixels.shape[1])
@@ -344,7 +342,7 @@ def _linearise(i0, pixels, u1, u2, data, positions):  # type: ignore[no-untyped-
 
 
 @_kernel
-def _locate(start, step, u, length, positions, first, weights):  # type: ignore[no-untyped-def]
+def _locate(start, step, u, length, positions, first, weights):
     """Along one axis: the first of the four pixels around each warped position, and their weights."""
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
     low, high = np.float32(-3), np.float32(length + 1)
@@ -364,7 +362,7 @@ def _locate(start, step, u, length, positions, first, weights):  # type: ignore[
 
 
 @_kernel
-def _cubic_weights(t):  # type: ignore[no-untyped-def]
+def _cubic_weights(t):
     """Weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
     a, one, s = np.float32(-0.75), np.float32(1.0), np.float32(1.0) - t
     a2, a3, a4, a5, a8 = a + np.float32(2), a + np.float32(3), a * np.float32(4), a * np.float32(5), a * np.float32(8)
@@ -375,7 +373,7 @@ def _cubic_weights(t):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _sample(flat, pitch, columns, rows, weights_x, weights_y, warped):  # type: ignore[no-untyped-def]
+def _sample(flat, pitch, columns, rows, weights_x, weights_y, warped):
     """The weighted sum of 4x4 pixels, for the picture and both parts of its gradient."""
     x0, x1, x2, x3 = weights_x[0], weights_x[1], weights_x[2], weights_x[3]
     y0, y1, y2, y3 = weights_y[0], weights_y[1], weights_y[2], weights_y[3]
@@ -387,7 +385,7 @@ def _sample(flat, pitch, columns, rows, weights_x, weights_y, warped):  # type: 
 
 
 @intrinsic
-def _weigh_patch(typingctx, flat, place, pitch, across, down):  # type: ignore[no-untyped-def]
+def _weigh_patch(typingctx, flat, place, pitch, across, down):
     """Sum of 4x4 pixels times their weights, the channels of a pixel in one vector.
 
     LLVM's own vectorisers do not find this one (numba leaves the pass that could switched off), and it is the larger
@@ -395,15 +393,15 @@ def _weigh_patch(typingctx, flat, place, pitch, across, down):  # type: ignore[n
     """
     four, index32 = ir.VectorType(ir.FloatType(), 4), ir.IntType(32)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         start, undefined = arguments[1], ir.Constant(four, ir.Undefined)
 
-        def spread(weights, number):  # type: ignore[no-untyped-def]
+        def spread(weights, number):
             one = builder.insert_element(undefined, builder.extract_value(weights, number), index32(0))
             return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(index32, 4), [0] * 4))
 
-        def weighted(total, vector, weight):  # type: ignore[no-untyped-def]
+        def weighted(total, vector, weight):
             product = builder.fmul(vector, weight, flags=("contract",))
             return product if total is None else builder.fadd(total, product, flags=("contract",))
 
@@ -424,7 +422,7 @@ def _weigh_patch(typingctx, flat, place, pitch, across, down):  # type: ignore[n
 
 
 @_kernel
-def _data_term(i0, u1, u2, warped, start, stop, data):  # type: ignore[no-untyped-def]
+def _data_term(i0, u1, u2, warped, start, stop, data):
     """|gradient|^2 and the constant part of rho (eq. 12) for one chunk of a row."""
     tiny, one, zero = np.float32(np.finfo(np.float32).eps), np.float32(1.0), np.float32(0.0)
     i0, u1, u2 = i0[start:stop], u1[start:stop], u2[start:stop]
@@ -439,7 +437,7 @@ def _data_term(i0, u1, u2, warped, start, stop, data):  # type: ignore[no-untype
 
 
 @_kernel
-def _resize(image, height, width, step_y, step_x, gain):  # type: ignore[no-untyped-def]
+def _resize(image, height, width, step_y, step_x, gain):
     """Bilinear, pixel centres ``step`` source pixels apart, the border repeated, times ``gain``."""
     rows, columns = image.shape
     left = np.empty(width, np.int64)
@@ -462,7 +460,7 @@ def _resize(image, height, width, step_y, step_x, gain):  # type: ignore[no-unty
 
 
 @_kernel
-def _median(u, size, ranks):  # type: ignore[no-untyped-def]
+def _median(u, size, ranks):
     """Median filter of a plane; the border pixels are repeated outwards."""
     out = np.empty_like(u)
     for y in range(u.shape[0]):
@@ -475,7 +473,7 @@ def _median(u, size, ranks):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _sort_columns(u, y, size, ranks):  # type: ignore[no-untyped-def]
+def _sort_columns(u, y, size, ranks):
     """The columns of the windows around row ``y``, each sorted: shared by all the windows that hold the column."""
     height, width = u.shape
     up, here, down = u[max(y - 1, 0)], u[y], u[min(y + 1, height - 1)]
@@ -496,12 +494,12 @@ def _sort_columns(u, y, size, ranks):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _sort2(a, b):  # type: ignore[no-untyped-def]
+def _sort2(a, b):
     return (a if a < b else b), (b if a < b else a)
 
 
 @_kernel
-def _sort5(a, b, c, d, e):  # type: ignore[no-untyped-def]
+def _sort5(a, b, c, d, e):
     a, b = _sort2(a, b)
     d, e = _sort2(d, e)
     c, e = _sort2(c, e)
@@ -515,7 +513,7 @@ def _sort5(a, b, c, d, e):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _median5_row(ranks, out):  # type: ignore[no-untyped-def]
+def _median5_row(ranks, out):
     """Median of 25 from five sorted columns: sort the rows, then 13 values are left of which it is the middle one."""
     r0, r1, r2, r3, r4 = ranks[0], ranks[1], ranks[2], ranks[3], ranks[4]
     for x in range(len(out)):
@@ -548,7 +546,7 @@ def _median5_row(ranks, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _median3_row(ranks, out):  # type: ignore[no-untyped-def]
+def _median3_row(ranks, out):
     """Median of 9 from three sorted columns: of the largest minimum, the middle median and the smallest maximum."""
     r0, r1, r2 = ranks[0], ranks[1], ranks[2]
     for x in range(len(out)):
