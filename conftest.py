@@ -1,6 +1,7 @@
 """Fixtures for the tests and for the doctests in the source."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from tests.synthetic import SHARED, moving_square
 # Two workers on two cores: more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+# Can be imported, to look for doctests, only where Triton is.
+collect_ignore = [] if find_spec("triton") else ["src/quovadis/flow/tvl1_triton.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ def test_public_names_are_frozen() -> None:
         "VideoInfo",
         "__version__",
         "create_model",
+        "estimate_flow",
         "evaluate",
         "inflate",
         "list_models",
@@ -50,6 +51,6 @@ def test_models_need_only_torch_and_numpy() -> None:
         "'PIL','pyarrow','tensorboard','safetensors'}:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
-        "import quovadis.models.zoo, quovadis.transforms, quovadis.weights.load\n"
+        "import quovadis.flow.estimate, quovadis.models.zoo, quovadis.transforms, quovadis.weights.load\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quovadis.datasets.load import load_dataset
     from quovadis.errors import QuovadisError
     from quovadis.evaluation.evaluate import evaluate
+    from quovadis.flow.estimate import estimate_flow
     from quovadis.models.inflate import inflate
     from quovadis.models.zoo import list_models
     from quovadis.recognizer import Recognizer
@@ -30,6 +31,7 @@ _HOMES = {
     "create_model": "weights.load",
     "evaluate": "evaluation.evaluate",
     "inflate": "models.inflate",
+    "estimate_flow": "flow.estimate",
     "list_models": "models.zoo",
     "load_dataset": "datasets.load",
     "load_model": "weights.load",
@@ -47,6 +49,7 @@ __all__ = [
     "VideoInfo",
     "__version__",
     "create_model",
+    "estimate_flow",
     "evaluate",
     "inflate",
     "list_models",

@@ -13,6 +13,7 @@ VERBS = {
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
     "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
+    "flow": "estimate the optical flow of videos and store it",
     "probe": "say what a video file is",
 }
 

