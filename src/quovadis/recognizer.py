@@ -1,4 +1,4 @@
-"""THE pipeline, for one video: video -> transforms -> models -> fuse.
+"""THE pipeline, for one video: video -> transforms -> flow -> models -> fuse.
 
 A recogniser holds one model, or one model a stream, and the names of the classes.
 """
@@ -17,6 +17,7 @@ from quovadis import transforms
 from quovadis.datasets.loader import clip_extent
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import InvalidInputError
+from quovadis.flow.estimate import flow_for_clip
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
 from quovadis.types import Clip, Prediction, Window
@@ -32,6 +33,7 @@ class Recognizer:
         models: one model, or several whose logits are added: two-stream I3D is an RGB and a flow model.
         labels: class names in the order of the logits.
         device: where the models run; by default a GPU if there is one.
+        flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
 
     Raises:
         InvalidInputError: models of different classes, frame rates or sizes.
@@ -44,7 +46,12 @@ class Recognizer:
     """
 
     def __init__(
-        self, models: Sequence[VideoModel], labels: Sequence[str], *, device: str | torch.device | None = None
+        self,
+        models: Sequence[VideoModel],
+        labels: Sequence[str],
+        *,
+        device: str | torch.device | None = None,
+        flow_method: str = "tvl1",
     ):
         if not models:
             raise InvalidInputError("a recogniser needs at least one model")
@@ -61,9 +68,13 @@ class Recognizer:
         self.models = [model.to(self.device).channels_last().eval() for model in models]
         self.labels = tuple(labels)
         self.spec = first
+        self.flow_method = flow_method
+        self.wants_flow = any(model.spec.wants_flow for model in models)
 
     @classmethod
-    def load(cls, *weights: str | PathLike[str], device: str | torch.device | None = None) -> Recognizer:
+    def load(
+        cls, *weights: str | PathLike[str], device: str | torch.device | None = None, flow_method: str = "tvl1"
+    ) -> Recognizer:
         """A recogniser from weights files or run folders, one a stream.
 
         Raises:
@@ -73,7 +84,8 @@ class Recognizer:
         label_sets = {model.labels for model in models}
         if len(label_sets) > 1:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
-        return cls(models, label_sets.pop() if label_sets else (), device=device)
+        labels = label_sets.pop() if label_sets else ()
+        return cls(models, labels, device=device, flow_method=flow_method)
 
     def describe(self) -> str:
         """The models in words: name and streams.
@@ -90,7 +102,7 @@ class Recognizer:
 
     @torch.inference_mode()
     def logits(self, clip: Clip) -> Tensor:
-        """Scores of one clip, already at the models' frame rate and short side; the centre is cropped here.
+        """Scores of one clip, already at the models' frame rate and short side, with flow; the centre is cropped here.
 
         Returns:
             float32 (classes,), on the CPU.
@@ -142,6 +154,8 @@ class Recognizer:
         with VideoReader(path, num_threads=num_threads) as reader:
             for clip in self._windows(reader, window, stride):
                 start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / self._rate
+                if self.wants_flow:
+                    clip = flow_for_clip(clip, method=self.flow_method)
                 clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
             if reader.damage:
@@ -178,8 +192,7 @@ class Recognizer:
         if len(clip) >= wanted:
             return clip
         notes.append(f"the video has {len(clip)} frames at {self._rate:g} fps; looped to {wanted}")
-        index = torch.from_numpy(fit_length(len(clip), wanted, "loop"))
-        return Clip(clip.frames[index], clip.pts_seconds[index], source=clip.source)
+        return clip.take(torch.from_numpy(fit_length(len(clip), wanted, "loop")))
 
 
 def _clip(kept: deque[tuple[Tensor, float]], reader: VideoReader) -> Clip:

@@ -55,6 +55,11 @@ class ModelSpec:
     protocol: str = "paper"
     """How it is measured unless asked otherwise; see ``quovadis.evaluation.protocol``."""
 
+    @property
+    def wants_flow(self) -> bool:
+        """True when a stream is optical flow."""
+        return any(stream.kind == "flow" for stream in self.streams)
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -120,6 +125,15 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def take(self, index: Tensor) -> "Clip":
+        """The frames at ``index`` (int64), in that order, with their times and flow.
+
+        >>> Clip(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3) / 25).take(torch.tensor([0, 2, 0]))
+        Clip(T=3, H=8, W=8, 0.000 s to 0.000 s)
+        """
+        flow = None if self.flow is None else self.flow[index]
+        return Clip(self.frames[index], self.pts_seconds[index], flow, self.source)
 
     @property
     def height(self) -> int:

@@ -101,6 +101,23 @@ def test_the_extent_serves_the_widest_stream() -> None:
     assert clip_extent(two) == (10, 1, 10)
 
 
+def test_a_mirrored_clip_has_mirrored_flow(records: tuple[VideoRecord, ...]) -> None:
+    """Flow is made before crop and mirror, and then moves with the pictures: 255 - x is the byte of -x pixels."""
+    both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
+    plain, flipped = ClipDataset(records, both, flip=False), ClipDataset(records, both)
+    seen = set()
+    for key in [(0, i) for i in range(len(records))]:
+        (rgb, flow), (rgb_flipped, flow_flipped) = plain[key]["streams"], flipped[key]["streams"]
+        assert (flow.shape, flow.dtype) == (torch.Size([8, 2, 32, 32]), torch.uint8)
+        mirrored = torch.equal(rgb.flip(3), rgb_flipped)
+        seen.add(mirrored)
+        expected = flow.flip(3).int() if mirrored else flow.int()
+        if mirrored:
+            expected[:, 0] = 255 - expected[:, 0]
+        assert (expected - flow_flipped.int()).abs().max() <= 1
+    assert seen == {True, False}
+
+
 def test_a_clip_without_flow_is_refused_where_flow_is_wanted() -> None:
     spec = build_model("i3d_tiny", stream="flow", num_classes=2).spec
     clip = Clip(torch.zeros(16, 3, 64, 64, dtype=torch.uint8), torch.zeros(16), source="a.mp4")

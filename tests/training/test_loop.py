@@ -16,6 +16,8 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
+from quovadis.evaluation.evaluate import evaluate
+from quovadis.recognizer import Recognizer
 from quovadis.training import run_folder
 from quovadis.training.loop import Silent, train
 from quovadis.training.recipes import RECIPES, DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule, find_recipe
@@ -248,6 +250,21 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
     assert not torch.equal(before["head.weight"], after["head.weight"])
     with pytest.raises(TrainingError, match=r"holds i3d_tiny \(rgb\); the recipe asks for i3d \(rgb\)"):
         train(replace(still, model=replace(still.model, name="i3d")), data, tmp_path / "third")
+
+
+def test_a_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Path) -> None:
+    """Two-stream I3D from files to figures: two runs, their logits added."""
+    short = replace(RECIPE, max_steps=2)
+    rgb = train(short, data, tmp_path / "rgb")
+    flow = train(replace(short, model=replace(RECIPE.model, stream="flow")), data, tmp_path / "flow")
+    assert load_weights(flow.best)[1].source["flow_method"] == "tvl1"
+    both = Recognizer.load(rgb.root, flow.root)
+    assert both.describe() == "i3d_tiny (rgb) + i3d_tiny (flow)"
+    results = [evaluate(r, data, num_workers=0) for r in (both, Recognizer.load(rgb.root), Recognizer.load(flow.root))]
+    assert [r.num_videos for r in results] == [6, 6, 6]
+    path = data.split("test")[0].path
+    parts = [Recognizer.load(run.root).predict(path).logits for run in (rgb, flow)]
+    torch.testing.assert_close(both.predict(path).logits, parts[0] + parts[1], atol=1e-5, rtol=1e-5)
 
 
 def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:

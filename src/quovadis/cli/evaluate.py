@@ -26,6 +26,8 @@ class Evaluate:
     """A folder for evaluation.json, with the outcome of every video, and a page with pictures."""
     num_workers: int = 1
     """Processes that decode."""
+    flow_method: Literal["tvl1", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """How optical flow is estimated, where a model wants it; use what it was trained with."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
     json: bool = False
@@ -45,7 +47,7 @@ def main(args: list[str]) -> None:
     from quovadis.report.terminal import evaluation_table
 
     data = load_dataset(options.data, split_seed=options.split_seed)
-    recognizer = Recognizer.load(*options.weights, device=options.device)
+    recognizer = Recognizer.load(*options.weights, device=options.device, flow_method=options.flow_method)
     errors = Console(stderr=True, soft_wrap=True)
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")

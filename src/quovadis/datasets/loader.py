@@ -19,9 +19,10 @@ from quovadis import transforms
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import DatasetError, TooFewFramesError, VideoError
+from quovadis.flow.estimate import flow_for_clip
 from quovadis.types import Clip, ModelSpec
 from quovadis.video.reader import VideoReader
-from quovadis.video.sampling import even_starts, random_start
+from quovadis.video.sampling import even_starts, fit_length, random_start
 
 _MAX_SUBSTITUTES = 10
 
@@ -47,18 +48,27 @@ class ClipDataset(Dataset[Sample]):
         seed: of all random choices.
         augment: random start, random crop, random mirror (paper, section 4); else middle and centre.
         flip: whether mirroring is allowed; turn it off where left and right are different classes.
+        flow_method: how optical flow is estimated, where the model wants it; see :func:`quovadis.estimate_flow`.
 
     A video that cannot be read is replaced by another of its class, chosen by the seed, and reported in the sample.
     """
 
     def __init__(
-        self, records: Sequence[VideoRecord], spec: ModelSpec, *, seed: int = 0, augment: bool = True, flip: bool = True
+        self,
+        records: Sequence[VideoRecord],
+        spec: ModelSpec,
+        *,
+        seed: int = 0,
+        augment: bool = True,
+        flip: bool = True,
+        flow_method: str = "tvl1",
     ):
         self.records = tuple(records)
         self.spec = spec
         self.seed = seed
         self.augment = augment
         self.flip = flip
+        self.flow_method = flow_method
         self._of_class: dict[int, list[int]] = {}
         for i, record in enumerate(self.records):
             self._of_class.setdefault(record.label, []).append(i)
@@ -90,12 +100,14 @@ class ClipDataset(Dataset[Sample]):
             clip = reader.read(
                 fps=spec.fps,
                 start_seconds=reader.first_pts_seconds + start / spec.fps,
-                num_frames=frames,
+                stop_seconds=reader.first_pts_seconds + (start + span) / spec.fps,
                 frame_stride=stride,
-                short="loop",
                 transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
             )
         assert clip is not None
+        if spec.wants_flow:  # before looping, which would show a jump, and before cropping
+            clip = flow_for_clip(clip, method=self.flow_method)
+        clip = clip.take(torch.from_numpy(fit_length(len(clip), frames, "loop")))
         if not self.augment:
             return transforms.center_crop(clip, spec.size_px)
         clip = transforms.random_crop(clip, spec.size_px, rng)

@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from quovadis import transforms
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.errors import VideoError
+from quovadis.errors import TooFewFramesError, VideoError
 from quovadis.evaluation.protocol import Protocol, find_protocol
+from quovadis.flow.estimate import flow_for_clip
 from quovadis.recognizer import Recognizer
 from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
-from quovadis.video.clip import read_clip
+from quovadis.video.reader import VideoReader
 
 _TOP = 5
 
@@ -26,8 +27,11 @@ class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
     Items are ``(index, clips, error)``; the clips are at the model's frame rate and crop size.
     """
 
-    def __init__(self, records: Sequence[VideoRecord], spec: ModelSpec, protocol: Protocol):
+    def __init__(
+        self, records: Sequence[VideoRecord], spec: ModelSpec, protocol: Protocol, flow_method: str | None = None
+    ):
         self.records = tuple(records)
+        self.flow_method = flow_method
         self.spec = spec
         self.protocol = protocol
 
@@ -37,22 +41,23 @@ class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
     def __getitem__(self, index: int) -> tuple[int, list[Clip], str]:
         spec = self.spec
         try:
-            video = read_clip(
-                self.records[index].path,
-                fps=spec.fps,
-                num_frames=self.protocol.longest(spec),
-                short="loop",
-                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
-                num_threads=1,
-            )
-        except VideoError as error:
+            video = self._read(self.records[index])
+        except (VideoError, TooFewFramesError) as error:
             return index, [], str(error)
         video = transforms.center_crop(video, spec.size_px)
-        clips = []
-        for ticks in self.protocol.ticks(len(video), spec):
-            order = torch.from_numpy(ticks)
-            clips.append(Clip(video.frames[order], video.pts_seconds[order], source=video.source))
-        return index, clips, ""
+        return index, [video.take(torch.from_numpy(t)) for t in self.protocol.ticks(len(video), spec)], ""
+
+    def _read(self, record: VideoRecord) -> Clip:
+        """As much of the video as the protocol looks at, with flow where a model wants it."""
+        spec, longest = self.spec, self.protocol.longest(self.spec)
+        with VideoReader(record.path, num_threads=1) as reader:
+            clip = reader.read(
+                fps=spec.fps,
+                stop_seconds=None if longest is None else reader.first_pts_seconds + longest / spec.fps,
+                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
+            )
+        assert clip is not None
+        return clip if self.flow_method is None else flow_for_clip(clip, method=self.flow_method)
 
 
 def evaluate(
@@ -83,7 +88,8 @@ def evaluate(
     data = data.with_labels(recognizer.labels)
     records = data.split(split)
     chosen = find_protocol(protocol or recognizer.spec.protocol)
-    views = ProtocolViews(records, recognizer.spec, chosen)
+    method = recognizer.flow_method if recognizer.wants_flow else None
+    views = ProtocolViews(records, recognizer.spec, chosen, method)
     loader = DataLoader(views, batch_size=None, num_workers=num_workers)
     logits: list[Tensor | None] = [None] * len(records)
     errors = [""] * len(records)

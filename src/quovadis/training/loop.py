@@ -186,14 +186,21 @@ class _Run:
     def _validate(self) -> dict[str, Any]:
         """Loss and accuracy on the middle clip of each validation video; then the rate and a checkpoint."""
         self.prepared.eval()
-        dataset = ClipDataset(self.val_records, self.model.spec, seed=self.recipe.seed, augment=False)
+        choice = self.recipe.data
+        dataset = ClipDataset(
+            self.val_records,
+            self.model.spec,
+            seed=self.recipe.seed,
+            augment=False,
+            flow_method=choice.flow_method,
+        )
         keys = [(0, i) for i in range(len(dataset))]
-        size = max(self.recipe.data.batch_size, 1)
+        size = max(choice.batch_size, 1)
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=[keys[i : i + size] for i in range(0, len(keys), size)],
             collate_fn=collate,
-            num_workers=self.recipe.data.num_workers,
+            num_workers=choice.num_workers,
         )
         total, right = 0.0, 0
         for batch in loader:
@@ -219,7 +226,13 @@ class _Run:
             model=self.recipe.model.name,
             options={"stream": self.recipe.model.stream, "num_classes": len(self.data.labels)},
             labels=self.data.labels,
-            source={"recipe": self.recipe.name, "data": self.data.name, "data_identity": self.data.identity, **row},
+            source={
+                "recipe": self.recipe.name,
+                "data": self.data.name,
+                "data_identity": self.data.identity,
+                "flow_method": self.recipe.data.flow_method if self.model.spec.wants_flow else None,
+                **row,
+            },
         )
         if row["val_loss"] < self.best_loss:
             self.best_loss = row["val_loss"]
@@ -279,7 +292,13 @@ class _Run:
     def _loader(self) -> DataLoader[Any]:
         """Batches from the next step on, the same whether the run was interrupted or not."""
         choice = self.recipe.data
-        dataset = ClipDataset(self.train_records, self.model.spec, seed=self.recipe.seed, flip=choice.flip)
+        dataset = ClipDataset(
+            self.train_records,
+            self.model.spec,
+            seed=self.recipe.seed,
+            flip=choice.flip,
+            flow_method=choice.flow_method,
+        )
         batches = EpochBatches(
             len(dataset),
             choice.batch_size,

@@ -69,6 +69,8 @@ class DataChoice:
     """Mirror half of the clips; turn it off where left and right are different classes."""
     num_workers: int = 2
     """Processes that decode."""
+    flow_method: Literal["tvl1", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """How optical flow is estimated, for models that want it. tvl1 is the paper's; dis is fast, and another flow."""
 
 
 @dataclass(frozen=True)
