@@ -91,6 +91,14 @@ def test_jpeg_pairs_are_named_as_denseflow_does(video: Path, tmp_path: Path) -> 
         assert picture.size == (48, 32)
 
 
+def test_a_folder_that_holds_something_else_is_left_alone(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "waves").mkdir(parents=True)
+    (tmp_path / "out" / "waves" / "mine.txt").write_text("precious")
+    with pytest.raises(StorageError, match="no folder of flow"):
+        main([str(video), "--out", str(tmp_path / "out"), "--jpeg", "--overwrite"])
+    assert (tmp_path / "out" / "waves" / "mine.txt").read_text() == "precious"
+
+
 def test_one_bad_video_does_not_stop_the_others(
     video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

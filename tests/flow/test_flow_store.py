@@ -10,7 +10,7 @@ import torch
 
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, VideoNotFoundError
 from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow
-from quovadis.flow.store import ClipIdentity, FlowWriter, estimate_bytes, read_flow, read_header
+from quovadis.flow.store import FULL_RANGE, ClipIdentity, FlowWriter, estimate_bytes, read_flow, read_header
 
 CLIP = ClipIdentity(123, "ab" * 32)
 
@@ -166,6 +166,7 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
 def test_files_name_no_folder_of_this_machine(path: Path) -> None:
     with av.open(str(path)) as container:
         comment = json.loads(container.metadata["comment"])
+        assert next(container.decode(video=0)).color_range == FULL_RANGE  # for other players
     assert sorted(comment) == ["clip", "preset", "size", "version"]
     assert str(path.parent).encode() not in path.read_bytes()
 

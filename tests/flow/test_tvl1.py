@@ -12,7 +12,7 @@ from quovadis.flow.estimate import to_grey
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_numba import tvl1_numba
-from quovadis.flow.tvl1_reference import tvl1_reference
+from quovadis.flow.tvl1_reference import tvl1_reference, warp
 from tests.flow.oracle import (
     ALL_MOTIONS,
     GOLDEN,
@@ -109,7 +109,7 @@ def test_no_motion_is_exactly_zero(implementation) -> None:
         ((40, 41), {"scale_step": 0.5}),
         ((30, 52), {"stop_change_px": 0.0, "num_outer_iterations": 2}),
         ((36, 44), {"time_step": 0.2, "attachment": 0.05, "tightness": 0.5}),
-        ((26, 30), {"positions_per_px": 32, "num_scales": 1}),
+        ((26, 30), {"positions_per_px": 2, "num_scales": 1, "num_warps": 2}),
         ((20, 360), {}),  # a row is two chunks
         ((18, 712), {}),  # three chunks, the last one narrow
     ],
@@ -139,6 +139,22 @@ def test_exact_interpolation_finds_small_motion_better() -> None:
         flow = tvl1_numba(first, second, TVL1Parameters(positions_per_px=positions))[0, :, 16:-16, 16:-16]
         errors.append((flow - torch.tensor([0.41, -0.23])[:, None, None]).norm(dim=0).mean())
     assert errors[0] < errors[1]
+
+
+def test_warping_is_cubic_at_multiples_of_the_given_step() -> None:
+    picture = torch.rand(1, 12, 14)
+
+    def warped(across: float, positions_per_px: int) -> torch.Tensor:
+        return warp(picture, torch.tensor([across, 0.0]).view(1, 2, 1, 1).expand(1, 2, 12, 14), positions_per_px)
+
+    # Halfway between two pixels the weights are -3/32, 19/32, 19/32, -3/32.
+    inside = (19 * (picture[..., 4:8] + picture[..., 5:9]) - 3 * (picture[..., 3:7] + picture[..., 6:10])) / 32
+    assert (warped(0.5, 0)[..., 4:8] - inside).abs().max() < 1e-6
+    assert torch.equal(warped(0.51, 32), warped(0.5, 0))
+    assert not torch.equal(warped(0.51, 0), warped(0.5, 0))
+    assert torch.equal(warped(3.0, 32)[..., :-3], picture[..., 3:])
+    assert warped(3.0, 32)[..., -3:].count_nonzero() == 0  # outside is 0
+    assert warped(1e6, 32).count_nonzero() == 0
 
 
 @IMPLEMENTATIONS

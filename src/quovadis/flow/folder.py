@@ -33,7 +33,7 @@ class FlowFolderWriter:
         longest_px: draw colour pictures, with the full colour for vectors of this length.
 
     Raises:
-        StorageError: the folder cannot be written. TooFewFramesError: nothing was written.
+        StorageError: the folder cannot be written, or holds something else. TooFewFramesError: nothing was written.
 
     >>> import torch
     >>> folder = getfixture("tmp_path") / "v"
@@ -58,6 +58,8 @@ class FlowFolderWriter:
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._num_flows = 0
         self._size = [0, 0]
+        if self.path.exists() and read_folder_header(self.path) is None and any(self.path.iterdir()):
+            raise StorageError(f"{self.path} exists and is no folder of flow: move it away, or write elsewhere")
         try:
             self._partial.mkdir(parents=True)
         except OSError as error:

@@ -8,6 +8,7 @@ The same algorithm as :mod:`quovadis.flow.tvl1_reference`, arranged for caches:
   change fell below the limit inside the wave, it is run again up to there, and the result is the same;
 * pairs share nothing, so each core takes whole pairs.
 
+The first call compiles for about 20 seconds; the machine code is kept, and later processes load it in half a second.
 All kernels stay in this one file, because numba's cache looks only at the file of the outermost function.
 """
 
@@ -222,16 +223,15 @@ def _wave(source, target, data, length, width, reach, ratio, change):
             target[front + 1] = source[front + 1]
         for k in range(max(0, front - height), min(length, front + 1)):
             y = front - k  # each iteration is one row behind the one before
-            above, here = target[y], target[y + 1]
             if y == height:  # under the picture: a copy of its last row, so that the gradient downwards is 0
-                here[:, : 2 * _PLANE] = above[:, : 2 * _PLANE]
+                target[y + 1, :, : 2 * _PLANE] = target[y, :, : 2 * _PLANE]
             for c in range(chunks):
                 columns = min(_CHUNK, width - c * _CHUNK)
-                change[k] += _step(above[c], here[c], data[y, c], columns, reach, ratio)
+                change[k] += _step(target[y, c], target[y + 1, c], data[y, c], columns, reach, ratio)
                 if chunks > 1:
-                    _share_borders(above, here, c, np.uint64(columns))
+                    _share_borders(target[y], target[y + 1], c, np.uint64(columns))
             if y == 0:  # nothing is above the picture
-                above[:] = 0.0
+                target[0] = 0.0
 
 
 @_kernel
