@@ -191,6 +191,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(data: Manifest,
     assert good.checkpoint.read_bytes() == poisoned
 
 
+def test_weights_that_a_step_spoiled_are_never_saved(data: Manifest, tmp_path: Path) -> None:
+    """A finite loss, a step into infinity, and a validation right after it."""
+    good = train(replace(RECIPE, max_steps=2), data, tmp_path / "run")
+    state = good.load_checkpoint()
+    for group in state["optimizer"]["param_groups"]:
+        group["lr"] = 1e38
+    good.save_checkpoint(state)
+    before = good.checkpoint.read_bytes()
+    with pytest.raises(LossNotFiniteError, match="at step 3"):
+        train(replace(RECIPE, max_steps=3), data, tmp_path / "run")
+    assert good.checkpoint.read_bytes() == before
+
+
 def test_a_full_disk_keeps_what_was_saved(data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = train(replace(RECIPE, max_steps=2), data, tmp_path / "run")
     before = folder.checkpoint.read_bytes()

@@ -108,17 +108,19 @@ class _Run:
             self.progress.note(note)
         writer = self._tensorboard()
         batches = iter(self._loader())
-        while self.done_steps < self.recipe.max_steps:
+        while self.done_steps < self.recipe.max_steps and not self._rate_has_ended():
             row = self._step(batches)
             self._record(row, writer)
             self.progress.step(row, self.recipe.max_steps)
             if self.done_steps % self.recipe.validate_every == 0 or self.done_steps == self.recipe.max_steps:
                 row = self._validate()
                 self._record(row, writer)
+                self._save(row)
                 self.progress.validation(row)
-                if self._rate_has_ended():
-                    self.progress.note("the learning rate has reached its end: the run is complete")
-                    break
+        if writer is not None:
+            writer.close()
+        if self._rate_has_ended():
+            self.progress.note("the learning rate has reached its end: the run is complete")
         if self.unreadable:
             listed = ", ".join(sorted(self.unreadable)[:3])
             self.progress.note(f"{len(self.unreadable)} training videos could not be read and were replaced: {listed}")
@@ -184,7 +186,7 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, Any]:
-        """Loss and accuracy on the middle clip of each validation video; then the rate and a checkpoint."""
+        """Loss and accuracy on the middle clip of each validation video; tells the plateau schedule."""
         self.prepared.eval()
         choice = self.recipe.data
         dataset = ClipDataset(
@@ -211,11 +213,10 @@ class _Run:
             total += float(F.cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
         loss = total / len(dataset)
+        self._check_finite(torch.tensor(loss), self.done_steps)
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(loss)
-        row = {"step": self.done_steps, "val_loss": loss, "val_accuracy": right / len(dataset)}
-        self._save(row)
-        return row
+        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": right / len(dataset)}
 
     def _save(self, row: dict[str, Any]) -> None:
         """Write the weights and the state to go on from; first the small promise, last the pointer to go on from."""
