@@ -255,6 +255,7 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
         max_steps=1,
         model=replace(RECIPE.model, weights=str(first.last)),
         optimizer=OptimizerChoice(learning_rate=0.0),
+        schedule=Schedule(min_learning_rate=0.0),
     )
     second = train(still, renamed, tmp_path / "second")
     before, after = load_weights(first.last)[0], load_weights(second.last)[0]
@@ -290,6 +291,13 @@ def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
 def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_up_to_it(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
     assert [row["step"] for row in run_folder.read_log(tmp_path / "log.jsonl")] == [1, 2]
+
+
+def test_a_recipe_that_cannot_run_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"learning-rate 1e-06 is below --schedule.min-learning-rate 1e-05"):
+        replace(RECIPE, optimizer=OptimizerChoice(learning_rate=1e-6))
+    with pytest.raises(TrainingError, match="max_steps must be at least 1; got 0"):
+        replace(RECIPE, max_steps=0)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

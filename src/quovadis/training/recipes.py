@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from quovadis.errors import UnknownNameError
+from quovadis.errors import TrainingError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,11 @@ class DataChoice:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run, but the data itself."""
+    """Everything that decides a run, but the data itself.
+
+    Raises:
+        TrainingError: values that cannot make a run.
+    """
 
     name: str
     """Of the recipe."""
@@ -91,6 +95,17 @@ class Recipe:
     """Mixed precision of the forward pass."""
     seed: int = 0
     """Of the initial weights and of every random choice."""
+
+    def __post_init__(self) -> None:
+        rate, end = self.optimizer.learning_rate, self.schedule.min_learning_rate
+        if self.schedule.kind == "plateau" and rate < end:
+            raise TrainingError(
+                f"--optimizer.learning-rate {rate:g} is below --schedule.min-learning-rate {end:g}, where the run ends: "
+                "lower the second"
+            )
+        for name in ("max_steps", "validate_every"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
