@@ -100,8 +100,8 @@ class Recipe:
         rate, end = self.optimizer.learning_rate, self.schedule.min_learning_rate
         if self.schedule.kind == "plateau" and rate < end:
             raise TrainingError(
-                f"--optimizer.learning-rate {rate:g} is below --schedule.min-learning-rate {end:g}, where the run ends: "
-                "lower the second"
+                f"--optimizer.learning-rate {rate:g} is below --schedule.min-learning-rate {end:g}, where the run "
+                "ends: lower the second"
             )
         for name in ("max_steps", "validate_every"):
             if getattr(self, name) < 1:
