@@ -96,6 +96,12 @@ class Recognizer:
         """
         return " + ".join(f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models)
 
+    def first_filters(self) -> dict[str, Tensor]:
+        """For each model the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
+        first = (next(p for p in model.parameters() if p.ndim == 5) for model in self.models)
+        names = (f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models)
+        return {name: weight.detach().cpu() for name, weight in zip(names, first, strict=True)}
+
     def read_transform(self) -> partial[Tensor]:
         """What a reader does to each frame as it is decoded: the short side to the size that the models expect."""
         return partial(transforms.resize_short_side, size_px=self.spec.short_side_px)

@@ -128,12 +128,20 @@ def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_cla
         {"step": 1, "val_loss": 1.0, "val_accuracy": 0.5},
     ]
     path = write_page(
-        tmp_path / "deep" / "report.html", [result], data, title="<script>", summary="s", log=log, facts={"a": "<b>"}
+        tmp_path / "deep" / "report.html",
+        [result],
+        data,
+        recognizer,
+        title="<script>",
+        summary="s",
+        log=log,
+        facts={"a": "<b>"},
     )
     html = path.read_text()
     assert html.count("data:image/jpeg") == len(pick_examples(result, data, 8)) > 0
     assert "<script>" not in html
     assert "&lt;b&gt;" in html
+    assert html.count("alt='filters of i3d_tiny (rgb)' src='data:image/png") == 1
     for outside in ("http://", "https://", "src='/", "<link"):
         assert outside not in html.replace("http://www.w3.org", "").replace("https://www.w3.org", "")
     assert f"{result.top1:.1%}" in html

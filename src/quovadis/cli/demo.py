@@ -81,6 +81,7 @@ def main(args: list[str]) -> None:
         options.out / "report.html",
         [result],
         data,
+        recognizer,
         title="quovadis demo",
         summary=(
             f"A tiny I3D, trained from random weights on {len(data.split('train'))} small videos of what moves and how "

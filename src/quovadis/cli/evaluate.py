@@ -71,6 +71,7 @@ def main(args: list[str]) -> None:
             options.out / "report.html",
             [result],
             data,
+            recognizer,
             title=f"{recognizer.describe()} on {data.name}",
             summary=data.describe(),
             facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(data.notes) or "none"},

@@ -12,6 +12,8 @@ from typing import Any
 from quovadis import transforms
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import StorageError
+from quovadis.recognizer import Recognizer
+from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
 from quovadis.types import EvaluationResult
 from quovadis.video.clip import read_clip
@@ -24,6 +26,7 @@ def write_page(
     path: str | PathLike[str],
     results: Sequence[EvaluationResult],
     data: Manifest,
+    recognizer: Recognizer,
     *,
     title: str,
     summary: str,
@@ -44,6 +47,7 @@ def write_page(
         examples=pick_examples(results[-1], data, num_examples),
         log=log,
         facts=facts or {},
+        filters={name: draw_filters(weight, name) for name, weight in recognizer.first_filters().items()},
     )
     _write(path, page.to_html())
     return path

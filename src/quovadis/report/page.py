@@ -1,5 +1,6 @@
 """One self-contained HTML page about a run: figures, curves, confusion, examples."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -34,6 +35,8 @@ class Page:
     examples: Sequence[Example] = ()
     log: Sequence[Mapping[str, Any]] = ()
     """Rows of the run's ``log.jsonl``."""
+    filters: Mapping[str, bytes] = field(default_factory=dict)
+    """For each model its first convolution as a PNG (figure 4 of the paper)."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """How it was made: recipe, data, hardware ..."""
 
@@ -44,6 +47,7 @@ class Page:
             _curves(self.log),
             _examples(self.examples),
             *(_confusion(r) for r in self.results),
+            *(_filters(name, png) for name, png in self.filters.items()),
             _unreadable(self.results),
             _facts(self.facts),
         ]
@@ -106,6 +110,14 @@ def _confusion(result: EvaluationResult) -> str:
     )
 
 
+def _filters(model: str, png: bytes) -> str:
+    address = "data:image/png;base64," + base64.b64encode(png).decode()
+    return (
+        f"<section><h2>Filters of the first convolution over time, {escape(model)}</h2><div class='scroll'>"
+        f"<img class='wide' alt='filters of {escape(model, quote=True)}' src='{address}'></div></section>"
+    )
+
+
 def _unreadable(results: Sequence[EvaluationResult]) -> str:
     listed = {v.path: v.error for r in results for v in r.unreadable}
     if not listed:
@@ -137,7 +149,7 @@ th, td {{ padding: .35rem 1.1rem .35rem 0; border-bottom: 1px solid var(--line);
 .number {{ font-variant-numeric: tabular-nums; font-size: 1.15rem; }} td.number {{ white-space: nowrap; }}
 figure {{ margin: 0 0 1.2rem; border-left: 4px solid var(--accent); padding-left: .8rem; }}
 figure.wrong {{ border-color: var(--wrong); }} figure em {{ color: var(--accent); font-style: normal; }}
-figure.wrong em {{ color: var(--wrong); }} figure img {{ display: block; max-width: 100%; height: auto; }}
+figure.wrong em {{ color: var(--wrong); }} figure img, .wide {{ display: block; max-width: 100%; height: auto; }}
 figcaption {{ display: grid; grid-template-columns: minmax(10rem, 1fr) 2fr; gap: .4rem 1.5rem; margin-top: .4rem; }}
 .bar {{ position: relative; display: flex; justify-content: space-between; padding: 0 .5rem; margin-bottom: 2px;
   background: #f5f7fa; font-size: .85rem; }}
