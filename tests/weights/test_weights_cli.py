@@ -114,6 +114,10 @@ def test_filters_draws_a_png(checkpoint: Path, tmp_path: Path, capsys: pytest.Ca
         picture = np.asarray(file.convert("RGB"))
     assert picture.shape[1] > 1000
     assert picture.std() > 10
+    main(["convert", str(checkpoint), str(tmp_path / "ours.safetensors")])  # which keeps its tensors in another order
+    main(["filters", str(tmp_path / "ours.safetensors"), "-o", str(tmp_path / "o.png")])
+    with Image.open(tmp_path / "o.png") as ours:
+        assert ours.size == picture.shape[1::-1]
     torch.save({"inception3a.branch1.conv.weight": torch.randn(64, 3, 7, 7)}, tmp_path / "googlenet.pth")
     main(["filters", str(tmp_path / "googlenet.pth"), "-o", str(tmp_path / "g.png")])
     with Image.open(tmp_path / "g.png") as small:

@@ -183,7 +183,10 @@ class Filters:
         if state is None:
             state, info = open_weights(path)
             title = info.source.get("published") or name or f"{info.model}, {info.options.get('stream')}: {path.name}"
-        first = next(weight for weight in state.values() if weight.ndim > 3)
+        # By shape, because files keep tensors in any order: only the first convolution is 7 wide.
+        first = next((weight for weight in state.values() if weight.ndim > 3 and weight.shape[-1] == 7), None)
+        if first is None:
+            raise WeightsError(f"{path} has no convolution 7 wide, as the first of these networks is")
         print(write_atomically(self.out, draw_filters(first, title)))
 
 
