@@ -29,6 +29,7 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
     from dataclasses import replace
 
+    import torch
     from rich.console import Console
 
     from quovadis.datasets.motions import MotionsConfig, load_motions
@@ -41,6 +42,8 @@ def main(args: list[str]) -> None:
     from quovadis.training.recipes import find_recipe
     from quovadis.training.run_folder import environment, read_log
 
+    # One core decodes; threads that outnumber the cores wait for each other.
+    torch.set_num_threads(max(torch.get_num_threads() - 1, 1))
     started = time.perf_counter()
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
