@@ -281,6 +281,14 @@ def test_a_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Pa
     torch.testing.assert_close(both.predict(path).logits, parts[0] + parts[1], atol=1e-5, rtol=1e-5)
 
 
+def test_mixed_precision_keeps_the_weights_in_float32(data: Manifest, tmp_path: Path) -> None:
+    short = replace(RECIPE, max_steps=1, validate_every=1, data=replace(RECIPE.data, batch_size=2))
+    full, mixed = (train(replace(short, precision=p), data, tmp_path / p) for p in ("no", "bf16"))
+    assert losses(mixed.root)[1] == pytest.approx(losses(full.root)[1], rel=0.1)
+    assert losses(mixed.root)[1] != losses(full.root)[1]
+    assert {t.dtype for t in load_weights(mixed.last)[0].values()} == {torch.float32}
+
+
 def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoint.write_bytes(b"nonsense")

@@ -80,7 +80,10 @@ class _Run:
 
     def __init__(self, recipe: Recipe, data: Manifest, folder: RunFolder, progress: Progress):
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
+        # Accelerate remembers the precision of the first run in a process; each run here has its own.
+        AcceleratorState._reset_state()
         self.recipe, self.data, self.folder, self.progress = recipe, data, folder, progress
         self.accelerator = Accelerator(mixed_precision=recipe.precision)
         self.train_records = [r for r in data.split("train") if r.path.is_file()]
