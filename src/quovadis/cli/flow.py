@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from quovadis.datasets.flow_files import FlowJob
     from quovadis.flow.codec import FlowPreset
-    from quovadis.flow.store import ClipIdentity, FlowSink
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,17 @@ class Flow:
     """Compute anew what is there already, also where it was made otherwise."""
     pairs_per_batch: int = 64
     """Pairs of frames at work at a time; bounds the memory."""
+    num_workers: int = 0
+    """Processes, each with one thread, that each do a whole video; 0 does one video at a time with all threads."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One video to be done."""
+class _Plan:
+    """A job and how much work it is."""
 
-    video: Path
-    target: Path
-    """The file or folder of its flow."""
-    pictures: Path
-    """The folder of its colour pictures."""
-    clip: "ClipIdentity"
+    job: "FlowJob"
     num_flows: int
     """About: from the header of the video."""
     num_bytes: int
@@ -64,7 +62,7 @@ class _Job:
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be done is reported, the others go on, and the exit code is 1."""
     options = tyro.cli(Flow, args=args, prog="quovadis flow", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.errors import InvalidInputError, MissingExtraError, QuovadisError, StorageError
+    from quovadis.errors import InvalidInputError, QuovadisError
     from quovadis.flow.codec import preset_for
 
     if not options.picture_px > 0:
@@ -75,33 +73,29 @@ def main(args: list[str]) -> None:
         )
     targets = _targets(options)
     preset = preset_for(options.method, fps=options.fps, short_side_px=options.short_side_px)
-    jobs, failed = [], 0
+    plans, failed = [], 0
     for target, video in targets.items():
         try:
-            job = _plan(video, target, options, preset)
+            plan = _plan(video, target, options, preset)
         except QuovadisError as error:
             failed += _report(error)
             continue
-        if job is None:
+        if plan is None:
             print(f"{target}: done before", file=sys.stderr)
         else:
-            jobs.append(job)
-    _announce(jobs, options.out)
-    for number, job in enumerate(jobs, 1):
-        try:
-            num_flows = _compute(job, options, preset, f"{number}/{len(jobs)} {job.video.name}")
-        except (StorageError, MissingExtraError):
-            raise  # the next video would fail in the same way
-        except QuovadisError as error:
-            failed += _report(error)
-            continue
-        print(f"{job.target}: {num_flows} flows", flush=True)
+            plans.append(plan)
+    _announce(plans, options.out)
+    for job, num_flows, error_text in _in_processes(plans, options) if options.num_workers else _here(plans):
+        if error_text:
+            failed += _report(error_text)
+        else:
+            print(f"{job.target}: {num_flows} flows", flush=True)
     if failed:
         print(f"{failed} of {len(targets)} videos have no flow", file=sys.stderr)
         sys.exit(1)
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception | str) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
 
@@ -133,8 +127,9 @@ def _targets(options: Flow) -> dict[Path, Path]:
     return targets
 
 
-def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Job | None:
+def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
     """What is to be done for a video; None when it was done before."""
+    from quovadis.datasets.flow_files import FlowJob
     from quovadis.flow.folder import read_folder_header
     from quovadis.flow.store import ClipIdentity, estimate_bytes, read_header, require_match
     from quovadis.video.reader import VideoReader
@@ -153,18 +148,28 @@ def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Jo
     num_flows = max(round(seconds * preset.fps) - 1, 1)
     scale = preset.short_side_px / min(info.height, info.width)
     num_bytes = estimate_bytes(num_flows, round(info.height * scale), round(info.width * scale))
-    return _Job(video, target, pictures, clip, num_flows, num_bytes * (4 if options.jpeg else 1))
+    job = FlowJob(
+        video,
+        target,
+        preset,
+        jpeg=options.jpeg,
+        pictures=pictures if options.pictures else None,
+        picture_px=options.picture_px,
+        pairs_per_batch=options.pairs_per_batch,
+        device=options.device,
+    )
+    return _Plan(job, num_flows, num_bytes * (4 if options.jpeg else 1))
 
 
-def _announce(jobs: list[_Job], out: Path) -> None:
+def _announce(plans: list[_Plan], out: Path) -> None:
     """Say how much it will be, before it begins, and stop where it cannot fit."""
     from quovadis.errors import StorageError
 
-    if not jobs:
+    if not plans:
         return
-    num_bytes = sum(job.num_bytes for job in jobs)
+    num_bytes = sum(plan.num_bytes for plan in plans)
     print(
-        f"{len(jobs)} video{'s' * (len(jobs) != 1)}, about {sum(job.num_flows for job in jobs)} flows, "
+        f"{len(plans)} video{'s' * (len(plans) != 1)}, about {sum(plan.num_flows for plan in plans)} flows, "
         f"about {num_bytes / 1e6:.1f} MB into {out}",
         file=sys.stderr,
     )
@@ -180,25 +185,40 @@ def _announce(jobs: list[_Job], out: Path) -> None:
         )
 
 
-def _compute(job: _Job, options: Flow, preset: "FlowPreset", name: str) -> int:
-    """Flow of one video into its files; returns the number of flows."""
-    import torch
+def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
+    """One video after the other, each with its bar."""
     from rich.console import Console
     from rich.progress import Progress
 
     from quovadis.datasets.flow_files import store_flow
-    from quovadis.flow.folder import FlowFolderWriter
-    from quovadis.flow.store import FlowWriter
+    from quovadis.errors import MissingExtraError, QuovadisError, StorageError
 
-    sinks: list[FlowSink] = [
-        FlowFolderWriter(job.target, job.clip, preset) if options.jpeg else FlowWriter(job.target, job.clip, preset)
-    ]
-    if options.pictures:
-        sinks.append(FlowFolderWriter(job.pictures, job.clip, preset, longest_px=options.picture_px))
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    num_flows = 0
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=job.num_flows)
-        for num_flows in store_flow(job.video, sinks, preset, pairs_per_batch=options.pairs_per_batch, device=device):
-            progress.update(task, completed=num_flows)
-    return num_flows
+    for number, plan in enumerate(plans, 1):
+        num_flows = 0
+        try:
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task(f"{number}/{len(plans)} {plan.job.video.name}", total=plan.num_flows)
+                for num_flows in store_flow(plan.job):
+                    progress.update(task, completed=num_flows)
+        except (StorageError, MissingExtraError):
+            raise  # the next video would fail in the same way
+        except QuovadisError as error:
+            yield plan.job, 0, str(error)
+        else:
+            yield plan.job, num_flows, ""
+
+
+def _in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
+    """Several videos at a time, with one bar for all."""
+    from rich.console import Console
+
+    from quovadis.datasets.flow_files import finish_flow
+    from quovadis.datasets.jobs import run_jobs
+    from quovadis.report.progress import progress_bar
+
+    jobs = [plan.job for plan in plans]
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("flow", total=len(jobs))
+        for index, (num_flows, error) in run_jobs(finish_flow, jobs, num_workers=options.num_workers):
+            bar.advance(task)
+            yield jobs[index], num_flows, error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quovadis.errors import TooFewFramesError, VideoDamagedError
+from quovadis.errors import InvalidInputError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import FlowPreset, preset_for
 from quovadis.flow.estimate import estimate_flow, flow_for_clip
-from quovadis.flow.store import FILE_ENDING, ClipIdentity, FlowSink, read_flow
+from quovadis.flow.folder import FlowFolderWriter
+from quovadis.flow.store import FILE_ENDING, ClipIdentity, FlowSink, FlowWriter, read_flow
 from quovadis.transforms import resize_short_side
 from quovadis.types import Clip
 from quovadis.video.reader import VideoReader
@@ -82,48 +83,76 @@ def _identity(path: str) -> ClipIdentity:
     return _identity_at(path, stat.st_mtime_ns, stat.st_size)
 
 
-def store_flow(
-    video: str | Path,
-    sinks: Sequence[FlowSink],
-    preset: FlowPreset,
-    *,
-    pairs_per_batch: int = 64,
-    device: torch.device | str | None = None,
-) -> Iterator[int]:
+@dataclass(frozen=True)
+class FlowJob:
+    """One video whose flow is to be stored."""
+
+    video: Path
+    target: Path
+    """The file, or with ``jpeg`` the folder."""
+    preset: FlowPreset
+    jpeg: bool = False
+    """JPEG pairs instead of one file."""
+    pictures: Path | None = None
+    """A folder for colour pictures too."""
+    picture_px: float = 10.0
+    """Length of the vectors that get the full colour there."""
+    pairs_per_batch: int = 64
+    """Pairs of frames at work at a time."""
+    device: str | None = None
+    """Where to compute; by default a GPU if there is one."""
+
+    def sinks(self) -> list[FlowSink]:
+        """What takes the flow."""
+        clip = ClipIdentity.of(self.video)
+        sinks: list[FlowSink] = [(FlowFolderWriter if self.jpeg else FlowWriter)(self.target, clip, self.preset)]
+        if self.pictures is not None:
+            sinks.append(FlowFolderWriter(self.pictures, clip, self.preset, longest_px=self.picture_px))
+        return sinks
+
+
+def store_flow(job: FlowJob) -> Iterator[int]:
     """Estimate the flow of a whole video and write it, at constant memory; yields the number of flows done so far.
 
-    Nothing appears at the sinks' paths before the end.
-
-    Args:
-        video: any video file.
-        sinks: where the flow goes: :class:`~quovadis.flow.store.FlowWriter`, or the one of folders.
-        preset: how it is made.
-        pairs_per_batch: pairs of frames at work at a time.
-        device: where to compute.
+    Nothing appears at the target before the end.
 
     Raises:
-        VideoDamagedError: the video does not decode to its end. TooFewFramesError: it has a single frame.
+        VideoError: the video cannot be read, or not to its end. TooFewFramesError: it has a single frame.
         StorageError: the flow cannot be written.
 
-    >>> from quovadis.flow.store import FlowWriter
     >>> preset, path = preset_for("tvl1-fast", short_side_px=32), getfixture("tmp_path") / "v.flow.mp4"
-    >>> video = getfixture("clip_path")
-    >>> list(store_flow(video, [FlowWriter(path, ClipIdentity.of(video), preset)], preset))
+    >>> list(store_flow(FlowJob(getfixture("clip_path"), path, preset)))
     [29]
     """
+    preset = job.preset
+    device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
     parameters = preset.parameters if "tvl1" in preset.method else None
     done = 0
     with ExitStack() as stack:
-        for sink in sinks:
-            stack.enter_context(sink)
-        for frames in _stretches(video, preset, pairs_per_batch):
+        sinks = [stack.enter_context(sink) for sink in job.sinks()]
+        for frames in _stretches(job.video, preset, job.pairs_per_batch):
             flow = estimate_flow(
-                frames, preset.method, parameters=parameters, pairs_per_batch=pairs_per_batch, device=device
+                frames, preset.method, parameters=parameters, pairs_per_batch=job.pairs_per_batch, device=device
             )
             for sink in sinks:
                 sink.write(flow)
             done += len(flow)
             yield done
+
+
+def finish_flow(job: FlowJob) -> tuple[int, str]:
+    """Do a job to its end, for :func:`~quovadis.datasets.jobs.run_jobs`.
+
+    Returns:
+        The number of flows, and why there are none, if the video is at fault.
+
+    Raises:
+        StorageError: the flow cannot be written, nor can that of the next video.
+    """
+    try:
+        return max(store_flow(job)), ""
+    except (VideoError, TooFewFramesError, InvalidInputError) as error:
+        return 0, str(error)
 
 
 def _stretches(video: str | Path, preset: FlowPreset, num_pairs: int) -> Iterator[Tensor]:
