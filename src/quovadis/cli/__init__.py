@@ -12,6 +12,7 @@ VERBS = {
     "predict": "name the action in videos",
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
+    "data": "index, verify and describe datasets: folders, tables, UCF-101, HMDB-51, Kinetics",
     "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
     "flow": "estimate the optical flow of videos and store it",
     "probe": "say what a video file is",
