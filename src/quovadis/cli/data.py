@@ -42,7 +42,7 @@ class _Source:
     @property
     def workers(self) -> int:
         """The number of processes."""
-        from quovadis.datasets.parallel import num_cores
+        from quovadis.datasets.jobs import num_cores
 
         return num_cores() if self.num_workers is None else self.num_workers
 

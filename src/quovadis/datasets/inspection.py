@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from quovadis.datasets.fact_cache import FactCache
+from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.datasets.parallel import map_unordered
 from quovadis.errors import QuovadisError
 from quovadis.video.reader import VideoReader
 
@@ -126,8 +126,9 @@ def _inspect_all(
     num_done = len(results) - len(todo)
     if on_video is not None:
         on_video(num_done)
-    work = map_unordered(partial(_inspect_item, decode=decode), todo, num_workers=num_workers, on_crash=_crashed)
-    for (i, _), found in work:
+    work = run_jobs(partial(_inspect_item, decode=decode), todo, num_workers=num_workers, on_crash=_crashed)
+    for place, found in work:
+        i = todo[place][0]
         results[i] = found
         # Only what is good is remembered: a disk that failed for a moment must not leave a mark.
         if cache is not None and i in statuses and found.status in ("listed", "ok"):

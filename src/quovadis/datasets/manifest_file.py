@@ -42,7 +42,8 @@ def save_manifest(data: Manifest, path: str | PathLike[str]) -> Path:
     where one lies in the other, so that a folder with its manifest can be moved; else the root is written in full.
 
     Raises:
-        StorageError: it cannot be written, or something else than a manifest stands there. DatasetError: a file name that is not valid UTF-8.
+        StorageError: it cannot be written, or something else than a manifest stands there.
+        DatasetError: a file name that is not valid UTF-8.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
