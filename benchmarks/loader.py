@@ -58,8 +58,8 @@ def cropped(frames: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def ours(path: Path, seed: int) -> Tensor:
-    dataset = ClipDataset([VideoRecord(path, 0, "train")], i3d_spec("rgb"), seed=seed)
-    return dataset[(0, 0)]["streams"][0]
+    dataset = ClipDataset([VideoRecord(path, 0, "train")], i3d_spec("rgb"), seed=seed, flip=False)
+    return dataset[(0, 0)]["streams"][0].contiguous()
 
 
 def with_opencv() -> Loader:

@@ -132,6 +132,8 @@ class Clip:
         >>> Clip(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3) / 25).take(torch.tensor([0, 2, 0]))
         Clip(T=3, H=8, W=8, 0.000 s to 0.000 s)
         """
+        if torch.equal(index, torch.arange(len(self))):
+            return self
         flow = None if self.flow is None else self.flow[index]
         return Clip(self.frames[index], self.pts_seconds[index], flow, self.source)
 
