@@ -243,3 +243,22 @@ def test_the_estimate_is_about_right(shared: Path, tmp_path: Path) -> None:
     assert estimate / 2 < size < estimate * 2
     with pytest.raises(StorageError, match="needs about"):
         require_space(tmp_path / "not" / "there", 10**18)
+
+
+def test_the_verb_prepares_and_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from quovadis.cli.prepare import main
+
+    squares(tmp_path / "raw")
+    arguments = [str(tmp_path / "raw"), "--out", str(tmp_path / "store"), "--short-side-px", "32", "--num-workers", "0"]
+    main(arguments)
+    printed = capsys.readouterr()
+    assert "manifest.parquet: 6 videos" in printed.out
+    assert "6 videos to store, about" in printed.err
+    (tmp_path / "raw" / "left" / "1.mp4").write_bytes(b"x" * 1000)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 1
+    printed = capsys.readouterr()
+    assert "0 videos to store, 6 done before" in printed.err
+    assert "corrupt: left/1.mp4: 1.mp4 is not a video" in printed.err
+    assert not (tmp_path / "store" / "left" / "1.mp4").exists()  # what was made of the file before

@@ -209,6 +209,8 @@ def store_clip(job: ClipJob) -> StoredClip:
     except FileNotFoundError:
         return StoredClip("missing", "no such file")
     except (VideoError, TooFewFramesError) as error:
+        for stale in (job.target, FlowSource().file_of(job.target)):  # of the file that stood there before
+            stale.unlink(missing_ok=True)
         return StoredClip("corrupt", str(error).replace(str(job.source), job.source.name))
 
 
