@@ -109,7 +109,7 @@ def test_streams_are_added(long_video: Path) -> None:
     one, two = Recognizer([a], LABELS).predict(long_video), Recognizer([b], LABELS).predict(long_video)
     both = Recognizer([a, b], LABELS)
     torch.testing.assert_close(both.predict(long_video).logits, one.logits + two.logits, atol=1e-5, rtol=0)
-    assert both.describe() == "i3d_tiny (rgb) + i3d_tiny (rgb)"
+    assert both.describe() == "i3d_tiny (rgb + rgb)"
 
 
 def test_models_must_go_together() -> None:

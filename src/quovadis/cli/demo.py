@@ -28,8 +28,8 @@ class Demo:
 
     out: Path = Path("runs/demo")
     """Where everything goes: the videos, the runs, the page."""
-    max_steps: int | None = None
-    """Training steps of each stream; fewer make it quicker and worse."""
+    max_steps: int = 450
+    """Training steps of each stream; more make it slower and better."""
     train_per_class: int = 16
     """Training videos for each of the 25 classes."""
     seed: int = 0
@@ -155,7 +155,7 @@ def _recipe(stream: Literal["rgb", "flow"], options: Demo) -> "Recipe":
     return replace(
         recipe,
         seed=options.seed,
-        max_steps=options.max_steps or recipe.max_steps,
+        max_steps=options.max_steps,
         model=replace(recipe.model, stream=stream),
         # Each process has cores of its own, so it decodes for itself.
         data=replace(recipe.data, flow_method=_FLOW_METHOD, num_workers=0),

@@ -87,9 +87,8 @@ def main(args: list[str]) -> None:
         else:
             plans.append(plan)
     _announce(plans, options.out)
-    for job, num_flows, error_text in (
-        _in_processes(plans, options) if options.num_workers or options.ray else _here(plans)
-    ):
+    done = _in_processes(plans, options) if options.num_workers or options.ray else _here(plans)
+    for job, num_flows, error_text in done:
         if error_text:
             failed += _report(error_text)
         else:
