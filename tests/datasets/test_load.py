@@ -107,6 +107,8 @@ def test_missing_files_stay_in_the_list_and_are_told(tmp_path: Path) -> None:
         ("path,label\n", "a header and no rows"),
         ("", "has no column path and no column label"),
         ("path,label\nb.mp4,run\n", "none of the 1 listed files exists"),
+        ("path,label\na.mp4,run\n../a.mp4,run\n", r"l.csv:3: the path '../a.mp4' leaves the dataset's folder"),
+        ("path,label\nx/..\\\\a.mp4,run\n", "leaves the dataset's folder"),
     ],
 )
 def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -115,13 +117,23 @@ def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message
         load_dataset(table(tmp_path / "l.csv", text))
 
 
+def test_the_videos_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path, "videos/a.mp4", "lists/x.txt", "b.mp4")
+    rows = f"path,label\na.mp4,run\n{tmp_path / 'b.mp4'},run\n"
+    data = load_dataset(table(tmp_path / "lists" / "l.csv", rows), root=tmp_path / "videos")
+    assert [r.path for r in data.records] == [tmp_path / "videos/a.mp4", tmp_path / "b.mp4"]
+    assert (data.name, data.missing()) == ("videos", ())
+    with pytest.raises(DatasetError, match="is a folder, and so its own root"):
+        load_dataset(tmp_path, root=tmp_path)
+
+
 def test_an_unknown_name_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'motions'"):
         load_dataset("motion")
     with pytest.raises(DatasetError, match="no table of videos at"):
         load_dataset(tmp_path / "none.csv")
     touch(tmp_path, "file.bin")
-    with pytest.raises(DatasetError, match=r"neither a folder nor a \.csv"):
+    with pytest.raises(DatasetError, match=r"neither a folder nor a \.csv, \.tsv or \.parquet"):
         load_dataset(tmp_path / "file.bin")
 
 

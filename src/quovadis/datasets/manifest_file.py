@@ -42,13 +42,14 @@ def save_manifest(data: Manifest, path: str | PathLike[str]) -> Path:
     where one lies in the other, so that a folder with its manifest can be moved; else the root is written in full.
 
     Raises:
-        StorageError: it cannot be written, or something else than a manifest stands there. DatasetError: a file name that is not valid UTF-8.
+        StorageError: it cannot be written, or something else than a manifest stands there.
+        DatasetError: a file name that is not valid UTF-8.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     target = Path(path)
-    _refuse_to_replace(target)
+    refuse_to_replace(target)
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for record in data.records:
         rows["path"].append(_stored_path(data, record.path))
@@ -181,8 +182,12 @@ def _metadata(path: Path, table: pyarrow.Table) -> dict[str, Any]:
         ) from error
 
 
-def _refuse_to_replace(target: Path) -> None:
-    """A table that somebody made is not ours to overwrite."""
+def refuse_to_replace(target: Path) -> None:
+    """A table that somebody made is not ours to overwrite.
+
+    Raises:
+        StorageError: there is a file, and it is no manifest.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

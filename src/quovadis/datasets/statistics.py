@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
@@ -20,8 +20,8 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
             unknown.
         against: another dataset whose videos may also be in this one.
     """
-    there = [r for r in data.records if r.status != "missing"]
-    known = [r for r in there if r.sha256]
+    good = [r for r in data.records if r.status in ("listed", "ok")]
+    known = [r for r in good if r.sha256]
     overlaps = [find_overlap(_of(data, a), _of(data, b), a, b) for a, b in combinations(_splits(data), 2)]
     if against is not None:
         overlaps += [
@@ -35,13 +35,13 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
         data_identity=data.identity,
         splits={split: len(_of(data, split)) for split in _splits(data)},
         statuses={status: statuses[status] for status in STATUSES},
-        num_unknown=len(there) - len(known),
+        num_unknown=len(good) - len(known),
         classes=_count_classes(data),
         fps=_histogram(f"{r.fps:.2f}".rstrip("0").rstrip(".") for r in known if r.fps),
         sizes=_histogram(f"{r.width_px}x{r.height_px}" for r in known if r.width_px),
         durations_seconds=tuple(sorted(r.duration_seconds for r in known if r.duration_seconds is not None)),
         num_bytes=sum(r.size_bytes or 0 for r in known),
-        duplicates=_duplicates(data, known),
+        duplicates=_duplicates(data),
         overlaps=tuple(overlaps),
         problems=tuple(
             (data.relative(r), r.status, r.reason) for r in data.records if r.status in ("missing", "corrupt")
@@ -105,10 +105,11 @@ def _count_classes(data: Manifest) -> tuple[ClassCount, ...]:
     )
 
 
-def _duplicates(data: Manifest, known: Sequence[VideoRecord]) -> tuple[Duplicate, ...]:
+def _duplicates(data: Manifest) -> tuple[Duplicate, ...]:
     same: dict[str, list[VideoRecord]] = defaultdict(list)
-    for record in known:
-        same[record.sha256].append(record)
+    for record in data.records:
+        if record.sha256 and record.status != "missing":
+            same[record.sha256].append(record)
     return tuple(
         Duplicate(
             tuple(data.relative(r) for r in records),
