@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.hmdb51 import load_hmdb51, source_of
+from quovadis.datasets.hmdb51 import group_of, load_hmdb51
 from quovadis.errors import DatasetError
 
 
@@ -57,11 +57,11 @@ def test_a_group_is_a_class_and_a_film(annotations: Path) -> None:
         ("metacafe_coolsoccer_run_f_cm_np10_le_bad_2.avi", "run", "metacafe_coolsoccer"),
         ("run_run_run_f_cm_np1_le_bad_2.avi", "run", "run_run"),
         ("20060723sfjffbartsinger_wave_f_cm_np1_ba_med_0.avi", "wave", "20060723sfjffbartsinger"),
-        ("something else.avi", "wave", "something else"),
+        ("something else.avi", "wave", ""),
     ],
 )
 def test_the_film_is_what_stands_before_class_and_tags(file: str, label: str, film: str) -> None:
-    assert source_of(file, label) == film
+    assert group_of(Path(label) / file) == (f"{label}/{film}" if film else "")
 
 
 @pytest.mark.parametrize("line", ["a.avi", "a.avi 3", "../a.avi 1", "x\\a.avi 1", "a.mp4 1", "a b.avi 1"])

@@ -27,6 +27,17 @@ def test_a_folder_of_classes_gets_a_split_of_its_own(tmp_path: Path) -> None:
     assert load_dataset(tmp_path, split_seed=1).identity != data.identity
 
 
+def test_a_folder_of_ucf101_is_split_by_its_groups(tmp_path: Path) -> None:
+    names = [f"{c}/v_{c}_g{g:02d}_c{i:02d}.avi" for c in ("Run", "YoYo") for g in range(1, 15) for i in range(1, 4)]
+    touch(tmp_path / "a", *names)
+    data = load_dataset(tmp_path / "a")
+    assert data.notes[0] == "the file names are those of UCF-101: groups are taken from them"
+    assert {r.group for r in data.records} == {f"{c}_g{g:02d}" for c in ("Run", "YoYo") for g in range(1, 15)}
+    touch(tmp_path / "b", "train/Run/v_Run_g01_c01.avi", "test/Run/v_Run_g01_c02.avi")
+    with pytest.raises(DatasetError, match=r"1 groups lie in more than one split \(Run_g01"):
+        load_dataset(tmp_path / "b")
+
+
 def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     touch(
         tmp_path, "Train/run/a.mp4", "Train/jump/b.avi", "validate/run/c.webm", "test/jump/d.gif", "test/run/notes.txt"

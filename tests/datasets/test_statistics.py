@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from quovadis.datasets.groups import youtube_id
 from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord
-from quovadis.datasets.statistics import dataset_statistics, find_overlap, youtube_id
+from quovadis.datasets.statistics import dataset_statistics, find_overlap
 
 ROOT = Path("/data")
 

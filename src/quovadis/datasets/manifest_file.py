@@ -119,7 +119,7 @@ def path_within(root: Path, text: str, where: str) -> Path:
     >>> path_within(Path("videos"), "run/a.mp4", "list.csv:2").as_posix()
     'videos/run/a.mp4'
     """
-    if ".." in PurePosixPath(text.replace("\\", "/")).parts:
+    if ".." in text and ".." in PurePosixPath(text.replace("\\", "/")).parts:
         raise DatasetError(
             f"{where}: the path {text!r} leaves the dataset's folder {root}. Paths are relative to that folder and "
             "stay inside it: write this one in full, or name the folder that holds all videos as the root"

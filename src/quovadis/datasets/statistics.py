@@ -1,15 +1,12 @@
 """What a dataset is like, what is wrong with it, and what it shares with itself and with others."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import combinations
-from pathlib import Path
 
+from quovadis.datasets.groups import youtube_id
 from quovadis.datasets.manifest import SPLITS, STATUSES, Manifest, VideoRecord
 from quovadis.types import ClassCount, DatasetStatistics, Duplicate, Overlap
-
-_KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}")
 
 
 def dataset_statistics(data: Manifest, against: Manifest | None = None) -> DatasetStatistics:
@@ -54,6 +51,7 @@ def find_overlap(
 ) -> Overlap:
     """What two lists of videos have in common.
 
+    >>> from pathlib import Path
     >>> cut = VideoRecord(Path("abseiling/0wR5jVB-WPk_000417_000427.mp4"), 0, "val")
     >>> other = VideoRecord(Path("0wR5jVB-WPk_000020_000030.mp4"), 0, "test")
     >>> find_overlap([cut], [other], "val", "test").same_youtube_id
@@ -65,18 +63,6 @@ def find_overlap(
         for key in (lambda r: r.sha256, lambda r: r.group, lambda r: youtube_id(r.path))
     )
     return Overlap(first_name, second_name, content, group, video)
-
-
-def youtube_id(path: Path) -> str:
-    """The video of YouTube that a clip was cut from, where the file is named as those of Kinetics; else empty.
-
-    Ids may begin with ``-`` and contain ``_``, so they are told by their 11 characters (FACTS 6.4).
-
-    >>> youtube_id(Path("abseiling/-3B32lo_o2M_000059_000069.mp4"))
-    '-3B32lo_o2M'
-    """
-    match = _KINETICS_NAME.fullmatch(path.stem)
-    return match[1] if match else ""
 
 
 def _splits(data: Manifest) -> list[str]:
