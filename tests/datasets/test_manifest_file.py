@@ -136,6 +136,7 @@ def test_a_dataset_is_loaded_from_it_and_missing_files_are_told_anew(tmp_path: P
     (tmp_path / "b.mp4").write_bytes(b"x")
     stale = replace(small(tmp_path), notes=("kept", "9 of 9 listed files are missing, the first is x"))
     path = stale.save(tmp_path / "x.PARQUET")
+    assert Manifest.load(path).notes == ("kept",)
     data = load_dataset(path)
     assert data.notes == ("kept", f"1 of 2 listed files are missing, the first is {tmp_path / 'run/a.mp4'}")
     assert data.labels == ("run", "jump")

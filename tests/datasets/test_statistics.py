@@ -59,6 +59,7 @@ def test_the_same_bytes_in_two_splits_under_two_labels_are_found(data: Manifest)
     assert (twice.paths, twice.splits, twice.labels) == (("a.mp4", "copy.mp4"), ("train", "test"), ("jump", "run"))
     found = {(o.first, o.second): o.same_content for o in s.overlaps}
     assert found == {("train", "val"): 0, ("train", "test"): 2, ("val", "test"): 0}
+    assert {(o.same_group, o.same_youtube_id) for o in s.overlaps} == {(0, 0)}  # nothing known is nothing in common
 
 
 def test_against_another_dataset_every_split_is_compared_with_every_split(data: Manifest) -> None:
