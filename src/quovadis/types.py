@@ -361,7 +361,7 @@ class DatasetStatistics:
     overlaps: tuple[Overlap, ...]
     """Between the splits; between this dataset's splits and another's, where one was given."""
     problems: tuple[tuple[str, str, str], ...]
-    """Path, status and reason of what is missing or corrupt."""
+    """Path, status and reason of what is corrupt, then of what is missing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -88,7 +88,7 @@ def test_what_is_bad_stays_in_the_list_with_its_reason(videos: Manifest, look: C
 def test_several_processes_find_the_same(videos: Manifest) -> None:
     seen: list[int] = []
     assert verify_videos(videos, num_workers=2, on_video=seen.append) == verify_videos(videos)
-    assert seen == list(range(len(videos.records) + 1))
+    assert seen == list(range(2, len(videos.records) + 1))  # two are missing, so done before it begins
 
 
 def test_other_bytes_than_those_indexed_are_corrupt_and_stay_so(tmp_path: Path) -> None:
@@ -135,18 +135,18 @@ def test_the_cache_saves_looking_again(videos: Manifest, tmp_path: Path, monkeyp
         looked_at.clear()
         with FactCache(tmp_path / "facts.sqlite") as cache:
             data = look(videos, cache=cache, **options)
-        return data, [name for name, _ in looked_at]
+        return data, sorted(name for name, _ in looked_at)
 
     monkeypatch.setattr(inspection, "inspect_video", watched)
-    everything = [r.path.stem for r in videos.records]
+    everything = sorted(r.path.stem for r in videos.records)
     bad = [name for name in everything if name not in ("odd", "square", "cut")]
     first, names = looks(index_videos)
     assert names == everything
     assert looks(index_videos) == (first, bad)
     verified, names = looks(verify_videos)
     assert names == everything  # an index does not stand for a verification
-    assert looks(verify_videos) == (verified, ["cut", *bad])
+    assert looks(verify_videos) == (verified, sorted(["cut", *bad]))
     assert looks(index_videos)[0].records[0] == verified.records[0]
     assert looks(verify_videos, again=True)[1] == everything
     write_square(videos.records[1].path, seed=5)
-    assert looks(verify_videos)[1] == ["square", "cut", *bad]
+    assert looks(verify_videos)[1] == sorted(["square", "cut", *bad])

@@ -49,7 +49,7 @@ def test_everything_is_counted(data: Manifest) -> None:
     assert s.sizes == {"64x48": 3}
     assert s.durations_seconds == (1.0, 2.0, 2.0)
     assert s.num_bytes == 3000
-    assert s.problems == (("c.mp4", "missing", "no such file"), ("d.mp4", "corrupt", "cut"))
+    assert s.problems == (("d.mp4", "corrupt", "cut"), ("c.mp4", "missing", "no such file"))
     assert s.data_identity == data.identity
 
 
@@ -78,7 +78,7 @@ def test_as_json(data: Manifest) -> None:
     values = json.loads(json.dumps(dataset_statistics(data).to_dict()))
     assert values["num_videos"] == 6
     assert values["duration_seconds"] == {"total": 5.0, "min": 1.0, "median": 2.0, "max": 2.0}
-    assert values["problems"][0] == {"path": "c.mp4", "status": "missing", "reason": "no such file"}
+    assert values["problems"][1] == {"path": "c.mp4", "status": "missing", "reason": "no such file"}
     assert values["duplicates"][0]["paths"] == ["a.mp4", "copy.mp4"]
     unknown = Manifest("toy", ROOT, ("run",), (video("a.mp4", 0, "train"),))
     assert dataset_statistics(unknown).to_dict()["duration_seconds"] == {

@@ -56,7 +56,7 @@ def test_the_terminal_shows_the_worst_classes_and_names_as_they_are() -> None:
 def test_the_page_lists_the_gravest_first_and_says_what_it_leaves_out() -> None:
     html = dataset_page("toy", PLAIN, {"[red]class 00": "data:x"})
     assert html.index("<code>c</code>") < html.index("<code>a</code>")
-    assert "The first 50 of 60." in html
+    assert "The first 20 of 60." in html
     assert html.count("<svg") == 4
     assert html.count("no video that can be read") == 29
 

@@ -41,7 +41,10 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
         duplicates=_duplicates(data),
         overlaps=tuple(overlaps),
         problems=tuple(
-            (data.relative(r), r.status, r.reason) for r in data.records if r.status in ("missing", "corrupt")
+            (data.relative(r), r.status, r.reason)
+            for status in ("corrupt", "missing")
+            for r in data.records
+            if r.status == status
         ),
     )
 

@@ -12,7 +12,7 @@ from quovadis.report.pictures import bars_svg, histogram_svg
 from quovadis.types import ClassCount, DatasetStatistics, Overlap
 
 _MAX_CLASSES = 20
-_MAX_LISTED = 50
+_MAX_LISTED = 20
 _MAX_BARS = 12
 _WORDS = {"ok": "decoded to the end", "listed": "not verified", "missing": "missing", "corrupt": "corrupt"}
 

@@ -128,6 +128,7 @@ def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
         axis_title: what is named.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     shown = dict(list(counts.items())[:12])
     if len(counts) > len(shown):
@@ -138,6 +139,7 @@ def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
     axis.set_yticks(range(len(shown)), list(shown), fontsize=8, parse_math=False)
     axis.bar_label(bars, padding=3, fontsize=8)
     axis.margins(x=0.15)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.invert_yaxis()
     axis.set_xlabel("videos")
     axis.set_title(axis_title, loc="left", fontsize=9)
