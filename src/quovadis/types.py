@@ -350,20 +350,20 @@ class DatasetStatistics:
     splits: dict[str, int]
     statuses: dict[str, int]
     num_unknown: int
-    """Videos that are not said to be missing, and were never looked at."""
+    """Videos of which nothing bad is known because they were never looked at."""
     classes: tuple[ClassCount, ...]
     fps: dict[str, int]
     """Videos by frames a second, the most frequent first."""
     sizes: dict[str, int]
     """Videos by width x height."""
     durations_seconds: tuple[float, ...]
-    """In order of length, of the videos whose length is known."""
+    """In order of length, of the videos whose length is known; as all these figures, without corrupt files."""
     num_bytes: int
     duplicates: tuple[Duplicate, ...]
     overlaps: tuple[Overlap, ...]
     """Between the splits; between this dataset's splits and another's, where one was given."""
     problems: tuple[tuple[str, str, str], ...]
-    """Path, status and reason of what is missing or corrupt."""
+    """Path, status and reason of what is corrupt, then of what is missing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

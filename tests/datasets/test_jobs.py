@@ -2,12 +2,15 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.jobs import run_jobs
+from quovadis.datasets.jobs import num_cores, run_jobs
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.store import StoreSettings, prepare
 from quovadis.errors import JobError
@@ -50,6 +53,35 @@ def test_while_waiting_is_called() -> None:
     calls: list[int] = []
     list(run_jobs(_square, [1, 2, 3], num_workers=1, while_waiting=lambda: calls.append(1)))
     assert calls
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to see which processes there are")
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tests.datasets.job_child import tell_and_sleep; from quovadis.datasets.jobs import run_jobs;"
+        "list(run_jobs(tell_and_sleep, [sys.argv[1]], num_workers=1))"
+    )
+    told = tmp_path / "pid"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    parent = subprocess.Popen([sys.executable, "-c", code, told], env=environment)
+    _wait_until(told.exists)
+    worker = Path("/proc") / told.read_text()
+    assert worker.exists()
+    parent.kill()
+    parent.wait()
+    _wait_until(lambda: not worker.exists())
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came true")
+
+
+def test_there_is_at_least_one_core() -> None:
+    assert 1 <= num_cores() <= (os.cpu_count() or 1)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
 
 KINETICS = ("kinetics400", "kinetics600", "kinetics700")
+_MAX_LISTED = 20
 NAMES = ("ucf101", "hmdb51", *KINETICS)
 
 
@@ -67,9 +68,10 @@ class Index(_Source):
         from quovadis.datasets.inspection import index_videos
 
         data = open_source(source, self)
+        target = _target(source, self.out, data)
         with FactCache() as cache, _progress("indexing", len(data.records)) as on_video:
             data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
-        _report(data, data.save(_target(source, self.out, data)), self.json)
+        _report(data, data.save(target), self.json)
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ class Verify(_Source):
         from quovadis.datasets.inspection import verify_videos
 
         data = open_source(source, self)
+        target = _target(source, self.out, data)
         with FactCache() as cache, _progress("verifying", len(data.records)) as on_video:
             data = verify_videos(data, num_workers=self.workers, cache=cache, again=self.again, on_video=on_video)
-        _report(data, data.save(_target(source, self.out, data)), self.json)
+        _report(data, data.save(target), self.json)
         if any(r.status != "ok" for r in data.records):
             raise SystemExit(1)
 
@@ -236,7 +239,12 @@ def _open_official(source: str, options: _Source) -> "Manifest":
 
 
 def _target(source: str, out: Path | None, data: "Manifest") -> Path:
-    return out or Path(source if is_manifest(source) else f"{data.name}.parquet")
+    """Where the manifest will be written; refused now rather than after hours of work."""
+    from quovadis.datasets.manifest_file import refuse_to_replace
+
+    target = out or Path(source if is_manifest(source) else f"{data.name}.parquet")
+    refuse_to_replace(target)
+    return target
 
 
 def _report(data: "Manifest", path: Path, as_json: bool) -> None:
@@ -247,8 +255,11 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
         counts = {"name": data.name, "identity": data.identity, "num_videos": len(data.records), **statuses}
         print(json.dumps({"manifest": str(path), **counts, "problems": problems}, indent=2, ensure_ascii=False))
         return
-    for record in wrong:
-        print(f"{record.status}: {data.relative(record)}: {record.reason}")
+    for status, count in statuses.items():
+        for record in [r for r in wrong if r.status == status][:_MAX_LISTED]:
+            print(f"{status}: {data.relative(record)}: {record.reason}")
+        if count > _MAX_LISTED:
+            print(f"... {count} {status} in all: the column reason of {path}")
     print(data.describe())
     good = len(data.records) - len(wrong)
     print(f"{path}: {good} good, {statuses['missing']} missing, {statuses['corrupt']} corrupt")

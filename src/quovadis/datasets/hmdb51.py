@@ -1,7 +1,6 @@
 """HMDB-51: clips of 51 actions from films and the web, three official splits."""
 
 import re
-from collections import defaultdict
 from os import PathLike
 from pathlib import Path
 
@@ -52,14 +51,15 @@ def load_hmdb51(
     return assemble(f"hmdb51-split{split}", files.root, found, labels=labels, split_seed=split_seed, notes=notes)
 
 
-def source_of(name: str, label: str) -> str:
-    """The film or video that a clip was cut from, as its file name tells; the whole stem where it does not.
+def group_of(path: Path) -> str:
+    """The class and the film of a file that is named as those of HMDB-51 are; else empty.
 
-    >>> source_of("(Rad)Schlag_die_Bank!_cartwheel_f_cm_np1_le_med_0.avi", "cartwheel")
-    '(Rad)Schlag_die_Bank!'
+    >>> group_of(Path("cartwheel/(Rad)Schlag_die_Bank!_cartwheel_f_cm_np1_le_med_0.avi"))
+    'cartwheel/(Rad)Schlag_die_Bank!'
     """
-    match = re.fullmatch(f"(.+)_{re.escape(label)}{_TAGS}", name)
-    return match[1] if match else name.removesuffix(".avi")
+    label = path.parent.name
+    match = re.fullmatch(f"(.+)_{re.escape(label)}{_TAGS}", path.name)
+    return f"{label}/{match[1]}" if match else ""
 
 
 def _find_classes(annotations: Path, split: int) -> tuple[Path, list[str]]:
@@ -78,15 +78,13 @@ def _read_list(path: Path, label: str, files: SpellingIndex) -> list[Found]:
         if len(words) != 2 or words[1] not in _FLAGS or not re.fullmatch(r"[^/\\]+\.avi", words[0]):
             raise DatasetError(f"{where}: got {' '.join(words)!r}; expected 'FILE.avi FLAG' with flag 0, 1 or 2")
         name, flag = words
-        found.append(Found(files.find(label, name), label, _FLAGS[flag], f"{label}/{source_of(name, label)}"))
+        found.append(Found(files.find(label, name), label, _FLAGS[flag], group_of(Path(label, name))))
     return found
 
 
 def _shared_sources(found: list[Found]) -> str:
     """How far the split lets test videos come from films that training has seen with other actions."""
-    splits_of = defaultdict(set)
-    for video in found:
-        splits_of[video.group.partition("/")[2]].add(video.split)
+    trained = {video.group.partition("/")[2] for video in found if video.split == "train"} - {""}
     tests = [video for video in found if video.split == "test"]
-    shared = sum("train" in splits_of[video.group.partition("/")[2]] for video in tests)
+    shared = sum(video.group.partition("/")[2] in trained for video in tests)
     return f"{shared} of {len(tests)} test videos come from films that training shows in other classes (official split)"

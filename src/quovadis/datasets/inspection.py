@@ -117,8 +117,10 @@ def _inspect_all(
     for i, record in enumerate(data.records):
         status = _status(record.path)
         facts = cache.get(record.path, status) if cache is not None and status is not None and use_cached else None
-        if status is not None:
-            statuses[i] = status
+        if status is None:
+            results[i] = inspect_video(record, decode=decode)  # nothing to read, so no work for a process
+            continue
+        statuses[i] = status
         if facts is not None and (facts["status"] == "ok" or not decode):
             results[i] = replace(record, **facts)
         else:
@@ -131,7 +133,7 @@ def _inspect_all(
         i = todo[place][0]
         results[i] = found
         # Only what is good is remembered: a disk that failed for a moment must not leave a mark.
-        if cache is not None and i in statuses and found.status in ("listed", "ok"):
+        if cache is not None and found.status in ("listed", "ok"):
             cache.put(found.path, statuses[i], {name: getattr(found, name) for name in _NOTHING_KNOWN})
         num_done += 1
         if on_video is not None:

@@ -2,10 +2,12 @@
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 from quovadis.datasets.assemble import Found, assemble, require_files
+from quovadis.datasets.groups import groups_by_name
 from quovadis.datasets.manifest import SPLIT_WORDS, Manifest
 from quovadis.datasets.manifest_file import SUFFIX, path_within
 from quovadis.errors import DatasetError, UnknownNameError
@@ -70,8 +72,10 @@ def load_dataset(
 def from_folder(root: Path, *, split_seed: int = 0) -> Manifest:
     """A folder with one sub-folder per class, or with such a folder per split.
 
+    Where all files are named as those of UCF-101, HMDB-51 or Kinetics, their groups are known from that.
+
     Raises:
-        DatasetError: no class folders, or one without videos.
+        DatasetError: no class folders, one without videos, or a group in two splits.
     """
     folders = _visible_folders(root)
     splits = {f.name: SPLIT_WORDS[f.name.lower()] for f in folders if f.name.lower() in SPLIT_WORDS}
@@ -88,7 +92,10 @@ def from_folder(root: Path, *, split_seed: int = 0) -> Manifest:
             found += [Found(video, class_folder.name, split) for video in videos]
     if not found:
         raise DatasetError(f"{root} has no class folders with videos: expected {root.name}/CLASS/VIDEO.mp4")
-    return assemble(root.absolute().name, root, found, split_seed=split_seed)
+    dataset, groups = groups_by_name([f.path for f in found])
+    found = [replace(f, group=group) for f, group in zip(found, groups, strict=True)]
+    notes = [f"the file names are those of {dataset}: groups are taken from them"] if dataset else []
+    return assemble(root.absolute().name, root, found, split_seed=split_seed, notes=notes)
 
 
 def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> Manifest:

@@ -1,6 +1,7 @@
 """The list of videos that a figure stands on."""
 
 import hashlib
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -83,8 +84,8 @@ class Manifest:
         if leaks:
             raise DatasetError(
                 f"{self.name}: {len(leaks)} groups lie in more than one split ({', '.join(leaks[:3])} ...): test "
-                "videos would be cut from the same source as training videos. Mend the split column, or leave it out "
-                "and have the splits made by group"
+                "videos would be cut from the same source as training videos. Mend the splits, or give none and have "
+                "them made by group"
             )
 
     def _refuse_shared_files(self) -> None:
@@ -168,10 +169,16 @@ class Manifest:
         return "" if record.label == UNLABELLED else self.labels[record.label]
 
     def relative(self, record: VideoRecord) -> str:
-        """The path of a video within the dataset."""
-        return (
-            record.path.relative_to(self.root).as_posix() if record.path.is_relative_to(self.root) else str(record.path)
-        )
+        """The path of a video within the dataset; the whole path where it lies elsewhere."""
+        # As text, because a manifest may have half a million paths, and pathlib takes its time.
+        text = record.path.as_posix()
+        if self._root_prefix == "./":
+            return text
+        return text.removeprefix(self._root_prefix)
+
+    @cached_property
+    def _root_prefix(self) -> str:
+        return self.root.as_posix().rstrip("/") + "/"
 
     @cached_property
     def identity(self) -> str:
@@ -183,9 +190,8 @@ class Manifest:
         that were indexed is what ``quovadis data verify`` proves.
         """
         digest = hashlib.sha256()
-        for record in sorted(self.records, key=self.relative):
-            size = record.path.stat().st_size if record.path.is_file() else -1
-            row = (self.relative(record), str(size), self.label_of(record), record.split, record.group)
+        for path, record in sorted(((self.relative(r), r) for r in self.records), key=lambda pair: pair[0]):
+            row = (path, str(_file_size(record.path)), self.label_of(record), record.split, record.group)
             digest.update("\t".join(row).encode(errors="surrogateescape") + b"\n")
         return digest.hexdigest()[:12]
 
@@ -211,6 +217,15 @@ class Manifest:
         counts = Counter(r.split for r in self.records)
         parts = ", ".join(f"{counts[s]} {s}" for s in SPLITS if counts[s])
         return f"{self.name}: {len(self.records)} videos of {len(self.labels)} classes ({parts}), data {self.identity}"
+
+
+def _file_size(path: Path) -> int:
+    """Bytes; -1 where there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ def save_manifest(data: Manifest, path: str | PathLike[str]) -> Path:
     import pyarrow.parquet as pq
 
     target = Path(path)
-    _refuse_to_replace(target)
+    refuse_to_replace(target)
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for record in data.records:
         rows["path"].append(_stored_path(data, record.path))
@@ -119,7 +119,7 @@ def path_within(root: Path, text: str, where: str) -> Path:
     >>> path_within(Path("videos"), "run/a.mp4", "list.csv:2").as_posix()
     'videos/run/a.mp4'
     """
-    if ".." in PurePosixPath(text.replace("\\", "/")).parts:
+    if ".." in text and ".." in PurePosixPath(text.replace("\\", "/")).parts:
         raise DatasetError(
             f"{where}: the path {text!r} leaves the dataset's folder {root}. Paths are relative to that folder and "
             "stay inside it: write this one in full, or name the folder that holds all videos as the root"
@@ -182,8 +182,12 @@ def _metadata(path: Path, table: pyarrow.Table) -> dict[str, Any]:
         ) from error
 
 
-def _refuse_to_replace(target: Path) -> None:
-    """A table that somebody made is not ours to overwrite."""
+def refuse_to_replace(target: Path) -> None:
+    """A table that somebody made is not ours to overwrite.
+
+    Raises:
+        StorageError: there is a file, and it is no manifest.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

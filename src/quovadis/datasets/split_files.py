@@ -66,17 +66,17 @@ class SpellingIndex:
     """
 
     def __init__(self, root: Path, child: str, labels: Iterable[str]):
+        labels = list(labels)
         wanted = {label.lower() for label in labels}
         for self.root in (root, root / child):
             folders = [f for f in _entries(self.root) if f.name.lower() in wanted and f.is_dir()]
             if folders:
                 break
         else:
-            some = sorted(wanted)[0]
             state = "has none of the class folders" if root.is_dir() else "is no folder"
             raise DatasetError(
-                f"{root} {state}: expected {root.name}/CLASS/VIDEO.avi or {root.name}/{child}/CLASS/VIDEO.avi, with "
-                f"{len(wanted)} classes such as {some}"
+                f"{root} {state}: expected the folder {child}, which holds {labels[0]}/ and {len(labels) - 1} others, "
+                "or the one above it"
             )
         self._files = {f"{f.name}/{v.name}".lower(): v for f in folders for v in _entries(f)}
 

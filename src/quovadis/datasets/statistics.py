@@ -1,15 +1,12 @@
 """What a dataset is like, what is wrong with it, and what it shares with itself and with others."""
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
-from pathlib import Path
 
+from quovadis.datasets.groups import youtube_id
 from quovadis.datasets.manifest import SPLITS, STATUSES, Manifest, VideoRecord
 from quovadis.types import ClassCount, DatasetStatistics, Duplicate, Overlap
-
-_KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}")
 
 
 def dataset_statistics(data: Manifest, against: Manifest | None = None) -> DatasetStatistics:
@@ -20,8 +17,8 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
             unknown.
         against: another dataset whose videos may also be in this one.
     """
-    there = [r for r in data.records if r.status != "missing"]
-    known = [r for r in there if r.sha256]
+    good = [r for r in data.records if r.status in ("listed", "ok")]
+    known = [r for r in good if r.sha256]
     overlaps = [find_overlap(_of(data, a), _of(data, b), a, b) for a, b in combinations(_splits(data), 2)]
     if against is not None:
         overlaps += [
@@ -35,16 +32,19 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
         data_identity=data.identity,
         splits={split: len(_of(data, split)) for split in _splits(data)},
         statuses={status: statuses[status] for status in STATUSES},
-        num_unknown=len(there) - len(known),
+        num_unknown=len(good) - len(known),
         classes=_count_classes(data),
         fps=_histogram(f"{r.fps:.2f}".rstrip("0").rstrip(".") for r in known if r.fps),
         sizes=_histogram(f"{r.width_px}x{r.height_px}" for r in known if r.width_px),
         durations_seconds=tuple(sorted(r.duration_seconds for r in known if r.duration_seconds is not None)),
         num_bytes=sum(r.size_bytes or 0 for r in known),
-        duplicates=_duplicates(data, known),
+        duplicates=_duplicates(data),
         overlaps=tuple(overlaps),
         problems=tuple(
-            (data.relative(r), r.status, r.reason) for r in data.records if r.status in ("missing", "corrupt")
+            (data.relative(r), r.status, r.reason)
+            for status in ("corrupt", "missing")
+            for r in data.records
+            if r.status == status
         ),
     )
 
@@ -54,6 +54,7 @@ def find_overlap(
 ) -> Overlap:
     """What two lists of videos have in common.
 
+    >>> from pathlib import Path
     >>> cut = VideoRecord(Path("abseiling/0wR5jVB-WPk_000417_000427.mp4"), 0, "val")
     >>> other = VideoRecord(Path("0wR5jVB-WPk_000020_000030.mp4"), 0, "test")
     >>> find_overlap([cut], [other], "val", "test").same_youtube_id
@@ -65,18 +66,6 @@ def find_overlap(
         for key in (lambda r: r.sha256, lambda r: r.group, lambda r: youtube_id(r.path))
     )
     return Overlap(first_name, second_name, content, group, video)
-
-
-def youtube_id(path: Path) -> str:
-    """The video of YouTube that a clip was cut from, where the file is named as those of Kinetics; else empty.
-
-    Ids may begin with ``-`` and contain ``_``, so they are told by their 11 characters (FACTS 6.4).
-
-    >>> youtube_id(Path("abseiling/-3B32lo_o2M_000059_000069.mp4"))
-    '-3B32lo_o2M'
-    """
-    match = _KINETICS_NAME.fullmatch(path.stem)
-    return match[1] if match else ""
 
 
 def _splits(data: Manifest) -> list[str]:
@@ -105,10 +94,11 @@ def _count_classes(data: Manifest) -> tuple[ClassCount, ...]:
     )
 
 
-def _duplicates(data: Manifest, known: Sequence[VideoRecord]) -> tuple[Duplicate, ...]:
+def _duplicates(data: Manifest) -> tuple[Duplicate, ...]:
     same: dict[str, list[VideoRecord]] = defaultdict(list)
-    for record in known:
-        same[record.sha256].append(record)
+    for record in data.records:
+        if record.sha256 and record.status != "missing":
+            same[record.sha256].append(record)
     return tuple(
         Duplicate(
             tuple(data.relative(r) for r in records),

@@ -54,6 +54,16 @@ def load_ucf101(
     return assemble(f"ucf101-split{split}", files.root, found, labels=labels, split_seed=split_seed)
 
 
+def group_of(path: Path) -> str:
+    """The group of a file that is named as those of UCF-101 are; else empty.
+
+    >>> group_of(Path("HandstandPushups/v_HandStandPushups_g07_c02.avi"))
+    'HandstandPushups_g07'
+    """
+    match = _VIDEO.fullmatch(f"{path.parent.name}/{path.name}")
+    return f"{match['folder']}_g{match['group']}" if match else ""
+
+
 def _read_classes(path: Path) -> list[str]:
     labels: list[str] = []
     for where, words in read_lines(path):

@@ -12,7 +12,9 @@ from quovadis.report.pictures import bars_svg, histogram_svg
 from quovadis.types import ClassCount, DatasetStatistics, Overlap
 
 _MAX_CLASSES = 20
-_MAX_LISTED = 50
+_MAX_LISTED = 20
+_MAX_BARS = 12
+_WORDS = {"ok": "decoded to the end", "listed": "not verified", "missing": "missing", "corrupt": "corrupt"}
 
 
 def statistics_table(statistics: DatasetStatistics) -> RenderableType:
@@ -38,7 +40,7 @@ def describe(statistics: DatasetStatistics) -> dict[str, str]:
     facts = {
         "videos": f"{sum(s.splits.values())} of {sum(bool(c.label) for c in s.classes)} classes ({splits})",
         "data": f"{s.dataset} {s.data_identity}",
-        "status": ", ".join(f"{count} {status}" for status, count in s.statuses.items() if count)
+        "status": ", ".join(f"{s.statuses[status]} {word}" for status, word in _WORDS.items() if s.statuses[status])
         + (f"; {s.num_unknown} never looked at: quovadis data ... index" if s.num_unknown else ""),
     }
     if s.durations_seconds:
@@ -73,7 +75,7 @@ def dataset_page(title: str, statistics: DatasetStatistics, pictures: Mapping[st
         _charts(statistics),
         _grid(statistics, pictures),
     ]
-    return frame_html(title, facts["videos"], sections)
+    return frame_html(title, f"Videos: {facts['videos']}; {facts['status']}.", sections)
 
 
 def _class_table(statistics: DatasetStatistics) -> Table:
@@ -141,8 +143,11 @@ def _charts(statistics: DatasetStatistics) -> str:
     charts = []
     if statistics.durations_seconds:
         charts.append(histogram_svg(statistics.durations_seconds, "length in seconds"))
-    if len(statistics.classes) > 1:
-        charts.append(histogram_svg([c.num_videos for c in statistics.classes], "videos of a class"))
+    classes = statistics.classes
+    if len(classes) <= _MAX_BARS:
+        charts.append(bars_svg({_name(c): c.num_videos for c in classes}, "class"))
+    else:
+        charts.append(histogram_svg([c.num_videos for c in classes], "videos of a class", "classes"))
     if statistics.fps:
         charts.append(bars_svg(statistics.fps, "frames a second"))
     if statistics.sizes:
@@ -173,7 +178,7 @@ def _duplicates_in_words(statistics: DatasetStatistics) -> str:
     if not twice:
         return "none"
     return (
-        f"{len(twice)} contents in {sum(len(d.paths) for d in twice)} files; "
+        f"{sum(len(d.paths) for d in twice)} files with only {len(twice)} different contents; "
         f"{sum(len(d.splits) > 1 for d in twice)} in more than one split, "
         f"{sum(len(d.labels) > 1 for d in twice)} with more than one label"
     )
@@ -181,7 +186,7 @@ def _duplicates_in_words(statistics: DatasetStatistics) -> str:
 
 def _most(counts: Mapping[str, int], unit: str) -> str:
     first = list(counts.items())[:5]
-    rest = f", {len(counts) - len(first)} others" if len(counts) > len(first) else ""
+    rest = f", {len(counts) - len(first)} more" if len(counts) > len(first) else ""
     return ", ".join(f"{value}{unit} ({count})" for value, count in first) + rest
 
 

@@ -99,20 +99,23 @@ def picture_uri(frame: Tensor) -> str:
     return _jpeg_uri(frame.permute(1, 2, 0).numpy())
 
 
-def histogram_svg(values: Sequence[float], axis_title: str) -> str:
+def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "videos") -> str:
     """How often each value occurs, as SVG.
 
     Args:
         values: at least one.
         axis_title: what they are, with the unit.
+        counted: what has such a value.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(4.6, 2.4), layout="constrained")
     axis = figure.subplots()
     axis.hist(values, bins=min(40, max(len(set(values)), 5)), color=_ACCENT)
     axis.set_xlabel(axis_title)
-    axis.set_ylabel("videos")
+    axis.set_ylabel(counted)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
@@ -125,17 +128,19 @@ def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
         axis_title: what is named.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     shown = dict(list(counts.items())[:12])
     if len(counts) > len(shown):
-        shown[f"{len(counts) - len(shown)} others"] = sum(counts.values()) - sum(shown.values())
+        shown["all others"] = sum(counts.values()) - sum(shown.values())
     figure = Figure(figsize=(4.6, 0.9 + 0.2 * len(shown)), layout="constrained")
     axis = figure.subplots()
-    bars = axis.barh(list(shown), list(shown.values()), color=_ACCENT, height=0.7)
+    bars = axis.barh(range(len(shown)), list(shown.values()), color=_ACCENT, height=0.7)
+    axis.set_yticks(range(len(shown)), list(shown), fontsize=8, parse_math=False)
     axis.bar_label(bars, padding=3, fontsize=8)
     axis.margins(x=0.15)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.invert_yaxis()
-    axis.tick_params(axis="y", labelsize=8)
     axis.set_xlabel("videos")
     axis.set_title(axis_title, loc="left", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
