@@ -13,7 +13,7 @@ from quovadis.datasets import youtube
 from quovadis.datasets.kinetics_cvdf import CVDF_URL
 from quovadis.datasets.youtube import FetchFailure
 from quovadis.errors import DatasetError, InvalidInputError, MissingExtraError, UnknownNameError
-from tests.datasets.test_kinetics_cvdf import content, name, tar
+from tests.datasets.archives import content, name, tar
 from tests.http_server import Server
 from tests.synthetic import write_square
 

@@ -1,6 +1,7 @@
 """The table of a download survives whatever happens to the process or the disk."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def test_a_row_that_was_cut_off_is_as_if_it_never_was(tmp_path: Path) -> None:
             assert table.get(B.path) is None
             table.record(B)
         assert path.read_bytes() == data
+    path.write_bytes(data[:first] + b'{"path": "' + b"x" * 1000)  # longer than the row that comes next
+    with StatusTable(tmp_path) as table:
+        table.record(B)
+    assert path.read_bytes() == data
 
 
 class _Disk:
@@ -82,19 +87,28 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
         read_status(tmp_path)
 
 
-def test_several_threads_write_whole_rows(tmp_path: Path) -> None:
+def test_several_threads_write_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowFile:
+        def __getattr__(self, name: str) -> object:
+            return getattr(file, name)
+
+        def write(self, data: bytes) -> int:
+            written = file.write(data)
+            time.sleep(0.001)  # the moment for another thread to come in between
+            return written
+
     with StatusTable(tmp_path) as table:
+        file = table._file
+        monkeypatch.setattr(table, "_file", SlowFile())
         threads = [
-            threading.Thread(
-                target=lambda n=n: [table.record(ClipStatus(f"{n}/{i}", "ok", "x" * (i % 50))) for i in range(100)]
-            )
+            threading.Thread(target=lambda n=n: [table.record(ClipStatus(f"{n}/{i}", "ok", "x" * i)) for i in range(9)])
             for n in range(4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert len(read_status(tmp_path)) == 400
+    assert len(read_status(tmp_path)) == 36
 
 
 def test_the_report_counts_what_is_there_and_what_is_missing_of_each_class(tmp_path: Path) -> None:

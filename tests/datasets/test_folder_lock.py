@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
+from io import TextIOWrapper
 from pathlib import Path
 
 import pytest
 
+from quovadis.datasets import folder_lock
 from quovadis.datasets.folder_lock import LOCK_NAME, FolderLock
 from quovadis.errors import StorageError
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from quovadis.datasets import folder_lock
 from quovadis.datasets.folder_lock import FolderLock
 with FolderLock(Path(sys.argv[1]), "holding"):
     print("held", flush=True)
@@ -59,6 +62,23 @@ def test_a_lock_file_in_which_nothing_stands_is_taken_over(tmp_path: Path) -> No
     (tmp_path / LOCK_NAME).write_text("no JSON")
     with FolderLock(tmp_path / "new" / "..", "mine"), pytest.raises(StorageError, match="in use by process"):
         FolderLock(tmp_path, "again").__enter__()
+
+
+def test_a_lock_file_that_was_removed_while_it_was_opened_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, calls = folder_lock._flock, []
+
+    def holder_leaves_first(file: TextIOWrapper) -> bool:
+        calls.append(file)
+        if len(calls) == 1:
+            (tmp_path / LOCK_NAME).unlink()
+        return flock(file)
+
+    monkeypatch.setattr(folder_lock, "_flock", holder_leaves_first)
+    with FolderLock(tmp_path, "mine"):
+        assert len(calls) == 2
+        assert (tmp_path / LOCK_NAME).exists()  # else a third one would make it anew, and lock that
 
 
 def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:

@@ -16,34 +16,14 @@ from quovadis.datasets.clip_status import TABLE_NAME, ClipStatus, StatusTable, r
 from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.kinetics import KineticsClip, read_annotations
 from quovadis.datasets.kinetics_cvdf import CVDF_URL, RELEASES, download_from_cvdf, fetch_annotations
+from quovadis.datasets.workers import Stopped
 from quovadis.download import Patience
 from quovadis.errors import DatasetError, DownloadError, StorageError, UnknownNameError
+from tests.datasets.archives import clip, content, name, tar
 from tests.http_server import Server, serving
 
 QUICK = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=2)
 REPLACEMENT = "/400/replacement_for_corrupted_k400.tgz"
-
-
-def tar(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def clip(letter: str, label: str = "zumba", split: str = "val") -> KineticsClip:
-    return KineticsClip(f"-_________{letter}", 5, 15, split, label)
-
-
-def name(letter: str) -> str:
-    return f"./-_________{letter}_000005_000015.mp4"
-
-
-def content(letter: str) -> bytes:
-    return f"clip {letter} ".encode() * 500
 
 
 CLIPS = [clip(letter, label) for letter, label in zip("abcdef", ("zumba", "yoga", "air drumming") * 2, strict=True)]
@@ -258,6 +238,18 @@ def test_a_full_disk_ends_it_and_what_is_done_is_kept(
     assert len(read_status(tmp_path)) == 4
     assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).counts == {"ok": 5, "absent": 1}
     assert_whole(tmp_path, "abcde")
+
+
+def test_an_error_ends_the_other_downloads_in_the_middle(server: Server, tmp_path: Path) -> None:
+    serve_k400(server)
+    server.files["/400/val/part_1.tar.gz"] = tar({name("c"): os.urandom(5_000_000)})
+    with StatusTable(tmp_path) as table:
+        job = kinetics_cvdf._Job(CLIPS, tmp_path, tmp_path, table, server.root, False, QUICK)
+        job.stop.set()
+        with pytest.raises(Stopped):
+            job.take(kinetics_cvdf._Archive("400/val/part_1.tar.gz", "val"))
+    assert 0 < (tmp_path / ".cvdf" / "val" / "part_1.tar.gz.part").stat().st_size < 5_000_000
+    assert job.problems == []
 
 
 def test_one_process_at_a_time(server: Server, tmp_path: Path) -> None:

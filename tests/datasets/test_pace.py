@@ -105,6 +105,22 @@ def test_the_first_error_ends_the_work() -> None:
     assert seen == [(n + 1, 1000) for n in range(len(done))]
 
 
+def test_a_worker_that_is_busy_meanwhile_begins_nothing_more() -> None:
+    failed = threading.Event()
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 1:
+            failed.set()
+            raise DownloadError("enough")
+        failed.wait(10)
+        done.append(item)
+
+    with pytest.raises(DownloadError, match="enough"):
+        in_parallel(work, range(1000), 2, threading.Event())
+    assert done == [0]
+
+
 def test_everything_is_done_once() -> None:
     done: list[int] = []
     in_parallel(done.append, iter(range(500)), 7, threading.Event())

@@ -10,8 +10,8 @@ from quovadis.errors import TooFewFramesError, VideoDamagedError
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 
-# Measured on three Kinetics clips of 256 lines: about as large as the source, and 38 to 39 dB to it. FFmpeg's default,
-# 23, which the Kinetics crawlers use, gives 34 to 36 dB in 60 % of that; and a clip is encoded once more to be prepared.
+# Measured on three Kinetics clips of 256 lines: about as large as the source, and 38 to 39 dB to it. FFmpeg's default
+# of 23, which the Kinetics crawlers use, gives 34 to 36 dB in 60 % of that, and preparing encodes a clip once more.
 _ENCODER_OPTIONS = {"crf": "18"}
 _EVEN_SECONDS = 0.0021  # containers round timestamps, to a millisecond at worst
 
