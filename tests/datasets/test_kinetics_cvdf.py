@@ -76,7 +76,7 @@ def test_a_second_run_fetches_nothing(server: Server, tmp_path: Path) -> None:
     download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, patience=QUICK)
     server.paths.clear()
     rows = (tmp_path / TABLE_NAME).read_text()
-    assert download_from_cvdf("kinetics400", CLIPS[:5], tmp_path, mirror=server.root).counts == {"ok": 5}
+    assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).counts == {"ok": 5, "absent": 1}
     assert server.paths == []
     assert (tmp_path / TABLE_NAME).read_text() == rows
 
@@ -137,7 +137,8 @@ def test_a_clip_of_two_classes_and_one_without_label(server: Server, tmp_path: P
     for one, letter in zip(wanted, "aab", strict=False):
         assert (tmp_path / one.path).read_bytes() == content(letter)
     assert (tmp_path / "test").is_dir()
-    assert read_status(tmp_path)[str(wanted[3].path)].status == "absent"
+    empty = read_status(tmp_path)[str(wanted[3].path)]
+    assert (empty.status, empty.source, empty.reason) == ("absent", "k700_test_001.tar.gz", "empty in the archive")
     assert not (tmp_path / wanted[3].path).exists(), "an empty file is no clip"
 
 

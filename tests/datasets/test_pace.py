@@ -1,5 +1,7 @@
 """How all workers slow down together. No test waits."""
 
+import os
+import signal
 import threading
 
 import pytest
@@ -119,6 +121,22 @@ def test_a_worker_that_is_busy_meanwhile_begins_nothing_more() -> None:
     with pytest.raises(DownloadError, match="enough"):
         in_parallel(work, range(1000), 2, threading.Event())
     assert done == [0]
+
+
+def test_an_interrupt_ends_the_work() -> None:
+    stop = threading.Event()
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        done.append(item)
+        if item == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        if item >= 2:
+            assert stop.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel(work, range(1000), 2, stop)
+    assert sorted(done) == [0, 1, 2, 3]
 
 
 def test_everything_is_done_once() -> None:

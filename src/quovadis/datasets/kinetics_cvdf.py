@@ -219,7 +219,8 @@ class _Job:
     def note_absent_clips(self) -> None:
         """A row for every clip that no archive holds."""
         for clip in self._clips:
-            if not self._has(clip):
+            row = self._table.get(str(clip.path))
+            if not self._has(clip) and (row is None or row.status != "absent"):
                 self._table.record(ClipStatus(str(clip.path), "absent", "cvdf", "no archive of CVDF holds it"))
 
     def _go_on(self, *_: object) -> None:
@@ -270,7 +271,7 @@ class _Job:
 
     def _put(self, partial: Path, clip: KineticsClip, archive: _Archive) -> None:
         if partial.stat().st_size == 0:
-            self._table.record(ClipStatus(str(clip.path), "damaged", archive.name, "empty in the archive"))
+            self._table.record(ClipStatus(str(clip.path), "absent", archive.name, "empty in the archive"))
             return
         target = self._folder / clip.path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -67,9 +67,8 @@ def in_parallel(work: Callable[[T], None], items: Iterable[T], num_workers: int,
             stop.set()
 
     with ThreadPoolExecutor(num_workers) as pool:
-        futures = [pool.submit(run) for _ in range(num_workers)]
         try:
-            wait(futures)
+            wait([pool.submit(run) for _ in range(num_workers)])
         finally:
             stop.set()
     if errors:
