@@ -1,9 +1,11 @@
 """A server of our own that misbehaves on purpose."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -24,6 +26,10 @@ class Server(ThreadingHTTPServer):
         self.content = CONTENT
         self.files: dict[str, bytes] = {}
         """By path; what is not among them is ``content``, or missing where there are any."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that went away is no matter
+            super().handle_error(request, client_address)
 
     @property
     def root(self) -> str:

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
@@ -77,6 +78,7 @@ class KineticsClip:
         return PurePosixPath(self.label or self.split) / f"{self.stem}.mp4"
 
 
+@cache
 def _problem_with_label(label: str) -> str:
     if not label.strip() or label != label.strip():
         return "is empty or has spaces at an end"
@@ -111,7 +113,7 @@ def read_annotations(
     rows = _rows(path)
     _, header = next(rows, (0, []))
     columns = _columns(path, header, split)
-    spelling = {_plain(label): label for label in labels}
+    spelling = {_plain(label): label for label in labels} | {label: label for label in labels}
     clips = []
     for line, cells in rows:
         if len(cells) != len(header):
@@ -271,11 +273,12 @@ def _clip(row: Mapping[str, str], spelling: Mapping[str, str], split: str | None
     if label is None and "label" in row and SPLIT_WORDS[word.lower()] != "test":
         raise DatasetError("the label is empty")
     if label is not None and spelling:
-        known = spelling.get(_plain(label))
+        known = spelling.get(label) or spelling.get(_plain(label))
         if known is None:
-            near = difflib.get_close_matches(label, spelling.values(), n=2)
+            classes = set(spelling.values())
+            near = difflib.get_close_matches(label, classes, n=2)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise DatasetError(f"unknown class {label!r}{hint} ({len(spelling)} classes are known)")
+            raise DatasetError(f"unknown class {label!r}{hint} ({len(classes)} classes are known)")
         label = known
     return KineticsClip(row["youtube_id"], times[0], times[1], SPLIT_WORDS[word.lower()], label)
 

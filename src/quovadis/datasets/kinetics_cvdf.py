@@ -24,7 +24,7 @@ from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.kinetics import ClipLookup, KineticsClip
 from quovadis.datasets.safe_tar import extract_videos, is_archive
 from quovadis.datasets.scratch import scratch_folder, storage_errors
-from quovadis.datasets.workers import Meter, Progress, in_parallel
+from quovadis.datasets.workers import Meter, Progress, Stopped, in_parallel
 from quovadis.download import Patience, download
 from quovadis.errors import DatasetError, DownloadError, UnknownNameError
 from quovadis.labels.class_labels import class_labels
@@ -139,7 +139,7 @@ def download_from_cvdf(
             job.take(archive)
             meter.step()
 
-        in_parallel(work, archives, num_workers, threading.Event())
+        in_parallel(work, archives, num_workers, job.stop)
         if not job.problems:
             job.note_absent_clips()
     return DownloadReport.of(clips, folder, job.problems)
@@ -178,6 +178,7 @@ class _Job:
         self._number = itertools.count()
         self._failures_in_a_row = 0
         self.problems: list[str] = []
+        self.stop = threading.Event()
 
     def archives(self, path: str, split: str) -> list[_Archive]:
         """The archives that a list names."""
@@ -192,7 +193,8 @@ class _Job:
             return
         local = self._home / archive.split / archive.name
         try:
-            download(_address(archive.path, self._mirror), local, _problem_with_archive, patience=self._patience)
+            url = _address(archive.path, self._mirror)
+            download(url, local, _problem_with_archive, progress=self._go_on, patience=self._patience)
         except DownloadError as error:
             self._failures_in_a_row += 1
             if self._failures_in_a_row == _TOO_MANY_FAILURES:
@@ -217,8 +219,14 @@ class _Job:
     def note_absent_clips(self) -> None:
         """A row for every clip that no archive holds."""
         for clip in self._clips:
-            if not self._has(clip):
+            row = self._table.get(str(clip.path))
+            if not self._has(clip) and (row is None or row.status != "absent"):
                 self._table.record(ClipStatus(str(clip.path), "absent", "cvdf", "no archive of CVDF holds it"))
+
+    def _go_on(self, *_: object) -> None:
+        """Leave a large archive in the middle when all work ends; it goes on from there the next time."""
+        if self.stop.is_set():
+            raise Stopped
 
     def _is_open(self, archive: _Archive, marker: Path) -> bool:
         """Was it never taken apart, or does it hold clips that are wanted now and were not then?"""
@@ -248,6 +256,7 @@ class _Job:
         lookup = self._lookups[archive.split]
 
         def place(stem: str) -> Path | None:
+            self._go_on()
             wanted = any(self._wants(clip, archive) for clip in lookup.clips_of(stem))
             return self._scratch / f"{next(self._number)}.mp4" if wanted else None
 
@@ -262,7 +271,7 @@ class _Job:
 
     def _put(self, partial: Path, clip: KineticsClip, archive: _Archive) -> None:
         if partial.stat().st_size == 0:
-            self._table.record(ClipStatus(str(clip.path), "damaged", archive.name, "empty in the archive"))
+            self._table.record(ClipStatus(str(clip.path), "absent", archive.name, "empty in the archive"))
             return
         target = self._folder / clip.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +307,7 @@ def _listed_archives(file: Path) -> list[str]:
         if not address:
             continue
         path = address.removeprefix(f"{CVDF_URL}/")
-        if path == address or not _ARCHIVE_PATH.fullmatch(path):
+        if not _ARCHIVE_PATH.fullmatch(path):
             raise DatasetError(f"{file} lists {address!r}; expected archives under {CVDF_URL}: remove the file")
         paths.append(path)
     return paths

@@ -84,7 +84,7 @@ class FoundClips:
 
 
 def find_clips(root: Path, clips: Collection[KineticsClip]) -> FoundClips:
-    """Where each clip lies under a folder. Reads names only; hidden files and folders are not looked at."""
+    """Where each clip lies under a folder. Reads names only, and nothing in hidden folders."""
     lookup = ClipLookup(clips)
     places: dict[KineticsClip, list[Path]] = defaultdict(list)
     for path in _video_files(root):
@@ -108,12 +108,7 @@ def _video_files(root: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        # "._x.mp4" lies beside x.mp4 where an archive was packed on a Mac, and is no video.
-        yield from (
-            Path(folder, name)
-            for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
-        )
+        yield from (Path(folder, name) for name in sorted(files) if Path(name).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _videos_in_two_splits(clips: Sequence[KineticsClip]) -> frozenset[str]:

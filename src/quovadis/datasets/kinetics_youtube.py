@@ -102,9 +102,9 @@ class _Job:
                 if failure.status == "network":
                     self._pace.failed(turn, failure.reason)
                 else:
-                    self._pace.answered()
+                    self._pace.answered(turn)
             else:
-                self._pace.answered()
+                self._pace.answered(turn)
                 self._table.record(row)
             self._meter.step()
             return

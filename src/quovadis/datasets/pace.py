@@ -63,10 +63,15 @@ class Pace:
             self._sleep(left)
             slept_for = turn
 
-    def answered(self) -> None:
-        """The service answered: with a video, or with why there is none."""
+    def answered(self, turn: int) -> None:
+        """The service answered: with a video, or with why there is none.
+
+        An answer to a question from before the last refusal says nothing about now.
+        """
         with self._lock:
-            self._num_waits = self._num_failures = 0
+            if turn == self._turn:
+                self._num_waits = self._num_failures = 0
+                self._not_before = 0.0
 
     def failed(self, turn: int, reason: str) -> None:
         """The connection failed.

@@ -67,7 +67,10 @@ def extract_videos(
 
 def is_archive(path: Path) -> bool:
     """Does the file begin as a tar archive does, compressed or not?"""
-    return tarfile.is_tarfile(path)
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile):  # compressed, and cut off within the first member
+        return False
 
 
 def _refuse_harm(archive: Path, member: tarfile.TarInfo) -> None:

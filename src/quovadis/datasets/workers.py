@@ -2,12 +2,16 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """Called with what is done and with all there is to do."""
+
+
+class Stopped(Exception):
+    """Work that was left because all work ends."""
 
 
 class Meter:
@@ -32,13 +36,14 @@ class Meter:
 
 
 def in_parallel(work: Callable[[T], None], items: Iterable[T], num_workers: int, stop: threading.Event) -> None:
-    """Do ``work`` on every item in threads; when one raises, no further item is begun and the error comes out.
+    """Do ``work`` on every item in threads; when one raises, no further item is begun and the first error comes out.
 
     Args:
-        work: called with one item, from several threads.
+        work: called with one item, from several threads. What takes long may look at ``stop`` and raise
+            :class:`Stopped`.
         items: taken one by one, as workers become free.
         num_workers: threads.
-        stop: set when no further item shall begin, also from outside.
+        stop: set when no further item shall begin: after an error, when the user interrupts, or from outside.
 
     >>> done = []
     >>> in_parallel(done.append, range(4), 2, threading.Event())
@@ -47,6 +52,7 @@ def in_parallel(work: Callable[[T], None], items: Iterable[T], num_workers: int,
     """
     todo = iter(items)
     taking = threading.Lock()
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
@@ -56,14 +62,14 @@ def in_parallel(work: Callable[[T], None], items: Iterable[T], num_workers: int,
                 if item is todo:
                     return
                 work(item)  # type: ignore[arg-type]
-        except BaseException:
+        except BaseException as error:
+            errors.append(error)
             stop.set()
-            raise
 
     with ThreadPoolExecutor(num_workers) as pool:
-        futures = [pool.submit(run) for _ in range(num_workers)]
         try:
-            for future in futures:
-                future.result()
+            wait([pool.submit(run) for _ in range(num_workers)])
         finally:
             stop.set()
+    if errors:
+        raise errors[0]

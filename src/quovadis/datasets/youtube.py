@@ -132,8 +132,8 @@ def _judged(error: Exception) -> Exception:
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return StorageError(f"cannot write the video: {cause.strerror}")
-    # Its messages are "ERROR: [youtube] ID: words", in colours where a terminal looks on, and quote with curly marks.
-    words = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ").replace("\u2019", "'")
+    # Its messages are "ERROR: [youtube] ID: words", in colours where a terminal looks on.
+    words = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
     words = re.sub(r"^\[\w+\] \S+: ", "", words).strip()
     if any(type(cause).__name__ == "GeoRestrictedError" for cause in chain):
         return FetchFailure("geo-blocked", words)

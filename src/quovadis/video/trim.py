@@ -10,6 +10,9 @@ from quovadis.errors import TooFewFramesError, VideoDamagedError
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 
+# Measured on three Kinetics clips of 256 lines: about as large as the source, and 38 to 39 dB to it. FFmpeg's default
+# of 23, which the Kinetics crawlers use, gives 34 to 36 dB in 60 % of that, and preparing encodes a clip once more.
+_ENCODER_OPTIONS = {"crf": "18"}
 _EVEN_SECONDS = 0.0021  # containers round timestamps, to a millisecond at worst
 
 
@@ -18,8 +21,8 @@ def trim_video(
 ) -> float:
     """Write the frames from ``start_seconds`` to ``end_seconds`` of a video as a video of its own, without sound.
 
-    The frames are decoded and encoded again (H.264 with FFmpeg's own settings, as the Kinetics crawlers do), because a
-    cut without decoding begins at a key frame: too early, or black until the next one. Frame rate, size and rotation
+    The frames are decoded and encoded again (H.264), as the Kinetics crawlers do, because a cut without decoding begins
+    at a key frame: too early, or black until the next one. Frame rate, size and rotation
     stay; frames at uneven times keep them, to a millisecond. The file appears whole or not at all.
 
     Args:
@@ -56,9 +59,10 @@ def trim_video(
         pictures = (frame.pixels for frame, _ in zip(reader.frames(start), times, strict=False))
         gaps = np.diff(times)
         if gaps.size and gaps.max() - gaps.min() > _EVEN_SECONDS:
-            write_video(target, pictures, fps=rate, pts_seconds=[seconds - times[0] for seconds in times])
+            since_first = [seconds - times[0] for seconds in times]
+            write_video(target, pictures, fps=rate, pts_seconds=since_first, options=_ENCODER_OPTIONS)
         else:
             drift = abs(gaps.sum() - gaps.size / rate)  # the header's rate is an average: does it hold here?
             even = rate if drift < 0.5 / rate else float(1 / gaps.mean())
-            write_video(target, pictures, fps=Fraction(even).limit_denominator(1001))
+            write_video(target, pictures, fps=Fraction(even).limit_denominator(1001), options=_ENCODER_OPTIONS)
     return round(min(last_seconds, end) - times[0], 6)
