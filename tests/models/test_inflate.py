@@ -239,5 +239,5 @@ def test_the_classifier_stays_behind_when_the_classes_are_others(googlenet: dict
     assert model.training
     with pytest.raises(WeightsError, match=r"picture network.*create_model"):
         quovadis.load_model(tmp_path / "googlenet.pth")
-    with pytest.raises(WeightsError, match="can be inflated to i3d or i3d_r50"):
+    with pytest.raises(WeightsError, match=r"GoogLeNet; it can be inflated to i3d, .*, not to i3d_tiny: train"):
         quovadis.create_model("i3d_tiny", weights=tmp_path / "googlenet.pth")
