@@ -171,8 +171,8 @@ class Recognizer:
         notes: list[str] = []
         scored = []
         with VideoReader(path, num_threads=num_threads) as reader:
-            for clip in self._windows(reader, window, stride):
-                start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / self._rate
+            for clip, stop in self._windows(reader, window, stride):
+                start = float(clip.pts_seconds[0])
                 if self.wants_flow:
                     clip = flow_for_clip(clip, method=self.flow_method)
                 clip = self._fill(clip, window, notes)
@@ -187,8 +187,8 @@ class Recognizer:
         """Frames a second that a clip holds."""
         return self.spec.fps / self.spec.clip_stride
 
-    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[Clip]:
-        """Stretches of ``window`` frames, every ``stride``; the last is moved back to end with the video.
+    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[Clip, float]]:
+        """Stretches of ``window`` frames, every ``stride``, and when each ends; the last is moved back to the end.
 
         A clip holds every ``clip_stride``-th frame of its stretch, and no others are resized.
         """
@@ -196,19 +196,20 @@ class Recognizer:
         every = self.spec.clip_stride
         kept: deque[tuple[Tensor, float]] = deque(maxlen=-(-window // every))
         until_next = window
-        last_frame, picture = None, None
+        last_frame, picture, stop_seconds = None, None, 0.0
         for tick, frame in reader.ticks(self.spec.fps):
             if tick % every == 0:
                 if frame is not last_frame:
                     last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
                 assert picture is not None
                 kept.append((picture, frame.pts_seconds))
+            stop_seconds = frame.pts_seconds + 1 / self.spec.fps
             until_next -= 1
             if until_next == 0:
-                yield _clip(kept, reader)
+                yield _clip(kept, reader), stop_seconds
                 until_next = stride
         if len(kept) < -(-window // every) or until_next != stride:
-            yield _clip(kept, reader)
+            yield _clip(kept, reader), stop_seconds
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""
