@@ -3,6 +3,7 @@
 import difflib
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +58,7 @@ def create_model(
     path, catalogued = locate(weights)
     state_2d = read_picture_network(path)
     if state_2d is not None:
-        model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-        return _inflated(model, name, state_2d, path)
+        return _inflated(state_2d, path, name, stream=stream, num_classes=num_classes, dropout=dropout)
     state, info = open_weights(path)
     asked = {"model": name, "stream": stream, "num_classes": num_classes}
     found = {"model": info.model, **{key: info.options.get(key) for key in ("stream", "num_classes")}}
@@ -122,7 +122,7 @@ def _assembled(
     return model.eval()
 
 
-def _inflated(model: VideoModel, name: str, state_2d: dict[str, Tensor], path: Path) -> VideoModel:
+def _inflated(state_2d: dict[str, Tensor], path: Path, name: str, **options: Any) -> VideoModel:
     from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
 
     found = picture_network(state_2d)
@@ -133,6 +133,7 @@ def _inflated(model: VideoModel, name: str, state_2d: dict[str, Tensor], path: P
             f"{path} is a 2D network, {network}; it can be inflated to {', '.join(takers)}, not to {name}: train that "
             "from random weights, or choose another model"
         )
+    model = build_model(name, **options)
     inflater = {"GoogLeNet": inflate_googlenet, "ResNet-50": inflate_resnet50}[network]
     fit_state(model, inflater(state_2d, model), str(path))
     model.source = {"format": "inflated 2D network", "file": path.name}
