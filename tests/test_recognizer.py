@@ -1,18 +1,22 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from quovadis import recognizer as recognizer_module
 from quovadis import transforms
 from quovadis.errors import InvalidInputError, VideoError, WeightsError
+from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
-from quovadis.types import WeightsInfo
+from quovadis.types import ModelSpec, WeightsInfo
 from quovadis.video.clip import read_clip
 from quovadis.video.sampling import windows
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights.files import save_weights
-from tests.synthetic import moving_square
+from tests.synthetic import moving_square, numbered_clip, numbers_of, with_numbered_flow
 
 LABELS = ("run", "jump", "swim")
 
@@ -132,3 +136,83 @@ def test_loading_from_files_and_run_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError):
         Recognizer.load(tmp_path / "empty")
+
+
+class Watching(VideoModel):
+    """Has the spec of a network and writes down what it is shown; its logits are the number of the first frame."""
+
+    def __init__(self, name: str, stream: str | None = None):
+        super().__init__()
+        with torch.device("meta"):
+            spec: ModelSpec = build_model(name, stream=stream).spec
+        self.spec = replace(spec, size_px=16, short_side_px=16)
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.num_classes = 1
+        self.seen: list[list[dict[str, list[int]]]] = []
+
+    def forward(self, *streams: Tensor) -> Tensor:
+        self.check_inputs(*streams)
+        frames = [((x + 1) * 127.5).round().to(torch.uint8).transpose(1, 2) for x in streams]
+        kinds = [s.kind for s in self.spec.streams]
+        self.seen.append([dict(zip(kinds, map(numbers_of, clip), strict=True)) for clip in zip(*frames, strict=True)])
+        return torch.stack([clip[0, 0, 0, 0].float().view(1) for clip in frames[0]])
+
+    def features(self, *streams: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    classify = endpoints = _new_head = features  # type: ignore[assignment]
+
+
+@pytest.fixture
+def numbered_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of 256 numbered frames; its flow is made to carry the numbers too."""
+    monkeypatch.setattr(recognizer_module, "flow_for_clip", with_numbered_flow)
+    return write_video(tmp_path / "numbered.mp4", numbered_clip(256).frames, **LOSSLESS)
+
+
+def test_a_network_on_every_fifth_frame_is_shown_those(numbered_video: Path) -> None:
+    model = Watching("convnet_lstm")
+    prediction = Recognizer([model], ["a"]).predict(numbered_video)
+    assert model.seen == [[{"rgb": list(range(0, 250, 5))}], [{"rgb": list(range(10, 256, 5))}]]
+    assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 10]
+    assert [round(w.stop_seconds * 25) for w in prediction.windows] == [250, 256]
+    model.seen.clear()
+    Recognizer([model], ["a"]).predict(numbered_video, window_seconds=4, stride_seconds=2.2)
+    assert [clip["rgb"][:2] + clip["rgb"][-1:] for (clip,) in model.seen] == [
+        [0, 5, 95], [55, 60, 150], [110, 115, 205], [160, 165, 255],
+    ]  # fmt: skip
+
+
+def test_two_streams_are_shown_pairs_of_one_time(numbered_video: Path) -> None:
+    model = Watching("two_stream")
+    Recognizer([model], ["a"]).predict(numbered_video)
+    first, last = model.seen
+    assert first == [{"rgb": [10 * n + 5], "flow": list(range(10 * n, 10 * n + 10))} for n in range(25)]
+    assert last == [{"rgb": [10 * n + 11], "flow": list(range(10 * n + 6, 10 * n + 16))} for n in range(25)]
+
+
+def test_pieces_are_scored_a_footprint_at_a_time_and_averaged() -> None:
+    """33 pieces of 16 frames: never more than 15 at once, so memory does not grow with the clip."""
+    model = Watching("conv3d")
+    logits = Recognizer([model], ["a"]).logits(numbered_clip(16 * 33))
+    assert [len(batch) for batch in model.seen] == [15, 15, 3]
+    numbers = [clip["rgb"][0] for batch in model.seen for clip in batch]
+    assert numbers == [16 * n % 256 for n in range(33)]
+    assert float(logits) == pytest.approx(sum(numbers) / 33)
+
+
+def test_a_short_video_is_looped_to_what_a_pair_of_streams_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recognizer_module, "flow_for_clip", with_numbered_flow)
+    path = write_video(tmp_path / "short.mp4", numbered_clip(7).frames, **LOSSLESS)
+    model = Watching("two_stream")
+    prediction = Recognizer([model], ["a"]).predict(path)
+    assert model.seen == [[{"rgb": [5], "flow": [0, 1, 2, 3, 4, 5, 6, 0, 1, 2]}]]
+    assert prediction.notes == ("the video has 7 frames at 25 fps; looped to 10",)
+
+
+def test_models_that_take_other_frames_do_not_go_together() -> None:
+    with pytest.raises(InvalidInputError, match="different rates or sizes"):
+        Recognizer([Watching("convnet_lstm"), Watching("i3d")], ["a"])
+    Recognizer([Watching("two_stream"), Watching("i3d")], ["a"])

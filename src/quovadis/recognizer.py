@@ -17,11 +17,11 @@ from torch import Tensor
 from quovadis import transforms
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import clip_extent
-from quovadis.datasets.streams import clip_to_streams
+from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import InvalidInputError
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
-from quovadis.types import Clip, Prediction, Window
+from quovadis.types import Clip, ModelSpec, Prediction, Window
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import fit_length
 from quovadis.weights.load import load_model
@@ -64,7 +64,7 @@ class Recognizer:
                     f"{model.spec.name} has {model.num_classes} classes and there are {len(labels)} labels"
                 )
             spec = model.spec
-            if (spec.fps, spec.short_side_px, spec.size_px) != (first.fps, first.short_side_px, first.size_px):
+            if _sight(spec) != _sight(first):
                 raise InvalidInputError(f"{first.name} and {spec.name} see videos at different rates or sizes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [model.to(self.device).channels_last().eval() for model in models]
@@ -117,9 +117,12 @@ class Recognizer:
         return [f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models]
 
     def first_filters(self) -> dict[str, Tensor]:
-        """For each model the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
-        first = (next(p for p in model.parameters() if p.ndim == 5) for model in self.models)
-        return {name: weight.detach().cpu() for name, weight in zip(self.describe_models(), first, strict=True)}
+        """For each stream the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
+        return {
+            f"{model.spec.name} ({kind})": weight.cpu()
+            for model in self.models
+            for kind, weight in model.first_filters().items()
+        }
 
     def read_transform(self) -> partial[Tensor]:
         """What a reader does to each frame as it is decoded: the short side to the size that the models expect."""
@@ -127,6 +130,12 @@ class Recognizer:
 
     def logits(self, clip: Clip) -> Tensor:
         """Scores of one clip, already at the models' frame rate and short side, with flow; the centre is cropped here.
+
+        A model that takes clips of one length only (``ModelSpec.test_clip_frames``) is shown the clip piece by piece,
+        as many at a time as its test footprint has; the mean of their logits counts.
+
+        Args:
+            clip: every ``spec.clip_stride``-th frame of a stretch of video at ``spec.fps``.
 
         Returns:
             float32 (classes,), on the CPU: the sum over the models.
@@ -138,11 +147,16 @@ class Recognizer:
         """As :meth:`logits`, but for each model apart."""
         scores = []
         for model in self.models:
-            cropped = transforms.center_crop(clip, model.spec.size_px)
-            streams = clip_to_streams(cropped, model.spec)
-            inputs = [transforms.to_model(s.to(self.device)).unsqueeze(0) for s in streams]
-            inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
-            scores.append(model(*inputs)[0].float().cpu())
+            spec = model.spec
+            pieces = cut_clip(transforms.center_crop(clip, spec.size_px), spec)
+            at_once = max(spec.test_frames // (spec.test_clip_frames or spec.test_frames), 1)
+            total = torch.zeros(len(self.labels), device=self.device)
+            for start in range(0, len(pieces), at_once):
+                streams = [clip_to_streams(piece, spec) for piece in pieces[start : start + at_once]]
+                inputs = [transforms.to_model(torch.stack(s).to(self.device)) for s in zip(*streams, strict=True)]
+                inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
+                total += model(*inputs).float().sum(0)
+            scores.append((total / len(pieces)).cpu())
         return scores
 
     def predict(
@@ -169,20 +183,20 @@ class Recognizer:
             VideoError: the file cannot be read at all.
         """
         spec = self.spec
-        window = round(window_seconds * self._rate) if window_seconds is not None else spec.test_frames
+        window = round(window_seconds * spec.fps) if window_seconds is not None else spec.test_frames
         if window < spec.min_frames:
             raise InvalidInputError(
                 f"a window of {window} frames is too short for {spec.name}, which needs at least {spec.min_frames}: "
-                f"use {spec.min_frames / self._rate:.2f} seconds or more"
+                f"use {spec.min_frames / spec.fps:.2f} seconds or more"
             )
-        stride = round(stride_seconds * self._rate) if stride_seconds is not None else window
+        stride = round(stride_seconds * spec.fps) if stride_seconds is not None else window
         if stride < 1:
             raise InvalidInputError(f"the stride must be at least one frame; got {stride_seconds} seconds")
         notes: list[str] = []
         scored = []
         with VideoReader(path, num_threads=num_threads) as reader:
-            for first_tick, clip in self._windows(reader, window, stride):
-                start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / self._rate
+            for clip, first_tick, stop in self._windows(reader, window, stride):
+                start = float(clip.pts_seconds[0])
                 if self.wants_flow:
                     clip = self.flow.add_to(
                         clip, fps=self._rate, short_side_px=spec.short_side_px, first_tick=first_tick
@@ -196,33 +210,41 @@ class Recognizer:
 
     @property
     def _rate(self) -> float:
-        """Frames a second that the models are shown."""
-        return self.spec.fps / clip_extent(self.spec)[1]
+        """Frames a second that a clip holds."""
+        return self.spec.fps / self.spec.clip_stride
 
-    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[int, Clip]]:
-        """Stretches of ``window`` frames, every ``stride``, with the number of their first tick.
+    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[Clip, int | None, float]]:
+        """Stretches of ``window`` frames, every ``stride``; the last is moved back to end with the video.
 
-        The last is moved back to end with the video.
+        With each the number of its first tick, and when it ends. A clip holds every ``clip_stride``-th frame of its
+        stretch, and no others are resized; then its flow is none that could be stored, and the number is None.
         """
         resize = self.read_transform()
-        kept: deque[tuple[Tensor, float]] = deque(maxlen=window)
+        every = self.spec.clip_stride
+        kept: deque[tuple[Tensor, float]] = deque(maxlen=-(-window // every))
         until_next = window
-        last_frame, picture = None, None
-        for tick, frame in reader.ticks(self._rate):
-            if frame is not last_frame:
-                last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
-            assert picture is not None
-            kept.append((picture, frame.pts_seconds))
+        last_frame, picture, stop_seconds = None, None, 0.0
+
+        def stretch(tick: int) -> tuple[Clip, int | None, float]:
+            return _clip(kept, reader), tick + 1 - len(kept) if every == 1 else None, stop_seconds
+
+        for tick, frame in reader.ticks(self.spec.fps):
+            if tick % every == 0:
+                if frame is not last_frame:
+                    last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
+                assert picture is not None
+                kept.append((picture, frame.pts_seconds))
+            stop_seconds = frame.pts_seconds + 1 / self.spec.fps
             until_next -= 1
             if until_next == 0:
-                yield tick + 1 - len(kept), _clip(kept, reader)
+                yield stretch(tick)
                 until_next = stride
-        if len(kept) < window or until_next != stride:
-            yield tick + 1 - len(kept), _clip(kept, reader)
+        if len(kept) < -(-window // every) or until_next != stride:
+            yield stretch(tick)
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""
-        wanted = min(clip_extent(self.spec)[0], window)
+        wanted = min(clip_extent(self.spec)[0], -(-window // self.spec.clip_stride))
         if len(clip) >= wanted:
             return clip
         notes.append(f"the video has {len(clip)} frames at {self._rate:g} fps; looped to {wanted}")
@@ -232,3 +254,8 @@ class Recognizer:
 def _clip(kept: deque[tuple[Tensor, float]], reader: VideoReader) -> Clip:
     frames = torch.stack([picture for picture, _ in kept])
     return Clip(frames, torch.tensor([t for _, t in kept], dtype=torch.float64), source=str(reader.path))
+
+
+def _sight(spec: ModelSpec) -> tuple[float, int, int, int]:
+    """What models have in common that look at one video together."""
+    return spec.fps, spec.clip_stride, spec.short_side_px, spec.size_px

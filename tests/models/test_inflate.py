@@ -104,6 +104,77 @@ def test_every_inflated_tensor_is_the_reference(video_net: nn.Module) -> None:
         assert values[:8].tolist() == pytest.approx(want["first8"], rel=1e-6), name
 
 
+def test_two_stream_on_rgb_alone_is_the_picture_network_on_a_frame(
+    googlenet: dict[str, Tensor], pictures: Tensor, expected: dict[str, np.ndarray]
+) -> None:
+    """Several frames give the mean of their logits: the reference's are known for each."""
+    model = build_model("two_stream", stream="rgb", num_classes=1000)
+    model.load_state_dict(inflate_googlenet(googlenet, model))
+    with torch.inference_mode():
+        logits = model.eval()(pictures.transpose(0, 1)[None])
+    assert np.abs(logits.numpy() - expected["same2d_224/logits_f64"].mean(0)).max() < 1e-3
+
+
+def test_the_flow_stream_of_two_stream_answers_uniform_flow_as_rgb_answers_grey(
+    googlenet: dict[str, Tensor], picture_net: PictureNet, pictures: Tensor
+) -> None:
+    """Through all layers and the classifier: twenty equal channels against three."""
+    model = build_model("two_stream", stream="flow", num_classes=1000)
+    model.load_state_dict(inflate_googlenet(googlenet, model))
+    grey = pictures[:1, :1]
+    with torch.inference_mode():
+        found = model.eval()(grey[:, :, None].expand(-1, 2, 10, -1, -1))
+        want = picture_net(grey.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(found, want, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "trunks"),
+    [
+        ("convnet_lstm", {"trunk": 3}),
+        ("two_stream", {"trunks.rgb": 3, "trunks.flow": 20}),
+        ("fused_two_stream", {"trunks.rgb": 3, "trunks.flow": 20}),
+    ],
+)
+def test_every_trunk_of_a_network_starts_from_the_picture_network_and_the_rest_stays(
+    googlenet: dict[str, Tensor], picture_net: PictureNet, name: str, trunks: dict[str, int]
+) -> None:
+    model = build_model(name, num_classes=7)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    after = inflate_googlenet(googlenet, model)
+    assert after.keys() == before.keys()
+    for trunk, channels in trunks.items():
+        for key, tensor in picture_net.trunk.state_dict().items():
+            if key == "Conv2d_1a_7x7.conv.weight":
+                assert after[f"{trunk}.{key}"].shape == (64, channels, 7, 7)
+                torch.testing.assert_close(after[f"{trunk}.{key}"].sum(1), tensor.sum(1), atol=1e-5, rtol=1e-4)
+            else:
+                assert torch.equal(after[f"{trunk}.{key}"], tensor), key
+    rest = [key for key in before if not key.startswith(tuple(trunks))]
+    assert {key.split(".")[0] for key in rest} >= {"head"}
+    assert all(torch.equal(after[key], before[key]) for key in rest)
+
+
+def test_create_model_starts_every_network_that_can_from_the_same_file(
+    googlenet: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "googlenet.pth"
+    torch.save(googlenet, path)
+    model = quovadis.create_model("convnet_lstm", num_classes=7, weights=path)
+    kernel = "inception5b.branch3.1.conv.weight"
+    gamma = googlenet["inception5b.branch3.1.bn.weight"].view(-1, 1, 1, 1)
+    found = model.state_dict()["trunk.Mixed_5c.Branch_2.Conv2d_0b_3x3.conv.weight"]
+    torch.testing.assert_close(found, googlenet[kernel] * gamma)
+    assert model.training
+    assert model.source == {"format": "inflated 2D network", "file": "googlenet.pth"}
+    with pytest.raises(WeightsError, match=r"GoogLeNet; .* not to conv3d: train that from random weights"):
+        quovadis.create_model("conv3d", weights=path)
+    with pytest.raises(WeightsError, match=r"GoogLeNet; .* not to i3d_r50"):
+        quovadis.create_model("i3d_r50", weights=path)
+    with pytest.raises(WeightsError, match=r"Conv3D has no Inception-v1 .*: train it from random weights"):
+        inflate_googlenet(googlenet, build_model("conv3d_tiny"))
+
+
 @pytest.fixture
 def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pad time with its first and last frame, where the official code pads zeros."""
@@ -239,5 +310,5 @@ def test_the_classifier_stays_behind_when_the_classes_are_others(googlenet: dict
     assert model.training
     with pytest.raises(WeightsError, match=r"picture network.*create_model"):
         quovadis.load_model(tmp_path / "googlenet.pth")
-    with pytest.raises(WeightsError, match="can be inflated to i3d or i3d_r50"):
+    with pytest.raises(WeightsError, match=r"GoogLeNet; it can be inflated to i3d, .*, not to i3d_tiny: train"):
         quovadis.create_model("i3d_tiny", weights=tmp_path / "googlenet.pth")

@@ -94,7 +94,7 @@ def main(args: list[str]) -> None:
             f"weights on {len(data.split('train'))} small videos of what moves and how it moves, their logits added, "
             f"and measured on {results[-1].num_videos} videos that they never saw."
         ),
-        logs={recipe.model.stream: list(read_log(f.log)) for recipe, f in zip(recipes, folders, strict=True)},
+        logs={stream: list(read_log(f.log)) for stream, f in zip(_STREAMS, folders, strict=True)},
         facts={
             "command": "quovadis demo",
             "recipe": f"{recipes[0].name}: {recipes[0].to_dict()}",
@@ -186,16 +186,16 @@ def _train(recipes: "list[Recipe]", data: "Manifest", out: Path, errors: "Consol
     from quovadis.training.run_folder import RunFolder, read_log
 
     num_threads = max((os.cpu_count() or 1) // len(recipes), 1)
-    jobs = [_Training(recipe, data, out / recipe.model.stream, num_threads) for recipe in recipes]
+    jobs = [_Training(r, data, out / stream, num_threads) for stream, r in zip(_STREAMS, recipes, strict=True)]
     folders = [RunFolder(job.out) for job in jobs]
     with progress_bar(errors) as bar:
-        tasks = [bar.add_task(recipe.model.stream, total=recipe.max_steps) for recipe in recipes]
+        tasks = [bar.add_task(job.out.name, total=job.recipe.max_steps) for job in jobs]
 
         def show() -> None:
-            for task, recipe, folder in zip(tasks, recipes, folders, strict=True):
+            for task, folder in zip(tasks, folders, strict=True):
                 steps = [row for row in read_log(folder.log) if "loss" in row]
                 if steps:
-                    words = f"training {recipe.model.stream}, loss {steps[-1]['loss']:.3f}"
+                    words = f"training {folder.root.name}, loss {steps[-1]['loss']:.3f}"
                     bar.update(task, completed=steps[-1]["step"], description=words)
 
         for _ in run_jobs(_train_one, jobs, num_workers=len(jobs), while_waiting=show):

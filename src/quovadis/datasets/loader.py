@@ -94,13 +94,15 @@ class ClipDataset(Dataset[Sample]):
     def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
         spec = self.spec
         frames, stride, span = clip_extent(spec)
+        # One frame more where there is one, because the flow of the last frame goes to the next.
+        stop = span + 1 if spec.wants_flow else span
         with VideoReader(record.path, num_threads=1) as reader:
             num_ticks = reader.num_ticks(spec.fps)
             start = random_start(num_ticks, span, rng) if self.augment else int(even_starts(num_ticks, span, 1)[0])
             clip = reader.read(
                 fps=spec.fps,
                 start_seconds=reader.first_pts_seconds + start / spec.fps,
-                stop_seconds=reader.first_pts_seconds + (start + span) / spec.fps,
+                stop_seconds=reader.first_pts_seconds + (start + stop) / spec.fps,
                 frame_stride=stride,
                 transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
             )
@@ -120,13 +122,14 @@ class ClipDataset(Dataset[Sample]):
 
 
 def clip_extent(spec: ModelSpec) -> tuple[int, int, int]:
-    """Frames, stride and span of the clip that serves every stream of a model."""
+    """Frames, stride and span of the training clip that serves every stream of a model.
+
+    >>> from quovadis.models.convnet_lstm import convnet_lstm_spec
+    >>> clip_extent(convnet_lstm_spec())  # 25 frames, every fifth
+    (25, 5, 121)
+    """
     span = max(s.span_frames for s in spec.streams)
-    strides = {s.frame_stride for s in spec.streams}
-    if len(strides) == 1:
-        stride = strides.pop()
-        return max(s.num_frames for s in spec.streams), stride, span
-    return span, 1, span
+    return -(-span // spec.clip_stride), spec.clip_stride, span
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

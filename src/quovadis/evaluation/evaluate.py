@@ -23,10 +23,11 @@ from quovadis.video.reader import VideoReader
 _TOP = 5
 
 
-class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
-    """For each video its clips by a protocol, cropped; or why it cannot be read.
+class ProtocolVideos(Dataset[tuple[int, Clip | None, str]]):
+    """For each video as much of it as a protocol looks at; or why it cannot be read.
 
-    Items are ``(index, clips, error)``; the clips are at the model's frame rate and crop size.
+    Items are ``(index, video, error)``; the video is at the model's frame rate and short side, and already cropped
+    where there is one crop only. :meth:`Protocol.views` makes clips of it: there can be thirty, so they do not travel.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> tuple[int, list[Clip], str]:
-        spec = self.spec
+    def __getitem__(self, index: int) -> tuple[int, Clip | None, str]:
         try:
             video = self._read(self.records[index])
         except (VideoError, TooFewFramesError) as error:
-            return index, [], str(error)
-        video = transforms.center_crop(video, spec.size_px)
-        return index, [video.take(torch.from_numpy(t)) for t in self.protocol.ticks(len(video), spec)], ""
+            return index, None, str(error)
+        if self.protocol.num_crops == 1:
+            video = transforms.center_crop(video, self.spec.size_px)
+        return index, video, ""
 
     def _read(self, record: VideoRecord) -> Clip:
         """As much of the video as the protocol looks at, with flow where a model wants it."""
@@ -115,15 +116,15 @@ def evaluate_streams(
     records = data.split(split)
     chosen = find_protocol(protocol or recognizer.spec.protocol)
     flow = replace(recognizer.flow, videos=data.root) if recognizer.wants_flow else None
-    views = ProtocolViews(records, recognizer.spec, chosen, flow)
-    loader = DataLoader(views, batch_size=None, num_workers=num_workers)
+    videos = ProtocolVideos(records, recognizer.spec, chosen, flow)
+    loader = DataLoader(videos, batch_size=None, num_workers=num_workers)
     logits: list[list[Tensor | None]] = [[None] * len(records) for _ in recognizer.models]
     errors = [""] * len(records)
-    for done, (index, clips, error) in enumerate(loader, start=1):
+    for done, (index, video, error) in enumerate(loader, start=1):
         errors[index] = error
-        if clips:
-            of_clips = [recognizer.stream_logits(clip) for clip in clips]
-            for stream, scores in zip(logits, zip(*of_clips, strict=True), strict=True):
+        if video is not None:
+            of_views = [recognizer.stream_logits(view) for view in chosen.views(video, recognizer.spec)]
+            for stream, scores in zip(logits, zip(*of_views, strict=True), strict=True):
                 stream[index] = torch.stack(scores).mean(0)
         if on_video is not None:
             on_video(done)

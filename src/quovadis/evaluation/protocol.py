@@ -1,14 +1,17 @@
 """How a video is shown to a network when it is measured. A figure without its protocol means nothing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from quovadis.datasets.loader import clip_extent
 from quovadis.errors import UnknownNameError
-from quovadis.types import ModelSpec
+from quovadis.transforms import crops_along
+from quovadis.types import Clip, ModelSpec
 from quovadis.video.sampling import clip_ticks, even_starts
 
 
@@ -22,25 +25,44 @@ class Protocol:
 
     name: str
     extent: Literal["whole", "test", "clips"]
-    """The whole video; its first ``test_frames`` (Table 1), looped where it is shorter; or clips of training length."""
+    """The whole video; its first ``test_frames`` (Table 1), looped where it is shorter; or clips of training length.
+    Of the first two, a model that takes clips of one length only is shown one after the other."""
     num_clips: int = 1
     """Of training length, spread evenly over the video."""
+    num_crops: int = 1
+    """Along the longer side; one is in the centre."""
 
     def describe(self, spec: ModelSpec) -> str:
         """The protocol in words, as it is printed beside every figure."""
+        frames, stride, _ = clip_extent(spec)
+        every = f", every {stride}th" if stride > 1 else ""
+        cut = spec.test_clip_frames
         if self.extent == "whole":
-            taken = f"whole video at {spec.fps:g} fps"
+            taken = f"whole video at {spec.fps:g} fps{every}" + (f", in clips of {cut}" if cut else "")
         elif self.extent == "test":
-            taken = f"first {spec.test_frames} frames at {spec.fps:g} fps"
+            pieces = f", in {-(-spec.test_frames // cut)} clips of {cut}" if cut else ""
+            taken = f"first {spec.test_frames} frames at {spec.fps:g} fps{every}{pieces}"
         else:
-            frames, stride, _ = clip_extent(spec)
-            every = f", every {stride}th" if stride > 1 else ""
             where = "the middle" if self.num_clips == 1 else f"{self.num_clips} places"
             taken = f"{frames} frames at {spec.fps:g} fps{every}, from {where}"
-        return f"{self.name}: {taken}, shorter videos looped, centre crop {spec.size_px} px, logits averaged"
+        crops = "centre crop" if self.num_crops == 1 else f"{self.num_crops} crops along the longer side of"
+        return f"{self.name}: {taken}, shorter videos looped, {crops} {spec.size_px} px, logits averaged"
+
+    def views(self, video: Clip, spec: ModelSpec) -> Iterator[Clip]:
+        """The clips to be scored, cropped, one at a time; the mean of their logits counts.
+
+        Args:
+            video: all frames at ``spec.fps`` that :meth:`longest` asks for, with flow where the model wants it.
+            spec: what the model sees.
+        """
+        for crop in crops_along(video, spec.size_px, self.num_crops):
+            for ticks in self.ticks(len(video), spec):
+                yield crop.take(torch.from_numpy(ticks))
 
     def ticks(self, num_ticks: int, spec: ModelSpec) -> list[NDArray[np.int64]]:
         """The frames of each clip, as ticks of the video at ``spec.fps``.
+
+        :func:`quovadis.datasets.streams.cut_clip` says what becomes of a clip that is longer than a model takes.
 
         Args:
             num_ticks: length of the video.
@@ -61,11 +83,15 @@ class Protocol:
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
     for p in (
-        # The author in issue 28 of the official repository: the first 250 frames, shorter videos looped.
+        # The author in issue 28 of the official repository: the first 250 frames, shorter videos looped. In them, as
+        # Table 1 has it: 50 steps of ConvNet+LSTM, 15 clips of 3D-ConvNet, 25 samples of Two-Stream, 5 windows of
+        # 3D-Fused, and I3D at once.
         Protocol("paper", "test"),
         Protocol("whole", "whole"),
         Protocol("center-clip", "clips"),
         Protocol("ten-clips", "clips", num_clips=10),
+        # The field's, after Wang et al. 2018 (section 4): 30 views.
+        Protocol("10x3", "clips", num_clips=10, num_crops=3),
     )
 }
 

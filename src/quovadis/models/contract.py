@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
@@ -30,11 +31,22 @@ class VideoModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+        """Logits (B, classes).
+
+        In training a model may give them for several steps, (B, steps, classes), where it has to know the class at each
+        of them; :meth:`loss` and :meth:`answer` take either.
+        """
 
     @abstractmethod
     def features(self, *streams: Tensor) -> Tensor:
         """Features (B, T', D), one row for each step that the network's time axis is left with."""
+
+    @abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """What :meth:`forward` gives, from the :meth:`features` of the same input.
+
+        They are what ``head`` sees, so a new classifier can be trained on features that were computed once.
+        """
 
     @abstractmethod
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -45,26 +57,62 @@ class VideoModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def _new_head(self, num_classes: int) -> nn.Module:
+        """A classifier with random weights."""
+
     def reset_head(self, num_classes: int) -> None:
         """Replace the classifier by a fresh one for ``num_classes`` unnamed classes; everything else stays.
 
         Raises:
             InvalidInputError: fewer than one class.
         """
+        if num_classes < 1:
+            raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
+        rest = next(self.parameters())
+        self.num_classes = num_classes
+        self.labels = ()
+        self.head = self._new_head(num_classes).to(rest.device, rest.dtype)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What training makes small: the mean cross-entropy over clips, and over steps where there are several.
+
+        Args:
+            outputs: what :meth:`forward` gave, (B, classes) or (B, steps, classes).
+            labels: int64 (B,).
+        """
+        if outputs.ndim == 3:
+            labels = labels.repeat_interleave(outputs.shape[1])
+        return F.cross_entropy(outputs.float().flatten(0, -2), labels)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The logits (B, classes) that count: those of the last step where :meth:`forward` gave several."""
+        return outputs[:, -1] if outputs.ndim == 3 else outputs
+
+    def first_filters(self) -> dict[str, Tensor]:
+        """The first convolution of each stream, (filters, C, T, h, w), by the stream's kind: figure 4 of the paper."""
+        first = next(p for p in self.parameters() if p.ndim == 5)
+        return {self.spec.stream: first.detach()}
 
     def channels_last(self) -> Self:
         """Lay the weights out with channels last in memory: the same numbers, in about half the time on a CPU.
 
         Give inputs the same layout: ``x.contiguous(memory_format=torch.channels_last_3d)``.
         """
-        return self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in self.parameters():
+            if parameter.ndim in layouts:
+                parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
+        return self
 
     def check_inputs(self, *streams: Tensor) -> None:
         """Raise a readable error unless ``streams`` are what ``spec`` describes."""
         spec = self.spec
         if len(streams) != len(spec.streams):
             wanted = " and ".join(s.kind for s in spec.streams)
-            raise InvalidInputError(f"{spec.name} takes {len(spec.streams)} input ({wanted}); got {len(streams)}")
+            plural = "s" * (len(spec.streams) > 1)
+            raise InvalidInputError(
+                f"{spec.name} takes {len(spec.streams)} input{plural} ({wanted}); got {len(streams)}"
+            )
         for x, stream in zip(streams, spec.streams, strict=True):
             what = f"{spec.name}'s {stream.kind} input"
             if not isinstance(x, Tensor) or not torch.is_floating_point(x):
@@ -86,7 +134,18 @@ class VideoModel(nn.Module, ABC):
                 raise InvalidInputError(
                     f"{what} must have shape (B, {stream.channels}, T, H, W); got {tuple(x.shape)}{hint}"
                 )
-            require_frames(x.shape[2], spec.min_frames, "the input", spec.name)
+            require_frames(x.shape[2], stream.frames_in(spec.min_frames), "the input", spec.name)
+        self._check_same_time(*streams)
+
+    def _check_same_time(self, *streams: Tensor) -> None:
+        """Raise unless each stream has its share of frames: ten of flow for each RGB frame, say."""
+        first, given = self.spec.streams[0], streams[0].shape
+        for x, stream in zip(streams[1:], self.spec.streams[1:], strict=True):
+            if x.shape[2] * first.num_frames != given[2] * stream.num_frames or len(x) != given[0]:
+                raise InvalidInputError(
+                    f"{self.spec.name} takes {stream.num_frames} frames of {stream.kind} for every "
+                    f"{first.num_frames} of {first.kind}; got {tuple(x.shape)} and {tuple(given)}"
+                )
 
 
 def pick_endpoints(outputs: dict[str, Tensor], names: Sequence[str] | None) -> dict[str, Tensor]:

@@ -6,16 +6,12 @@ flow, their logits added (:mod:`quovadis.fuse`).
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.errors import InvalidInputError
 from quovadis.models.contract import VideoModel, pick_endpoints
-from quovadis.models.inception import InceptionV1
+from quovadis.models.inception import InceptionV1, average_pool
 from quovadis.models.layers import init_truncated
-from quovadis.types import ModelSpec, StreamKind, StreamSpec
-
-CHANNELS: dict[StreamKind, int] = {"rgb": 3, "flow": 2}
+from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
 
 
 class I3D(VideoModel):
@@ -56,17 +52,11 @@ class I3D(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def reset_head(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes."""
-        if num_classes < 1:
-            raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
-        self.num_classes = num_classes
-        self.labels = ()
+    def _new_head(self, num_classes: int) -> nn.Module:
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         init_truncated(head.weight)
         nn.init.constant_(head.get_parameter("bias"), 0.0)
-        trunk = next(self.trunk.parameters())
-        self.head = head.to(trunk.device, trunk.dtype)
+        return head
 
     def forward(self, *streams: Tensor) -> Tensor:
         """Logits averaged over time: float32 (B, C, T, H, W) in [-1, 1] to (B, classes).
@@ -82,6 +72,10 @@ class I3D(VideoModel):
         """What the classifier sees: (B, T', 1024) with T' = ceil(T / 8) - 1."""
         self.check_inputs(*streams)
         return self._pool(self.trunk(streams[0])).mean((3, 4)).transpose(1, 2)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits averaged over time: (B, T', 1024) to (B, classes)."""
+        return self._logits(features.transpose(1, 2)[..., None, None])
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs by the official names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes).
@@ -111,16 +105,8 @@ class I3D(VideoModel):
         return self.spec.size_px // 32
 
     def _pool(self, x: Tensor) -> Tensor:
-        """The average pooling of 2 x 7 x 7, in float32 also where the trunk ran in less."""
-        window = self._window
-        if min(x.shape[3:]) < window:
-            raise InvalidInputError(
-                f"the input is too small for {self.spec.name}: its last grid is {tuple(x.shape[3:])} and the final "
-                f"pooling needs {window}x{window}; give at least {32 * (window - 1) + 1} pixels a side"
-            )
-        if x.dtype.itemsize < 4:
-            x = x.float()
-        return F.avg_pool3d(x, (2, window, window), stride=1)
+        """The average pooling of 2 x 7 x 7."""
+        return average_pool(x, (2, self._window, self._window), self.spec.name)
 
     def _logits(self, pooled: Tensor) -> Tensor:
         return self.head(self.dropout(pooled).to(self.head.weight.dtype)).mean((2, 3, 4))

@@ -1,4 +1,4 @@
-"""Inception-v1 with batch norm: in 2D the network of GoogLeNet, in 3D the trunk of I3D.
+"""Inception-v1 with batch norm: in 2D the network of GoogLeNet, in 3D the trunk of I3D, and in 2D over video.
 
 One table describes both, because I3D *is* the 2D network with every square made a cube (paper, section 2.4), except
 that the first two poolings leave time alone. Endpoint names are those of the official code.
@@ -7,9 +7,10 @@ that the first two poolings leave time alone. Endpoint names are those of the of
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.models.layers import ConvUnit, max_pool_same
+from quovadis.models.layers import ConvUnit, max_pool_same, require_grid
 
 # Output channels of an inception block: branch 0; branch 1 reduce, 3x3; branch 2 reduce, 3x3; branch 3 after pooling.
 BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -83,6 +84,7 @@ class InceptionV1(nn.Module):
 
     def __init__(self, dims: int, in_channels: int, *, width: float = 1.0):
         super().__init__()
+        self.dims = dims
 
         def scaled(channels: int) -> int:
             return max(round(channels * width), 1)
@@ -126,3 +128,50 @@ class InceptionV1(nn.Module):
         for _, output in self.stages(x):
             x = output
         return x
+
+
+class SnippetInceptionV1(InceptionV1):
+    """The 2D network over video: on each frame, or on each snippet of frames whose channels are stacked.
+
+    Args:
+        channels: of one frame: 3 for RGB, 2 for flow.
+        snippet_frames: frames of a snippet; 10 in the flow streams of the paper. Their channels follow each other frame
+            by frame: x, y of the first, x, y of the second ... (Simonyan and Zisserman 2014, equation 1).
+        width: multiplies every number of channels.
+
+    >>> snippets = SnippetInceptionV1(2, 10, width=1 / 8)
+    >>> snippets(torch.zeros(1, 2, 30, 64, 64)).shape
+    torch.Size([1, 128, 3, 2, 2])
+    """
+
+    def __init__(self, channels: int, snippet_frames: int = 1, *, width: float = 1.0):
+        super().__init__(2, channels * snippet_frames, width=width)
+        self.snippet_frames = snippet_frames
+
+    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run stage by stage: ``(endpoint name, output)``, outputs (B, channels, snippets, h, w)."""
+        snippets = x.unflatten(2, (-1, self.snippet_frames)).permute(0, 2, 3, 1, 4, 5)
+        for name, output in super().stages(snippets.flatten(2, 3).flatten(0, 1)):
+            yield name, output.unflatten(0, (len(x), -1)).transpose(1, 2)
+
+    def first_filters(self) -> Tensor:
+        """The first convolution, (filters, channels, snippet_frames, 7, 7)."""
+        weight = next(self.parameters()).detach()
+        return weight.unflatten(1, (self.snippet_frames, -1)).transpose(1, 2)
+
+
+def average_pool(x: Tensor, window: tuple[int, int, int], name: str) -> Tensor:
+    """The last average pooling, stride 1 and without padding, in float32 also where the trunk ran in less.
+
+    Args:
+        x: (B, C, T, H, W).
+        window: 2 x 7 x 7 in I3D, 1 x 7 x 7 in the networks that look at single frames.
+        name: of the model, for the message.
+
+    Raises:
+        InvalidInputError: the grid is smaller than the window.
+    """
+    require_grid(x, window[1], name)
+    if x.dtype.itemsize < 4:
+        x = x.float()
+    return F.avg_pool3d(x, window, stride=1)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quovadis.errors import InvalidInputError
+
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -52,6 +54,24 @@ def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Te
     return pool(x, list(kernel), list(stride), padding, ceil_mode=True)
 
 
+def require_grid(x: Tensor, window: int, name: str) -> None:
+    """Raise unless the last grid of a network that halves space five times has ``window`` x ``window`` cells or more.
+
+    Args:
+        x: (..., H, W).
+        window: side of what comes next: 7 for the final pooling at 224 pixels.
+        name: of the model, for the message.
+
+    Raises:
+        InvalidInputError: the picture was too small.
+    """
+    if min(x.shape[-2:]) < window:
+        raise InvalidInputError(
+            f"the input is too small for {name}: its last grid is {tuple(x.shape[-2:])} and the final "
+            f"pooling needs {window}x{window}; give at least {32 * (window - 1) + 1} pixels a side"
+        )
+
+
 class ShiftBatchNorm(nn.Module):
     """Batch normalisation with a shift and no scale, eps 1e-3, for any number of dimensions.
 
@@ -72,7 +92,12 @@ class ShiftBatchNorm(nn.Module):
         self.momentum = momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to the same shape."""
+        """(B, C, ...) to the same shape.
+
+        Raises:
+            InvalidInputError: in training, a single value a channel, which has no variance.
+        """
+        _require_two_values(x, self.training)
         return F.batch_norm(
             x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, self.eps
         )
@@ -80,6 +105,72 @@ class ShiftBatchNorm(nn.Module):
     def extra_repr(self) -> str:
         """Channels and constants, for print(model)."""
         return f"{self.bias.numel()}, eps={self.eps}, momentum={self.momentum}"
+
+
+class StepBatchNorm(nn.Module):
+    """Batch normalisation of vectors that come step by step, each step with statistics of its own.
+
+    Scale and shift are those of all steps. A step past the last one uses the statistics of the last: so a network that
+    was trained on 25 steps runs on any number (Cooijmans et al. 2016, section 3, which also has the scale begin at 0.1,
+    where tanh still passes gradients on).
+
+    Args:
+        num_features: length of a vector.
+        num_steps: steps that have statistics.
+        shift: whether there is one; where a bias is added anyway, none is needed.
+        scale: at the start.
+        eps: added to the variance.
+        momentum: share of the new batch in the running averages.
+
+    >>> norm = StepBatchNorm(4, num_steps=2).eval()
+    >>> norm(torch.ones(3, 4), step=7).shape
+    torch.Size([3, 4])
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_steps: int,
+        *,
+        shift: bool = True,
+        scale: float = 0.1,
+        eps: float = 1e-5,
+        momentum: float = 1e-3,
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((num_features,), scale))
+        self.bias = nn.Parameter(torch.zeros(num_features)) if shift else None
+        self.register_buffer("running_mean", torch.zeros(num_steps, num_features))
+        self.register_buffer("running_var", torch.ones(num_steps, num_features))
+        self.eps = eps
+        self.momentum = momentum
+
+    def forward(self, x: Tensor, step: int) -> Tensor:
+        """(B, features) of one step, counted from 0, to the same shape.
+
+        Raises:
+            InvalidInputError: in training, a single vector, which has no variance.
+        """
+        _require_two_values(x, self.training)
+        row = min(step, len(self.running_mean) - 1)
+        mean, variance = self.running_mean[row], self.running_var[row]
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+    def extra_repr(self) -> str:
+        """Sizes and constants, for print(model)."""
+        steps, features = self.running_mean.shape
+        return f"{features}, num_steps={steps}, eps={self.eps}, momentum={self.momentum}"
+
+
+def _require_two_values(x: Tensor, training: bool) -> None:
+    if training and x.numel() == x.shape[1]:
+        raise InvalidInputError(
+            "batch norm needs more than one value a channel in training; got a batch of one: give two clips or more, "
+            "or use model.eval()"
+        )
 
 
 class ConvUnit(nn.Module):

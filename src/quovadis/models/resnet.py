@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.errors import InvalidInputError
 from quovadis.models.contract import VideoModel, pick_endpoints
-from quovadis.types import ModelSpec, StreamKind, StreamSpec
+from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
 
 _EXPANSION = 4
 # For each layer: channels, and the temporal kernel of the first convolution of each block.
@@ -132,16 +131,11 @@ class I3DResNet50(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def reset_head(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one for ``num_classes`` unnamed classes."""
-        if num_classes < 1:
-            raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
-        self.num_classes = num_classes
-        self.labels = ()
+    def _new_head(self, num_classes: int) -> nn.Module:
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.get_parameter("bias"))
-        self.head = head.to(next(self.trunk.parameters()).device)
+        return head
 
     def forward(self, *streams: Tensor) -> Tensor:
         """Logits: float32 (B, C, T, H, W) in [-1, 1] to (B, classes)."""
@@ -152,6 +146,10 @@ class I3DResNet50(VideoModel):
         """Averages over space: (B, T // 2, 2048)."""
         self.check_inputs(*streams)
         return self.trunk(streams[0]).mean((3, 4)).transpose(1, 2)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits averaged over time: (B, T', 2048) to (B, classes)."""
+        return self._logits(features.transpose(1, 2)[..., None, None])
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs by torchvision's names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes)."""
@@ -174,11 +172,11 @@ def i3d_r50_spec(stream: StreamKind) -> ModelSpec:
     """8 frames of 224 x 224, one in 8: the field's "8x8". Tested on 32 of them, about ten seconds."""
     return ModelSpec(
         name="i3d_r50",
-        streams=(StreamSpec(stream, {"rgb": 3, "flow": 2}[stream], num_frames=8, frame_stride=8),),
+        streams=(StreamSpec(stream, CHANNELS[stream], num_frames=8, frame_stride=8),),
         size_px=224,
         short_side_px=256,
-        min_frames=2,
-        test_frames=32,
+        min_frames=9,
+        test_frames=256,
         protocol="ten-clips",
     )
 

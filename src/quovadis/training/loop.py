@@ -20,7 +20,8 @@ from quovadis.datasets.loader import ClipDataset, EpochBatches, collate
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
 from quovadis.models.contract import VideoModel
-from quovadis.models.layers import ShiftBatchNorm
+from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
+from quovadis.models.zoo import choose_stream
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import RunFolder
 from quovadis.transforms import to_model
@@ -144,12 +145,12 @@ class _Run:
             self.unreadable.update(batch["unreadable"])
             labels = batch["labels"].to(self.accelerator.device)
             with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
-                logits = self.prepared(*self._inputs(batch))
-                loss = F.cross_entropy(logits.float(), labels)
+                outputs = self.prepared(*self._inputs(batch))
+                loss = self.model.loss(outputs, labels)
                 self._check_finite(loss, step)
                 self.accelerator.backward(loss / parts)
             losses.append(loss.item())
-            right += int((logits.argmax(1) == labels).sum())
+            right += int((self.model.answer(outputs).argmax(1) == labels).sum())
             seen += len(labels)
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
@@ -229,7 +230,7 @@ class _Run:
         model = self.accelerator.unwrap_model(self.prepared)
         info = WeightsInfo(
             model=self.recipe.model.name,
-            options={"stream": self.recipe.model.stream, "num_classes": len(self.data.labels)},
+            options={"stream": self.model.spec.stream, "num_classes": len(self.data.labels)},
             labels=self.data.labels,
             source={
                 "recipe": self.recipe.name,
@@ -279,16 +280,16 @@ class _Run:
             )
         else:
             model = load_model(choice.weights)
-            found = (model.spec.name, model.spec.streams[0].kind)
-            if found != (choice.name, choice.stream):
+            found = (model.spec.name, model.spec.stream)
+            asked = (choice.name, choose_stream(choice.name, choice.stream))
+            if found != asked:
                 raise TrainingError(
-                    f"{choice.weights} holds {found[0]} ({found[1]}); the recipe asks for {choice.name} "
-                    f"({choice.stream})"
+                    f"{choice.weights} holds {found[0]} ({found[1]}); the recipe asks for {asked[0]} ({asked[1]})"
                 )
             if model.labels != labels:
                 model.reset_head(len(labels))
         for module in model.modules():
-            if isinstance(module, ShiftBatchNorm):
+            if isinstance(module, ShiftBatchNorm | StepBatchNorm):
                 module.momentum = choice.batch_norm_momentum
             elif isinstance(module, torch.nn.Dropout):
                 module.p = choice.dropout

@@ -18,13 +18,14 @@ class ModelChoice:
 
     name: str = "i3d"
     """See ``quovadis.list_models()``."""
-    stream: Literal["rgb", "flow"] = "rgb"
-    """What it looks at."""
+    stream: Literal["rgb", "flow", "rgb+flow"] | None = None
+    """What it looks at; by default what it does in the paper: rgb+flow for the two that look at both, else rgb."""
     dropout: float = 0.5
     """Share of features dropped before the classifier."""
     weights: str | None = None
     """What to start from: a weights file, a run folder, a published name, or a 2D network of torchvision, which is
-    inflated. The classifier is replaced where the classes differ."""
+    inflated (GoogLeNet for all networks of the paper but conv3d). The classifier is replaced where the classes
+    differ."""
     batch_norm_momentum: float = 0.001
     """Share of the new batch in the running averages. 0.001 suits 100,000 steps; a short run needs more."""
 

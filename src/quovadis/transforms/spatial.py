@@ -70,6 +70,24 @@ def center_crop(clip: Clip, size_px: int) -> Clip:
     return crop(clip, (clip.height - size_px) // 2, (clip.width - size_px) // 2, size_px, size_px)
 
 
+def crops_along(clip: Clip, size_px: int, num_crops: int) -> list[Clip]:
+    """Squares of ``size_px`` pixels spread evenly along the longer side, from end to end; one is in the middle.
+
+    On the shorter side all are centred. A square video has them along its width.
+
+    >>> clip = Clip(torch.arange(341, dtype=torch.int64).to(torch.uint8).expand(1, 3, 256, 341), torch.zeros(1))
+    >>> [int(c.frames[0, 0, 0, 0]) for c in crops_along(clip, 224, 3)]
+    [0, 58, 117]
+    """
+    rows, columns = clip.height - size_px, clip.width - size_px
+    if num_crops == 1:
+        return [center_crop(clip, size_px)]
+    shares = [number / (num_crops - 1) for number in range(num_crops)]
+    if rows > columns:
+        return [crop(clip, int(rows * share), columns // 2, size_px, size_px) for share in shares]
+    return [crop(clip, rows // 2, int(columns * share), size_px, size_px) for share in shares]
+
+
 def random_crop(clip: Clip, size_px: int, rng: np.random.Generator) -> Clip:
     """A square of ``size_px`` pixels anywhere, the same for every frame: what the paper trains on."""
     top, left = (int(rng.integers(0, max(side - size_px, 0) + 1)) for side in (clip.height, clip.width))

@@ -1,6 +1,7 @@
 """Any weights file that holds one of our networks: recognised by its bytes and names, never by its ending."""
 
 import warnings
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from quovadis.weights.verify import verify_checksums
 _STEM = "trunk.Conv3d_1a_7x7.conv.weight"
 _MODEL_OF_STEM_WIDTH = {64: "i3d", 16: "i3d_tiny"}
 _STREAM_OF_CHANNELS = {3: "rgb", 2: "flow"}
-_PICTURE_NETWORKS = {"inception3a.branch1.conv.weight": "i3d", "layer1.0.conv1.weight": "i3d_r50"}
-"""A tensor that only this 2D network has, and the model that it inflates to."""
+_PICTURE_NETWORKS = {
+    "inception3a.branch1.conv.weight": ("GoogLeNet", ("i3d", "convnet_lstm", "two_stream", "fused_two_stream")),
+    "layer1.0.conv1.weight": ("ResNet-50", ("i3d_r50",)),
+}
+"""A tensor that only this 2D network has; its name, and the models that it can be inflated to."""
 
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 """What a run folder is asked for, in this order."""
@@ -44,12 +48,12 @@ def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
     if _is_safetensors(path):
         return load_weights(path)
     state = read_torch_file(path)
-    for marker, model in _PICTURE_NETWORKS.items():
-        if marker in state:
-            raise WeightsError(
-                f"{path} holds a 2D picture network; inflate it: "
-                f"quovadis.create_model({model!r}, num_classes=..., weights={str(path)!r})"
-            )
+    found = picture_network(state)
+    if found is not None:
+        raise WeightsError(
+            f"{path} holds a 2D picture network; inflate it: "
+            f"quovadis.create_model({found[1][0]!r}, num_classes=..., weights={str(path)!r})"
+        )
     if _STEM in state:
         return state, _describe(state, {"format": "quovadis state dict", "file": path.name})
     for spelling in (PYTORCH_I3D, HASSONY2):
@@ -129,7 +133,12 @@ def read_picture_network(path: Path) -> dict[str, Tensor] | None:
     if path.is_dir() or _is_bundle(path) or _is_safetensors(path):
         return None
     state = read_torch_file(path)
-    return state if any(marker in state for marker in _PICTURE_NETWORKS) else None
+    return None if picture_network(state) is None else state
+
+
+def picture_network(state: Mapping[str, Tensor]) -> tuple[str, tuple[str, ...]] | None:
+    """The name of a 2D network and the models that it can be inflated to, or None for the tensors of something else."""
+    return next((found for marker, found in _PICTURE_NETWORKS.items() if marker in state), None)
 
 
 def _refusal(message: str) -> str:

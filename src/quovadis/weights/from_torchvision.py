@@ -6,12 +6,11 @@ there undoes ImageNet's mean and deviation), so the first convolution is inflate
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from quovadis.models.inception import BLOCKS
+from quovadis.errors import WeightsError
+from quovadis.models.inception import BLOCKS, InceptionV1
 from quovadis.models.inflate import fold_input_range, inflate
 from quovadis.weights.units import IN_BLOCK
 
@@ -51,20 +50,41 @@ def googlenet_names(*, dims: int = 3, trunk: str = "trunk", head: str = "head") 
     return names
 
 
-def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: str = "head") -> dict[str, Tensor]:
-    """Torchvision's GoogLeNet as a state dict for our ``i3d``; the classifier too, if the classes are as many.
+def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Torchvision's GoogLeNet as a state dict for any of our networks that have an Inception-v1 within.
+
+    Every trunk takes the weights: in 3D inflated, in 2D as they are, and where the first convolution sees flow, two
+    channels or a stack of ten times two, in the way of :func:`quovadis.inflate`. A classifier that sees the same 1024
+    features takes GoogLeNet's where the classes are as many; all else in the model stays as it is.
 
     Args:
         state_2d: its state dict, with the auxiliary classifiers or without; they are left out.
-        model: an ``i3d`` of any stream.
-        head: name of the model's classifier.
+        model: ``i3d``, ``convnet_lstm``, ``two_stream`` or ``fused_two_stream``, of any stream.
 
     Raises:
-        WeightsError: it is not GoogLeNet, or does not fit.
+        WeightsError: it is not GoogLeNet, or does not fit, or the model has no Inception-v1.
     """
-    return inflate(
-        state_2d, model, **_head_options(state_2d, model, head, _AUXILIARY), names=googlenet_names(head=head)
-    )
+    own = model.state_dict()
+    result = {key: tensor.clone() for key, tensor in own.items()}
+    trunks = {name: module for name, module in model.named_modules() if isinstance(module, InceptionV1)}
+    if not trunks:
+        raise WeightsError(
+            f"{type(model).__name__} has no Inception-v1 that could take the weights of GoogLeNet: train it from "
+            "random weights"
+        )
+    for name, trunk in trunks.items():
+        names = googlenet_names(dims=trunk.dims, trunk="")
+        inflated = inflate(state_2d, trunk, names=names, left_out=(*_AUXILIARY, "fc"))
+        result |= {f"{name}.{key}": tensor for key, tensor in inflated.items()}
+    weight, bias = state_2d.get("fc.weight"), state_2d.get("fc.bias")
+    if weight is None or bias is None:
+        return result
+    for key in own:
+        module, _, part = key.rpartition(".")
+        if module.split(".")[0] == "head" and part == "weight" and own[key].flatten(1).shape == weight.shape:
+            result[key] = weight.reshape(own[key].shape).to(own[key].dtype, copy=True)
+            result[f"{module}.bias"] = bias.to(own[key].dtype, copy=True)
+    return result
 
 
 def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: str = "head") -> dict[str, Tensor]:
@@ -79,14 +99,7 @@ def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: 
     folded = fold_input_range(state_2d, conv="conv1", norm="bn1", mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
     modules = {key.rpartition(".")[0] for key in state_2d}
     names = {module: head if module == "fc" else f"trunk.{module}" for module in modules}
-    return inflate(folded, model, **_head_options(state_2d, model, head), names=names)
-
-
-def _head_options(
-    state_2d: Mapping[str, Tensor], model: nn.Module, head: str, left_out: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Carry the classifier if it has as many classes, else leave the model's own as it is."""
-    classes = state_2d.get("fc.bias", torch.empty(0)).shape
-    if classes == model.get_parameter(f"{head}.bias").shape:
-        return {"left_out": left_out}
-    return {"left_out": (*left_out, "fc"), "fresh": (head,)}
+    bias = state_2d.get("fc.bias")
+    if bias is not None and bias.shape == model.get_parameter(f"{head}.bias").shape:
+        return inflate(folded, model, names=names)
+    return inflate(folded, model, names=names, left_out=("fc",), fresh=(head,))

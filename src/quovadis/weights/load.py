@@ -3,6 +3,7 @@
 import difflib
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,18 +11,18 @@ from torch import Tensor
 from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.labels.class_labels import LABEL_SETS, class_labels
 from quovadis.models.contract import VideoModel
-from quovadis.models.zoo import build_model
+from quovadis.models.zoo import build_model, choose_stream
 from quovadis.types import WeightsInfo
 from quovadis.weights.catalog import CATALOG, published
 from quovadis.weights.files import fit_state
-from quovadis.weights.formats import find_weights, open_weights, read_picture_network
+from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
 from quovadis.weights.get import get_weights
 
 
 def create_model(
     name: str,
     *,
-    stream: str = "rgb",
+    stream: str | None = None,
     num_classes: int = 400,
     dropout: float = 0.5,
     weights: str | PathLike[str] | None = None,
@@ -30,32 +31,34 @@ def create_model(
 
     Args:
         name: see :func:`quovadis.list_models`.
-        stream: ``"rgb"`` or ``"flow"``.
+        stream: ``"rgb"``, ``"flow"`` or, for the two that look at both, ``"rgb+flow"``; None is as in the paper: both
+            for ``two_stream`` and ``fused_two_stream``, else RGB.
         num_classes: classes of the head.
         dropout: before the classifier, in training only.
         weights: whose numbers to take: a file, a run folder or a name of the catalogue, as for :func:`load_model`; its
-            model, stream and number of classes must be the same. Or a 2D network of torchvision (GoogLeNet for
-            ``i3d``, ResNet-50 for ``i3d_r50``), which is inflated; its classifier stays behind unless the classes are
-            as many. None gives random weights.
+            model, stream and number of classes must be the same. Or a 2D network of torchvision (ResNet-50 for
+            ``i3d_r50``, GoogLeNet for ``i3d``, ``convnet_lstm``, ``two_stream`` and ``fused_two_stream``), which is
+            inflated; its classifier stays behind unless the classes are as many. None gives random weights.
 
     Returns:
         The network, in training mode when its weights are random or inflated, else in evaluation mode. See
         :class:`quovadis.models.contract.VideoModel` for what it can do.
 
     Raises:
-        UnknownNameError: no such model or stream. WeightsError: the weights do not fit.
+        UnknownNameError: no such model or stream. InvalidInputError: the model has no such stream.
+        WeightsError: the weights do not fit.
 
     >>> model = create_model("i3d", stream="flow", num_classes=101)
     >>> sum(p.numel() for p in model.parameters())
     12361557
     """
+    stream = choose_stream(name, stream)
     if weights is None:
         return build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
     path, catalogued = locate(weights)
     state_2d = read_picture_network(path)
     if state_2d is not None:
-        model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-        return _inflated(model, name, state_2d, path)
+        return _inflated(state_2d, path, name, stream=stream, num_classes=num_classes, dropout=dropout)
     state, info = open_weights(path)
     asked = {"model": name, "stream": stream, "num_classes": num_classes}
     found = {"model": info.model, **{key: info.options.get(key) for key in ("stream", "num_classes")}}
@@ -119,12 +122,19 @@ def _assembled(
     return model.eval()
 
 
-def _inflated(model: VideoModel, name: str, state_2d: dict[str, Tensor], path: Path) -> VideoModel:
+def _inflated(state_2d: dict[str, Tensor], path: Path, name: str, **options: Any) -> VideoModel:
     from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
 
-    inflaters = {"i3d": inflate_googlenet, "i3d_r50": inflate_resnet50}
-    if name not in inflaters:
-        raise WeightsError(f"{path} is a 2D network; it can be inflated to {' or '.join(inflaters)}, not to {name}")
-    fit_state(model, inflaters[name](state_2d, model), str(path))
+    found = picture_network(state_2d)
+    assert found is not None
+    network, takers = found
+    if name not in takers:
+        raise WeightsError(
+            f"{path} is a 2D network, {network}; it can be inflated to {', '.join(takers)}, not to {name}: train that "
+            "from random weights, or choose another model"
+        )
+    model = build_model(name, **options)
+    inflater = {"GoogLeNet": inflate_googlenet, "ResNet-50": inflate_resnet50}[network]
+    fit_state(model, inflater(state_2d, model), str(path))
     model.source = {"format": "inflated 2D network", "file": path.name}
     return model

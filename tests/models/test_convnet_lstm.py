@@ -1,0 +1,175 @@
+"""ConvNet+LSTM: its size, its recurrence against the formulas written out, and what it answers from."""
+
+import numpy as np
+import pytest
+import torch
+
+from quovadis.models.convnet_lstm import BatchNormLSTM, ConvNetLSTM
+from quovadis.models.inception import InceptionV1
+from quovadis.models.zoo import build_model
+from tests.models.settled import settled
+
+EPS = 1e-5
+
+
+def numbers_of(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_nine_million_parameters_of_known_parts() -> None:
+    with torch.device("meta"):
+        model = build_model("convnet_lstm")
+    trunk = 5_585_344 + 7_280  # the convolutions of Inception-v1 in 2D, and a shift for each of their channels
+    lstm = 4 * 512 * (1024 + 512) + 4 * 512
+    norms = 2 * 4 * 512 + 2 * 512  # scales of both sums, scale and shift of the cell
+    assert numbers_of(model.get_submodule("trunk")) == trunk
+    assert lstm == 3_147_776
+    assert numbers_of(model.get_submodule("lstm")) == lstm + norms
+    assert numbers_of(model) == trunk + lstm + norms + 512 * 400 + 400 == 8_950_720
+
+
+def test_shapes_at_full_size() -> None:
+    with torch.device("meta"):
+        model = build_model("convnet_lstm").eval()
+        outputs = model.endpoints(torch.empty(2, 3, 50, 224, 224))
+    found = {name: tuple(outputs[name].shape) for name in ("Conv2d_1a_7x7", "Mixed_5c", "AvgPool", "LSTM", "Logits")}
+    assert found == {
+        "Conv2d_1a_7x7": (2, 64, 50, 112, 112),
+        "Mixed_5c": (2, 1024, 50, 7, 7),
+        "AvgPool": (2, 50, 1024),
+        "LSTM": (2, 50, 512),
+        "Logits": (2, 400),
+    }
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def slow_lstm(lstm: BatchNormLSTM, x: np.ndarray, training: bool) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
+    """Number by number: (hidden states, what went into each norm at each step)."""
+    state = {name: tensor.numpy() for name, tensor in lstm.state_dict().items()}
+    size, last = lstm.hidden_size, len(state["norm_cell.running_mean"]) - 1
+    seen: dict[str, list[np.ndarray]] = {"norm_input": [], "norm_hidden": [], "norm_cell": []}
+
+    def normalised(name: str, values: np.ndarray, step: int) -> np.ndarray:
+        seen[name].append(values)
+        mean, variance = values.mean(0), ((values - values.mean(0)) ** 2).mean(0)
+        if not training:
+            row = min(step, last)
+            mean, variance = state[f"{name}.running_mean"][row], state[f"{name}.running_var"][row]
+        shift = state.get(f"{name}.bias", 0.0)
+        return (values - mean) / np.sqrt(variance + EPS) * state[f"{name}.weight"] + shift
+
+    hidden = np.zeros((len(x), size))
+    cell = np.zeros((len(x), size))
+    states = []
+    for t in range(x.shape[1]):
+        sums = np.empty((len(x), 4 * size))
+        from_hidden = np.empty_like(sums)
+        for row in range(4 * size):
+            for clip in range(len(x)):
+                sums[clip, row] = sum(state["weight_input"][row, d] * x[clip, t, d] for d in range(x.shape[2]))
+                from_hidden[clip, row] = sum(state["weight_hidden"][row, h] * hidden[clip, h] for h in range(size))
+        gates = normalised("norm_input", sums, t) + normalised("norm_hidden", from_hidden, t) + state["bias"]
+        forget, admit, release, candidate = (gates[:, n * size : (n + 1) * size] for n in range(4))
+        cell = sigmoid(forget) * cell + sigmoid(admit) * np.tanh(candidate)
+        hidden = sigmoid(release) * np.tanh(normalised("norm_cell", cell, t))
+        states.append(hidden)
+    return np.stack(states, 1), seen
+
+
+def random_lstm(num_steps: int) -> BatchNormLSTM:
+    """In float64, with statistics and scales that differ from step to step and number to number."""
+    lstm = BatchNormLSTM(3, 5, num_steps).double()
+    for name, tensor in lstm.state_dict().items():
+        if "norm" in name or name == "bias":
+            tensor.copy_(torch.rand_like(tensor) + 0.1)
+    return lstm
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("num_frames", [1, 4, 7])
+def test_the_recurrence_is_the_one_of_the_formulas(training: bool, num_frames: int) -> None:
+    """Four steps have statistics; with seven, the last three use those of the fourth."""
+    lstm = random_lstm(num_steps=4).train(training)
+    x = torch.randn(6, num_frames, 3, dtype=torch.float64)
+    expected, _ = slow_lstm(lstm, x.numpy(), training)
+    np.testing.assert_allclose(lstm(x).detach().numpy(), expected, rtol=0, atol=1e-10)
+
+
+def test_each_step_keeps_its_own_statistics() -> None:
+    lstm = random_lstm(num_steps=4)
+    x = torch.randn(6, 3, 3, dtype=torch.float64)
+    before = {name: tensor.clone() for name, tensor in lstm.state_dict().items()}
+    _, seen = slow_lstm(lstm, x.numpy(), training=True)
+    for module in lstm.children():
+        module.momentum = 0.25  # type: ignore[assignment]
+    lstm(x)
+    for name, values in seen.items():
+        for kind, of_batch in (("mean", lambda v: v.mean(0)), ("var", lambda v: v.var(0, ddof=1))):
+            found = lstm.state_dict()[f"{name}.running_{kind}"].numpy()
+            old = before[f"{name}.running_{kind}"].numpy()
+            for step in range(3):
+                np.testing.assert_allclose(found[step], 0.75 * old[step] + 0.25 * of_batch(values[step]), atol=1e-10)
+            np.testing.assert_array_equal(found[3], old[3])  # a step that this clip did not have
+
+
+def test_scales_begin_at_a_tenth_and_the_cell_remembers() -> None:
+    lstm = BatchNormLSTM(6, 4, 2)
+    for norm in lstm.children():
+        assert norm.get_parameter("weight").tolist() == pytest.approx([0.1] * norm.get_parameter("weight").numel())
+    assert lstm.bias.tolist() == [1.0] * 4 + [0.0] * 12
+    for gate in (*lstm.weight_input.chunk(4), *lstm.weight_hidden.chunk(4)):
+        assert torch.allclose(gate @ gate.T, torch.eye(4), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def model() -> ConvNetLSTM:
+    torch.manual_seed(0)
+    model = settled(build_model("convnet_lstm_tiny", num_classes=5))
+    assert isinstance(model, ConvNetLSTM)
+    return model
+
+
+def test_a_frame_is_seen_as_a_picture(model: ConvNetLSTM) -> None:
+    """The trunk on a clip is the 2D network on each frame alone."""
+    pictures = InceptionV1(2, 3, width=1 / 4).eval()
+    pictures.load_state_dict(model.trunk.state_dict())
+    x = torch.randn(2, 3, 3, 64, 64)
+    outputs = model.endpoints(x, names=["Mixed_4b", "AvgPool"])
+    for t in range(3):
+        stages = dict(pictures.stages(x[:, :, t]))
+        assert torch.allclose(outputs["Mixed_4b"][:, :, t], stages["Mixed_4b"], atol=1e-5)
+        assert torch.allclose(outputs["AvgPool"][:, t], stages["Mixed_5c"].mean((2, 3)), atol=1e-5)
+
+
+def test_the_last_step_answers_and_the_order_matters(model: ConvNetLSTM) -> None:
+    x = torch.randn(2, 3, 6, 64, 64)
+    logits = model(x)
+    assert torch.equal(logits, model.head(model.features(x)[:, -1]))
+    assert not torch.allclose(logits, model(x.flip(2)), atol=1e-4)
+    before = model.features(x[:, :, :4])
+    assert torch.allclose(before, model.features(x)[:, :4], atol=1e-5), "a step depends on what comes after it"
+
+
+def test_in_training_every_step_answers() -> None:
+    fresh = build_model("convnet_lstm_tiny", num_classes=5, dropout=0.0)
+    x = torch.randn(3, 3, 6, 64, 64)
+    outputs = fresh(x)
+    assert outputs.shape == (3, 6, 5)
+    labels = torch.tensor([0, 3, 2])
+    by_hand = sum(-outputs[i, t].log_softmax(0)[labels[i]] for i in range(3) for t in range(6)) / 18
+    assert torch.allclose(fresh.loss(outputs, labels), by_hand)
+
+
+def test_steps_past_those_of_training_use_the_last_statistics(model: ConvNetLSTM) -> None:
+    lstm = random_lstm(num_steps=2).eval()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    whole = lstm(x)
+    for norm in lstm.children():  # the same statistics for every step from the second on
+        for buffer in ("running_mean", "running_var"):
+            rows = norm.get_buffer(buffer)
+            setattr(norm, buffer, torch.cat([rows, rows[1:].expand(3, -1)]))
+    assert torch.equal(lstm(x), whole)
+    assert model.lstm.norm_cell.running_mean.shape == (8, 128)

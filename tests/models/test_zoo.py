@@ -1,0 +1,58 @@
+"""Table 1 of the paper, from the networks and their specs."""
+
+import pytest
+import torch
+
+from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.models.zoo import build_model, choose_stream
+from quovadis.types import ModelSpec
+
+# Millions of parameters; frames and seconds of the footprint in training, and in testing, stream by stream.
+TABLE_1 = {
+    "convnet_lstm": (9, [25], 5.0, [50], 10.0),
+    "conv3d": (79, [16], 0.64, [240], 9.6),
+    "two_stream": (12, [1, 10], 0.4, [25, 250], 10.0),
+    "fused_two_stream": (39, [5, 50], 2.0, [25, 250], 10.0),
+}
+
+
+def spec_of(name: str) -> ModelSpec:
+    with torch.device("meta"):
+        return build_model(name).spec
+
+
+@pytest.mark.parametrize("name", list(TABLE_1))
+def test_table_1(name: str) -> None:
+    millions, train_frames, train_seconds, test_frames, test_seconds = TABLE_1[name]
+    with torch.device("meta"):
+        model = build_model(name, num_classes=400)
+    spec = model.spec
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    assert millions in (int(parameters), round(parameters))  # the table rounds one way here and the other there
+    assert [s.num_frames for s in spec.streams] == train_frames
+    assert spec.train_seconds == pytest.approx(train_seconds)
+    assert [s.frames_in(spec.test_frames) for s in spec.streams] == test_frames
+    assert spec.test_seconds == pytest.approx(test_seconds)
+    assert (spec.fps, spec.protocol) == (25.0, "paper")
+    assert (spec.size_px, spec.short_side_px) == ((112, 128) if name == "conv3d" else (224, 256))
+
+
+def test_the_row_of_i3d_is_two_networks() -> None:
+    with torch.device("meta"):
+        models = [build_model("i3d", stream=stream) for stream in ("rgb", "flow")]
+    assert sum(p.numel() for model in models for p in model.parameters()) == 25_358_016
+    for model in models:
+        assert [s.num_frames for s in model.spec.streams] == [64]
+        assert (model.spec.train_seconds, model.spec.test_frames) == (2.56, 250)
+
+
+def test_a_stream_is_chosen_among_those_that_a_network_has() -> None:
+    assert choose_stream("fused_two_stream") == "rgb+flow"
+    assert choose_stream("convnet_lstm") == "rgb"
+    assert choose_stream("two_stream_tiny", "flow") == "flow"
+    with pytest.raises(InvalidInputError, match="i3d looks at rgb or flow, not at rgb\\+flow"):
+        choose_stream("i3d", "rgb+flow")
+    with pytest.raises(UnknownNameError, match="unknown stream 'rgb,flow'; did you mean 'rgb\\+flow'"):
+        choose_stream("two_stream", "rgb,flow")
+    with pytest.raises(UnknownNameError, match="unknown model 'two_streams'; did you mean 'two_stream'"):
+        choose_stream("two_streams", "rgb")
