@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets.kinetics_folder import kinetics_manifest
+from quovadis.datasets.statistics import dataset_statistics
 from quovadis.errors import DatasetError, UnknownNameError
 from quovadis.labels.class_labels import class_labels
 
@@ -98,13 +99,13 @@ def test_oddities_are_noted(tmp_path: Path, annotations: Path) -> None:
         file.write(f"{ROWS[2]}\nyoga,aaaaaaaaaa3,0,10,train\nyoga,-aaaaaaaaa1,50,60,train\n,bbbbbbbbbb1,0,10,test\n")
     manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
     assert manifest.notes == (
-        "1 listed clips have no label and are left out",
+        "1 listed clips have no label",
         "1 rows of the annotation files are repeated and count once",
         "1 clips are listed again with another class, end or split",
         "1 videos have clips in two splits, as published: -aaaaaaaaa1",
         "1 files carry other times than the annotation files; taken by their id",
         "2 clips lie in more than one place; the first is taken",
-        "3 of 6 listed clips are missing",
+        "4 of 7 listed clips are missing",
     )
     assert manifest.records[2].path == tmp_path / "root" / "a" / "aaaaaaaaaa3_000000_000010.mp4"
     assert {r.group for r in manifest.records if "-aaaaaaaaa1" in r.path.name} == {""}
@@ -140,7 +141,7 @@ def test_what_cannot_be_a_dataset_is_refused(tmp_path: Path, annotations: Path) 
         kinetics_manifest("kinetics400", [annotations], tmp_path / "none")
     (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\naaaaaaaaaa1,0,10,test\n")
     with pytest.raises(DatasetError, match="none of the 1 clips has a label"):
-        kinetics_manifest("kinetics400", [tmp_path / "test.csv"], tmp_path)
+        kinetics_manifest("ours", [tmp_path / "test.csv"], tmp_path)
     with pytest.raises(DatasetError, match=r"other/all\.csv:2: unknown class \"massaging person's heads\"; did you"):
         kinetics_manifest("kinetics400", [annotations, _with(tmp_path, annotations)], tmp_path)
 
@@ -160,7 +161,11 @@ def test_the_real_validation_sets(shared: Path, tmp_path: Path) -> None:
     assert k400.notes == ("19906 of 19906 listed clips are missing",)
     files = [root / "kinetics600" / f"kinetics-600_{split}.csv.gz" for split in ("val", "test")]
     k600 = kinetics_manifest("kinetics600", files, tmp_path)
-    assert len(k600.records) == 30_000
-    assert k600.notes[0] == "72924 listed clips have no label and are left out"
-    assert len({record.path for record in k600.records}) == 30_000
-    assert len({record.group for record in k600.records}) == 29_994
+    assert len(k600.split("val")) == 30_000
+    assert k600.notes[0] == "72924 listed clips have no label"
+    assert len({record.path for record in k600.records}) == 30_000 + 72_924
+    with pytest.raises(DatasetError, match="72924 of 72924 videos in the test split of kinetics600 have no label"):
+        k600.split("test")
+    found = {(o.first, o.second): o.same_youtube_id for o in dataset_statistics(k400, k600).overlaps}
+    assert found == {("kinetics400 val", "kinetics600 val"): 13_569, ("kinetics400 val", "kinetics600 test"): 450}
+    assert [o.same_youtube_id for o in dataset_statistics(k600).overlaps] == [28]
