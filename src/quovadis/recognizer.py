@@ -9,15 +9,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from quovadis import transforms
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import clip_extent
 from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import InvalidInputError
-from quovadis.flow.estimate import flow_for_clip
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
 from quovadis.types import Clip, ModelSpec, Prediction, Window
@@ -33,7 +34,8 @@ class Recognizer:
         models: one model, or several whose logits are added: two-stream I3D is an RGB and a flow model.
         labels: class names in the order of the logits.
         device: where the models run; by default a GPU if there is one.
-        flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
+        flow: where optical flow comes from, where a model wants it; by default a stored file beside the video, or else
+            TV-L1 as it is needed.
 
     Raises:
         InvalidInputError: models of different classes, frame rates or sizes.
@@ -51,7 +53,7 @@ class Recognizer:
         labels: Sequence[str],
         *,
         device: str | torch.device | None = None,
-        flow_method: str = "tvl1",
+        flow: FlowSource | None = None,
     ):
         if not models:
             raise InvalidInputError("a recogniser needs at least one model")
@@ -68,14 +70,24 @@ class Recognizer:
         self.models = [model.to(self.device).channels_last().eval() for model in models]
         self.labels = tuple(labels)
         self.spec = first
-        self.flow_method = flow_method
+        self.flow = flow or FlowSource()
         self.wants_flow = any(model.spec.wants_flow for model in models)
 
     @classmethod
     def load(
-        cls, *weights: str | PathLike[str], device: str | torch.device | None = None, flow_method: str = "tvl1"
+        cls,
+        *weights: str | PathLike[str],
+        device: str | torch.device | None = None,
+        flow_method: str = "tvl1",
+        flow_folder: str | PathLike[str] | None = None,
     ) -> Recognizer:
         """A recogniser from weights files or run folders, one a stream.
+
+        Args:
+            weights: files, run folders or published names.
+            device: where the models run; by default a GPU if there is one.
+            flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
+            flow_folder: where ``quovadis flow`` stored it; by default it is looked for beside each video.
 
         Raises:
             WeightsError: they cannot be read. InvalidInputError: they do not go together.
@@ -85,7 +97,8 @@ class Recognizer:
         if len(label_sets) > 1:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
         labels = label_sets.pop() if label_sets else ()
-        return cls(models, labels, device=device, flow_method=flow_method)
+        folder = None if flow_folder is None else Path(flow_folder)
+        return cls(models, labels, device=device, flow=FlowSource(flow_method, folder))
 
     def describe(self) -> str:
         """The models in words: name and streams.
@@ -94,7 +107,11 @@ class Recognizer:
         >>> Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"]).describe()
         'i3d_tiny (rgb)'
         """
-        return " + ".join(f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models)
+        return " + ".join(self.describe_models())
+
+    def describe_models(self) -> list[str]:
+        """Each model in words."""
+        return [f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models]
 
     def first_filters(self) -> dict[str, Tensor]:
         """For each stream the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
@@ -108,7 +125,6 @@ class Recognizer:
         """What a reader does to each frame as it is decoded: the short side to the size that the models expect."""
         return partial(transforms.resize_short_side, size_px=self.spec.short_side_px)
 
-    @torch.inference_mode()
     def logits(self, clip: Clip) -> Tensor:
         """Scores of one clip, already at the models' frame rate and short side, with flow; the centre is cropped here.
 
@@ -119,8 +135,13 @@ class Recognizer:
             clip: every ``spec.clip_stride``-th frame of a stretch of video at ``spec.fps``.
 
         Returns:
-            float32 (classes,), on the CPU.
+            float32 (classes,), on the CPU: the sum over the models.
         """
+        return sum_logits(self.stream_logits(clip))
+
+    @torch.inference_mode()
+    def stream_logits(self, clip: Clip) -> list[Tensor]:
+        """As :meth:`logits`, but for each model apart."""
         scores = []
         for model in self.models:
             spec = model.spec
@@ -132,8 +153,8 @@ class Recognizer:
                 inputs = [transforms.to_model(torch.stack(s).to(self.device)) for s in zip(*streams, strict=True)]
                 inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
                 total += model(*inputs).float().sum(0)
-            scores.append(total / len(pieces))
-        return sum_logits(scores).cpu()
+            scores.append((total / len(pieces)).cpu())
+        return scores
 
     def predict(
         self,
@@ -171,10 +192,10 @@ class Recognizer:
         notes: list[str] = []
         scored = []
         with VideoReader(path, num_threads=num_threads) as reader:
-            for clip, stop in self._windows(reader, window, stride):
+            for first_tick, clip, stop in self._windows(reader, window, stride):
                 start = float(clip.pts_seconds[0])
                 if self.wants_flow:
-                    clip = flow_for_clip(clip, method=self.flow_method)
+                    clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
                 clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
             if reader.damage:
@@ -187,29 +208,29 @@ class Recognizer:
         """Frames a second that a clip holds."""
         return self.spec.fps / self.spec.clip_stride
 
-    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[Clip, float]]:
-        """Stretches of ``window`` frames, every ``stride``, and when each ends; the last is moved back to the end.
+    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[int, Clip, float]]:
+        """Stretches of ``window`` frames, every ``stride``; the last is moved back to end with the video.
 
-        A clip holds every ``clip_stride``-th frame of its stretch, and no others are resized.
+        A clip holds every ``clip_stride``-th frame of its stretch, and no others are resized. With each comes the
+        number of its first frame in the video, and when the stretch ends.
         """
         resize = self.read_transform()
         every = self.spec.clip_stride
-        kept: deque[tuple[Tensor, float]] = deque(maxlen=-(-window // every))
+        kept: deque[tuple[int, Tensor, float]] = deque(maxlen=-(-window // every))
         until_next = window
-        last_frame, picture, stop_seconds = None, None, 0.0
+        last_frame, picture = None, None
         for tick, frame in reader.ticks(self.spec.fps):
             if tick % every == 0:
                 if frame is not last_frame:
                     last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
                 assert picture is not None
-                kept.append((picture, frame.pts_seconds))
-            stop_seconds = frame.pts_seconds + 1 / self.spec.fps
+                kept.append((tick, picture, frame.pts_seconds))
             until_next -= 1
             if until_next == 0:
-                yield _clip(kept, reader), stop_seconds
+                yield kept[0][0], _clip(kept, reader), frame.pts_seconds + 1 / self.spec.fps
                 until_next = stride
         if len(kept) < -(-window // every) or until_next != stride:
-            yield _clip(kept, reader), stop_seconds
+            yield kept[0][0], _clip(kept, reader), frame.pts_seconds + 1 / self.spec.fps
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""
@@ -220,9 +241,9 @@ class Recognizer:
         return clip.take(torch.from_numpy(fit_length(len(clip), wanted, "loop")))
 
 
-def _clip(kept: deque[tuple[Tensor, float]], reader: VideoReader) -> Clip:
-    frames = torch.stack([picture for picture, _ in kept])
-    return Clip(frames, torch.tensor([t for _, t in kept], dtype=torch.float64), source=str(reader.path))
+def _clip(kept: deque[tuple[int, Tensor, float]], reader: VideoReader) -> Clip:
+    frames = torch.stack([picture for _, picture, _ in kept])
+    return Clip(frames, torch.tensor([t for _, _, t in kept], dtype=torch.float64), source=str(reader.path))
 
 
 def _sight(spec: ModelSpec) -> tuple[float, int, int, int]:

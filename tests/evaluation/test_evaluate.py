@@ -134,11 +134,11 @@ def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_cla
         recognizer,
         title="<script>",
         summary="s",
-        log=log,
+        logs={"rgb": log},
         facts={"a": "<b>"},
     )
     html = path.read_text()
-    assert html.count("data:image/jpeg") == len(pick_examples(result, data, 8)) > 0
+    assert html.count("data:image/jpeg") == len(pick_examples(result, data, recognizer, 8)) > 0
     assert "<script>" not in html
     assert "&lt;b&gt;" in html
     assert html.count("alt='filters of i3d_tiny (rgb)' src='data:image/png") == 1

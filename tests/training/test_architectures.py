@@ -1,6 +1,5 @@
 """All networks of the paper through one loop: from video files to figures, and the loss at every step of the LSTM."""
 
-import importlib
 import io
 import lzma
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quovadis.datasets import loader
+from quovadis.datasets import flow_files
 from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import LABELS, MotionsConfig, motions_clip
@@ -65,8 +64,7 @@ def quick_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         grey = clip.frames.float().mean(1, keepdim=True)
         return replace(clip, flow=(grey.roll(-1, 0) - grey).repeat(1, 2, 1, 1) / 10)
 
-    monkeypatch.setattr(loader, "flow_for_clip", differences)
-    monkeypatch.setattr(importlib.import_module("quovadis.evaluation.evaluate"), "flow_for_clip", differences)
+    monkeypatch.setattr(flow_files, "flow_for_clip", differences)
 
 
 @pytest.mark.usefixtures("quick_flow")
