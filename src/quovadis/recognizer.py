@@ -195,12 +195,10 @@ class Recognizer:
         notes: list[str] = []
         scored = []
         with VideoReader(path, num_threads=num_threads) as reader:
-            for clip, first_tick, stop in self._windows(reader, window, stride):
+            for first_tick, clip, stop in self._windows(reader, window, stride):
                 start = float(clip.pts_seconds[0])
                 if self.wants_flow:
-                    clip = self.flow.add_to(
-                        clip, fps=self._rate, short_side_px=spec.short_side_px, first_tick=first_tick
-                    )
+                    clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
                 clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
             if reader.damage:
@@ -213,34 +211,29 @@ class Recognizer:
         """Frames a second that a clip holds."""
         return self.spec.fps / self.spec.clip_stride
 
-    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[Clip, int | None, float]]:
+    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[int, Clip, float]]:
         """Stretches of ``window`` frames, every ``stride``; the last is moved back to end with the video.
 
-        With each the number of its first tick, and when it ends. A clip holds every ``clip_stride``-th frame of its
-        stretch, and no others are resized; then its flow is none that could be stored, and the number is None.
+        A clip holds every ``clip_stride``-th frame of its stretch, and no others are resized. With each comes the
+        number of its first frame in the video, and when the stretch ends.
         """
         resize = self.read_transform()
         every = self.spec.clip_stride
-        kept: deque[tuple[Tensor, float]] = deque(maxlen=-(-window // every))
+        kept: deque[tuple[int, Tensor, float]] = deque(maxlen=-(-window // every))
         until_next = window
-        last_frame, picture, stop_seconds = None, None, 0.0
-
-        def stretch(tick: int) -> tuple[Clip, int | None, float]:
-            return _clip(kept, reader), tick + 1 - len(kept) if every == 1 else None, stop_seconds
-
+        last_frame, picture = None, None
         for tick, frame in reader.ticks(self.spec.fps):
             if tick % every == 0:
                 if frame is not last_frame:
                     last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
                 assert picture is not None
-                kept.append((picture, frame.pts_seconds))
-            stop_seconds = frame.pts_seconds + 1 / self.spec.fps
+                kept.append((tick, picture, frame.pts_seconds))
             until_next -= 1
             if until_next == 0:
-                yield stretch(tick)
+                yield kept[0][0], _clip(kept, reader), frame.pts_seconds + 1 / self.spec.fps
                 until_next = stride
         if len(kept) < -(-window // every) or until_next != stride:
-            yield stretch(tick)
+            yield kept[0][0], _clip(kept, reader), frame.pts_seconds + 1 / self.spec.fps
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""
@@ -251,9 +244,9 @@ class Recognizer:
         return clip.take(torch.from_numpy(fit_length(len(clip), wanted, "loop")))
 
 
-def _clip(kept: deque[tuple[Tensor, float]], reader: VideoReader) -> Clip:
-    frames = torch.stack([picture for picture, _ in kept])
-    return Clip(frames, torch.tensor([t for _, t in kept], dtype=torch.float64), source=str(reader.path))
+def _clip(kept: deque[tuple[int, Tensor, float]], reader: VideoReader) -> Clip:
+    frames = torch.stack([picture for _, picture, _ in kept])
+    return Clip(frames, torch.tensor([t for _, _, t in kept], dtype=torch.float64), source=str(reader.path))
 
 
 def _sight(spec: ModelSpec) -> tuple[float, int, int, int]:

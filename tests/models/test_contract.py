@@ -334,3 +334,28 @@ def test_unknown_names_suggest_the_nearest() -> None:
         build_model("i3d", stream="flwo")
     with pytest.raises(InvalidInputError, match="conv3d looks at rgb, not at flow: choose another model or stream"):
         build_model("conv3d", stream="flow")
+
+
+@tiny_models
+def test_channels_last_lays_out_every_kernel_and_changes_no_number(name: str) -> None:
+    model = settled(build_model(name, num_classes=4))
+    x = inputs(model)
+    before = model(*x)
+    assert model.channels_last() is model
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    kernels = [p for p in model.parameters() if p.ndim in layouts]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=layouts[p.ndim]) for p in kernels)
+    assert torch.allclose(model(*x), before, atol=1e-4)
+
+
+@tiny_models
+def test_the_first_filters_are_the_first_kernel_of_each_stream(name: str) -> None:
+    model = build_model(name, num_classes=4)
+    found = model.first_filters()
+    first = {3, 2, 10, 20}  # channels of a frame, or of a snippet
+    kernels = [p.detach() for p in model.parameters() if p.ndim > 3 and p.shape[1] in first]
+    assert list(found) == [s.kind for s in model.spec.streams]
+    for stream, filters, kernel in zip(model.spec.streams, found.values(), kernels, strict=True):
+        assert (filters.ndim, filters.shape[1]) == (5, stream.channels)
+        assert torch.allclose(filters.flatten(1).sort().values, kernel.flatten(1).sort().values)

@@ -88,6 +88,14 @@ def test_a_fully_connected_unit_is_a_linear_layer_over_the_whole_grid() -> None:
     assert torch.allclose(unit(x).flatten(1), by_hand, atol=1e-6)
 
 
+def test_fully_connected_layers_begin_like_the_convolutions() -> None:
+    """A normal distribution of deviation 1/sqrt(fan in), cut at two deviations."""
+    weight = FullyConnectedUnit(32, 512, grid=4).conv.weight.detach()
+    deviation = (32 * 16) ** -0.5
+    assert float(weight.abs().max()) <= 2 * deviation
+    assert float(weight.std()) == pytest.approx(0.88 * deviation, rel=0.02)  # what is left of it within the cut
+
+
 def test_dropout_follows_both_fully_connected_layers_in_training_only() -> None:
     model = build_model("conv3d_tiny", num_classes=3).eval()
     assert isinstance(model, Conv3D)

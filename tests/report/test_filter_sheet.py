@@ -37,8 +37,17 @@ def test_each_filter_has_its_own_scale_and_flow_has_no_blue() -> None:
 
 def test_pictures_of_2d_filters_have_one_slice() -> None:
     assert filter_sheet(torch.randn(64, 3, 7, 7)).shape == (3, 127, 4 * 10 - 3)
-    with pytest.raises(InvalidInputError, match=r"got \(64, 20, 1, 7, 7\)"):
-        filter_sheet(torch.randn(64, 20, 7, 7))
+    with pytest.raises(InvalidInputError, match=r"got \(64, 5, 1, 7, 7\)"):
+        filter_sheet(torch.randn(64, 5, 7, 7))
+
+
+def test_a_stack_of_flow_frames_is_shown_as_time_slices() -> None:
+    """X and y of ten frames in turns: as the filters of a network in three dimensions that sees ten frames."""
+    weight = torch.randn(64, 2, 10, 7, 7)
+    stacked = torch.stack([weight[:, c, t] for t in range(10) for c in range(2)], 1)
+    assert stacked.shape == (64, 20, 7, 7)
+    assert filter_sheet(stacked).equal(filter_sheet(weight))
+    assert len(draw_filters(stacked, "weights")) > 1000
 
 
 def test_the_png_shows_the_sheet() -> None:

@@ -20,7 +20,8 @@ class Evaluate:
     split: Literal["train", "val", "test"] = "test"
     """Which videos."""
     protocol: str | None = None
-    """paper (first 250 frames, short videos looped), whole, center-clip, ten-clips; by default the model's own."""
+    """paper (Table 1: the first ten seconds, short videos looped), whole, center-clip, ten-clips, 10x3 (ten clips,
+    three crops); by default the model's own."""
     split_seed: int = 0
     """Of the split, where the data come without one; the same as in training."""
     out: Path | None = None

@@ -184,10 +184,13 @@ class Filters:
             state, info = open_weights(path)
             title = info.source.get("published") or name or f"{info.model}, {info.options.get('stream')}: {path.name}"
         # By shape, because files keep tensors in any order: only the first convolution is 7 wide.
-        first = next((weight for weight in state.values() if weight.ndim > 3 and weight.shape[-1] == 7), None)
-        if first is None:
+        first = {name: weight for name, weight in state.items() if weight.ndim > 3 and weight.shape[-1] == 7}
+        if not first:
             raise WeightsError(f"{path} has no convolution 7 wide, as the first of these networks is")
-        print(write_atomically(self.out, draw_filters(first, title)))
+        chosen, weight = next(iter(first.items()))
+        if len(first) > 1:  # a network with a trunk for each stream
+            title += f"\n{chosen}"
+        print(write_atomically(self.out, draw_filters(weight, title)))
 
 
 Command = (

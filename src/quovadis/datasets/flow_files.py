@@ -50,22 +50,21 @@ class FlowSource:
         inner = video.relative_to(self.videos) if below and self.videos is not None else Path(video.name)
         return self.folder / inner.with_name(video.stem + FILE_ENDING)
 
-    def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int | None) -> Clip:
+    def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int) -> Clip:
         """The clip with its ``flow`` filled.
 
         Args:
             clip: consecutive frames of the video ``clip.source``, resized and not yet cropped or mirrored.
             fps: frames a second of the clip.
             short_side_px: the size it was resized to.
-            first_tick: the number of its first frame, counted at ``fps`` from the start of the video; None if the clip
-                is not on that grid, and its flow cannot be a stored one.
+            first_tick: the number of its first frame, counted at ``fps`` from the start of the video.
 
         Raises:
             InvalidInputError: flow is stored that was made otherwise, or of another video.
             TooFewFramesError: a single frame.
         """
         path = self.file_of(clip.source)
-        if first_tick is None or not path.is_file():
+        if not path.is_file():
             return flow_for_clip(clip, method=self.method)
         preset = preset_for(self.method, fps=fps, short_side_px=short_side_px)
         identity = _identity(clip.source)

@@ -108,12 +108,7 @@ class ClipDataset(Dataset[Sample]):
             )
         assert clip is not None
         if spec.wants_flow:  # before looping, which would show a jump, and before cropping
-            clip = self.flow.add_to(
-                clip,
-                fps=spec.fps / stride,
-                short_side_px=spec.short_side_px,
-                first_tick=start if stride == 1 else None,
-            )
+            clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
         clip = clip.take(torch.from_numpy(fit_length(len(clip), frames, "loop")))
         if not self.augment:
             return transforms.center_crop(clip, spec.size_px)

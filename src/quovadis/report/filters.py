@@ -20,7 +20,8 @@ def filter_sheet(weight: Tensor) -> Tensor:
     filters have x in red and y in green, and blue stays grey.
 
     Args:
-        weight: float (filters, C, T, h, w) with C = 3 (RGB) or 2 (flow), or without T for a 2D network.
+        weight: float (filters, C, T, h, w) with C = 3 (RGB) or 2 (flow), or without T for a 2D network, whose time
+            slices are the flow frames of a stack: x and y of the first, x and y of the second ...
 
     Returns:
         uint8 (3, H, W), one pixel for each weight; gaps are white.
@@ -31,8 +32,7 @@ def filter_sheet(weight: Tensor) -> Tensor:
     >>> filter_sheet(torch.randn(64, 3, 7, 7, 7)).shape
     torch.Size([3, 127, 229])
     """
-    if weight.ndim == 4:
-        weight = weight.unsqueeze(2)
+    weight = _over_time(weight)
     if weight.ndim != 5 or weight.shape[1] not in (2, 3):
         raise InvalidInputError(f"filters to draw are (filters, 3 or 2, T, h, w); got {tuple(weight.shape)}")
     weight = weight.detach().float().cpu()
@@ -66,8 +66,7 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
     from matplotlib.figure import Figure
 
     sheet = filter_sheet(weight)
-    count, channels = weight.shape[:2]
-    slices = weight.shape[2] if weight.ndim == 5 else 1
+    count, channels, slices = _over_time(weight).shape[:3]
     dpi = 100
     width, height = (side * _PIXELS_PER_WEIGHT / dpi for side in (sheet.shape[2], sheet.shape[1]))
     figure = Figure(figsize=(width + 0.3, height + 0.75), dpi=dpi)
@@ -81,3 +80,11 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _over_time(weight: Tensor) -> Tensor:
+    """The filters of a 2D network with a time axis: one slice, or one for each flow frame of a stack."""
+    if weight.ndim != 4:
+        return weight
+    of_a_frame = weight.shape[1] if weight.shape[1] % 2 else 2
+    return weight.unflatten(1, (-1, of_a_frame)).transpose(1, 2)
