@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from quovadis.datasets.clip_status import ClipStatus, StatusTable
+from quovadis.datasets.inspection import index_videos
 from quovadis.datasets.kinetics_folder import kinetics_manifest
 from quovadis.datasets.statistics import dataset_statistics
 from quovadis.errors import DatasetError, UnknownNameError
@@ -66,6 +68,21 @@ def test_a_missing_clip_has_the_path_that_the_download_would_write(tmp_path: Pat
     assert manifest.records[3].path == tmp_path / "root" / "air drumming" / "aaaaaaaaaa4_000005_000015.mp4"
     assert manifest.notes == ("3 of 4 listed clips are missing",)
     assert manifest.describe().startswith("kinetics400: 4 videos of 400 classes (2 train, 2 val), data ")
+
+
+def test_a_dead_link_keeps_its_reason(tmp_path: Path, annotations: Path) -> None:
+    put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4")
+    with StatusTable(tmp_path / "root") as table:
+        table.record(ClipStatus("zumba/aaaaaaaaaa3_000000_000010.mp4", "ok", "youtube"))
+        table.record(ClipStatus("air drumming/aaaaaaaaaa4_000005_000015.mp4", "private", "youtube", "Private video"))
+        table.record(ClipStatus("hurling (sport)/_a_a_a_a_a2_000417_000427.mp4", "absent", "archive"))
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    fates = [("listed", ""), ("missing", "absent"), ("listed", ""), ("missing", "private: Private video")]
+    assert [(r.status, r.reason) for r in manifest.records] == fates
+    indexed = index_videos(manifest)
+    assert [r.reason for r in indexed.records if r.status == "missing"] == [
+        "no such file", "absent", "private: Private video"
+    ]  # fmt: skip
 
 
 def test_what_is_no_clip_is_not_taken_for_one(tmp_path: Path, annotations: Path) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+from quovadis.datasets.clip_status import ClipStatus, read_status
 from quovadis.datasets.kinetics import ClipLookup, KineticsClip, read_annotations, select, start_of
 from quovadis.datasets.load import VIDEO_SUFFIXES
 from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord, shorten
@@ -60,16 +62,25 @@ def kinetics_manifest(
     number = {label: i for i, label in enumerate(labels)}
     found = find_clips(root, clips)
     shared = _videos_in_two_splits(clips)
+    downloads = read_status(root)
     records = tuple(
         VideoRecord(
             found.paths.get(clip, root / clip.path),
             number[clip.label] if clip.label else UNLABELLED,
             clip.split,
             "" if clip.youtube_id in shared else clip.youtube_id,
+            **_fate(None if clip in found.paths else downloads.get(str(clip.path))),
         )
         for clip in clips
     )
     return Manifest(name, root, labels, records, tuple(_notes(rows, clips, found, shared)))
+
+
+def _fate(download: ClipStatus | None) -> dict[str, Any]:
+    """Why a clip is not there, where a download tried to get it."""
+    if download is None or download.done:
+        return {}
+    return {"status": "missing", "reason": f"{download.status}: {download.reason}".removesuffix(": ")}
 
 
 @dataclass(frozen=True)
