@@ -12,7 +12,7 @@ _KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}")
 def youtube_id(path: Path) -> str:
     """The video of YouTube that a clip was cut from, where the file is named as those of Kinetics; else empty.
 
-    Ids may begin with ``-`` and contain ``_``, so they are told by their 11 characters (FACTS 6.4).
+    Ids may begin with ``-`` and contain ``_``, so they are told by their 11 characters.
 
     >>> youtube_id(Path("abseiling/-3B32lo_o2M_000059_000069.mp4"))
     '-3B32lo_o2M'

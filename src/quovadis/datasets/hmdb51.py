@@ -40,7 +40,7 @@ def load_hmdb51(
     Raises:
         DatasetError: annotation files that are missing or cannot be understood; a root that is not the dataset.
 
-    Source: FACTS 6.8; the counts, and what is said of groups, are in the tests.
+    Source: the official split files, testTrainMulti_7030_splits; the counts are in the tests.
     """
     check_split(split)
     folder, labels = _find_classes(Path(annotations), split)

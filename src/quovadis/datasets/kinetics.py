@@ -1,6 +1,6 @@
 """Kinetics-400, -600 and -700: their annotation files, and how their clips are named.
 
-The columns are those of the published files (FACTS 6.3): ``label,youtube_id,time_start,time_end,split,is_cc`` for
+The columns are those of the published files: ``label,youtube_id,time_start,time_end,split,is_cc`` for
 Kinetics-400, without ``is_cc`` for the later ones, without ``label`` for most test files; Kinetics-700 says
 ``validate`` where the others say ``val``. ``is_cc`` is not used. CVDF's ``train.txt`` and ``val.txt`` of Kinetics-600
 are described nowhere that we could find; they are read if they have these columns, and refused otherwise.

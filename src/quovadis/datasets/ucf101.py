@@ -38,7 +38,7 @@ def load_ucf101(
     Raises:
         DatasetError: annotation files that are missing, or that contradict themselves; a root that is not the dataset.
 
-    Source: FACTS 6.7; the counts are in the tests.
+    Source: the official split files, ucfTrainTestlist; the counts are in the tests.
     """
     check_split(split)
     lists = {"train": f"trainlist0{split}.txt", "test": f"testlist0{split}.txt"}
