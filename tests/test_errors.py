@@ -21,6 +21,7 @@ BUILTINS = {
     "TrainingError": RuntimeError,
     "LossNotFiniteError": ArithmeticError,
     "StorageError": OSError,
+    "JobError": RuntimeError,
     "MissingExtraError": ImportError,
 }
 CLASSES = {

@@ -16,6 +16,7 @@ and ``except FileNotFoundError`` still works where one would expect it::
     ├── TrainingError (RuntimeError)          a run that cannot start or go on
     │   └── LossNotFiniteError (ArithmeticError)
     ├── StorageError (OSError)                writing failed: disk full, no permission
+    ├── JobError (RuntimeError)               a worker process died
     └── MissingExtraError (ImportError)       an optional part is not installed
 
 A message says what happened, what was found, what was expected, and what to do.
@@ -92,6 +93,10 @@ class LossNotFiniteError(TrainingError, ArithmeticError):
 
 class StorageError(QuovadisError, OSError):
     """A file could not be written; what was there before is still there."""
+
+
+class JobError(QuovadisError, RuntimeError):
+    """A worker process died; what was finished is kept."""
 
 
 class MissingExtraError(QuovadisError, ImportError):

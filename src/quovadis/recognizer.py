@@ -9,15 +9,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from quovadis import transforms
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import clip_extent
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import InvalidInputError
-from quovadis.flow.estimate import flow_for_clip
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
 from quovadis.types import Clip, Prediction, Window
@@ -33,7 +34,8 @@ class Recognizer:
         models: one model, or several whose logits are added: two-stream I3D is an RGB and a flow model.
         labels: class names in the order of the logits.
         device: where the models run; by default a GPU if there is one.
-        flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
+        flow: where optical flow comes from, where a model wants it; by default a stored file beside the video, or else
+            TV-L1 as it is needed.
 
     Raises:
         InvalidInputError: models of different classes, frame rates or sizes.
@@ -51,7 +53,7 @@ class Recognizer:
         labels: Sequence[str],
         *,
         device: str | torch.device | None = None,
-        flow_method: str = "tvl1",
+        flow: FlowSource | None = None,
     ):
         if not models:
             raise InvalidInputError("a recogniser needs at least one model")
@@ -68,14 +70,24 @@ class Recognizer:
         self.models = [model.to(self.device).channels_last().eval() for model in models]
         self.labels = tuple(labels)
         self.spec = first
-        self.flow_method = flow_method
+        self.flow = flow or FlowSource()
         self.wants_flow = any(model.spec.wants_flow for model in models)
 
     @classmethod
     def load(
-        cls, *weights: str | PathLike[str], device: str | torch.device | None = None, flow_method: str = "tvl1"
+        cls,
+        *weights: str | PathLike[str],
+        device: str | torch.device | None = None,
+        flow_method: str = "tvl1",
+        flow_folder: str | PathLike[str] | None = None,
     ) -> Recognizer:
         """A recogniser from weights files or run folders, one a stream.
+
+        Args:
+            weights: files, run folders or published names.
+            device: where the models run; by default a GPU if there is one.
+            flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
+            flow_folder: where ``quovadis flow`` stored it; by default it is looked for beside each video.
 
         Raises:
             WeightsError: they cannot be read. InvalidInputError: they do not go together.
@@ -85,7 +97,8 @@ class Recognizer:
         if len(label_sets) > 1:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
         labels = label_sets.pop() if label_sets else ()
-        return cls(models, labels, device=device, flow_method=flow_method)
+        folder = None if flow_folder is None else Path(flow_folder)
+        return cls(models, labels, device=device, flow=FlowSource(flow_method, folder))
 
     def describe(self) -> str:
         """The models in words: name and streams.
@@ -94,33 +107,40 @@ class Recognizer:
         >>> Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"]).describe()
         'i3d_tiny (rgb)'
         """
-        return " + ".join(f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models)
+        return " + ".join(self.describe_models())
+
+    def describe_models(self) -> list[str]:
+        """Each model in words."""
+        return [f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models]
 
     def first_filters(self) -> dict[str, Tensor]:
         """For each model the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
         first = (next(p for p in model.parameters() if p.ndim == 5) for model in self.models)
-        names = (f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models)
-        return {name: weight.detach().cpu() for name, weight in zip(names, first, strict=True)}
+        return {name: weight.detach().cpu() for name, weight in zip(self.describe_models(), first, strict=True)}
 
     def read_transform(self) -> partial[Tensor]:
         """What a reader does to each frame as it is decoded: the short side to the size that the models expect."""
         return partial(transforms.resize_short_side, size_px=self.spec.short_side_px)
 
-    @torch.inference_mode()
     def logits(self, clip: Clip) -> Tensor:
         """Scores of one clip, already at the models' frame rate and short side, with flow; the centre is cropped here.
 
         Returns:
-            float32 (classes,), on the CPU.
+            float32 (classes,), on the CPU: the sum over the models.
         """
+        return sum_logits(self.stream_logits(clip))
+
+    @torch.inference_mode()
+    def stream_logits(self, clip: Clip) -> list[Tensor]:
+        """As :meth:`logits`, but for each model apart."""
         scores = []
         for model in self.models:
             cropped = transforms.center_crop(clip, model.spec.size_px)
             streams = clip_to_streams(cropped, model.spec)
             inputs = [transforms.to_model(s.to(self.device)).unsqueeze(0) for s in streams]
             inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
-            scores.append(model(*inputs)[0].float())
-        return sum_logits(scores).cpu()
+            scores.append(model(*inputs)[0].float().cpu())
+        return scores
 
     def predict(
         self,
@@ -158,10 +178,12 @@ class Recognizer:
         notes: list[str] = []
         scored = []
         with VideoReader(path, num_threads=num_threads) as reader:
-            for clip in self._windows(reader, window, stride):
+            for first_tick, clip in self._windows(reader, window, stride):
                 start, stop = float(clip.pts_seconds[0]), float(clip.pts_seconds[-1]) + 1 / self._rate
                 if self.wants_flow:
-                    clip = flow_for_clip(clip, method=self.flow_method)
+                    clip = self.flow.add_to(
+                        clip, fps=self._rate, short_side_px=spec.short_side_px, first_tick=first_tick
+                    )
                 clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
             if reader.damage:
@@ -174,23 +196,26 @@ class Recognizer:
         """Frames a second that the models are shown."""
         return self.spec.fps / clip_extent(self.spec)[1]
 
-    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[Clip]:
-        """Stretches of ``window`` frames, every ``stride``; the last is moved back to end with the video."""
+    def _windows(self, reader: VideoReader, window: int, stride: int) -> Iterator[tuple[int, Clip]]:
+        """Stretches of ``window`` frames, every ``stride``, with the number of their first tick.
+
+        The last is moved back to end with the video.
+        """
         resize = self.read_transform()
         kept: deque[tuple[Tensor, float]] = deque(maxlen=window)
         until_next = window
         last_frame, picture = None, None
-        for _, frame in reader.ticks(self._rate):
+        for tick, frame in reader.ticks(self._rate):
             if frame is not last_frame:
                 last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
             assert picture is not None
             kept.append((picture, frame.pts_seconds))
             until_next -= 1
             if until_next == 0:
-                yield _clip(kept, reader)
+                yield tick + 1 - len(kept), _clip(kept, reader)
                 until_next = stride
         if len(kept) < window or until_next != stride:
-            yield _clip(kept, reader)
+            yield tick + 1 - len(kept), _clip(kept, reader)
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""

@@ -122,7 +122,15 @@ def test_train_then_evaluate_then_predict(
 def test_the_demo_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "--out", tmp_path, "--max-steps", 2, "--train-per-class", 1) == 0
     text = capsys.readouterr().out
-    for step in ("1. Videos", "2. Training", "3. Measuring", "4. Predicting", "5. The page", "Next:"):
+    for step in (
+        "1. Videos",
+        "2. Optical flow",
+        "3. Training",
+        "4. Measuring",
+        "5. Predicting",
+        "6. The page",
+        "Next:",
+    ):
         assert step in text
     html = (tmp_path / "report.html").read_text()
     assert "quovadis demo" in html

@@ -1,5 +1,6 @@
 """``quovadis flow`` from videos to files."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,8 @@ from quovadis.video.clip import read_clip
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.flow.oracle import waves
 
-
-@pytest.fixture(autouse=True)
-def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The paper's short side of 256 px would take minutes here."""
-    from dataclasses import replace
-
-    from quovadis.flow.parameters import TVL1Parameters
-
-    monkeypatch.setattr("quovadis.flow.codec.PAPER", replace(PAPER, short_side_px=32))
-    monkeypatch.setattr(
-        "quovadis.flow.tvl1.TVL1Parameters", lambda: TVL1Parameters(num_warps=1, num_outer_iterations=1)
-    )
+SMALL = ("--method", "tvl1-fast", "--short-side-px", "32")
+"""The paper's 256 px and its iterations would take long here."""
 
 
 @pytest.fixture
@@ -38,21 +29,21 @@ def video(tmp_path: Path) -> Path:
 
 def test_a_video_becomes_a_flow_file(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    main([str(video), "--out", str(out), "--pairs-per-batch", "4"])
+    main([str(video), *SMALL, "--out", str(out), "--pairs-per-batch", "4"])
     printed = capsys.readouterr()
     assert "waves.flow.mp4: 6 flows" in printed.out
     assert "1 video, about 6 flows" in printed.err
     header = read_header(out / "waves.flow.mp4")
     assert (header.num_flows, header.height, header.width) == (6, 32, 48)
     assert header.clip == ClipIdentity.of(video)
-    whole = estimate_flow(resize_short_side(read_clip(video).frames, 32))  # in one piece, not in stretches
+    whole = estimate_flow(resize_short_side(read_clip(video).frames, 32), "tvl1-fast")  # in one piece, not in stretches
     stored = read_flow(out / "waves.flow.mp4", 0, 6, preset=header.preset)
     assert (stored - whole).abs().mean() < 0.12
     assert whole.abs().mean() > 0.5
 
 
 def test_what_is_done_is_skipped(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [str(video), "--out", str(tmp_path)]
+    arguments = [str(video), *SMALL, "--out", str(tmp_path)]
     main(arguments)
     stamp = (tmp_path / "waves.flow.mp4").stat().st_mtime_ns
     capsys.readouterr()
@@ -71,19 +62,32 @@ def test_flow_of_another_video_is_not_overwritten(
     with FlowWriter(tmp_path / "waves.flow.mp4", ClipIdentity(1, "0" * 64), PAPER) as writer:
         writer.write(torch.zeros(1, 2, 32, 32))
     with pytest.raises(SystemExit) as stopped:
-        main([str(video), "--out", str(tmp_path)])
+        main([str(video), *SMALL, "--out", str(tmp_path)])
     assert stopped.value.code == 1
     assert "waves.flow.mp4 holds flow of preset" in capsys.readouterr().err
     assert read_header(tmp_path / "waves.flow.mp4").clip.size_bytes == 1
 
 
+def test_a_folder_keeps_its_tree_and_is_not_read_twice(video: Path, tmp_path: Path) -> None:
+    root = tmp_path / "clips"
+    for label in ("run", "jump"):
+        (root / label).mkdir(parents=True)
+        shutil.copy(video, root / label / "v.mp4")
+    main([str(root), *SMALL, "--out", str(root)])  # beside the videos
+    main([str(root), *SMALL, "--out", str(root)])
+    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*.flow.mp4")) == [
+        "jump/v.flow.mp4",
+        "run/v.flow.mp4",
+    ]
+
+
 def test_jpeg_pairs_are_named_as_denseflow_does(video: Path, tmp_path: Path) -> None:
-    main([str(video), "--out", str(tmp_path / "out"), "--jpeg", "--pictures"])
+    main([str(video), *SMALL, "--out", str(tmp_path / "out"), "--jpeg", "--pictures"])
     folder = tmp_path / "out" / "waves"
     names = [f"flow_{component}_{number:05d}.jpg" for component in "xy" for number in range(1, 7)]
     assert sorted(file.name for file in folder.iterdir()) == sorted(["flow.json", *names])
     pair = [np.asarray(Image.open(folder / f"flow_{component}_00003.jpg")) for component in "xy"]
-    whole = estimate_flow(resize_short_side(read_clip(video).frames, 32))
+    whole = estimate_flow(resize_short_side(read_clip(video).frames, 32), "tvl1-fast")
     assert (decode_flow(torch.from_numpy(np.stack(pair))) - whole[2]).abs().mean() < 0.12
     pictures = tmp_path / "out" / "waves.pictures"
     assert len(list(pictures.glob("flow_0000?.jpg"))) == 6
@@ -95,7 +99,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(video: Path, tmp_path:
     (tmp_path / "out" / "waves").mkdir(parents=True)
     (tmp_path / "out" / "waves" / "mine.txt").write_text("precious")
     with pytest.raises(StorageError, match="no folder of flow"):
-        main([str(video), "--out", str(tmp_path / "out"), "--jpeg", "--overwrite"])
+        main([str(video), *SMALL, "--out", str(tmp_path / "out"), "--jpeg", "--overwrite"])
     assert (tmp_path / "out" / "waves" / "mine.txt").read_text() == "precious"
 
 
@@ -106,7 +110,12 @@ def test_one_bad_video_does_not_stop_the_others(
     one_frame = write_video(tmp_path / "one.mp4", waves(1, 40, 60, (0, 0)), **LOSSLESS)
     with pytest.raises(SystemExit) as stopped:
         main(
-            [str(tmp_path / "text.mp4"), str(one_frame), str(tmp_path / "none.mp4"), str(video), "--out", str(tmp_path)]
+            [
+                *map(str, (tmp_path / "text.mp4", one_frame, tmp_path / "none.mp4", video)),
+                *SMALL,
+                "--out",
+                str(tmp_path),
+            ]
         )
     assert stopped.value.code == 1
     errors = capsys.readouterr().err
@@ -118,16 +127,16 @@ def test_one_bad_video_does_not_stop_the_others(
 def test_a_disk_that_is_too_small_is_known_before(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(StorageError, match="left, and the flow needs about"):
-        main([str(video), "--out", str(tmp_path / "out")])
+        main([str(video), *SMALL, "--out", str(tmp_path / "out")])
 
 
 def test_wrong_usage_is_refused(video: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="one file"):
         main([str(video), str(tmp_path / "waves.avi"), "--out", str(tmp_path)])
-    with pytest.raises(InvalidInputError, match="name at least one"):
+    with pytest.raises(InvalidInputError, match="no videos to work on"):
         main(["--out", str(tmp_path)])
     with pytest.raises(InvalidInputError, match="picture-px"):
-        main([str(video), "--out", str(tmp_path), "--picture-px", "0"])
+        main([str(video), *SMALL, "--out", str(tmp_path), "--picture-px", "0"])
     with pytest.raises(SystemExit) as stopped:
         main([str(video)])
     assert stopped.value.code == 2

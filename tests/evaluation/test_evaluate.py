@@ -134,7 +134,7 @@ def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_cla
         recognizer,
         title="<script>",
         summary="s",
-        log=log,
+        logs={"rgb": log},
         facts={"a": "<b>"},
     )
     html = path.read_text()

@@ -1,23 +1,35 @@
 """``quovadis demo``: the whole system in minutes, without a download."""
 
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quovadis.datasets.manifest import Manifest
+    from quovadis.training.recipes import Recipe
+    from quovadis.training.run_folder import RunFolder
+
+_STREAMS: tuple[Literal["rgb", "flow"], ...] = ("rgb", "flow")
+_FLOW_METHOD: Final = "tvl1-fast"  # whole TV-L1 of 31,000 pairs of frames would take longer than all the rest
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Make the small dataset "motions", train on it, measure, predict a held-out file, and write a page.
+    """Make the small dataset "motions", train a two-stream network on it, measure, predict, and write a page.
 
     Nothing is downloaded. Started again, it goes on where it was.
     """
 
     out: Path = Path("runs/demo")
-    """Where everything goes: the videos, the run, the page."""
+    """Where everything goes: the videos, the runs, the page."""
     max_steps: int | None = None
-    """Training steps; fewer make it quicker and worse."""
+    """Training steps of each stream; fewer make it quicker and worse."""
     train_per_class: int = 16
     """Training videos for each of the 25 classes."""
     seed: int = 0
@@ -27,19 +39,14 @@ class Demo:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
-    from dataclasses import replace
-
     import torch
     from rich.console import Console
 
-    from quovadis.datasets.motions import MotionsConfig, load_motions
-    from quovadis.evaluation.evaluate import evaluate
+    from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.evaluation.page import write_page, write_results
     from quovadis.recognizer import Recognizer
-    from quovadis.report.progress import TrainingProgress, progress_bar
+    from quovadis.report.progress import progress_bar
     from quovadis.report.terminal import evaluation_table, prediction_table
-    from quovadis.training.loop import train
-    from quovadis.training.recipes import find_recipe
     from quovadis.training.run_folder import environment, read_log
 
     # One core decodes; threads that outnumber the cores wait for each other.
@@ -48,61 +55,149 @@ def main(args: list[str]) -> None:
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
     console.print("[bold]1. Videos[/]: what moves x how it moves; one frame tells the thing, never the motion")
-    config = MotionsConfig(train_per_class=options.train_per_class, seed=options.seed)
-    with progress_bar(errors) as bar:
-        task = bar.add_task("writing videos", total=config.total)
-        data = load_motions(
-            config, root=options.out / "motions", on_video=lambda done: bar.update(task, completed=done)
-        )
+    data = _make_videos(options, errors)
     console.print(f"   {data.describe()}, in {data.root}")
 
-    recipe = replace(find_recipe("tiny"), seed=options.seed)
-    if options.max_steps is not None:
-        recipe = replace(recipe, max_steps=options.max_steps)
-    console.print(
-        f"[bold]2. Training[/]: {recipe.model.name} on RGB, from random weights, up to {recipe.max_steps} steps"
-    )
-    with TrainingProgress(errors) as progress:
-        folder = train(recipe, data, options.out / "rgb", progress=progress)
+    console.print(f"[bold]2. Optical flow[/] of each video: {_FLOW_METHOD}, at the size that the network sees")
+    _store_flow(data, errors)
 
-    console.print("[bold]3. Measuring[/] the test split")
-    recognizer = Recognizer.load(folder.root)
+    recipes = [_recipe(stream, options) for stream in _STREAMS]
+    console.print(
+        f"[bold]3. Training[/]: two {recipes[0].model.name}, one on RGB and one on flow, from random weights, up to "
+        f"{recipes[0].max_steps} steps each"
+    )
+    folders = _train(recipes, data, options.out, errors)
+
+    console.print("[bold]4. Measuring[/] the test split")
+    recognizer = Recognizer.load(*(folder.root for folder in folders), flow_method=_FLOW_METHOD)
     with progress_bar(errors) as bar:
         task = bar.add_task("evaluating test", total=len(data.split("test")))
-        result = evaluate(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
-    console.print(evaluation_table([result]))
+        results = evaluate_streams(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
+    console.print(evaluation_table(results))
     console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
 
     held_out = data.split("test")[0]
-    console.print(f"[bold]4. Predicting[/] a video that training never saw (it is: {data.labels[held_out.label]})")
+    console.print(f"[bold]5. Predicting[/] a video that training never saw (it is: {data.labels[held_out.label]})")
     console.print(prediction_table(recognizer.predict(held_out.path), 3))
 
     seconds = time.perf_counter() - started
-    write_results(options.out / "evaluation.json", [result])
+    write_results(options.out / "evaluation.json", results)
     versions = environment()
     page = write_page(
         options.out / "report.html",
-        [result],
+        results,
         data,
         recognizer,
         title="quovadis demo",
         summary=(
-            f"A tiny I3D, trained from random weights on {len(data.split('train'))} small videos of what moves and how "
-            f"it moves, and measured on {result.num_videos} that it never saw."
+            "Two-stream I3D with few channels: one network sees RGB and one optical flow, trained apart from random "
+            f"weights on {len(data.split('train'))} small videos of what moves and how it moves, their logits added, "
+            f"and measured on {results[-1].num_videos} videos that they never saw."
         ),
-        log=list(read_log(folder.log)),
+        logs={recipe.model.stream: list(read_log(f.log)) for recipe, f in zip(recipes, folders, strict=True)},
         facts={
             "command": "quovadis demo",
-            "recipe": f"{recipe.name}: {recipe.to_dict()}",
+            "recipe": f"{recipes[0].name}: {recipes[0].to_dict()}",
             "data": f"{data.describe()}, identity {data.identity}",
-            "machine": f"{versions['platform']}, {versions['num_threads']} threads, torch {versions['torch']}",
+            "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than the paper's, to be done in minutes",
+            "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
             "time": f"{seconds:.0f} seconds in all",
         },
     )
-    console.print(f"[bold]5. The page[/]: {page}  ({seconds:.0f} s in all)")
+    console.print(f"[bold]6. The page[/]: {page}  ({seconds:.0f} s in all)")
+    rgb, flow = (folder.root for folder in folders)
     console.print(
         "\nNext:\n"
-        f"  quovadis predict YOUR_VIDEO --weights {folder.root}\n"
+        f"  quovadis predict YOUR_VIDEO --weights {rgb} {flow} --flow-method {_FLOW_METHOD}\n"
         "  quovadis train tiny --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --out runs/mine\n"
         "  quovadis evaluate --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --weights runs/mine"
     )
+
+
+def _make_videos(options: Demo, errors: "Console") -> "Manifest":
+    from quovadis.datasets.motions import MotionsConfig, load_motions
+    from quovadis.report.progress import progress_bar
+
+    config = MotionsConfig(train_per_class=options.train_per_class, seed=options.seed)
+    with progress_bar(errors) as bar:
+        task = bar.add_task("writing videos", total=config.total)
+        return load_motions(
+            config,
+            root=options.out / "motions",
+            num_workers=os.cpu_count() or 1,
+            on_video=lambda done: bar.update(task, completed=done),
+        )
+
+
+def _store_flow(data: "Manifest", errors: "Console") -> None:
+    """Flow files beside the videos, for those that have none yet."""
+    from quovadis.datasets.flow_files import FlowJob, FlowSource, finish_flow
+    from quovadis.datasets.jobs import run_jobs
+    from quovadis.flow.codec import preset_for
+    from quovadis.models.zoo import build_model
+    from quovadis.report.progress import progress_bar
+
+    spec = build_model("i3d_tiny", stream="flow", num_classes=len(data.labels)).spec
+    preset = preset_for(_FLOW_METHOD, fps=spec.fps, short_side_px=spec.short_side_px)
+    place = FlowSource(_FLOW_METHOD)
+    jobs = [FlowJob(r.path, place.file_of(r.path), preset) for r in data.records]
+    todo = [job for job in jobs if not job.target.is_file()]
+    with progress_bar(errors) as bar:
+        task = bar.add_task("optical flow", total=len(jobs), completed=len(jobs) - len(todo))
+        for _ in run_jobs(finish_flow, todo, num_workers=os.cpu_count() or 1):
+            bar.advance(task)
+
+
+def _recipe(stream: Literal["rgb", "flow"], options: Demo) -> "Recipe":
+    from quovadis.training.recipes import find_recipe
+
+    recipe = find_recipe("tiny")
+    return replace(
+        recipe,
+        seed=options.seed,
+        max_steps=options.max_steps or recipe.max_steps,
+        model=replace(recipe.model, stream=stream),
+        # Each process has cores of its own, so it decodes for itself.
+        data=replace(recipe.data, flow_method=_FLOW_METHOD, num_workers=0),
+    )
+
+
+@dataclass(frozen=True)
+class _Training:
+    recipe: "Recipe"
+    data: "Manifest"
+    out: Path
+    num_threads: int
+
+
+def _train_one(job: _Training) -> "RunFolder":
+    import torch
+
+    from quovadis.training.loop import train
+
+    torch.set_num_threads(job.num_threads)
+    return train(job.recipe, job.data, job.out)
+
+
+def _train(recipes: "list[Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
+    """The streams at the same time, each in a process of its own; their logs say how far they are."""
+    from quovadis.datasets.jobs import run_jobs
+    from quovadis.report.progress import progress_bar
+    from quovadis.training.run_folder import RunFolder, read_log
+
+    num_threads = max((os.cpu_count() or 1) // len(recipes), 1)
+    jobs = [_Training(recipe, data, out / recipe.model.stream, num_threads) for recipe in recipes]
+    folders = [RunFolder(job.out) for job in jobs]
+    with progress_bar(errors) as bar:
+        tasks = [bar.add_task(recipe.model.stream, total=recipe.max_steps) for recipe in recipes]
+
+        def show() -> None:
+            for task, recipe, folder in zip(tasks, recipes, folders, strict=True):
+                steps = [row for row in read_log(folder.log) if "loss" in row]
+                if steps:
+                    words = f"training {recipe.model.stream}, loss {steps[-1]['loss']:.3f}"
+                    bar.update(task, completed=steps[-1]["step"], description=words)
+
+        for _ in run_jobs(_train_one, jobs, num_workers=len(jobs), while_waiting=show):
+            show()
+    return folders

@@ -26,8 +26,10 @@ class Evaluate:
     """A folder for evaluation.json, with the outcome of every video, and a page with pictures."""
     num_workers: int = 1
     """Processes that decode."""
-    flow_method: Literal["tvl1", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
     """How optical flow is estimated, where a model wants it; use what it was trained with."""
+    flow_folder: Path | None = None
+    """Where ``quovadis flow`` stored it; by default it is looked for beside each video."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
     json: bool = False
@@ -40,20 +42,25 @@ def main(args: list[str]) -> None:
     from rich.console import Console
 
     from quovadis.datasets.load import load_dataset
-    from quovadis.evaluation.evaluate import evaluate
+    from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.evaluation.page import write_page, write_results
     from quovadis.recognizer import Recognizer
     from quovadis.report.progress import progress_bar
     from quovadis.report.terminal import evaluation_table
 
     data = load_dataset(options.data, split_seed=options.split_seed)
-    recognizer = Recognizer.load(*options.weights, device=options.device, flow_method=options.flow_method)
+    recognizer = Recognizer.load(
+        *options.weights,
+        device=options.device,
+        flow_method=options.flow_method,
+        flow_folder=options.flow_folder,
+    )
     errors = Console(stderr=True, soft_wrap=True)
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")
     with progress_bar(errors) as bar:
         task = bar.add_task(f"evaluating {options.split}", total=len(data.split(options.split)))
-        result = evaluate(
+        results = evaluate_streams(
             recognizer,
             data,
             split=options.split,
@@ -62,14 +69,14 @@ def main(args: list[str]) -> None:
             on_video=lambda done: bar.update(task, completed=done),
         )
     if options.json:
-        print(json.dumps(result.to_dict(), indent=2))
+        print(json.dumps([r.to_dict() for r in results] if len(results) > 1 else results[0].to_dict(), indent=2))
     else:
-        Console(soft_wrap=True).print(evaluation_table([result]))
+        Console(soft_wrap=True).print(evaluation_table(results))
     if options.out is not None:
-        write_results(options.out / "evaluation.json", [result])
+        write_results(options.out / "evaluation.json", results)
         page = write_page(
             options.out / "report.html",
-            [result],
+            results,
             data,
             recognizer,
             title=f"{recognizer.describe()} on {data.name}",

@@ -3,18 +3,15 @@
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from quovadis.datasets.flow_files import FlowJob
     from quovadis.flow.codec import FlowPreset
-    from quovadis.flow.store import ClipIdentity
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,16 @@ class Flow:
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, any format that FFmpeg reads."""
+    """Video files, any format that FFmpeg reads, or folders of them: the tree is kept below --out."""
     out: Path
-    """The folder to write to."""
-    method: Literal["tvl1", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """tvl1 is the paper's; the others need quovadis[opencv], and dis is about fifty times faster."""
+    """The folder to write to; train, evaluate and predict take it as their flow folder."""
+    method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """tvl1 is the paper's; tvl1-fast the same with fewer iterations; the others need quovadis[opencv], and dis is about
+    fifty times faster."""
+    fps: float = 25.0
+    """Frames a second between which flow is computed; what the model sees."""
+    short_side_px: int = 256
+    """The short side to which frames are resized before; what the model sees: 72 for the tiny ones."""
     jpeg: bool = False
     """Write folders NAME/ of JPEG pairs flow_x_00001.jpg, flow_y_00001.jpg instead."""
     pictures: bool = False
@@ -41,16 +43,17 @@ class Flow:
     """Compute anew what is there already, also where it was made otherwise."""
     pairs_per_batch: int = 64
     """Pairs of frames at work at a time; bounds the memory."""
+    num_workers: int = 0
+    """Processes, each with one thread, that each do a whole video; 0 does one video at a time with all threads."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One video to be done."""
+class _Plan:
+    """A job and how much work it is."""
 
-    video: Path
-    clip: "ClipIdentity"
+    job: "FlowJob"
     num_flows: int
     """About: from the header of the video."""
     num_bytes: int
@@ -59,77 +62,85 @@ class _Job:
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be done is reported, the others go on, and the exit code is 1."""
     options = tyro.cli(Flow, args=args, prog="quovadis flow", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.errors import InvalidInputError, MissingExtraError, QuovadisError, StorageError
-    from quovadis.flow.codec import PAPER
+    from quovadis.errors import InvalidInputError, QuovadisError
+    from quovadis.flow.codec import preset_for
 
-    if not options.videos:
-        raise InvalidInputError("name at least one video: quovadis flow VIDEO ... --out DIR")
     if not options.picture_px > 0:
         raise InvalidInputError(f"--picture-px must be above 0; got {options.picture_px}")
-    _require_different_names(options.videos)
-    preset = PAPER if options.method == "tvl1" else replace(PAPER, name=options.method, method=options.method)
-    jobs, failed = [], 0
-    for video in options.videos:
+    if not options.fps > 0 or options.short_side_px < 1:
+        raise InvalidInputError(
+            f"--fps and --short-side-px must be above 0; got {options.fps:g} and {options.short_side_px}"
+        )
+    targets = _targets(options)
+    preset = preset_for(options.method, fps=options.fps, short_side_px=options.short_side_px)
+    plans, failed = [], 0
+    for target, video in targets.items():
         try:
-            job = _plan(video, options, preset)
+            plan = _plan(video, target, options, preset)
         except QuovadisError as error:
             failed += _report(error)
             continue
-        if job is None:
-            print(f"{_target(video, options)}: done before", file=sys.stderr)
+        if plan is None:
+            print(f"{target}: done before", file=sys.stderr)
         else:
-            jobs.append(job)
-    _announce(jobs, options.out)
-    for number, job in enumerate(jobs, 1):
-        try:
-            num_flows = _compute(job, options, preset, f"{number}/{len(jobs)} {job.video.name}")
-        except (StorageError, MissingExtraError):
-            raise  # the next video would fail in the same way
-        except QuovadisError as error:
-            failed += _report(error)
-            continue
-        print(f"{_target(job.video, options)}: {num_flows} flows", flush=True)
+            plans.append(plan)
+    _announce(plans, options.out)
+    for job, num_flows, error_text in _in_processes(plans, options) if options.num_workers else _here(plans):
+        if error_text:
+            failed += _report(error_text)
+        else:
+            print(f"{job.target}: {num_flows} flows", flush=True)
     if failed:
-        print(f"{failed} of {len(options.videos)} videos have no flow", file=sys.stderr)
+        print(f"{failed} of {len(targets)} videos have no flow", file=sys.stderr)
         sys.exit(1)
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception | str) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
 
 
-def _target(video: Path, options: Flow) -> Path:
+def _targets(options: Flow) -> dict[Path, Path]:
+    """For each file or folder to be written, the video whose flow it holds."""
+    from quovadis.datasets.load import VIDEO_SUFFIXES
+    from quovadis.errors import InvalidInputError
     from quovadis.flow.store import FILE_ENDING
 
-    return options.out / (video.stem if options.jpeg else video.stem + FILE_ENDING)
+    ending = "" if options.jpeg else FILE_ENDING
+    targets: dict[Path, Path] = {}
+    for given in options.videos:
+        inside = (
+            sorted(p for p in given.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if given.is_dir() else [given]
+        )
+        for video in inside:
+            if video.name.endswith(FILE_ENDING):
+                continue  # flow of an earlier run
+            inner = video.relative_to(given).parent if given.is_dir() else Path()
+            target = options.out / inner / (video.stem + ending)
+            if target in targets:
+                raise InvalidInputError(
+                    f"{targets[target]} and {video} would be written to one file: give each its own --out"
+                )
+            targets[target] = video
+    if not targets:
+        raise InvalidInputError("no videos to work on: quovadis flow VIDEO_OR_FOLDER ... --out DIR")
+    return targets
 
 
-def _require_different_names(videos: tuple[Path, ...]) -> None:
-    from quovadis.errors import InvalidInputError
-
-    seen: dict[str, Path] = {}
-    for video in videos:
-        if video.stem in seen:
-            raise InvalidInputError(
-                f"{seen[video.stem]} and {video} would be written to one file: give each its own --out"
-            )
-        seen[video.stem] = video
-
-
-def _plan(video: Path, options: Flow, preset: "FlowPreset") -> _Job | None:
+def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
     """What is to be done for a video; None when it was done before."""
+    from quovadis.datasets.flow_files import FlowJob
     from quovadis.flow.folder import read_folder_header
     from quovadis.flow.store import ClipIdentity, estimate_bytes, read_header, require_match
     from quovadis.video.reader import VideoReader
 
     clip = ClipIdentity.of(video)
-    target = _target(video, options)
+    pictures = target.with_name(f"{video.stem}.pictures")
     if target.exists() and not options.overwrite:
         header = read_folder_header(target) if options.jpeg else read_header(target)
         if header is not None:
             require_match(target, header, preset, clip)
-            if not options.pictures or read_folder_header(_pictures(video, options)) is not None:
+            if not options.pictures or read_folder_header(pictures) is not None:
                 return None
     with VideoReader(video) as reader:
         info = reader.info
@@ -137,22 +148,28 @@ def _plan(video: Path, options: Flow, preset: "FlowPreset") -> _Job | None:
     num_flows = max(round(seconds * preset.fps) - 1, 1)
     scale = preset.short_side_px / min(info.height, info.width)
     num_bytes = estimate_bytes(num_flows, round(info.height * scale), round(info.width * scale))
-    return _Job(video, clip, num_flows, num_bytes * (4 if options.jpeg else 1))
+    job = FlowJob(
+        video,
+        target,
+        preset,
+        jpeg=options.jpeg,
+        pictures=pictures if options.pictures else None,
+        picture_px=options.picture_px,
+        pairs_per_batch=options.pairs_per_batch,
+        device=options.device,
+    )
+    return _Plan(job, num_flows, num_bytes * (4 if options.jpeg else 1))
 
 
-def _pictures(video: Path, options: Flow) -> Path:
-    return options.out / f"{video.stem}.pictures"
-
-
-def _announce(jobs: list[_Job], out: Path) -> None:
+def _announce(plans: list[_Plan], out: Path) -> None:
     """Say how much it will be, before it begins, and stop where it cannot fit."""
     from quovadis.errors import StorageError
 
-    if not jobs:
+    if not plans:
         return
-    num_bytes = sum(job.num_bytes for job in jobs)
+    num_bytes = sum(plan.num_bytes for plan in plans)
     print(
-        f"{len(jobs)} video{'s' * (len(jobs) != 1)}, about {sum(job.num_flows for job in jobs)} flows, "
+        f"{len(plans)} video{'s' * (len(plans) != 1)}, about {sum(plan.num_flows for plan in plans)} flows, "
         f"about {num_bytes / 1e6:.1f} MB into {out}",
         file=sys.stderr,
     )
@@ -168,58 +185,40 @@ def _announce(jobs: list[_Job], out: Path) -> None:
         )
 
 
-def _compute(job: _Job, options: Flow, preset: "FlowPreset", name: str) -> int:
-    """Flow of one video into its files; returns the number of flows."""
-    import torch
+def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
+    """One video after the other, each with its bar."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from quovadis.flow.estimate import estimate_flow
-    from quovadis.flow.folder import FlowFolderWriter
-    from quovadis.flow.store import FlowWriter
+    from quovadis.datasets.flow_files import store_flow
+    from quovadis.errors import MissingExtraError, QuovadisError, StorageError
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    target = _target(job.video, options)
-    num_flows = 0
-    with Progress(console=Console(stderr=True), transient=True) as progress, ExitStack() as stack:
-        task = progress.add_task(name, total=job.num_flows)
-        writers: list[FlowWriter | FlowFolderWriter] = [
-            FlowFolderWriter(target, job.clip, preset) if options.jpeg else FlowWriter(target, job.clip, preset)
-        ]
-        if options.pictures:
-            pictures = _pictures(job.video, options)
-            writers.append(FlowFolderWriter(pictures, job.clip, preset, longest_px=options.picture_px))
-        for writer in writers:
-            stack.enter_context(writer)
-        for frames in _stretches(job.video, preset, options.pairs_per_batch):
-            flow = estimate_flow(frames, preset.method, pairs_per_batch=options.pairs_per_batch, device=device)
-            for writer in writers:
-                writer.write(flow)
-            num_flows += len(flow)
-            progress.update(task, completed=num_flows)
-    return num_flows
+    for number, plan in enumerate(plans, 1):
+        num_flows = 0
+        try:
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task(f"{number}/{len(plans)} {plan.job.video.name}", total=plan.num_flows)
+                for num_flows in store_flow(plan.job):
+                    progress.update(task, completed=num_flows)
+        except (StorageError, MissingExtraError):
+            raise  # the next video would fail in the same way
+        except QuovadisError as error:
+            yield plan.job, 0, str(error)
+        else:
+            yield plan.job, num_flows, ""
 
 
-def _stretches(video: Path, preset: "FlowPreset", num_pairs: int) -> Iterator["Tensor"]:
-    """Resized frames at the preset's rate, uint8 (T, 3, H, W); each stretch begins with the last one's last frame."""
-    import torch
+def _in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
+    """Several videos at a time, with one bar for all."""
+    from rich.console import Console
 
-    from quovadis.errors import TooFewFramesError, VideoDamagedError
-    from quovadis.transforms import resize_short_side
-    from quovadis.video.reader import VideoReader
+    from quovadis.datasets.flow_files import finish_flow
+    from quovadis.datasets.jobs import run_jobs
+    from quovadis.report.progress import progress_bar
 
-    frames: list[Tensor] = []
-    with VideoReader(video) as reader:
-        num_frames = 0
-        for _, frame in reader.ticks(preset.fps):
-            num_frames += 1
-            frames.append(resize_short_side(frame.pixels[None], preset.short_side_px))
-            if len(frames) == num_pairs + 1:
-                yield torch.cat(frames)
-                frames = frames[-1:]
-        if reader.damage:
-            raise VideoDamagedError(f"{video} is damaged: {reader.damage}")
-        if num_frames < 2:
-            raise TooFewFramesError(f"{video} has {num_frames} frame at {preset.fps:g} fps; optical flow needs 2")
-        if len(frames) > 1:
-            yield torch.cat(frames)
+    jobs = [plan.job for plan in plans]
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("flow", total=len(jobs))
+        for index, (num_flows, error) in run_jobs(finish_flow, jobs, num_workers=options.num_workers):
+            bar.advance(task)
+            yield jobs[index], num_flows, error

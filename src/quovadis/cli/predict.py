@@ -23,8 +23,10 @@ class Predict:
     """Length of a window over time; by default the model's test footprint (10 s for I3D)."""
     stride_seconds: float | None = None
     """From one window to the next; by default they touch."""
-    flow_method: Literal["tvl1", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
     """How optical flow is estimated, where a model wants it; use what it was trained with."""
+    flow_folder: Path | None = None
+    """Where ``quovadis flow`` stored it; by default it is looked for beside each video."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
     json: bool = False
@@ -44,7 +46,12 @@ def main(args: list[str]) -> None:
         raise InvalidInputError("name at least one video: quovadis predict VIDEO ... --weights RUN")
     if options.top < 1:
         raise InvalidInputError(f"--top must be at least 1; got {options.top}")
-    recognizer = Recognizer.load(*options.weights, device=options.device, flow_method=options.flow_method)
+    recognizer = Recognizer.load(
+        *options.weights,
+        device=options.device,
+        flow_method=options.flow_method,
+        flow_folder=options.flow_folder,
+    )
     console = Console(soft_wrap=True)
     failed = 0
     for number, video in enumerate(options.videos):

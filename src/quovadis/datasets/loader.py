@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from quovadis import transforms
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import DatasetError, TooFewFramesError, VideoError
-from quovadis.flow.estimate import flow_for_clip
 from quovadis.types import Clip, ModelSpec
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import even_starts, fit_length, random_start
@@ -48,7 +48,7 @@ class ClipDataset(Dataset[Sample]):
         seed: of all random choices.
         augment: random start, random crop, random mirror (paper, section 4); else middle and centre.
         flip: whether mirroring is allowed; turn it off where left and right are different classes.
-        flow_method: how optical flow is estimated, where the model wants it; see :func:`quovadis.estimate_flow`.
+        flow: where optical flow comes from, where the model wants it.
 
     A video that cannot be read is replaced by another of its class, chosen by the seed, and reported in the sample.
     """
@@ -61,14 +61,14 @@ class ClipDataset(Dataset[Sample]):
         seed: int = 0,
         augment: bool = True,
         flip: bool = True,
-        flow_method: str = "tvl1",
+        flow: FlowSource | None = None,
     ):
         self.records = tuple(records)
         self.spec = spec
         self.seed = seed
         self.augment = augment
         self.flip = flip
-        self.flow_method = flow_method
+        self.flow = flow or FlowSource()
         self._of_class: dict[int, list[int]] = {}
         for i, record in enumerate(self.records):
             self._of_class.setdefault(record.label, []).append(i)
@@ -106,7 +106,12 @@ class ClipDataset(Dataset[Sample]):
             )
         assert clip is not None
         if spec.wants_flow:  # before looping, which would show a jump, and before cropping
-            clip = flow_for_clip(clip, method=self.flow_method)
+            clip = self.flow.add_to(
+                clip,
+                fps=spec.fps / stride,
+                short_side_px=spec.short_side_px,
+                first_tick=start if stride == 1 else None,
+            )
         clip = clip.take(torch.from_numpy(fit_length(len(clip), frames, "loop")))
         if not self.augment:
             return transforms.center_crop(clip, spec.size_px)

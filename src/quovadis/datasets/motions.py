@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.types import Clip
@@ -69,6 +70,7 @@ def load_motions(
     config: MotionsConfig | None = None,
     *,
     root: str | os.PathLike[str] | None = None,
+    num_workers: int = 0,
     on_video: Callable[[int], None] | None = None,
 ) -> Manifest:
     """The dataset, written to disk if it is not there yet.
@@ -78,6 +80,7 @@ def load_motions(
     Args:
         config: how many videos and how large.
         root: where to write; by default a folder of the user's cache named after the configuration.
+        num_workers: processes that write; 0 writes here.
         on_video: called with the number of videos that are there.
 
     Raises:
@@ -87,20 +90,40 @@ def load_motions(
     name = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
     root = Path(root) if root is not None else _cache_folder() / name
     _claim_folder(root, config)
-    records = []
-    for split in SPLITS:
-        for label in range(len(LABELS)):
-            for number in range(config.count(split)):
-                path = root / split / LABELS[label].replace(" ", "_") / f"{number:04d}.mp4"
-                records.append(VideoRecord(path, label, split))
-                if not path.is_file():
-                    clip = motions_clip(config, split, label, number)
-                    fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
-                    write_video(path, clip.frames, fps=fps, options={"crf": "20", "preset": "veryfast"})
-                if on_video is not None:
-                    on_video(len(records))
+    takes = [
+        _Take(config, root, split, label, number)
+        for split in SPLITS
+        for label in range(len(LABELS))
+        for number in range(config.count(split))
+    ]
+    todo = [take for take in takes if not take.path.is_file()]
+    for done, _ in enumerate(run_jobs(_write, todo, num_workers=num_workers), len(takes) - len(todo) + 1):
+        if on_video is not None:
+            on_video(done)
+    records = [VideoRecord(take.path, take.label, take.split) for take in takes]
     _write_table(root, records)
     return Manifest("motions", root, LABELS, tuple(records))
+
+
+@dataclass(frozen=True)
+class _Take:
+    """One video to be written."""
+
+    config: MotionsConfig
+    root: Path
+    split: str
+    label: int
+    number: int
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.split / LABELS[self.label].replace(" ", "_") / f"{self.number:04d}.mp4"
+
+
+def _write(take: _Take) -> None:
+    clip = motions_clip(take.config, take.split, take.label, take.number)
+    fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
+    write_video(take.path, clip.frames, fps=fps, options={"crf": "20", "preset": "veryfast"})
 
 
 def motions_clip(config: MotionsConfig, split: str, label: int, number: int) -> Clip:

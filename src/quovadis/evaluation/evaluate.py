@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from quovadis import transforms
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
 from quovadis.evaluation.protocol import Protocol, find_protocol
-from quovadis.flow.estimate import flow_for_clip
+from quovadis.fuse import sum_logits
 from quovadis.recognizer import Recognizer
 from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
 from quovadis.video.reader import VideoReader
@@ -28,10 +30,10 @@ class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
     """
 
     def __init__(
-        self, records: Sequence[VideoRecord], spec: ModelSpec, protocol: Protocol, flow_method: str | None = None
+        self, records: Sequence[VideoRecord], spec: ModelSpec, protocol: Protocol, flow: FlowSource | None = None
     ):
         self.records = tuple(records)
-        self.flow_method = flow_method
+        self.flow = flow
         self.spec = spec
         self.protocol = protocol
 
@@ -57,7 +59,9 @@ class ProtocolViews(Dataset[tuple[int, list[Clip], str]]):
                 transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
             )
         assert clip is not None
-        return clip if self.flow_method is None else flow_for_clip(clip, method=self.flow_method)
+        if self.flow is None:
+            return clip
+        return self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=0)
 
 
 def evaluate(
@@ -84,33 +88,70 @@ def evaluate(
 
     Raises:
         DatasetError: classes that the recogniser does not know. UnknownNameError: no such split or protocol.
+        InvalidInputError: stored flow that was made otherwise than the recogniser's.
+    """
+    return evaluate_streams(
+        recognizer, data, split=split, protocol=protocol, num_workers=num_workers, on_video=on_video
+    )[-1]
+
+
+def evaluate_streams(
+    recognizer: Recognizer,
+    data: Manifest,
+    *,
+    split: str = "test",
+    protocol: str | None = None,
+    num_workers: int = 1,
+    on_video: Callable[[int], None] | None = None,
+) -> list[EvaluationResult]:
+    """Measure a recogniser and each of its models in one pass: the columns RGB, Flow and RGB + Flow of Table 2.
+
+    Args and Raises are those of :func:`evaluate`.
+
+    Returns:
+        One result a model, and last the one of all together; of a single model only that.
     """
     data = data.with_labels(recognizer.labels)
     records = data.split(split)
     chosen = find_protocol(protocol or recognizer.spec.protocol)
-    method = recognizer.flow_method if recognizer.wants_flow else None
-    views = ProtocolViews(records, recognizer.spec, chosen, method)
+    flow = replace(recognizer.flow, videos=data.root) if recognizer.wants_flow else None
+    views = ProtocolViews(records, recognizer.spec, chosen, flow)
     loader = DataLoader(views, batch_size=None, num_workers=num_workers)
-    logits: list[Tensor | None] = [None] * len(records)
+    logits: list[list[Tensor | None]] = [[None] * len(records) for _ in recognizer.models]
     errors = [""] * len(records)
     for done, (index, clips, error) in enumerate(loader, start=1):
         errors[index] = error
         if clips:
-            logits[index] = torch.stack([recognizer.logits(clip) for clip in clips]).mean(0)
+            of_clips = [recognizer.stream_logits(clip) for clip in clips]
+            for stream, scores in zip(logits, zip(*of_clips, strict=True), strict=True):
+                stream[index] = torch.stack(scores).mean(0)
         if on_video is not None:
             on_video(done)
-    return summarize(
-        logits,
-        [r.label for r in records],
-        [data.relative(r) for r in records],
-        errors,
-        labels=data.labels,
-        dataset=data.name,
-        data_identity=data.identity,
-        split=split,
-        protocol=chosen.describe(recognizer.spec),
-        model=recognizer.describe(),
-    )
+    names = recognizer.describe_models()
+    if len(names) > 1:
+        logits.append([_sum(rows) for rows in zip(*logits, strict=True)])
+        names.append(recognizer.describe())
+    return [
+        summarize(
+            scores,
+            [r.label for r in records],
+            [data.relative(r) for r in records],
+            errors,
+            labels=data.labels,
+            dataset=data.name,
+            data_identity=data.identity,
+            split=split,
+            protocol=chosen.describe(recognizer.spec),
+            model=name,
+        )
+        for scores, name in zip(logits, names, strict=True)
+    ]
+
+
+def _sum(scores: Sequence[Tensor | None]) -> Tensor | None:
+    """The models' scores of one video together; None where it could not be read."""
+    there = [s for s in scores if s is not None]
+    return sum_logits(there) if there else None
 
 
 def summarize(

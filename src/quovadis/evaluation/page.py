@@ -9,9 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from quovadis import transforms
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import StorageError
+from quovadis.flow.draw import draw_flow
 from quovadis.recognizer import Recognizer
 from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
@@ -30,7 +33,7 @@ def write_page(
     *,
     title: str,
     summary: str,
-    log: Sequence[Mapping[str, Any]] = (),
+    logs: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     facts: Mapping[str, str] | None = None,
     num_examples: int = 8,
 ) -> Path:
@@ -44,8 +47,8 @@ def write_page(
         title=title,
         summary=summary,
         results=results,
-        examples=pick_examples(results[-1], data, num_examples),
-        log=log,
+        examples=pick_examples(results[-1], data, recognizer, num_examples),
+        logs=logs or {},
         facts=facts or {},
         filters={name: draw_filters(weight, name) for name, weight in recognizer.first_filters().items()},
     )
@@ -60,7 +63,7 @@ def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]
     return path
 
 
-def pick_examples(result: EvaluationResult, data: Manifest, num_examples: int) -> list[Example]:
+def pick_examples(result: EvaluationResult, data: Manifest, recognizer: Recognizer, num_examples: int) -> list[Example]:
     """Videos for the page: right answers of different classes, and the mistakes that the model was surest of."""
     readable = [v for v in result.videos if v.top]
     wrong = sorted((v for v in readable if not v.correct), key=lambda v: -v.top[0][1])
@@ -76,8 +79,21 @@ def pick_examples(result: EvaluationResult, data: Manifest, num_examples: int) -
             stop_seconds=_STRIP_SECONDS,
             transform=partial(transforms.resize_short_side, size_px=_STRIP_SIDE_PX),
         )
-        examples.append(Example(clip.frames, video.path, video.label, video.top))
+        flow = _flow_colors(paths[video.path], recognizer) if recognizer.wants_flow else None
+        examples.append(Example(clip.frames, video.path, video.label, video.top, flow))
     return examples
+
+
+def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:
+    """The flow that the model saw, in colours; None for a video of one frame."""
+    spec = recognizer.spec
+    clip = read_clip(path, fps=spec.fps, stop_seconds=_STRIP_SECONDS, transform=recognizer.read_transform())
+    if len(clip) < 2:
+        return None
+    flow = recognizer.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=0).flow
+    assert flow is not None
+    lengths = flow[:, :, ::4, ::4].norm(dim=1)
+    return draw_flow(flow, longest_px=max(float(lengths.quantile(0.99)), 1.0))
 
 
 def _write(path: Path, text: str) -> None:

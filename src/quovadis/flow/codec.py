@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError, InvalidTypeError
-from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.parameters import FAST, TVL1Parameters
 
 NUM_LEVELS = 256
 
@@ -80,6 +80,21 @@ class FlowPreset:
 
 PAPER = FlowPreset()
 """Flow as the released weights of the paper saw it."""
+
+
+def preset_for(method: str = "tvl1", *, fps: float = PAPER.fps, short_side_px: int = PAPER.short_side_px) -> FlowPreset:
+    """The preset of flow that is estimated by a method with its default parameters.
+
+    >>> preset_for() == PAPER
+    True
+    >>> preset_for("tvl1-fast", short_side_px=72).name
+    'tvl1-fast at 72 px'
+    """
+    words = [method] if method != PAPER.method else []
+    words += [f"at {short_side_px} px"] if short_side_px != PAPER.short_side_px else []
+    words += [f"at {fps:g} fps"] if fps != PAPER.fps else []
+    parameters = FAST if method == "tvl1-fast" else TVL1Parameters()
+    return FlowPreset(" ".join(words) or "paper", fps, short_side_px, method=method, parameters=parameters)
 
 
 def _flat(preset: FlowPreset) -> dict[str, Any]:

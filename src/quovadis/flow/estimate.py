@@ -11,11 +11,11 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from quovadis.flow.codec import repeat_last
 from quovadis.flow.opencv import OPENCV_METHODS, opencv_flow
-from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.parameters import FAST, TVL1Parameters
 from quovadis.flow.tvl1 import require_size, tvl1
 from quovadis.types import Clip, require_frames
 
-METHODS = ("tvl1", *OPENCV_METHODS)
+METHODS = ("tvl1", "tvl1-fast", *OPENCV_METHODS)
 
 BatchFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -54,8 +54,9 @@ def estimate_flow(
     Args:
         frames: uint8 (T, 3, H, W), RGB, at least two frames of at least 16x16 pixels; or a list of such clips, whose
             pairs are computed together, wherever their sizes are equal.
-        method: ``tvl1``, or with the extra ``opencv``: ``opencv-tvl1``, ``dis``, ``farneback``.
-        parameters: of TV-L1; None for OpenCV's defaults.
+        method: ``tvl1``; ``tvl1-fast``, the same with fewer iterations (:data:`quovadis.flow.parameters.FAST`); or with
+            the extra ``opencv``: ``opencv-tvl1``, ``dis``, ``farneback``.
+        parameters: of TV-L1; None for OpenCV's defaults, or the fast ones.
         pairs_per_batch: the most pairs at work at a time; bounds the memory. It does not change the result. A batch
             that does not fit the memory of the GPU is halved, as often as needed, with a warning.
         device: where to compute; None where the frames are. OpenCV's methods always use the CPU.
@@ -84,7 +85,9 @@ def estimate_flow(
     for number, clip in enumerate(clips):
         _check(clip, f"frames[{number}]" if many else "frames")
     compute: BatchFunction
-    if method == "tvl1":
+    if method == "tvl1-fast":
+        parameters = parameters or FAST
+    if method in ("tvl1", "tvl1-fast"):
 
         def compute(first: Tensor, second: Tensor) -> Tensor:
             target = device if device is not None else first.device

@@ -5,21 +5,20 @@ import os
 import shutil
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 
 from PIL import Image
 from torch import Tensor
 
-from quovadis.errors import StorageError, TooFewFramesError
+from quovadis.errors import StorageError
 from quovadis.flow.codec import PAPER, FlowPreset, encode_flow
 from quovadis.flow.draw import draw_flow
-from quovadis.flow.store import FORMAT_VERSION, ClipIdentity, FlowHeader
+from quovadis.flow.store import ClipIdentity, FlowHeader, FlowSink
 
 HEADER_NAME = "flow.json"
 JPEG_QUALITY = 95
 
 
-class FlowFolderWriter:
+class FlowFolderWriter(FlowSink):
     """Write flow as pictures into a folder, which appears whole at the end, or not at all.
 
     ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` hold the two components from frame 1 to frame 2 in the 256 levels of
@@ -51,64 +50,35 @@ class FlowFolderWriter:
         *,
         longest_px: float | None = None,
     ):
-        self.path = Path(path)
-        self.preset = preset
-        self._clip = clip
+        super().__init__(path, clip, preset)
         self._longest_px = longest_px
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._num_flows = 0
-        self._size = [0, 0]
         if self.path.exists() and read_folder_header(self.path) is None and any(self.path.iterdir()):
             raise StorageError(f"{self.path} exists and is no folder of flow: move it away, or write elsewhere")
-        try:
+        with self._storing():
             self._partial.mkdir(parents=True)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def write(self, flow: Tensor) -> None:
-        """Append float32 (N, 2, H, W) in pixels."""
-        self._size = list(flow.shape[2:])
+    def _append(self, flow: Tensor) -> None:
         levels = encode_flow(flow, self.preset.clip_px).numpy() if self._longest_px is None else None
         colors = None if self._longest_px is None else draw_flow(flow, self._longest_px).permute(0, 2, 3, 1).numpy()
-        try:
-            for t in range(len(flow)):
-                self._num_flows += 1
-                number = f"{self._num_flows:05d}.jpg"
-                if levels is not None:
-                    for component, name in enumerate("xy"):
-                        picture = Image.fromarray(levels[t, component])
-                        picture.save(self._partial / f"flow_{name}_{number}", quality=JPEG_QUALITY)
-                elif colors is not None:
-                    Image.fromarray(colors[t]).save(self._partial / f"flow_{number}", quality=JPEG_QUALITY)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror or error}") from error
+        for t in range(len(flow)):
+            number = f"{self.num_flows + t + 1:05d}.jpg"
+            if levels is not None:
+                for component, name in enumerate("xy"):
+                    picture = Image.fromarray(levels[t, component])
+                    picture.save(self._partial / f"flow_{name}_{number}", quality=JPEG_QUALITY)
+            elif colors is not None:
+                Image.fromarray(colors[t]).save(self._partial / f"flow_{number}", quality=JPEG_QUALITY)
 
-    def __enter__(self) -> "FlowFolderWriter":
-        return self
+    def _close(self, whole: bool) -> None:
+        if whole:
+            header = {**self._header, "size": self.size, "num_flows": self.num_flows}
+            (self._partial / HEADER_NAME).write_text(json.dumps(header, indent=1))
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.replace(self._partial, self.path)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None and self._num_flows == 0:
-                raise TooFewFramesError(f"no flow was written to {self.path}: it needs at least one")
-            if kind is None:
-                header = {
-                    "version": FORMAT_VERSION,
-                    "preset": self.preset.to_dict(),
-                    "clip": vars(self._clip),
-                    "size": self._size,
-                    "num_flows": self._num_flows,
-                }
-                (self._partial / HEADER_NAME).write_text(json.dumps(header, indent=1))
-                shutil.rmtree(self.path, ignore_errors=True)
-                os.replace(self._partial, self.path)
-        except OSError as failure:
-            if isinstance(failure, StorageError):
-                raise
-            raise StorageError(f"cannot write {self.path}: {failure.strerror or failure}") from failure
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+    def _discard(self) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
 
 
 def read_folder_header(path: str | PathLike[str]) -> FlowHeader | None:

@@ -82,3 +82,7 @@ class TVL1Parameters:
                 break
             sizes.append(size)
         return sizes
+
+
+FAST = TVL1Parameters(scale_step=0.5, num_warps=2, num_outer_iterations=2, num_inner_iterations=10)
+"""The same algorithm with far fewer iterations; ``benchmarks/README.md`` says how much faster and how far off."""

@@ -9,13 +9,15 @@ of two for every frame, and 0.06 px mean error in all instead of 0.055, of which
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -73,7 +75,63 @@ class FlowHeader:
     width: int
 
 
-class FlowWriter:
+class FlowSink(ABC):
+    """Takes flow as it is computed; what it makes appears whole at the end, or not at all."""
+
+    def __init__(self, path: str | PathLike[str], clip: ClipIdentity, preset: FlowPreset):
+        self.path = Path(path)
+        self.preset = preset
+        self.num_flows = 0
+        self.size: tuple[int, int] | None = None
+        self._header: dict[str, Any] = {"version": FORMAT_VERSION, "preset": preset.to_dict(), "clip": vars(clip)}
+
+    def write(self, flow: Tensor) -> None:
+        """Append float32 (N, 2, H, W) in pixels, N at least 1."""
+        if flow.ndim != 4 or flow.shape[1] != 2 or (self.size and tuple(flow.shape[2:]) != self.size):
+            expected = f"(N, 2, {self.size[0]}, {self.size[1]})" if self.size else "(N, 2, H, W)"
+            raise InvalidInputError(f"flow for {self.path} must have shape {expected}; got {tuple(flow.shape)}")
+        self.size = (flow.shape[2], flow.shape[3])
+        with self._storing():
+            self._append(flow)
+        self.num_flows += len(flow)
+
+    @abstractmethod
+    def _append(self, flow: Tensor) -> None:
+        """Write flow of the right size, after the ``num_flows`` that are there."""
+
+    @abstractmethod
+    def _close(self, whole: bool) -> None:
+        """End the writing; put the result in its place where it is ``whole``."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Remove what is half done; nothing is left of it after :meth:`_close`."""
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except (FFmpegError, OSError) as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._storing():
+                self._close(whole=kind is None and self.num_flows > 0)
+            if kind is None and self.num_flows == 0:
+                raise TooFewFramesError(f"no flow was written to {self.path}: it needs at least one")
+        finally:
+            self._discard()
+
+
+class FlowWriter(FlowSink):
     """Write flow as it is computed; the file appears whole at the end, or not at all.
 
     Args:
@@ -93,69 +151,44 @@ class FlowWriter:
     """
 
     def __init__(self, path: str | PathLike[str], clip: ClipIdentity, preset: FlowPreset = PAPER):
-        self.path = Path(path)
-        self.preset = preset
+        super().__init__(path, clip, preset)
         self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part.mp4")
-        self._size: tuple[int, int] | None = None
-        self._num_flows = 0
-        header = {"version": FORMAT_VERSION, "preset": preset.to_dict(), "clip": vars(clip)}
-        self._header: dict[str, Any] = header
-        try:
+        with self._storing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(self._partial), "w", format="mp4")
-        except (FFmpegError, OSError) as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror or error}") from error
 
-    def write(self, flow: Tensor) -> None:
-        """Append float32 (N, 2, H, W) in pixels."""
-        if flow.ndim != 4 or flow.shape[1] != 2 or (self._size and tuple(flow.shape[2:]) != self._size):
-            expected = f"(N, 2, {self._size[0]}, {self._size[1]})" if self._size else "(N, 2, H, W)"
-            raise InvalidInputError(f"flow for {self.path} must have shape {expected}; got {tuple(flow.shape)}")
-        levels = encode_flow(flow, self.preset.clip_px)
-        try:
-            for picture in levels.flatten(1, 2).numpy():
-                self._encode(picture)
-        except (FFmpegError, OSError) as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror or error}") from error
+    def _append(self, flow: Tensor) -> None:
+        pictures = encode_flow(flow, self.preset.clip_px).flatten(1, 2).numpy()
+        if self.num_flows == 0:
+            self._begin(*pictures.shape[1:])
+        rows, columns = self._stream.height - pictures.shape[1], self._stream.width - pictures.shape[2]
+        pictures = np.pad(pictures, ((0, 0), (0, rows), (0, columns)), mode="edge")
+        for number, picture in enumerate(pictures, self.num_flows):
+            frame = av.VideoFrame.from_ndarray(picture, format="gray")
+            frame.color_range = FULL_RANGE
+            frame.pts = number
+            self._container.mux(self._stream.encode(frame))
 
-    def _encode(self, picture: np.ndarray) -> None:
-        if self._size is None:
-            self._size = (picture.shape[0] // 2, picture.shape[1])
-            self._container.metadata["comment"] = json.dumps({**self._header, "size": self._size})
-            rate = Fraction(self.preset.fps).limit_denominator(1001)
-            stream = self._container.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
-            assert isinstance(stream, av.VideoStream)
-            self._stream = stream
-            # H.264 has even sides; the missing row or column repeats the last one and is cut off again.
-            stream.height, stream.width = (side + side % 2 for side in picture.shape)
-            stream.pix_fmt = "gray"
-            stream.codec_context.color_range = FULL_RANGE
-        rows, columns = self._stream.height - picture.shape[0], self._stream.width - picture.shape[1]
-        picture = np.pad(picture, ((0, rows), (0, columns)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="gray")
-        frame.color_range = FULL_RANGE
-        frame.pts = self._num_flows
-        self._num_flows += 1
-        self._container.mux(self._stream.encode(frame))
+    def _begin(self, height: int, width: int) -> None:
+        self._container.metadata["comment"] = json.dumps({**self._header, "size": self.size})
+        rate = Fraction(self.preset.fps).limit_denominator(1001)
+        stream = self._container.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
+        assert isinstance(stream, av.VideoStream)
+        self._stream = stream
+        # H.264 has even sides; the missing row or column repeats the last one and is cut off again.
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "gray"
+        stream.codec_context.color_range = FULL_RANGE
 
-    def __enter__(self) -> "FlowWriter":
-        return self
+    def _close(self, whole: bool) -> None:
+        if whole:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if whole:
+            os.replace(self._partial, self.path)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None and self._num_flows == 0:
-                raise TooFewFramesError(f"no flow was written to {self.path}: it needs at least one")
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
-            if kind is None:
-                os.replace(self._partial, self.path)
-        except (FFmpegError, OSError) as failure:
-            raise StorageError(f"cannot write {self.path}: {failure.strerror or failure}") from failure
-        finally:
-            self._partial.unlink(missing_ok=True)
+    def _discard(self) -> None:
+        self._partial.unlink(missing_ok=True)
 
 
 def read_header(path: str | PathLike[str]) -> FlowHeader:

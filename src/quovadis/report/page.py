@@ -22,6 +22,8 @@ class Example:
     label: str
     top: tuple[tuple[str, float], ...]
     """Most probable classes first, with probabilities."""
+    flow: Tensor | None = None
+    """Its optical flow in colours, uint8 (T, 3, H, W), where a model looked at it."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Page:
     """A sentence or two under the title."""
     results: Sequence[EvaluationResult]
     examples: Sequence[Example] = ()
-    log: Sequence[Mapping[str, Any]] = ()
-    """Rows of the run's ``log.jsonl``."""
+    logs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """For each stream that was trained the rows of the run's ``log.jsonl``."""
     filters: Mapping[str, bytes] = field(default_factory=dict)
     """For each model its first convolution as a PNG (figure 4 of the paper)."""
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Page:
         """The page as one string; it needs no other file and no network."""
         sections = [
             _figures(self.results),
-            _curves(self.log),
+            *(_curves(stream, log) for stream, log in self.logs.items()),
             _examples(self.examples),
             *(_confusion(r) for r in self.results),
             *(_filters(name, png) for name, png in self.filters.items()),
@@ -77,10 +79,10 @@ def _figures(results: Sequence[EvaluationResult]) -> str:
     )
 
 
-def _curves(log: Sequence[Mapping[str, Any]]) -> str:
+def _curves(stream: str, log: Sequence[Mapping[str, Any]]) -> str:
     if not any("loss" in row for row in log):
         return ""
-    return f"<section><h2>Training</h2><div class='scroll'>{curves_svg(log)}</div></section>"
+    return f"<section><h2>Training, {escape(stream)}</h2><div class='scroll'>{curves_svg(log)}</div></section>"
 
 
 def _examples(examples: Sequence[Example]) -> str:
@@ -96,9 +98,12 @@ def _example(example: Example) -> str:
         for name, p in example.top[:3]
     )
     verdict = "right" if right else "wrong"
+    caption = escape(example.caption, quote=True)
+    strips = f"<img alt='frames of {caption}' src='{filmstrip_uri(example.frames)}'>"
+    if example.flow is not None:
+        strips += f"<img alt='optical flow of {caption}' src='{filmstrip_uri(example.flow)}'>"
     return (
-        f"<figure class='{verdict}'><img alt='frames of {escape(example.caption, quote=True)}' "
-        f"src='{filmstrip_uri(example.frames)}'><figcaption><div><strong>{escape(example.label)}</strong> "
+        f"<figure class='{verdict}'>{strips}<figcaption><div><strong>{escape(example.label)}</strong> "
         f"<em>{verdict}</em><br><small>{escape(example.caption)}</small></div><div>{bars}</div></figcaption></figure>"
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import ClipDataset, EpochBatches, collate
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
@@ -197,7 +198,7 @@ class _Run:
             self.model.spec,
             seed=self.recipe.seed,
             augment=False,
-            flow_method=choice.flow_method,
+            flow=self._flow(),
         )
         keys = [(0, i) for i in range(len(dataset))]
         size = max(choice.batch_size, 1)
@@ -301,7 +302,7 @@ class _Run:
             self.model.spec,
             seed=self.recipe.seed,
             flip=choice.flip,
-            flow_method=choice.flow_method,
+            flow=self._flow(),
         )
         batches = EpochBatches(
             len(dataset),
@@ -318,6 +319,11 @@ class _Run:
             num_workers=choice.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
+
+    def _flow(self) -> FlowSource:
+        choice = self.recipe.data
+        folder = None if choice.flow_folder is None else Path(choice.flow_folder)
+        return FlowSource(choice.flow_method, folder, self.data.root)
 
     def _inputs(self, batch: dict[str, Any]) -> list[Tensor]:
         inputs = [to_model(stream.to(self.accelerator.device, non_blocking=True)) for stream in batch["streams"]]

@@ -69,8 +69,12 @@ class DataChoice:
     """Mirror half of the clips; turn it off where left and right are different classes."""
     num_workers: int = 2
     """Processes that decode."""
-    flow_method: Literal["tvl1", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated, for models that want it. tvl1 is the paper's; dis is fast, and another flow."""
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """How optical flow is estimated, for models that want it. tvl1 is the paper's; the others are faster, and another
+    flow."""
+    flow_folder: str | None = None
+    """Where ``quovadis flow`` stored it; by default it is looked for beside each video, and estimated where there is
+    none."""
 
 
 @dataclass(frozen=True)
