@@ -21,6 +21,7 @@ def test_public_names_are_frozen() -> None:
         "estimate_flow",
         "evaluate",
         "frechet_distance",
+        "frechet_video_distance",
         "inflate",
         "list_models",
         "load_dataset",
