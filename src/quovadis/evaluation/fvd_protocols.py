@@ -65,10 +65,13 @@ class FvdProtocol:
         verdict = verify_state(model.state_dict())
         if verdict.official and verdict.nearest == self.network:
             return
-        what = "these are" if verdict.official else f"of these {len(verdict.different)} tensors differ from"
+        total = len(verdict.equal) + len(verdict.different)
+        what = f"these are {verdict.nearest!r}"
+        if not verdict.official:
+            what = f"{len(verdict.equal)} of the {total} tensors of these weights are official ones"
         raise WeightsError(
-            f"protocol {self.name!r} needs the network {self.network!r}, trained on Kinetics-400 alone, and {what} "
-            f"{verdict.nearest!r}: use weights {self.network!r}, or protocol 'own', whose numbers are its own"
+            f"protocol {self.name!r} needs the network {self.network!r}, trained on Kinetics-400 alone, and {what}: "
+            f"use weights {self.network!r}, or protocol 'own', whose numbers are its own"
         )
 
 
