@@ -12,6 +12,7 @@ VERBS = {
     "predict": "name the action in videos",
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
+    "extract": "features of videos into files, for localisation, captioning, anomalies ...",
     "fvd": "the Frechet Video Distance of generated videos to real ones",
     "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
     "flow": "estimate the optical flow of videos and store it",

@@ -17,7 +17,7 @@ from quovadis.errors import InvalidInputError, TooFewFramesError, UnknownNameErr
 from quovadis.evaluation.precision import full_float32
 from quovadis.flow.estimate import flow_for_clip
 from quovadis.models.contract import VideoModel
-from quovadis.transforms.stretch import PixelCenters
+from quovadis.transforms.floats import PixelCenters
 from quovadis.types import Clip
 from quovadis.weights.verify import verify_state
 

@@ -61,6 +61,13 @@ class TimeAxis:
     """
 
     layers: tuple[TimeLayer, ...]
+    steps: int = 1
+    """Steps of the grid that a feature is the average of."""
+
+    @property
+    def share(self) -> int:
+        """Frames that a feature stands for, where one without kernels and padding would: 16 for I3D, two steps of 8."""
+        return self.stride * self.steps
 
     @cached_property
     def stride(self) -> int:
@@ -123,7 +130,8 @@ _I3D = TimeAxis(
         TimeLayer(2, 2),  # MaxPool3d_5a_2x2
         *[_THREE] * 2,  # Mixed_5b, Mixed_5c
         TimeLayer(2, same=False),  # the average pooling
-    )
+    ),
+    steps=2,
 )
 _R50 = TimeAxis(
     (
