@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from quovadis.models.contract import VideoModel
+from quovadis.models.layers import ShiftBatchNorm
 from quovadis.video.writer import write_video
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -26,3 +29,24 @@ def write_square(path: Path, *, seed: int, reverse: bool = False, num_frames: in
     """A small video of a square that moves right, or left when reversed."""
     frames = moving_square(num_frames, 40, 48, seed)
     return write_video(path, frames.flip(0) if reverse else frames, fps=25, options={"preset": "ultrafast"})
+
+
+def awake(model: VideoModel, seed: int = 0) -> VideoModel:
+    """A random network whose features are of order one and differ from clip to clip, in evaluation mode.
+
+    Fresh weights shrink everything from layer to layer, until a mistake is smaller than any tolerance. Here every batch
+    norm takes the statistics of a clip of moving stripes for its own.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    size, channels = model.spec.size_px, model.spec.streams[0].channels
+    x = torch.rand(4, channels, 32, 1, size, generator=rng).repeat_interleave(2, 2).expand(-1, -1, -1, size, -1)
+    x = (x + torch.rand(4, channels, 64, size, size, generator=rng) - 1).clamp(-1, 1)
+    norms = [m for m in model.modules() if isinstance(m, ShiftBatchNorm | nn.BatchNorm3d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model.features(x)
+    for norm in norms:
+        norm.momentum = 1e-3
+    return model.eval()

@@ -17,7 +17,7 @@ from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.types import StreamKind
 from quovadis.video.writer import LOSSLESS, write_video
-from tests.synthetic import moving_square
+from tests.synthetic import awake, moving_square
 
 OURS = FEATURE_PRESETS["quovadis"]
 BOTH: tuple[StreamKind, ...] = ("rgb", "flow")
@@ -26,7 +26,7 @@ BOTH: tuple[StreamKind, ...] = ("rgb", "flow")
 @pytest.fixture(scope="module")
 def models() -> list[VideoModel]:
     torch.manual_seed(0)
-    return [build_model("i3d_tiny", stream=s, num_classes=2).eval() for s in ("rgb", "flow")]
+    return [awake(build_model("i3d_tiny", stream=s, num_classes=2)) for s in ("rgb", "flow")]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_files_and_their_sidecars(models: list[VideoModel], clips: Path, tmp_pat
     for kind in BOTH:
         array = np.load(tmp_path / "a" / f"v_{kind}.npy")
         assert (array.shape, array.dtype, array.flags.c_contiguous) == ((4, 256), np.float32, True)
-        np.testing.assert_allclose(array, rows.features[kind][:, 0].numpy(), atol=1e-6)
+        np.testing.assert_allclose(array, rows.features[kind][:, 0].numpy(), atol=1e-4)
     sidecar = json.loads((tmp_path / "a" / "v_flow.json").read_text())
     assert sidecar["shape"] == [4, 256]
     assert sidecar["start_seconds"] == [0, 0.32, 0.64, 0.96]
@@ -101,7 +101,7 @@ def test_the_layouts_of_the_field(
     rows = extractor.extract(job.video)
     together = torch.cat([rows.features[s] for s in (streams if preset.joined else streams[:1])], 2).numpy()
     flat = array.T if preset.shape == "DT" else array
-    np.testing.assert_allclose(flat.reshape(together.shape), together, atol=1e-6)
+    np.testing.assert_allclose(flat.reshape(together.shape), together, atol=1e-4)
     if name == "video-features":
         assert np.load(tmp_path / "v_fps.npy") == 25
         np.testing.assert_allclose(np.load(tmp_path / "v_timestamps_ms.npy"), [640, 1280])
@@ -193,7 +193,7 @@ def test_a_bad_file_among_many_is_listed_and_the_rest_is_done(
     assert "05.mp4 is not a video" in results["05.mp4"].error
     arrays = [np.load(tmp_path / "out" / f"{i:02d}_rgb.npy") for i in range(12) if i != 5]
     for array in arrays[1:]:
-        np.testing.assert_allclose(array, arrays[0], atol=1e-5)
+        np.testing.assert_allclose(array, arrays[0], atol=1e-3)
     assert not (tmp_path / "out" / "05_rgb.npy").exists()
 
 
@@ -291,4 +291,4 @@ def test_a_whole_video_whose_header_lies(
     monkeypatch.setattr(FeatureExtractor, "count_frames", lambda self, reader: 151)
     (job,) = plan_jobs({"v.mp4": path}, tmp_path / "out", extractor, ("rgb",))[0]
     assert extract_video(job, extractor).shapes == {str(tmp_path / "out" / "v_rgb.npy"): (18, 256)}
-    np.testing.assert_allclose(np.load(tmp_path / "out" / "v_rgb.npy"), expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "v_rgb.npy"), expected, atol=1e-3)

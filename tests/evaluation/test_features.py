@@ -22,22 +22,22 @@ from quovadis.models.zoo import build_model
 from quovadis.types import Clip
 from quovadis.video.clip import read_clip
 from quovadis.video.writer import LOSSLESS, write_video
-from tests.synthetic import moving_square
+from tests.synthetic import awake, moving_square
 
 OURS = FEATURE_PRESETS["quovadis"]
-TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
+TOLERANCE = {"atol": 1e-3, "rtol": 1e-4}  # the features are of order one to ten
 
 
 @pytest.fixture(scope="module")
 def tiny() -> VideoModel:
     torch.manual_seed(0)
-    return build_model("i3d_tiny", num_classes=2).eval()
+    return awake(build_model("i3d_tiny", num_classes=2))
 
 
 @pytest.fixture(scope="module")
 def tiny_flow() -> VideoModel:
     torch.manual_seed(1)
-    return build_model("i3d_tiny", stream="flow", num_classes=2).eval()
+    return awake(build_model("i3d_tiny", stream="flow", num_classes=2))
 
 
 def video(folder: Path, num_frames: int, **options: object) -> Path:
@@ -97,7 +97,7 @@ def test_the_whole_video_piece_by_piece(tiny: VideoModel, place: Path, num_frame
 def test_the_whole_video_through_the_full_network(place: Path, num_frames: int) -> None:
     """All 1024 channels, on small pictures."""
     torch.manual_seed(0)
-    full = I3D(num_classes=2, spec=replace(i3d_tiny_spec("rgb"), size_px=32)).eval()
+    full = awake(I3D(num_classes=2, spec=replace(i3d_tiny_spec("rgb"), size_px=32)))
     path = video(place, num_frames)
     rows = FeatureExtractor([full], OURS.whole(), batch_frames=48).extract(path)
     expected = by_hand(full, read_clip(path))

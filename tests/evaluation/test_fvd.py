@@ -19,7 +19,7 @@ from quovadis.models.zoo import build_model
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights import verify
 from quovadis.weights.from_tensorflow import to_official
-from tests.synthetic import moving_square
+from tests.synthetic import awake, moving_square
 
 Videos = NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ def noise(count: int, num_frames: int = 9, side: int = 40, seed: int = 0, width:
 @pytest.fixture(scope="module")
 def tiny() -> VideoModel:
     torch.manual_seed(0)
-    return build_model("i3d_tiny", num_classes=6).eval()
+    return awake(build_model("i3d_tiny", num_classes=6))
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +312,7 @@ def test_a_set_can_be_kept_and_used_again(tiny: VideoModel, tmp_path: Path) -> N
     assert frechet_video_distance(tmp_path / "real.npz", made, **options).value == first.value
     kept = FvdSet.load(tmp_path / "real.npz")
     assert kept.card == first.real
-    np.testing.assert_allclose(kept.features, by_hand(tiny, real).numpy(), atol=1e-5)
+    np.testing.assert_allclose(kept.features, by_hand(tiny, real).numpy(), atol=1e-4)
     np.savez(tmp_path / "other.npz", card=np.array("{}"), factor=np.zeros(1))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "real.npz").read_bytes()[:100])
     for name in ("other.npz", "cut.npz"):

@@ -259,8 +259,7 @@ class FeatureExtractor:
         for block in stream:
             frames.add(block)
             rows_at_once = max(self.batch_frames // (frames.num_crops * axis.stride), 1)
-            # A frame behind the piece proves that it is not the end of the video.
-            while frames.stop > (piece := axis.piece(row, rows_at_once, endless)).stop:
+            while frames.stop >= (piece := axis.piece(row, rows_at_once, endless)).stop:
                 yield self._convolved(frames, piece, endless)
                 row = piece.stop_row
                 frames.drop_before(axis.piece(row, 1, endless).start)
