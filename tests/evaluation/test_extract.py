@@ -65,7 +65,7 @@ def test_files_and_their_sidecars(models: list[VideoModel], clips: Path, tmp_pat
     assert (settings["fps"], settings["window"], settings["stride"], settings["padding"]) == (25, 16, 8, "none")
     assert settings["weights_sha256"] == {"flow": extractor.weights_sha256["flow"]}
     assert settings["flow"]["method"] == "tvl1"
-    assert sidecar["preset"] == "quovadis"
+    assert (sidecar["preset"], sidecar["changed"]) == ("quovadis", ["window", "stride"])
     assert "flow" not in json.loads((tmp_path / "a" / "v_rgb.json").read_text())["settings"]
     assert len(list((tmp_path / "a").iterdir())) == 4  # nothing half done is left
 

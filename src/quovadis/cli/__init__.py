@@ -10,6 +10,7 @@ from quovadis.version import __version__
 VERBS = {
     "demo": "make a small dataset, train on it, measure, predict, and write a page: the whole system in minutes",
     "predict": "name the action in videos",
+    "timeline": "what happens when in long videos: segments and a picture",
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
     "extract": "features of videos into files, for localisation, captioning, anomalies ...",

@@ -141,6 +141,7 @@ class FeatureWriter:
             "format": FORMAT_VERSION,
             "quovadis": __version__,
             "preset": self._preset.name,
+            "changed": self._preset.changes(),
             "source": self._preset.source,
             "differs": self._preset.differs,
             "video": str(self._video),

@@ -105,6 +105,11 @@ class FeaturePreset:
         """The same for the whole video, convolutionally."""
         return replace(self, window=WHOLE, stride=None, padding="none", one_more_frame=False)
 
+    def changes(self) -> list[str]:
+        """The fields in which this is another than the preset of its name."""
+        named = FEATURE_PRESETS.get(self.name, self)
+        return [key for key, value in asdict(self).items() if value != getattr(named, key)]
+
     def to_dict(self) -> dict[str, Any]:
         """What changes the numbers or the file, as plain values."""
         values = asdict(self)
