@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from quovadis.flow.codec import decode_flow
+from quovadis.models.contract import VideoModel
+from quovadis.models.layers import ShiftBatchNorm
 from quovadis.types import Clip
 from quovadis.video.writer import write_video
 
@@ -48,3 +51,24 @@ def numbers_of(stream: torch.Tensor) -> list[int]:
     numbers = stream[:, 0, 0, 0]
     assert torch.equal(stream, numbers.view(-1, 1, 1, 1).expand_as(stream))
     return numbers.tolist()
+
+
+def awake(model: VideoModel, seed: int = 0) -> VideoModel:
+    """A random network whose features are of order one and differ from clip to clip, in evaluation mode.
+
+    Fresh weights shrink everything from layer to layer, until a mistake is smaller than any tolerance. Here every batch
+    norm takes the statistics of a clip of moving stripes for its own.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    size, channels = model.spec.size_px, model.spec.streams[0].channels
+    x = torch.rand(4, channels, 32, 1, size, generator=rng).repeat_interleave(2, 2).expand(-1, -1, -1, size, -1)
+    x = (x + torch.rand(4, channels, 64, size, size, generator=rng) - 1).clamp(-1, 1)
+    norms = [m for m in model.modules() if isinstance(m, ShiftBatchNorm | nn.BatchNorm3d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model.features(x)
+    for norm in norms:
+        norm.momentum = 1e-3
+    return model.eval()

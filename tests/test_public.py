@@ -20,6 +20,8 @@ def test_public_names_are_frozen() -> None:
         "create_model",
         "estimate_flow",
         "evaluate",
+        "frechet_distance",
+        "frechet_video_distance",
         "inflate",
         "list_models",
         "load_dataset",

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from quovadis.datasets.load import load_dataset
     from quovadis.errors import QuovadisError
     from quovadis.evaluation.evaluate import evaluate
+    from quovadis.evaluation.fvd import frechet_video_distance
     from quovadis.flow.estimate import estimate_flow
+    from quovadis.metrics.frechet import frechet_distance
     from quovadis.models.inflate import inflate
     from quovadis.models.zoo import list_models
     from quovadis.recognizer import Recognizer
@@ -32,6 +34,8 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "inflate": "models.inflate",
     "estimate_flow": "flow.estimate",
+    "frechet_distance": "metrics.frechet",
+    "frechet_video_distance": "evaluation.fvd",
     "list_models": "models.zoo",
     "load_dataset": "datasets.load",
     "load_model": "weights.load",
@@ -51,6 +55,8 @@ __all__ = [
     "create_model",
     "estimate_flow",
     "evaluate",
+    "frechet_distance",
+    "frechet_video_distance",
     "inflate",
     "list_models",
     "load_dataset",

@@ -1,5 +1,6 @@
-"""Clip to Clip (resize, crop, flip) and Clip to tensor (``to_model``, the only door to floats)."""
+"""Clip to Clip (resize, crop, flip) and Clip to tensor (``to_model``, the door to floats)."""
 
+from quovadis.transforms.floats import stretch_to_model
 from quovadis.transforms.spatial import (
     center_crop,
     crop,
@@ -7,7 +8,20 @@ from quovadis.transforms.spatial import (
     flip_left_right,
     random_crop,
     resize_short_side,
+    stretch,
+    ten_crops,
 )
 from quovadis.transforms.tensor import to_model
 
-__all__ = ["center_crop", "crop", "crops_along", "flip_left_right", "random_crop", "resize_short_side", "to_model"]
+__all__ = [
+    "center_crop",
+    "crop",
+    "crops_along",
+    "flip_left_right",
+    "random_crop",
+    "resize_short_side",
+    "stretch",
+    "stretch_to_model",
+    "ten_crops",
+    "to_model",
+]

@@ -47,6 +47,27 @@ def resize_short_side(frames: Tensor, size_px: int) -> Tensor:
     return F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
 
 
+def stretch(frames: Tensor, height: int, width: int) -> Tensor:
+    """Scale pictures to a size, whatever their aspect ratio, by the interpolation of :func:`resize_short_side`.
+
+    Args:
+        frames: uint8 (T, 3, H, W).
+        height: of the result.
+        width: of the result.
+
+    >>> stretch(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), 256, 340).shape
+    torch.Size([2, 3, 256, 340])
+    """
+    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8 or frames.ndim != 4:
+        got = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
+        raise InvalidTypeError(f"stretch takes a uint8 tensor (T, 3, H, W); got {got}")
+    if min(height, width) < 1:
+        raise InvalidInputError(f"a picture must have at least one pixel; got {height}x{width}")
+    if (height, width) == tuple(frames.shape[2:]):
+        return frames
+    return F.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False)
+
+
 def crop(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
     """The rectangle of ``height`` x ``width`` pixels whose upper left corner is (``top``, ``left``)."""
     if min(height, width) < 1:
@@ -86,6 +107,20 @@ def crops_along(clip: Clip, size_px: int, num_crops: int) -> list[Clip]:
     if rows > columns:
         return [crop(clip, int(rows * share), columns // 2, size_px, size_px) for share in shares]
     return [crop(clip, rows // 2, int(columns * share), size_px, size_px) for share in shares]
+
+
+def ten_crops(clip: Clip, size_px: int) -> list[Clip]:
+    """Squares of ``size_px``: upper left, upper right, middle, lower left, lower right; then of the mirrored clip.
+
+    >>> clip = Clip(torch.zeros(1, 3, 256, 340, dtype=torch.uint8), torch.zeros(1))
+    >>> {crop.width for crop in ten_crops(clip, 224)}
+    {224}
+    """
+    bottom, right = clip.height - size_px, clip.width - size_px
+    places = [(0, 0), (0, right), (bottom // 2, right // 2), (bottom, 0), (bottom, right)]
+    return [
+        crop(picture, top, left, size_px, size_px) for picture in (clip, flip_left_right(clip)) for top, left in places
+    ]
 
 
 def random_crop(clip: Clip, size_px: int, rng: np.random.Generator) -> Clip:

@@ -5,11 +5,13 @@ can be proven although its bytes, names and layouts are its own: each tensor is 
 and its checksum compared.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+import torch
 from torch import Tensor
 
 from quovadis.weights.catalog import of_checkpoint
@@ -69,3 +71,21 @@ def verify_checksums(found: dict[str, int]) -> Verdict:
             best = Verdict(of_checkpoint(checkpoint).name, equal, different)
     assert best is not None
     return best
+
+
+def state_sha256(state: dict[str, Tensor]) -> str:
+    """One hash of a network's numbers: its tensors by name, type and shape, in the order of their names.
+
+    The same network has the same hash, whatever file it came from and whatever lies around the tensors there.
+
+    >>> from quovadis.models.zoo import build_model
+    >>> model = build_model("i3d_tiny")
+    >>> state_sha256(model.state_dict()) == state_sha256(model.channels_last().state_dict())
+    True
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

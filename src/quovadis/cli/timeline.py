@@ -1,0 +1,88 @@
+"""``quovadis timeline``: what happens when in long videos."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Say what happens when in long videos: windows through a recogniser, joined to segments.
+
+    Each video gives VIDEO.timeline.json, .csv (start_seconds, stop_seconds, label, probability) and .png, a picture
+    with filmstrip, segments and the curves of the classes.
+    """
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """Video files, any format that FFmpeg reads."""
+    weights: tuple[Path, ...]
+    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    out: Path
+    """The folder to write to."""
+    window_seconds: float | None = None
+    """Length of a window; by default that of a training clip (2.56 s for I3D)."""
+    stride_seconds: float | None = None
+    """From one window to the next; by default half a window."""
+    smooth_seconds: float = 0.0
+    """Average the probabilities over so long a time; 0 takes each window for itself."""
+    top: int = 6
+    """How many classes get a curve."""
+    min_probability: float = 0.0
+    """Windows whose best class is less probable belong to no segment."""
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """How optical flow is estimated, where a model wants it; use what it was trained with."""
+    flow_folder: Path | None = None
+    """Where quovadis flow stored it; by default it is looked for beside each video."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    json: bool = False
+    """Print JSON, one object a line."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
+    options = tyro.cli(Timeline, args=args, prog="quovadis timeline", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.errors import InvalidInputError, VideoError
+    from quovadis.evaluation.timeline import make_timeline, write_timeline
+    from quovadis.recognizer import Recognizer
+
+    if not options.videos:
+        raise InvalidInputError("name at least one video: quovadis timeline VIDEO ... --weights W --out DIR")
+    stems: dict[str, Path] = {}
+    for video in options.videos:
+        if stems.setdefault(video.stem, video) != video:
+            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+    recognizer = Recognizer.load(
+        *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
+    )
+    failed = 0
+    for video in options.videos:
+        try:
+            timeline = make_timeline(
+                recognizer,
+                video,
+                window_seconds=options.window_seconds,
+                stride_seconds=options.stride_seconds,
+                smooth_seconds=options.smooth_seconds,
+            )
+        except VideoError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        files = write_timeline(timeline, options.out, k=options.top, min_probability=options.min_probability)
+        if options.json:
+            print(json.dumps(timeline.to_dict(options.top, options.min_probability)), flush=True)
+        else:
+            print(f"{video}")
+            for s in timeline.segments(options.min_probability):
+                print(f"  {s.start_seconds:8.2f} s to {s.stop_seconds:8.2f} s  {s.probability:6.1%}  {s.label}")
+            for note in timeline.prediction.notes:
+                print(f"  {note}")
+        print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
+    if failed:
+        print(f"{failed} of {len(options.videos)} videos could not be read", file=sys.stderr)
+        sys.exit(1)

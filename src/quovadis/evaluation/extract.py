@@ -1,0 +1,240 @@
+"""Features of many videos into files: planned before it begins, over several devices, each video by itself."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from quovadis.datasets.load import VIDEO_SUFFIXES
+from quovadis.errors import DatasetError, InvalidInputError, StorageError, TooFewFramesError
+from quovadis.evaluation.feature_files import FeatureFile, FeatureWriter, files_for, settings_of, standing
+from quovadis.evaluation.features import FeatureExtractor, LengthDiffersError
+from quovadis.flow.store import FILE_ENDING, ClipIdentity
+from quovadis.types import StreamKind
+from quovadis.video.reader import VideoReader
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """A video and the files of it that are to be made."""
+
+    video: Path
+    files: tuple[FeatureFile, ...]
+
+    @property
+    def streams(self) -> tuple[StreamKind, ...]:
+        """What must be computed."""
+        return tuple(dict.fromkeys(s for file in self.files for s in file.streams))
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """How one video came out."""
+
+    video: Path
+    shapes: dict[str, tuple[int, ...]]
+    """Of each file by its path; those that were there already too."""
+    error: str = ""
+    done_before: bool = False
+
+
+def list_videos(inputs: Sequence[Path]) -> dict[str, Path]:
+    """The videos that are meant, by the relative path that their features will have.
+
+    Args:
+        inputs: video files; folders, with all videos below them; text files with one path a line, relative to the file
+            or absolute.
+
+    Raises:
+        DatasetError: a folder or list without videos, or a list that cannot be read.
+        InvalidInputError: two videos whose features would be written to one file.
+    """
+    found: list[tuple[str, Path]] = []
+    for given in inputs:
+        if given.is_dir():
+            videos = sorted(
+                p for p in given.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.endswith(FILE_ENDING)
+            )
+            found += [(p.relative_to(given).as_posix(), p) for p in videos]
+        elif given.suffix.lower() in (".txt", ".lst", ".list"):
+            videos = _listed(given)
+            found += [(_below(p, given.parent), p) for p in videos]
+        else:
+            videos = [given]
+            found.append((given.name, given))
+        if not videos:
+            raise DatasetError(f"{given} names no videos")
+    by_stem: dict[str, Path] = {}
+    for name, path in found:
+        stem = Path(name).with_suffix("").as_posix()
+        if stem in by_stem and by_stem[stem] != path:
+            raise InvalidInputError(
+                f"{by_stem[stem]} and {path} would be written to one file: name their common folder, whose sub-folders "
+                "are kept, or give each its own --out"
+            )
+        by_stem[stem] = path
+    return dict(found)
+
+
+def plan_jobs(
+    videos: dict[str, Path],
+    out: Path,
+    extractor: FeatureExtractor,
+    streams: tuple[StreamKind, ...],
+    *,
+    overwrite: bool = False,
+) -> tuple[list[ExtractJob], list[Extracted]]:
+    """What is to be done, and what is settled: done before, refused, or not to be read at all.
+
+    Args:
+        videos: see :func:`list_videos`.
+        out: the folder to write to.
+        extractor: networks and preset.
+        streams: RGB first.
+        overwrite: make anew what is there, whatever it is.
+    """
+    jobs, settled = [], []
+    settings: dict[tuple[StreamKind, ...], dict[str, object]] = {}
+    for name, path in videos.items():
+        files = files_for(out, name, extractor.preset, streams)
+        shapes: dict[str, tuple[int, ...]] = {}
+        todo = []
+        try:
+            for file in files:
+                if not overwrite and file.path.exists():
+                    if file.streams not in settings:
+                        settings[file.streams] = settings_of(extractor, file.streams)
+                    found = standing(file, settings[file.streams], ClipIdentity.of(path))
+                    if found.refusal:
+                        raise InvalidInputError(found.refusal)
+                    if found.done:
+                        shapes[str(file.path)] = tuple(found.facts["shape"])
+                        continue
+                todo.append(file)
+        except (OSError, InvalidInputError) as error:
+            settled.append(Extracted(path, {}, str(error)))
+            continue
+        if todo:
+            jobs.append(ExtractJob(path, tuple(todo)))
+        else:
+            settled.append(Extracted(path, shapes, done_before=True))
+    return jobs, settled
+
+
+def count_rows(job: ExtractJob, extractor: FeatureExtractor) -> int:
+    """Rows that a video will give, as its header says.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    with VideoReader(job.video) as reader:
+        return extractor.num_rows(extractor.count_frames(reader))
+
+
+def extract_video(job: ExtractJob, extractor: FeatureExtractor) -> Extracted:
+    """Make the files of one video.
+
+    Returns:
+        What was made, or what was wrong with the video.
+
+    Raises:
+        StorageError: it cannot be written, nor can the next.
+    """
+    try:
+        try:
+            return _extract(job, extractor, None)
+        except LengthDiffersError as error:
+            return _extract(job, extractor, error.num_frames)
+    except StorageError:
+        raise
+    except (OSError, TooFewFramesError, InvalidInputError) as error:  # a VideoError is an OSError
+        return Extracted(job.video, {}, str(error))
+
+
+def extract_all(
+    jobs: Sequence[ExtractJob],
+    extractors: Sequence[FeatureExtractor],
+    *,
+    on_start: Callable[[ExtractJob], None] | None = None,
+) -> Iterator[Extracted]:
+    """Make the files of all videos; each extractor, in a thread of its own, takes the next video when it is free.
+
+    Args:
+        jobs: see :func:`plan_jobs`.
+        extractors: alike, one a device.
+        on_start: called when a video begins.
+
+    Yields:
+        What came of each video, in the order in which they end.
+
+    Raises:
+        StorageError: nothing can be written any more.
+    """
+    waiting: queue.SimpleQueue[ExtractJob] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    results: queue.SimpleQueue[Extracted | BaseException] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def work(extractor: FeatureExtractor) -> None:
+        try:
+            while not stopped.is_set():
+                try:
+                    job = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                if on_start is not None:
+                    on_start(job)
+                results.put(extract_video(job, extractor))
+        except BaseException as error:
+            results.put(error)
+
+    threads = [threading.Thread(target=work, args=(e,), daemon=True) for e in extractors]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in jobs:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | None) -> Extracted:
+    identity = ClipIdentity.of(job.video)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(FeatureWriter(file, extractor.preset, settings_of(extractor, file.streams), job.video))
+            for file in job.files
+        ]
+        for rows in extractor.rows(job.video, job.streams, num_frames=num_frames):
+            for writer in writers:
+                writer.write(rows)
+        for writer in writers:
+            weights = {kind: dict(extractor.models[kind].source) for kind in writer.file.streams}
+            writer.finish(identity=vars(identity), weights=weights)
+        if extractor.preset.times:
+            with VideoReader(job.video) as reader:
+                writers[0].write_times(extractor.preset.rate(extractor.spec) or reader.info.fps)
+        return Extracted(job.video, {str(w.file.path): w.shape for w in writers})
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read as a list of videos: {error}") from error
+    return [path.parent / line.strip() for line in lines if line.strip()]
+
+
+def _below(path: Path, root: Path) -> str:
+    """The path below a folder, or its name alone."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

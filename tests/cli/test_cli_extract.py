@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quovadis.cli import main
+from quovadis.models.zoo import build_model
+from quovadis.types import WeightsInfo
+from quovadis.video.writer import LOSSLESS, write_video
+from quovadis.weights.files import save_weights
+from tests.synthetic import moving_square
+
+
+def run(*args: object) -> int:
+    """The exit code of a command."""
+    try:
+        main([str(a) for a in args])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos, and weights of both streams."""
+    root = tmp_path_factory.mktemp("extract")
+    for name, num_frames in (("a/v", 40), ("b/v", 33)):
+        write_video(root / "clips" / f"{name}.mp4", moving_square(num_frames, 72, 90, num_frames), **LOSSLESS)
+    for stream in ("rgb", "flow"):
+        info = WeightsInfo("i3d_tiny", {"stream": stream, "num_classes": 2}, ("a", "b"))
+        state = build_model("i3d_tiny", stream=stream, num_classes=2).state_dict()
+        save_weights(root / f"{stream}.safetensors", state, info)
+    return root
+
+
+def test_a_folder_of_videos_and_again(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = ("--weights", place / "rgb.safetensors", place / "flow.safetensors", "--out", tmp_path)
+    assert run("extract", place / "clips", *both, "--window", 16, "--stride", 8, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[2].partition(" into")[0] for line in lines] == ["4 rows", "3 rows"]
+    assert list(tmp_path.iterdir()) == []
+    assert run("extract", place / "clips", *both, "--window", 16, "--stride", 8, "--streams", "rgb") == 0
+    assert capsys.readouterr().out.count(" x 256") == 2
+    assert np.load(tmp_path / "a" / "v_rgb.npy").shape == (4, 256)
+    two = ("--devices", "cpu", "cpu")
+    assert run("extract", place / "clips", *both, "--window", 16, "--stride", 8, "--json", *two) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(len(row["files"]) for row in rows) == [1, 1]  # only flow was left to do
+    assert np.load(tmp_path / "b" / "v_flow.npy").shape == (3, 256)
+    assert run("extract", place / "clips", *both, "--window", 16, "--stride", 8) == 0
+    assert capsys.readouterr().err.count("done before") == 2
+    assert run("extract", place / "clips", *both, "--window", 16) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("exists from other settings (stride is 8, now 16)") == 2
+    assert "2 of 2 videos have no features" in captured.err
+    assert run("extract", place / "clips", *both, "--window", 16, "--streams", "rgb", "--overwrite") == 0
+    assert np.load(tmp_path / "a" / "v_rgb.npy").shape == (2, 256)
+
+
+def test_presets_and_the_whole_video(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video, rgb = place / "clips" / "a" / "v.mp4", ("--weights", place / "rgb.safetensors")
+    assert run("extract", video, *rgb, "--out", tmp_path / "w", "--whole", "--fps", 0) == 0
+    assert np.load(tmp_path / "w" / "v_rgb.npy").shape == (4, 256)
+    assert json.loads((tmp_path / "w" / "v_rgb.json").read_text())["settings"]["fps"] == "file"
+    assert run("extract", video, *rgb, "--out", tmp_path / "t", "--preset", "ten-crop") == 0
+    assert np.load(tmp_path / "t" / "v_i3d.npy").shape == (2, 10, 256)
+    assert run("extract", video, *rgb, "--out", tmp_path, "--preset", "mstcn") == 1
+    assert "did you mean 'ms-tcn'" in capsys.readouterr().err
+    for wrong in (("--whole", "--window", 16), ("--window", 0), ("--window", 5), ("--streams", "flow")):
+        assert run("extract", video, *rgb, "--out", tmp_path / "x", *wrong) == 1
+    err = capsys.readouterr().err
+    assert "flow features need weights of that stream; got rgb" in err
+    assert "for the whole video use --whole" in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_bad_videos_are_listed(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no")
+    rgb = ("--weights", place / "rgb.safetensors", "--out", tmp_path / "out")
+    for extra in ((), ("--dry-run",)):
+        assert run("extract", bad, place / "clips", *rgb, *extra) == 1
+        captured = capsys.readouterr()
+        assert "bad.mp4 is not a video" in captured.err
+        assert "1 of 3 videos have no features" in captured.err
+    assert np.load(tmp_path / "out" / "a" / "v_rgb.npy").shape == (2, 256)
+    assert run("extract", place / "clips/a/v.mp4", place / "clips/b/v.mp4", *rgb) == 1
+    assert "would be written to one file" in capsys.readouterr().err
+    assert run("extract", *rgb) == 1

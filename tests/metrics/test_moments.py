@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quovadis.errors import InvalidInputError, InvalidTypeError
+from quovadis.metrics.moments import FeatureMoments
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), dim=st.integers(1, 6), seed=st.integers(0, 99))
+def test_any_batches_give_the_moments_of_the_whole(sizes: list[int], dim: int, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(sum(sizes), dim))
+    moments = FeatureMoments()
+    for batch in np.split(x, np.cumsum(sizes)[:-1]):
+        moments.update(batch)
+    assert moments.count == len(x)
+    np.testing.assert_allclose(moments.mean, x.mean(0), atol=1e-13)
+    if len(x) > 1:
+        np.testing.assert_allclose(moments.covariance(), np.cov(x.T).reshape(dim, dim), atol=1e-13)
+    np.testing.assert_allclose(moments.covariance(0), np.cov(x.T, ddof=0).reshape(dim, dim), atol=1e-13)
+    assert len(moments.factor) <= dim
+
+
+def test_a_large_offset_costs_no_digits() -> None:
+    """Sums of squares would lose everything here: 1e8 squared leaves no room for a variance of 1 in 53 bits."""
+    x = np.random.default_rng(0).normal(size=(500, 5))
+    moments = FeatureMoments()
+    for batch in np.array_split(x + 1e8, 70):
+        moments.update(batch)
+    exact = np.cov((x + 1e8 - 1e8).T)  # with the rounding that the offset itself costs
+    np.testing.assert_allclose(moments.covariance(), exact, rtol=0, atol=2e-8)
+
+
+def test_memory_does_not_grow() -> None:
+    moments = FeatureMoments()
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        moments.update(rng.normal(size=(7, 10)))
+        assert len(moments._factor) <= 20
+    assert moments.factor.shape == (10, 10)
+    assert (moments.count, moments.dim) == (350, 10)
+
+
+def test_what_was_kept_can_be_gone_on_with() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 6))
+    first = FeatureMoments.of(x[:25])
+    again = FeatureMoments.restore(first.count, first.mean, first.factor)
+    again.update(torch.from_numpy(x[25:]))
+    np.testing.assert_allclose(again.covariance(), np.cov(x.T), atol=1e-13)
+    for count, mean in ((0, first.mean), (3, first.mean[1:]), (3, first.mean * np.nan)):
+        with pytest.raises(InvalidInputError):
+            FeatureMoments.restore(count, mean, first.factor)
+
+
+def test_what_is_no_feature_is_refused() -> None:
+    moments = FeatureMoments.of(np.zeros((2, 3)))
+    with pytest.raises(InvalidInputError, match="one length: 3 before, 4 now"):
+        moments.update(np.zeros((2, 4)))
+    with pytest.raises(InvalidInputError, match=r"shape \(N, D\) .* got \(3,\)"):
+        moments.update(np.zeros(3))
+    with pytest.raises(InvalidInputError, match=r"got \(0, 3\)"):
+        moments.update(np.zeros((0, 3)))
+    with pytest.raises(InvalidInputError, match=r"2 of 4 features have NaN .* first in row 1"):
+        moments.update([[0, 0, 0], [0, np.nan, 0], [0, 0, 0], [np.inf, 0, 0]])
+    with pytest.raises(InvalidTypeError, match="real numbers"):
+        moments.update(np.zeros((2, 3), complex))
+    with pytest.raises(InvalidTypeError, match="real numbers"):
+        moments.update([["a", "b", "c"]])
+    assert moments.count == 2
+    with pytest.raises(InvalidInputError, match="ddof=1 needs at least 2 samples; got 1"):
+        FeatureMoments.of(np.zeros((1, 3))).covariance()
+    with pytest.raises(InvalidInputError, match="ddof must be 1"):
+        moments.covariance(2)
