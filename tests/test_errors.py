@@ -23,6 +23,7 @@ BUILTINS = {
     "LossNotFiniteError": ArithmeticError,
     "StorageError": OSError,
     "JobError": RuntimeError,
+    "OtherProcessError": RuntimeError,
     "MissingExtraError": ImportError,
 }
 CLASSES = {

@@ -18,6 +18,7 @@ and ``except FileNotFoundError`` still works where one would expect it::
     │   └── LossNotFiniteError (ArithmeticError)
     ├── StorageError (OSError)                writing failed: disk full, no permission
     ├── JobError (RuntimeError)               a worker process died
+    │   └── OtherProcessError                 another process of the run failed first, and says why
     └── MissingExtraError (ImportError)       an optional part is not installed
 
 A message says what happened, what was found, what was expected, and what to do.
@@ -102,6 +103,10 @@ class StorageError(QuovadisError, OSError):
 
 class JobError(QuovadisError, RuntimeError):
     """A worker process died; what was finished is kept."""
+
+
+class OtherProcessError(JobError):
+    """This process ends because another one of the same run failed first, and says why."""
 
 
 class MissingExtraError(QuovadisError, ImportError):

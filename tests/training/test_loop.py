@@ -223,7 +223,10 @@ def test_a_full_disk_keeps_what_was_saved(data: Manifest, tmp_path: Path, monkey
 
 def test_a_folder_with_another_run_is_refused(data: Manifest, tmp_path: Path) -> None:
     train(replace(RECIPE, max_steps=2), data, tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"recipe differs in max_steps, optimizer"):
+    with pytest.raises(
+        TrainingError,
+        match=r"recipe differs in max_steps \(2 there, 6 here\), optimizer.learning_rate \(",
+    ):
         train(replace(RECIPE, optimizer=OptimizerChoice(learning_rate=1.0)), data, tmp_path / "run")
     fewer = replace(data, records=data.records[:-1])
     with pytest.raises(TrainingError, match="data differs in identity"):

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from quovadis.errors import QuovadisError, UnknownNameError
+from quovadis.errors import OtherProcessError, QuovadisError, UnknownNameError
 from quovadis.version import __version__
 
 VERBS = {
@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         import_module(f"quovadis.cli.{args[0]}").main(args[1:])
+    except OtherProcessError:
+        if debug:
+            raise
+        sys.exit(1)
     except QuovadisError as error:
         if debug:
             raise

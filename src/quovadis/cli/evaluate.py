@@ -41,8 +41,17 @@ class Evaluate:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis import processes
+
+    with processes.together():
+        _evaluate(options)
+    processes.leave()
+
+
+def _evaluate(options: Evaluate) -> None:
     from rich.console import Console
 
+    from quovadis import processes
     from quovadis.datasets.load import load_dataset
     from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.evaluation.page import write_page, write_results
@@ -50,14 +59,15 @@ def main(args: list[str]) -> None:
     from quovadis.report.progress import progress_bar
     from quovadis.report.terminal import evaluation_table
 
-    data = load_dataset(options.data, split_seed=options.split_seed)
+    with processes.main_first():
+        data = load_dataset(options.data, split_seed=options.split_seed)
     recognizer = Recognizer.load(
         *options.weights,
         device=options.device,
         flow_method=options.flow_method,
         flow_folder=options.flow_folder,
     )
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")
     with progress_bar(errors) as bar:
@@ -70,6 +80,8 @@ def main(args: list[str]) -> None:
             num_workers=options.num_workers,
             on_video=lambda done: bar.update(task, completed=done),
         )
+    if not processes.is_main():
+        return
     if options.json:
         print(json.dumps([r.to_dict() for r in results] if len(results) > 1 else results[0].to_dict(), indent=2))
     else:

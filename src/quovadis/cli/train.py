@@ -38,14 +38,27 @@ def main(args: list[str]) -> None:
         config=(tyro.conf.FlagCreatePairsOff,),
         default=default,
     )
+    from quovadis import processes
+
+    with processes.together():
+        _train(options)
+    processes.leave()
+
+
+def _train(options: Train) -> None:
     from rich.console import Console
 
+    from quovadis import processes
     from quovadis.datasets.load import load_dataset
     from quovadis.report.progress import TrainingProgress
     from quovadis.training.loop import train
 
-    data = load_dataset(options.data, split_seed=options.split_seed)
-    out = options.out or Path("runs") / f"{recipe.name}-{data.name}"
+    with processes.main_first():
+        data = load_dataset(options.data, split_seed=options.split_seed)
+    out = options.out or Path("runs") / f"{options.recipe.name}-{data.name}"
+    if not processes.is_main():
+        train(options.recipe, data, out)
+        return
     console = Console(stderr=True, soft_wrap=True)
     console.print(data.describe())
     with TrainingProgress(console) as progress:

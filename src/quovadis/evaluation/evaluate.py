@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from quovadis import transforms
+from quovadis import processes, transforms
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
@@ -82,7 +82,7 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         protocol: see :data:`quovadis.evaluation.protocol.PROTOCOLS`; None takes the model's own, the paper's for I3D.
         num_workers: processes that decode; 0 decodes here.
-        on_video: called with the number of videos done.
+        on_video: called with the number of videos done, as far as this process can tell.
 
     Returns:
         The figures. A video that cannot be read counts as wrong in all of them, and is listed.
@@ -107,6 +107,9 @@ def evaluate_streams(
 ) -> list[EvaluationResult]:
     """Measure a recogniser and each of its models in one pass: the columns RGB, Flow and RGB + Flow of Table 2.
 
+    Where several processes work together (:mod:`quovadis.processes`), each looks at its part of the videos, and all get
+    the same results: those of one process, to the last bit.
+
     Args and Raises are those of :func:`evaluate`.
 
     Returns:
@@ -117,17 +120,24 @@ def evaluate_streams(
     chosen = find_protocol(protocol or recognizer.spec.protocol)
     flow = replace(recognizer.flow, videos=data.root) if recognizer.wants_flow else None
     videos = ProtocolVideos(records, recognizer.spec, chosen, flow)
-    loader = DataLoader(videos, batch_size=None, num_workers=num_workers)
-    logits: list[list[Tensor | None]] = [[None] * len(records) for _ in recognizer.models]
-    errors = [""] * len(records)
-    for done, (index, video, error) in enumerate(loader, start=1):
-        errors[index] = error
+    own = Subset(videos, range(processes.rank(), len(records), processes.count()))
+    loader = DataLoader(own, batch_size=None, num_workers=num_workers)
+    found: dict[int, tuple[list[Tensor] | None, str]] = {}
+    for index, video, error in loader:
+        scores = None
         if video is not None:
             of_views = [recognizer.stream_logits(view) for view in chosen.views(video, recognizer.spec)]
-            for stream, scores in zip(logits, zip(*of_views, strict=True), strict=True):
-                stream[index] = torch.stack(scores).mean(0)
+            scores = [torch.stack(of_model).mean(0) for of_model in zip(*of_views, strict=True)]
+        found[index] = scores, error
         if on_video is not None:
-            on_video(done)
+            on_video(min(len(found) * processes.count(), len(records)))
+    for part in processes.gather(found):
+        found |= part
+    logits: list[list[Tensor | None]] = [
+        [None if (scores := found[i][0]) is None else scores[number] for i in range(len(records))]
+        for number in range(len(recognizer.models))
+    ]
+    errors = [found[i][1] for i in range(len(records))]
     names = recognizer.describe_models()
     if len(names) > 1:
         logits.append([_sum(rows) for rows in zip(*logits, strict=True)])

@@ -1,12 +1,14 @@
 """The building blocks of all networks here, in two or three dimensions: SAME padding, batch norm without scale."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError
+from quovadis.models.batch_statistics import BatchStatistics, batch_norm
 
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -82,6 +84,7 @@ class ShiftBatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    statistics: BatchStatistics = "per-process"
 
     def __init__(self, num_channels: int, *, eps: float = 1e-3, momentum: float = 1e-3):
         super().__init__()
@@ -97,9 +100,16 @@ class ShiftBatchNorm(nn.Module):
         Raises:
             InvalidInputError: in training, a single value a channel, which has no variance.
         """
-        _require_two_values(x, self.training)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, self.eps
+        return batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            None,
+            self.bias,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            statistics=self.statistics,
         )
 
     def extra_repr(self) -> str:
@@ -129,6 +139,7 @@ class StepBatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    statistics: BatchStatistics = "per-process"
 
     def __init__(
         self,
@@ -154,10 +165,18 @@ class StepBatchNorm(nn.Module):
         Raises:
             InvalidInputError: in training, a single vector, which has no variance.
         """
-        _require_two_values(x, self.training)
         row = min(step, len(self.running_mean) - 1)
-        mean, variance = self.running_mean[row], self.running_var[row]
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
+        return batch_norm(
+            x,
+            self.running_mean[row],
+            self.running_var[row],
+            self.weight,
+            self.bias,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            statistics=self.statistics,
+        )
 
     def extra_repr(self) -> str:
         """Sizes and constants, for print(model)."""
@@ -165,12 +184,47 @@ class StepBatchNorm(nn.Module):
         return f"{features}, num_steps={steps}, eps={self.eps}, momentum={self.momentum}"
 
 
-def _require_two_values(x: Tensor, training: bool) -> None:
-    if training and x.numel() == x.shape[1]:
-        raise InvalidInputError(
-            "batch norm needs more than one value a channel in training; got a batch of one: give two clips or more, "
-            "or use model.eval()"
+class _WithStatistics:
+    """PyTorch's own batch norm, with a choice of statistics."""
+
+    statistics: BatchStatistics = "per-process"
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """(B, C, ...) to the same shape."""
+        if self.training and self.statistics != "frozen":
+            self.num_batches_tracked.add_(1)
+        return batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            statistics=self.statistics,
         )
+
+
+class BatchNorm2d(_WithStatistics, nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d``, with scale and shift, for networks that are not the paper's."""
+
+
+class BatchNorm3d(_WithStatistics, nn.BatchNorm3d):
+    """``torch.nn.BatchNorm3d``, likewise."""
+
+
+def choose_batch_norm(model: nn.Module, statistics: BatchStatistics, momentum: float) -> None:
+    """Set what every batch norm of a model does in training.
+
+    Args:
+        model: any network here.
+        statistics: whose; see :data:`quovadis.models.batch_statistics.BatchStatistics`.
+        momentum: share of the new batch in the running averages.
+    """
+    for module in model.modules():
+        if isinstance(module, ShiftBatchNorm | StepBatchNorm | BatchNorm2d | BatchNorm3d):
+            module.statistics, module.momentum = statistics, momentum
 
 
 class ConvUnit(nn.Module):

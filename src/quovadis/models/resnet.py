@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.models.contract import VideoModel, pick_endpoints
+from quovadis.models.layers import BatchNorm2d, BatchNorm3d
 from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
 
 _EXPANSION = 4
@@ -201,7 +202,7 @@ def _conv(dims: int, in_channels: int, out_channels: int, kernel: int, time: int
 
 
 def _norm(dims: int, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if dims == 2 else nn.BatchNorm3d(channels)
+    return BatchNorm2d(channels) if dims == 2 else BatchNorm3d(channels)
 
 
 def _max_pool(x: Tensor) -> Tensor:

@@ -12,18 +12,19 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
+from quovadis import processes
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import ClipDataset, EpochBatches, collate
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
 from quovadis.models.contract import VideoModel
-from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
+from quovadis.models.layers import choose_batch_norm
 from quovadis.models.zoo import choose_stream
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import RunFolder
+from quovadis.training.schedule import RateSchedule
 from quovadis.transforms import to_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
@@ -61,7 +62,14 @@ def train(recipe: Recipe, data: Manifest, out: str | PathLike[str], *, progress:
     """Train a model on the ``train`` split, choosing weights and learning rate by the ``val`` split.
 
     A run that was stopped goes on where its last checkpoint was when it is started again with the same arguments, and
-    makes exactly the steps that it would have made. Start with ``torchrun`` or ``accelerate launch`` for several GPUs.
+    makes exactly the steps that it would have made.
+
+    Started by ``torchrun`` or ``accelerate launch``, all processes train one model: each on its part of every batch,
+    with gradients exchanged once a step, and each validates its part of the videos. All see the run folder, on a disk
+    that they share; only the first writes, logs and speaks. Between two starts the number of processes may change and
+    the effective batch has to stay: see ``data.effective_batch_size``. Batch norm takes its statistics as
+    ``model.batch_norm`` says. Whose running averages count, the paper does not say: here they are averaged over the
+    processes before they are used or saved.
 
     Args:
         recipe: see :mod:`quovadis.training.recipes`.
@@ -71,26 +79,25 @@ def train(recipe: Recipe, data: Manifest, out: str | PathLike[str], *, progress:
 
     Raises:
         DatasetError: no training or validation videos, or a class without training videos.
-        TrainingError: the folder holds another run. LossNotFiniteError: the loss became NaN; the last good checkpoint
-            and the best weights are kept. StorageError: the disk is full; likewise.
+        TrainingError: the folder holds another run, or the effective batch cannot be made.
+        LossNotFiniteError: the loss became NaN; the last good checkpoint and the best weights are kept.
+        StorageError: the disk is full; likewise. JobError: another process was lost; likewise.
     """
-    return _Run(recipe, data, RunFolder(Path(out)), progress or Silent()).run()
+    with processes.together():
+        told = progress if progress is not None and processes.is_main() else Silent()
+        return _Run(recipe.for_processes(processes.count()), data, RunFolder(Path(out)), told).run()
 
 
 class _Run:
     """One run: the objects that the loop needs, and the loop."""
 
     def __init__(self, recipe: Recipe, data: Manifest, folder: RunFolder, progress: Progress):
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-
-        # Accelerate remembers the precision of the first run in a process; each run here has its own.
-        AcceleratorState._reset_state()
         self.recipe, self.data, self.folder, self.progress = recipe, data, folder, progress
-        self.accelerator = Accelerator(mixed_precision=recipe.precision)
+        self.accelerator = _accelerator(recipe.precision)
         self.train_records = [r for r in data.split("train") if r.path.is_file()]
         self.val_records = [r for r in data.split("val") if r.path.is_file()]
         self._check_classes()
+        self._check_same_data()
         torch.manual_seed(recipe.seed)
         self.model = self._build_model().channels_last()
         optimizer = torch.optim.SGD(
@@ -99,7 +106,7 @@ class _Run:
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
         )
-        self.scheduler = _scheduler(recipe, optimizer)
+        self.schedule = RateSchedule(recipe, optimizer)
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.done_steps = 0
         self.best_loss = math.inf
@@ -107,13 +114,13 @@ class _Run:
 
     def run(self) -> RunFolder:
         """Train to the end."""
-        if self.folder.begin(self.recipe, self.data):
+        if processes.from_main(lambda: self.folder.begin(self.recipe, self.data)):
             self._resume()
         for note in self.data.notes:
             self.progress.note(note)
         writer = self._tensorboard()
         batches = iter(self._loader())
-        while self.done_steps < self.recipe.max_steps and not self._rate_has_ended():
+        while self.done_steps < self.recipe.max_steps and not self.schedule.has_ended:
             row = self._step(batches)
             self._record(row, writer)
             self.progress.step(row, self.recipe.max_steps)
@@ -124,11 +131,12 @@ class _Run:
                 self.progress.validation(row)
         if writer is not None:
             writer.close()
-        if self._rate_has_ended():
+        if self.schedule.has_ended:
             self.progress.note("the learning rate has reached its end: the run is complete")
-        if self.unreadable:
-            listed = ", ".join(sorted(self.unreadable)[:3])
-            self.progress.note(f"{len(self.unreadable)} training videos could not be read and were replaced: {listed}")
+        unreadable = set().union(*processes.gather(self.unreadable))  # and with that, all have come to the end
+        if unreadable:
+            listed = ", ".join(sorted(unreadable)[:3])
+            self.progress.note(f"{len(unreadable)} training videos could not be read and were replaced: {listed}")
         return self.folder
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -136,10 +144,10 @@ class _Run:
         started = time.perf_counter()
         step = self.done_steps + 1
         # Dropout's random state is a function of the step, so a resumed run repeats it.
-        torch.manual_seed(hash((self.recipe.seed, step, self.accelerator.process_index)) & 0x7FFFFFFF)
+        torch.manual_seed(hash((self.recipe.seed, step, processes.rank())) & 0x7FFFFFFF)
         self.prepared.train()
         parts = self.recipe.data.accumulate_steps
-        losses, right, seen = [], 0, 0
+        losses, right, seen = [], [], 0
         for part in range(parts):
             batch = next(batches)
             self.unreadable.update(batch["unreadable"])
@@ -147,30 +155,30 @@ class _Run:
             with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
                 outputs = self.prepared(*self._inputs(batch))
                 loss = self.model.loss(outputs, labels)
-                self._check_finite(loss, step)
                 self.accelerator.backward(loss / parts)
-            losses.append(loss.item())
-            right += int((self.model.answer(outputs).argmax(1) == labels).sum())
+            losses.append(loss.detach())
+            right.append((self.model.answer(outputs).argmax(1) == labels).sum())
             seen += len(labels)
-        rate = self.optimizer.param_groups[0]["lr"]
+        # The device is waited for once a step, here.
+        loss_sum, all_right, all_seen = processes.total(
+            [sum(torch.stack(losses).tolist()), int(torch.stack(right).sum()), seen]
+        )
+        mean_loss = loss_sum / (parts * processes.count())
+        self._check_finite(mean_loss, step)
+        rate = self.schedule.rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if isinstance(self.scheduler, OneCycleLR):
-            self.scheduler.step()
+        self.schedule.after_step()
         self.done_steps = step
         seconds = time.perf_counter() - started
         return {
             "step": step,
-            "loss": sum(losses) / parts,
-            "accuracy": right / seen,
+            "loss": mean_loss,
+            "accuracy": all_right / all_seen,
             "learning_rate": rate,
-            "clips_per_second": round(seen * self.accelerator.num_processes / seconds, 2),
+            "clips_per_second": round(all_seen / seconds, 2),
             "seconds": round(seconds, 4),
         }
-
-    def _rate_has_ended(self) -> bool:
-        rate = self.optimizer.param_groups[0]["lr"]
-        return self.recipe.schedule.kind == "plateau" and rate < self.recipe.schedule.min_learning_rate
 
     def _synchronise_only_last(self, last: bool) -> Any:
         """Gradients are exchanged between processes once a step, not once a batch."""
@@ -178,21 +186,24 @@ class _Run:
 
         return nullcontext() if last else self.accelerator.no_sync(self.prepared)
 
-    def _check_finite(self, loss: Tensor, step: int) -> None:
-        if torch.isfinite(loss):
+    def _check_finite(self, loss: float, step: int) -> None:
+        if math.isfinite(loss):
             return
         folder = self.folder
         kept = f"{folder.best} and {folder.checkpoint} are kept" if folder.best.exists() else "nothing was saved yet"
-        rate = self.optimizer.param_groups[0]["lr"]
         raise LossNotFiniteError(
-            f"the loss is {loss.item()} at step {step}, learning rate {rate:g}; {kept}. Start a new run with a smaller "
-            "--optimizer.learning-rate"
+            f"the loss is {loss} at step {step}, learning rate {self.schedule.rate:g}; {kept}. Start a new run with a "
+            "smaller --optimizer.learning-rate"
         )
 
     @torch.no_grad()
     def _validate(self) -> dict[str, Any]:
-        """Loss and accuracy on the middle clip of each validation video; tells the plateau schedule."""
+        """Loss and accuracy on the middle clip of each validation video; tells the plateau schedule.
+
+        Each process measures its part of the videos with the same weights and averages; what it finds is summed.
+        """
         self.prepared.eval()
+        processes.average([b for b in self.model.buffers() if b.is_floating_point()])
         choice = self.recipe.data
         dataset = ClipDataset(
             self.val_records,
@@ -201,7 +212,7 @@ class _Run:
             augment=False,
             flow=self._flow(),
         )
-        keys = [(0, i) for i in range(len(dataset))]
+        keys = [(0, i) for i in range(processes.rank(), len(dataset), processes.count())]
         size = max(choice.batch_size, 1)
         loader: DataLoader[Any] = DataLoader(
             dataset,
@@ -209,23 +220,23 @@ class _Run:
             collate_fn=collate,
             num_workers=choice.num_workers,
         )
-        total, right = 0.0, 0
+        loss_sum, right = 0.0, 0
         for batch in loader:
             self.unreadable.update(batch["unreadable"])
             labels = batch["labels"].to(self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(*self._inputs(batch)).float()
-            total += float(F.cross_entropy(logits, labels, reduction="sum"))
+            loss_sum += float(F.cross_entropy(logits.cpu().double(), batch["labels"], reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-        loss = total / len(dataset)
-        self._check_finite(torch.tensor(loss), self.done_steps)
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(loss)
-        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": right / len(dataset)}
+        loss_sum, all_right = processes.total([loss_sum, right])
+        loss = loss_sum / len(dataset)
+        self._check_finite(loss, self.done_steps)
+        self.schedule.after_validation(loss)
+        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": all_right / len(dataset)}
 
     def _save(self, row: dict[str, Any]) -> None:
         """Write the weights and the state to go on from; first the small promise, last the pointer to go on from."""
-        if not self.accelerator.is_main_process:
+        if not processes.is_main():
             return
         model = self.accelerator.unwrap_model(self.prepared)
         info = WeightsInfo(
@@ -250,8 +261,9 @@ class _Run:
                 "best_loss": self.best_loss,
                 "model": model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
+                "scheduler": self.schedule.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+                "batch_norm_clips": self._batch_norm_clips(),
             }
         )
 
@@ -259,13 +271,24 @@ class _Run:
         state = self.folder.load_checkpoint()
         self.accelerator.unwrap_model(self.prepared).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self.schedule.load_state_dict(state["scheduler"])
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.done_steps, self.best_loss = state["step"], state["best_loss"]
-        if self.accelerator.is_main_process:
+        if processes.is_main():
             self.folder.rewind_log(self.done_steps)
         self.progress.note(f"going on from step {self.done_steps} of {self.folder.root}")
+        before, now = state["batch_norm_clips"], self._batch_norm_clips()
+        if before != now:
+            self.progress.note(
+                f"batch norm saw {before} clips together before and sees {now} now: from here on the steps are others "
+                "than they would have been"
+            )
+
+    def _batch_norm_clips(self) -> int | None:
+        """How many clips are normalised together; None where the statistics are frozen."""
+        kind, size = self.recipe.model.batch_norm, self.recipe.data.batch_size
+        return None if kind == "frozen" else size * (processes.count() if kind == "synchronised" else 1)
 
     def _build_model(self) -> VideoModel:
         choice, labels = self.recipe.model, self.data.labels
@@ -289,10 +312,9 @@ class _Run:
             if model.labels != labels:
                 model.reset_head(len(labels))
         for module in model.modules():
-            if isinstance(module, ShiftBatchNorm | StepBatchNorm):
-                module.momentum = choice.batch_norm_momentum
-            elif isinstance(module, torch.nn.Dropout):
+            if isinstance(module, torch.nn.Dropout):
                 module.p = choice.dropout
+        choose_batch_norm(model, choice.batch_norm, choice.batch_norm_momentum)
         return model
 
     def _loader(self) -> DataLoader[Any]:
@@ -310,8 +332,8 @@ class _Run:
             choice.batch_size,
             seed=self.recipe.seed,
             start=self.done_steps * choice.accumulate_steps,
-            rank=self.accelerator.process_index,
-            num_ranks=self.accelerator.num_processes,
+            rank=processes.rank(),
+            num_ranks=processes.count(),
         )
         return DataLoader(
             dataset,
@@ -339,8 +361,16 @@ class _Run:
                 f"{', '.join(lacking[:5])}; add videos or remove the class"
             )
 
+    def _check_same_data(self) -> None:
+        seen = processes.gather((self.data.identity, len(self.train_records), len(self.val_records)))
+        if len(set(seen)) > 1:
+            raise TrainingError(
+                f"the processes do not see the same data: {', '.join(f'{t} + {v} videos of {i}' for i, t, v in seen)}; "
+                "give all machines the same files at the same place"
+            )
+
     def _record(self, row: dict[str, Any], writer: Any) -> None:
-        if not self.accelerator.is_main_process:
+        if not processes.is_main():
             return
         self.folder.append(row)
         if writer is not None:
@@ -350,7 +380,7 @@ class _Run:
 
     def _tensorboard(self) -> Any:
         """A writer of TensorBoard logs, if TensorBoard is installed."""
-        if not self.accelerator.is_main_process:
+        if not processes.is_main():
             return None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -361,9 +391,17 @@ class _Run:
         return SummaryWriter(str(self.folder.root / "tensorboard"), purge_step=purge)
 
 
-def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> OneCycleLR | ReduceLROnPlateau:
-    schedule = recipe.schedule
-    if schedule.kind == "one-cycle":
-        return OneCycleLR(optimizer, recipe.optimizer.learning_rate, total_steps=recipe.max_steps + 1)
-    # Without eps a small rate would stop falling on its own.
-    return ReduceLROnPlateau(optimizer, factor=schedule.factor, patience=schedule.patience, eps=0.0)
+def _accelerator(precision: str) -> Any:
+    """The device, the precision, and the exchange of gradients."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    # Accelerate remembers the precision of the first run in a process; each run here has its own.
+    AcceleratorState._reset_state()
+    # Running averages are not exchanged at each step, because nothing reads them in training.
+    exchange = DistributedDataParallelKwargs(broadcast_buffers=False)
+    try:
+        return Accelerator(mixed_precision=precision, kwargs_handlers=[exchange])
+    except ValueError as error:
+        raise TrainingError(f"--precision {precision} cannot run here: {error}; use no, or bf16 on a CPU") from error

@@ -6,10 +6,13 @@ On the command line a recipe is chosen by name and any field is overridden by it
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from quovadis.errors import TrainingError, UnknownNameError
+from quovadis.models.batch_statistics import BatchStatistics
+
+_README_BATCH = 6 * 64
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class ModelChoice:
     differ."""
     batch_norm_momentum: float = 0.001
     """Share of the new batch in the running averages. 0.001 suits 100,000 steps; a short run needs more."""
+    batch_norm: BatchStatistics = "per-process"
+    """Which clips are normalised together. per-process: those of this process, as the authors had it; their running
+    averages are averaged over the processes before they are used or saved. synchronised: those of all processes.
+    frozen: none; the averages that came with --model.weights are used and stay, shift and scale still learn."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,13 @@ class OptimizerChoice:
 class Schedule:
     """How the learning rate moves."""
 
-    kind: Literal["plateau", "one-cycle"] = "plateau"
-    """plateau: divide the rate when the validation loss no longer falls, as in the paper (section 4). one-cycle: rise
-    to the rate over the first third of the steps and fall to nothing by the last; for runs too short to wait for a
-    plateau."""
+    kind: Literal["plateau", "multi-step", "one-cycle"] = "plateau"
+    """plateau: divide the rate when the validation loss no longer falls, as in the paper (section 4). multi-step:
+    change it after given steps, as the official README has it. one-cycle: rise to the rate over the first third of the
+    steps and fall to nothing by the last; for runs too short to wait for a plateau."""
+    changes: tuple[tuple[int, float], ...] = ()
+    """For multi-step: after how many steps the rate becomes which multiple of --optimizer.learning-rate. After 10 steps
+    a tenth, after 20 a hundredth: 10 0.1 20 0.01."""
     factor: float = 0.1
     """What the rate is multiplied by at a plateau."""
     patience: int = 3
@@ -65,7 +75,10 @@ class DataChoice:
     batch_size: int = 6
     """Clips a step in each process."""
     accumulate_steps: int = 1
-    """Batches whose gradients are averaged into one step."""
+    """Batches whose gradients are averaged into one step, in each process."""
+    effective_batch_size: int | None = None
+    """Clips a step in all processes together. Where it is given, accumulate_steps follows from it and from the number
+    of processes, so that a run is the same on any number of GPUs that divides it."""
     flip: bool = True
     """Mirror half of the clips; turn it off where left and right are different classes."""
     num_workers: int = 2
@@ -111,6 +124,52 @@ class Recipe:
         for name in ("max_steps", "validate_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}")
+        self._check_changes()
+        if self.model.batch_norm == "frozen" and self.model.weights is None:
+            raise TrainingError(
+                "--model.batch-norm frozen keeps the averages that came with the weights, and random weights have "
+                "none: give --model.weights, or take per-process or synchronised"
+            )
+
+    def _check_changes(self) -> None:
+        steps, kind = [step for step, _ in self.schedule.changes], self.schedule.kind
+        if bool(steps) != (kind == "multi-step"):
+            raise TrainingError(
+                f"--schedule.changes goes with --schedule.kind multi-step; got {len(steps)} changes and {kind}"
+            )
+        if steps != sorted(set(steps)) or any(step < 1 for step in steps):
+            raise TrainingError(f"the steps of --schedule.changes must rise from 1 on; got {steps}")
+
+    def for_processes(self, num_processes: int) -> "Recipe":
+        """The recipe with the batches of a step spelled out: both accumulate_steps and effective_batch_size are set.
+
+        Args:
+            num_processes: that train together.
+
+        Raises:
+            TrainingError: the effective batch cannot be made of whole batches, or accumulate_steps is given as well.
+
+        >>> kinetics().for_processes(8).data.accumulate_steps
+        8
+        """
+        data = self.data
+        together = data.batch_size * num_processes
+        if data.effective_batch_size is None:
+            data = replace(data, effective_batch_size=together * data.accumulate_steps)
+        elif data.accumulate_steps != 1:
+            raise TrainingError(
+                f"got --data.effective-batch-size {data.effective_batch_size} and --data.accumulate-steps "
+                f"{data.accumulate_steps}: the second follows from the first, leave it out"
+            )
+        elif data.effective_batch_size < 1 or data.effective_batch_size % together:
+            raise TrainingError(
+                f"--data.effective-batch-size {data.effective_batch_size} is no multiple of {together} "
+                f"({num_processes} processes x --data.batch-size {data.batch_size}): choose a batch size that divides "
+                "it, or another number of processes"
+            )
+        else:
+            data = replace(data, accumulate_steps=data.effective_batch_size // together)
+        return replace(self, data=data)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -120,10 +179,45 @@ class Recipe:
 def kinetics() -> Recipe:
     """I3D on Kinetics, one stream: the schedule of the paper (section 4) with the rates of the official README.
 
-    Batches of 6 a process; the authors ran 64 processes. 110,000 steps, rate 0.1, divided by 10 when the validation
-    loss saturates. Expected (Table 3, Kinetics-400 test, from scratch): RGB 68.4 %, flow 61.5 % top-1.
+    384 clips a step, 6 a process: the 64 processes of the authors. With fewer GPUs batches are accumulated. 110,000
+    steps, rate 0.1, divided by 10 when the validation loss saturates. Expected (Table 3, Kinetics-400 test, from
+    scratch): RGB 68.4 %, flow 61.5 % top-1.
     """
-    return Recipe(name="kinetics", max_steps=110_000, validate_every=2_000)
+    return Recipe(
+        name="kinetics", max_steps=110_000, validate_every=2_000, data=DataChoice(effective_batch_size=_README_BATCH)
+    )
+
+
+def kinetics_rgb() -> Recipe:
+    """I3D on Kinetics as the published RGB weights were made, by the steps of the official README.
+
+    115,000 steps of 384 clips: rate 0.1, after 97,000 steps 0.01, after 108,000 steps 0.001. (Four backup replicas of
+    the authors only replaced slow ones.)
+    """
+    return Recipe(
+        name="kinetics_rgb",
+        max_steps=115_000,
+        validate_every=2_500,
+        schedule=Schedule(kind="multi-step", changes=((97_000, 0.1), (108_000, 0.01))),
+        data=DataChoice(effective_batch_size=_README_BATCH),
+    )
+
+
+def kinetics_flow() -> Recipe:
+    """I3D on Kinetics as the published flow weights were made: 155,000 steps, in two cycles.
+
+    By the official README: rate 0.1, after 97,000 steps 0.01, after 104,500 steps 0.001; that was not enough, so from
+    115,000 on again 0.1, after 140,000 steps 0.01, after 150,000 steps 0.001.
+    """
+    changes = ((97_000, 0.1), (104_500, 0.01), (115_000, 1.0), (140_000, 0.1), (150_000, 0.01))
+    return Recipe(
+        name="kinetics_flow",
+        max_steps=155_000,
+        validate_every=2_500,
+        model=ModelChoice(stream="flow"),
+        schedule=Schedule(kind="multi-step", changes=changes),
+        data=DataChoice(effective_batch_size=_README_BATCH),
+    )
 
 
 def finetune() -> Recipe:
@@ -167,7 +261,9 @@ def tiny() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (kinetics, finetune, scratch, tiny)}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    f.__name__: f for f in (kinetics, kinetics_rgb, kinetics_flow, finetune, scratch, tiny)
+}
 
 
 def find_recipe(name: str) -> Recipe:

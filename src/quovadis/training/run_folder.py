@@ -24,11 +24,15 @@ from typing import Any
 
 import torch
 
+from quovadis import processes
 from quovadis.datasets.manifest import SPLITS, Manifest
 from quovadis.errors import StorageError, TrainingError
 from quovadis.training.recipes import Recipe
 from quovadis.version import __version__
 from quovadis.weights.files import write_atomically
+
+_MAY_DIFFER = {"data.batch_size", "data.accumulate_steps", "data.num_workers"}
+"""What follows from the machines that a run goes on with; their product, the effective batch, has to stay."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,15 @@ class RunFolder:
         return self.checkpoint.exists()
 
     def _refuse_other(self, path: Path, content: dict[str, Any]) -> None:
-        there = json.loads(path.read_text())
-        differing = sorted(key for key in content if there.get(key) != json.loads(json.dumps(content[key])))
-        if differing == ["max_steps"] and content["schedule"]["kind"] == "plateau":
+        there, here = _flat(json.loads(path.read_text())), _flat(json.loads(json.dumps(content)))
+        differing = {key for key in there | here if there.get(key) != here.get(key)} - _MAY_DIFFER
+        if differing == {"max_steps"} and here["schedule.kind"] != "one-cycle":
             return  # a longer run of the same
         if differing:
             raise TrainingError(
-                f"{self.root} holds a run whose {path.stem} differs in {', '.join(differing)}: go on with the same, or "
-                "choose another --out"
+                f"{self.root} holds a run whose {path.stem} differs in "
+                + ", ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in sorted(differing))
+                + ": go on with the same, or choose another --out"
             )
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
@@ -135,6 +140,14 @@ class RunFolder:
         write_atomically(self.log, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a log; a half-written last line, as a kill leaves it, is passed over."""
     if not path.is_file():
@@ -156,5 +169,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "num_threads": torch.get_num_threads(),
         "gpus": gpus,
+        "num_processes": processes.count(),
         "command": sys.argv[1:],
     }
