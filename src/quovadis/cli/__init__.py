@@ -13,6 +13,7 @@ VERBS = {
     "prepare": "write a dataset once as the networks read it, with its flow, for fast training",
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
+    "fuse": "measure and fuse what evaluate --dump kept, without any network",
     "data": "index, verify and describe datasets: folders, tables, UCF-101, HMDB-51, Kinetics",
     "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
     "flow": "estimate the optical flow of videos and store it",
