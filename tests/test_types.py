@@ -101,7 +101,7 @@ def test_an_evaluation_counts_unreadable_videos_as_wrong_and_lists_them() -> Non
     )
     result = EvaluationResult(
         "motions", "abc", "test", "whole video", "i3d", ("run", "jump"), 1 / 3, 2 / 3, 1 / 3, 0.5,
-        torch.tensor([[1, 1], [0, 0]]), videos,
+        torch.tensor([[1, 1], [0, 0]]), videos, torch.zeros(3, 2),
     )  # fmt: skip
     assert [v.correct for v in videos] == [True, False, False]
     assert result.num_videos == 3

@@ -304,6 +304,8 @@ class EvaluationResult:
     confusion: Tensor
     """int64 (classes, classes): rows are true labels, columns predictions; unreadable files are in no cell."""
     videos: tuple[VideoResult, ...]
+    logits: Tensor
+    """float32 (videos, classes): the scores behind the figures; NaN where a video could not be read."""
 
     @property
     def num_videos(self) -> int:

@@ -26,6 +26,8 @@ class Evaluate:
     """Of the split, where the data come without one; the same as in training."""
     out: Path | None = None
     """A folder for evaluation.json, with the outcome of every video, and a page with pictures."""
+    dump: Path | None = None
+    """A file (.npz) for what each network said about each video; ``quovadis fuse`` measures and fuses such files."""
     num_workers: int = 1
     """Processes that decode."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
@@ -53,6 +55,7 @@ def _evaluate(options: Evaluate) -> None:
 
     from quovadis import processes
     from quovadis.datasets.load import load_dataset
+    from quovadis.evaluation.dump import LogitDump, write_dump
     from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.evaluation.page import write_page, write_results
     from quovadis.recognizer import Recognizer
@@ -82,6 +85,9 @@ def _evaluate(options: Evaluate) -> None:
         )
     if not processes.is_main():
         return
+    if options.dump is not None:
+        write_dump(options.dump, LogitDump.of(results[: len(recognizer.models)]))
+        errors.print(f"wrote {options.dump}")
     if options.json:
         print(json.dumps([r.to_dict() for r in results] if len(results) > 1 else results[0].to_dict(), indent=2))
     else:

@@ -215,4 +215,5 @@ def summarize(
         loss=loss,
         confusion=confusion,
         videos=tuple(videos),
+        logits=torch.stack([torch.full((num_classes,), torch.nan) if s is None else s.float() for s in logits]),
     )

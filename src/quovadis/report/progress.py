@@ -48,7 +48,9 @@ class TrainingProgress:
         """Advance the bar."""
         if self._task is None:
             self._task = self._bar.add_task("training", total=max_steps, completed=row["step"] - 1)
-        self._bar.update(self._task, completed=row["step"], description=f"training, loss {row['loss']:.3f}")
+        self._bar.update(
+            self._task, total=max_steps, completed=row["step"], description=f"training, loss {row['loss']:.3f}"
+        )
 
     def validation(self, row: dict[str, Any]) -> None:
         """A line with the figures."""

@@ -1,0 +1,38 @@
+"""``quovadis fuse``: score and fuse dumps of logits, without any network."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """Measure what ``quovadis evaluate --dump`` kept: each stream, and all of them together. No network is needed."""
+
+    dumps: tyro.conf.Positional[tuple[Path, ...]]
+    """One or more files, of the same videos; one alone is measured again."""
+    weights: tuple[float, ...] = ()
+    """A factor for each stream, in the order of the files; by default 1 for each."""
+    rule: Literal["sum_logits", "mean_probabilities"] = "sum_logits"
+    """Add logits, as the official two-stream I3D does, or average probabilities."""
+    json: bool = False
+    """Print JSON."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb."""
+    options = tyro.cli(Fuse, args=args, prog="quovadis fuse", config=(tyro.conf.FlagCreatePairsOff,))
+    from rich.console import Console
+
+    from quovadis.evaluation.dump import join_dumps, read_dump, score_dump
+    from quovadis.report.terminal import evaluation_table
+
+    dump = join_dumps([read_dump(path) for path in options.dumps], [str(path) for path in options.dumps])
+    results = score_dump(dump, weights=options.weights or None, rule=options.rule)
+    if options.json:
+        print(json.dumps([r.to_dict() for r in results] if len(results) > 1 else results[0].to_dict(), indent=2))
+    else:
+        Console(soft_wrap=True).print(evaluation_table(results))
