@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from quovadis.cli import main
+from quovadis.datasets.jobs import run_jobs
+from quovadis.evaluation.extract import ExtractorSettings, extract_on_worker, list_videos, plan_jobs
+from quovadis.evaluation.feature_presets import find_feature_preset
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
 from quovadis.video.writer import LOSSLESS, write_video
@@ -88,3 +91,28 @@ def test_bad_videos_are_listed(place: Path, tmp_path: Path, capsys: pytest.Captu
     assert run("extract", place / "clips/a/v.mp4", place / "clips/b/v.mp4", *rgb) == 1
     assert "would be written to one file" in capsys.readouterr().err
     assert run("extract", *rgb) == 1
+
+
+@pytest.mark.slow
+def test_another_process_makes_the_same_features(place: Path, tmp_path: Path) -> None:
+    """What ``--ray`` sends to other machines, in a process of this one."""
+    settings = ExtractorSettings((str(place / "rgb.safetensors"),), find_feature_preset("quovadis").but(window=16))
+    extractor = settings.build()
+    for folder, num_workers in (("here", 0), ("there", 1)):
+        jobs, _ = plan_jobs(list_videos([place / "clips"]), tmp_path / folder, extractor, ("rgb",))
+        tasks = [(job, settings) for job in jobs]
+        results = dict(run_jobs(extract_on_worker, tasks, num_workers=num_workers))
+        assert [results[i].error for i in range(2)] == ["", ""]
+    for name in ("a/v_rgb.npy", "b/v_rgb.npy"):
+        assert np.array_equal(np.load(tmp_path / "here" / name), np.load(tmp_path / "there" / name))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cluster_extracts(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'cluster'")
+    arguments = ("--weights", place / "rgb.safetensors", "--out", tmp_path, "--window", 16, "--ray", "local")
+    assert run("extract", place / "clips", *arguments) == 0
+    assert capsys.readouterr().out.count(" x 256") == 2

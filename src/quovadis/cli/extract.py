@@ -55,6 +55,8 @@ class Extract:
     """Where quovadis flow stored it; by default it is looked for beside each video."""
     devices: tuple[str, ...] = ()
     """cpu, cuda:0 cuda:1 ...: each takes the next video when it is free; by default a GPU if there is one."""
+    ray: str | None = None
+    """Do it on a Ray cluster whose machines see the same files: its address, "auto", or "local" (extra: cluster)."""
     overwrite: bool = False
     """Make anew what is there, also where it was made otherwise."""
     dry_run: bool = False
@@ -69,11 +71,10 @@ def main(args: list[str]) -> None:
     from rich.console import Console
 
     from quovadis.datasets.flow_files import FlowSource
+    from quovadis.datasets.jobs import run_jobs
     from quovadis.errors import InvalidInputError
-    from quovadis.evaluation.extract import extract_all, list_videos, plan_jobs
-    from quovadis.evaluation.features import FeatureExtractor
+    from quovadis.evaluation.extract import ExtractorSettings, extract_all, extract_on_worker, list_videos, plan_jobs
     from quovadis.report.progress import progress_bar
-    from quovadis.weights.load import load_model
 
     if not options.videos:
         raise InvalidInputError("name at least one video: quovadis extract VIDEO ... --weights W --out DIR")
@@ -81,16 +82,11 @@ def main(args: list[str]) -> None:
     videos = list_videos(options.videos)
     root = options.videos[0] if options.videos[0].is_dir() else None
     flow = FlowSource(options.flow_method, options.flow_folder, root)
-    extractors = [
-        FeatureExtractor(
-            [load_model(w) for w in options.weights],
-            preset,
-            device=device,
-            batch_frames=options.batch_frames,
-            flow=flow,
-        )
+    settings = [
+        ExtractorSettings(options.weights, preset, options.batch_frames, flow, device)
         for device in options.devices or (None,)
     ]
+    extractors = [s.build() for s in settings]
     wanted = options.streams or preset.streams
     missing = [s for s in options.streams if s not in extractors[0].models]
     streams = tuple(s for s in ("rgb", "flow") if s in wanted and s in extractors[0].models)
@@ -104,7 +100,12 @@ def main(args: list[str]) -> None:
     else:
         with progress_bar(Console(stderr=True)) as bar:
             task = bar.add_task("extracting", total=len(jobs))
-            for result in extract_all(jobs, extractors):
+            if options.ray is None:
+                results = extract_all(jobs, extractors)
+            else:
+                tasks = [(job, settings[0]) for job in jobs]
+                results = (r for _, r in run_jobs(extract_on_worker, tasks, ray_address=options.ray))
+            for result in results:
                 failed += _report(result, options)
                 bar.advance(task)
     if failed:

@@ -7,15 +7,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.load import VIDEO_SUFFIXES
 from quovadis.errors import DatasetError, InvalidInputError, StorageError, TooFewFramesError
 from quovadis.evaluation.feature_files import FeatureFile, FeatureWriter, files_for, settings_of, standing
+from quovadis.evaluation.feature_presets import FeaturePreset
 from quovadis.evaluation.features import FeatureExtractor, LengthDiffersError
 from quovadis.flow.store import FILE_ENDING, ClipIdentity
 from quovadis.types import StreamKind
 from quovadis.video.reader import VideoReader
+from quovadis.weights.load import load_model
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,33 @@ def extract_all(
         stopped.set()
         for thread in threads:
             thread.join()
+
+
+@dataclass(frozen=True)
+class ExtractorSettings:
+    """What an extractor is made of, small enough to travel to another process or machine."""
+
+    weights: tuple[str, ...]
+    preset: FeaturePreset
+    batch_frames: int = 512
+    flow: FlowSource | None = None
+    device: str | None = None
+
+    def build(self) -> FeatureExtractor:
+        """The extractor; reads the weights."""
+        models = [load_model(w) for w in self.weights]
+        return FeatureExtractor(models, self.preset, device=self.device, batch_frames=self.batch_frames, flow=self.flow)
+
+
+def extract_on_worker(task: tuple[ExtractJob, ExtractorSettings]) -> Extracted:
+    """One video, for :func:`~quovadis.datasets.jobs.run_jobs`; a process keeps its extractor for the next one."""
+    job, settings = task
+    return extract_video(job, _extractor_here(settings))
+
+
+@lru_cache(maxsize=1)
+def _extractor_here(settings: ExtractorSettings) -> FeatureExtractor:
+    return settings.build()
 
 
 def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | None) -> Extracted:
