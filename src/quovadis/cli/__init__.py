@@ -15,6 +15,7 @@ VERBS = {
     "prepare": "write a dataset once as the networks read it, with its flow, for fast training",
     "train": "make a model from labelled videos",
     "transfer": "train on a small dataset in three settings from a trained network, and measure each",
+    "reproduce": "run the tables of the paper and print our numbers beside the published ones",
     "evaluate": "measure a model on labelled videos by a protocol",
     "fuse": "measure and fuse what evaluate --dump kept, without any network",
     "extract": "features of videos into files, for localisation, captioning, anomalies ...",

@@ -37,7 +37,7 @@ class Grid:
         """For rich."""
         table = Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i < self.num_words else "right")
+            table.add_column(column, justify="left" if i < self.num_words else "right", no_wrap=i == 0)
         for row in self.rows:
             table.add_row(*map(Text, row))
         return Group(table, *(Text(note, style="dim") for note in self.notes))

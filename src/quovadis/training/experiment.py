@@ -46,6 +46,7 @@ class Experiment:
 
     Raises:
         TrainingError: a source where there must be none, or none where there must be one.
+        DatasetError: the data lack a split that is needed, which is better known before training than after.
     """
 
     setting: Setting
@@ -67,6 +68,8 @@ class Experiment:
             raise TrainingError(f"the setting {self.setting} {needs}")
         if (self.classifier is None) == (self.setting == "fixed"):
             raise TrainingError("the setting fixed, and no other, needs a recipe for its classifier")
+        for split in ("train", "val", self.split):
+            self.data.split(split)
 
     @cached_property
     def key(self) -> str:
