@@ -7,6 +7,7 @@ Small things travel between the hosts (gloo); gradients and batch statistics tra
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,9 +179,10 @@ def together() -> Iterator[None]:
             time.sleep(_SECONDS_TO_SPEAK)
             raise OtherProcessError("another process of this run failed first, and says why") from error
         if _is_lost_connection(error):
+            why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])  # without the line of the source
             raise JobError(
-                f"process {rank()} of {count()} lost another one, which was killed or did not answer "
-                f"({str(error).strip().splitlines()[0]}); what was saved is kept: start the same command again"
+                f"process {rank()} of {count()} lost another one, which was killed or did not answer ({why}); what was "
+                "saved is kept: start the same command again"
             ) from error
         raise
 

@@ -95,6 +95,20 @@ def test_batches_begin_anywhere_and_ranks_share_them() -> None:
     assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
 
 
+def test_a_step_is_the_same_videos_whatever_the_number_of_processes() -> None:
+    """Step s of 12 clips, as (processes, clips a batch, batches a step)."""
+
+    def step(s: int, ranks: int, size: int, parts: int) -> list[tuple[int, int]]:
+        batches = [EpochBatches(17, size, seed=5, start=s * parts, rank=r, num_ranks=ranks) for r in range(ranks)]
+        return sorted(key for b in batches for batch in islice(b, parts) for key in batch)
+
+    for s in (0, 1, 9):
+        expected = step(s, 1, 12, 1)
+        assert len(set(expected)) == 12
+        for ranks, size, parts in ((1, 4, 3), (2, 6, 1), (2, 3, 2), (3, 4, 1), (3, 2, 2), (12, 1, 1), (4, 1, 3)):
+            assert step(s, ranks, size, parts) == expected
+
+
 def test_the_extent_serves_the_widest_stream() -> None:
     assert clip_extent(SPEC) == (8, 2, 15)
     two = ModelSpec("two", (StreamSpec("rgb", 3, 1), StreamSpec("flow", 2, 10)), 32, 36, 1, 16)

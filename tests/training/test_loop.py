@@ -311,9 +311,43 @@ def test_a_recipe_that_cannot_run_is_refused() -> None:
         replace(RECIPE, max_steps=0)
 
 
+def test_half_precision_without_a_gpu_is_refused(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(
+        TrainingError, match=r"--precision fp16 cannot run here: fp16 .* requires a GPU .*use no, or bf16"
+    ):
+        train(replace(RECIPE, precision="fp16"), data, tmp_path / "run")
+
+
+def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp_path: Path) -> None:
+    first = train(replace(RECIPE, max_steps=2), data, tmp_path / "first")
+    frozen = replace(RECIPE.model, batch_norm="frozen", weights=str(first.last))
+    second = train(replace(RECIPE, max_steps=2, model=frozen), data, tmp_path / "second")
+    before, after = load_weights(first.last)[0], load_weights(second.last)[0]
+    running = {key for key in before if "running" in key}
+    assert running
+    assert all(torch.equal(before[key], after[key]) == (key in running) for key in before)
+
+
+def test_the_rate_changes_after_the_steps_that_were_given(data: Manifest, tmp_path: Path) -> None:
+    changes = ((2, 0.1), (3, 0.01), (5, 1.0))
+    steps = replace(RECIPE, schedule=Schedule(kind="multi-step", changes=changes))
+    expected = [0.05, 0.05, 0.005, 0.0005, 0.0005, 0.05]
+    whole = train(steps, data, tmp_path / "whole")
+    assert [r["learning_rate"] for r in read_log(whole.log) if "loss" in r] == pytest.approx(expected)
+    with pytest.raises(KeyboardInterrupt):
+        train(steps, data, tmp_path / "parts", progress=_StopAt(5))
+    parts = train(steps, data, tmp_path / "parts")
+    assert [r["learning_rate"] for r in read_log(parts.log) if "loss" in r] == pytest.approx(expected)
+    assert losses(parts.root) == losses(whole.root)
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_is_what_it_says(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
     assert json.loads(json.dumps(recipe.to_dict()))["model"]["name"] in ("i3d", "i3d_tiny")
+    assert recipe.for_processes(2).data.accumulate_steps >= 1
     assert (RECIPES[name].__doc__ or "").strip()

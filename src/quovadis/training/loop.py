@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from quovadis import processes
@@ -99,7 +102,7 @@ class _Run:
         self._check_classes()
         self._check_same_data()
         torch.manual_seed(recipe.seed)
-        self.model = self._build_model().channels_last()
+        self.model = self._build_model().to(self.accelerator.device).channels_last()
         optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=recipe.optimizer.learning_rate,
@@ -107,7 +110,8 @@ class _Run:
             weight_decay=recipe.optimizer.weight_decay,
         )
         self.schedule = RateSchedule(recipe, optimizer)
-        self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.exchanging = _exchanging(self.model, self.accelerator.device)
         self.done_steps = 0
         self.best_loss = math.inf
         self.unreadable: set[str] = set()
@@ -145,7 +149,7 @@ class _Run:
         step = self.done_steps + 1
         # Dropout's random state is a function of the step, so a resumed run repeats it.
         torch.manual_seed(hash((self.recipe.seed, step, processes.rank())) & 0x7FFFFFFF)
-        self.prepared.train()
+        self.model.train()
         parts = self.recipe.data.accumulate_steps
         losses, right, seen = [], [], 0
         for part in range(parts):
@@ -153,7 +157,7 @@ class _Run:
             self.unreadable.update(batch["unreadable"])
             labels = batch["labels"].to(self.accelerator.device)
             with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
-                outputs = self.prepared(*self._inputs(batch))
+                outputs = self.exchanging(*self._inputs(batch))
                 loss = self.model.loss(outputs, labels)
                 self.accelerator.backward(loss / parts)
             losses.append(loss.detach())
@@ -182,9 +186,9 @@ class _Run:
 
     def _synchronise_only_last(self, last: bool) -> Any:
         """Gradients are exchanged between processes once a step, not once a batch."""
-        from contextlib import nullcontext
-
-        return nullcontext() if last else self.accelerator.no_sync(self.prepared)
+        if last or not isinstance(self.exchanging, DistributedDataParallel):
+            return nullcontext()
+        return self.exchanging.no_sync()
 
     def _check_finite(self, loss: float, step: int) -> None:
         if math.isfinite(loss):
@@ -202,7 +206,7 @@ class _Run:
 
         Each process measures its part of the videos with the same weights and averages; what it finds is summed.
         """
-        self.prepared.eval()
+        self.model.eval()
         processes.average([b for b in self.model.buffers() if b.is_floating_point()])
         choice = self.recipe.data
         dataset = ClipDataset(
@@ -238,7 +242,6 @@ class _Run:
         """Write the weights and the state to go on from; first the small promise, last the pointer to go on from."""
         if not processes.is_main():
             return
-        model = self.accelerator.unwrap_model(self.prepared)
         info = WeightsInfo(
             model=self.recipe.model.name,
             options={"stream": self.model.spec.stream, "num_classes": len(self.data.labels)},
@@ -253,13 +256,13 @@ class _Run:
         )
         if row["val_loss"] < self.best_loss:
             self.best_loss = row["val_loss"]
-            save_weights(self.folder.best, model.state_dict(), info)
-        save_weights(self.folder.last, model.state_dict(), info)
+            save_weights(self.folder.best, self.model.state_dict(), info)
+        save_weights(self.folder.last, self.model.state_dict(), info)
         self.folder.save_checkpoint(
             {
                 "step": self.done_steps,
                 "best_loss": self.best_loss,
-                "model": model.state_dict(),
+                "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.schedule.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
@@ -269,7 +272,7 @@ class _Run:
 
     def _resume(self) -> None:
         state = self.folder.load_checkpoint()
-        self.accelerator.unwrap_model(self.prepared).load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["scheduler"])
         if state["scaler"] is not None and self.accelerator.scaler is not None:
@@ -392,16 +395,24 @@ class _Run:
 
 
 def _accelerator(precision: str) -> Any:
-    """The device, the precision, and the exchange of gradients."""
+    """The device and the precision."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs
 
     # Accelerate remembers the precision of the first run in a process; each run here has its own.
     AcceleratorState._reset_state()
-    # Running averages are not exchanged at each step, because nothing reads them in training.
-    exchange = DistributedDataParallelKwargs(broadcast_buffers=False)
     try:
-        return Accelerator(mixed_precision=precision, kwargs_handlers=[exchange])
+        return Accelerator(mixed_precision=precision)
     except ValueError as error:
         raise TrainingError(f"--precision {precision} cannot run here: {error}; use no, or bf16 on a CPU") from error
+
+
+def _exchanging(model: VideoModel, device: torch.device) -> VideoModel | DistributedDataParallel:
+    """The model with its gradients averaged over all processes in each backward pass; alone, the model."""
+    if processes.count() == 1:
+        return model
+    # Running averages are not exchanged at each step: nothing reads them in training. PyTorch 2.13 renamed the option.
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    keep_buffers: Any = {new if new in known else old: False}
+    return DistributedDataParallel(model, device_ids=None if device.type == "cpu" else [device], **keep_buffers)

@@ -1,0 +1,146 @@
+"""Batch norm over several processes against PyTorch's over the whole batch in one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from quovadis.errors import InvalidInputError
+from quovadis.models.batch_statistics import batch_norm, pooled_statistics
+from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ShiftBatchNorm, StepBatchNorm, choose_batch_norm
+from tests.launch import launch
+
+CASES = {
+    "video": ((7, 3, 2, 3, 5), False, True),
+    "pictures": ((5, 4, 3, 3), True, True),
+    "vectors": ((3, 6), True, False),
+}
+"""Shape of the whole batch, whether there is a scale, whether there is a shift."""
+
+
+def case(name: str) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None], list[torch.Tensor]]:
+    """Input, gradient of the output, scale and shift, running averages: float64, far from zero mean."""
+    shape, scale, shift = CASES[name]
+    generator = torch.Generator().manual_seed(len(shape))
+    x = torch.randn(shape, generator=generator, dtype=torch.float64) * 3 + 100
+    grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+    weight, bias = (torch.randn(shape[1], generator=generator, dtype=torch.float64) for _ in range(2))
+    return x, grad, [weight if scale else None, bias if shift else None], [torch.zeros(shape[1]).double() + 2] * 2
+
+
+def outcome(name: str, part: slice, **options: object) -> dict[str, torch.Tensor]:
+    """Output, gradients and running averages for a part of the batch."""
+    x, grad, learnt, running = case(name)
+    x = x[part].requires_grad_()
+    learnt = [None if t is None else t.requires_grad_() for t in learnt]
+    mean, variance = (t.clone() for t in running)
+    y = batch_norm(x, mean, variance, *learnt, training=True, momentum=0.3, eps=1e-3, **options)  # type: ignore[misc]
+    y.backward(grad[part])
+    found = {"y": y.detach(), "x": x.grad, "mean": mean, "variance": variance}
+    found |= {key: t.grad for key, t in zip(("weight", "bias"), learnt, strict=True) if t is not None}
+    return found
+
+
+def shares(name: str) -> list[slice]:
+    """The clips of each of three processes: one each of the vectors, else two, one and the rest."""
+    first = 1 if name == "vectors" else 2
+    return [slice(0, first), slice(first, first + 1), slice(first + 1, None)]
+
+
+_SCRIPT = """
+import torch
+from quovadis import processes
+from tests.models.test_batch_statistics import CASES, outcome, shares
+with processes.together():
+    found = {{}}
+    for name in CASES:
+        own = shares(name)[processes.rank()]
+        found[name] = outcome(name, own, statistics="synchronised")
+    torch.save(found, {folder!r} + f"/{{processes.rank()}}.pt")
+processes.leave()
+"""
+
+
+@pytest.mark.slow
+def test_synchronised_is_one_large_batch(tmp_path: Path) -> None:
+    """Three processes with different numbers of clips, one of them with a single vector."""
+    for ended in launch(_SCRIPT.format(folder=str(tmp_path)), 3):
+        assert (ended.code, ended.stderr) == (0, "")
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    for name in CASES:
+        x, grad, learnt, running = case(name)
+        x.requires_grad_()
+        weight, bias = (None if t is None else t.requires_grad_() for t in learnt)
+        mean, variance = (t.clone() for t in running)
+        F.batch_norm(x, mean, variance, weight, bias, True, 0.3, 1e-3).backward(grad)
+        with torch.no_grad():
+            y = F.batch_norm(x, None, None, weight, bias, True, 0.3, 1e-3)
+        close = {"atol": 1e-9, "rtol": 1e-9}
+        torch.testing.assert_close(torch.cat([p[name]["y"] for p in parts]), y, **close)
+        torch.testing.assert_close(torch.cat([p[name]["x"] for p in parts]), x.grad, **close)
+        for key, tensor in (("weight", weight), ("bias", bias)):
+            if tensor is not None:
+                torch.testing.assert_close(sum(p[name][key] for p in parts), tensor.grad, **close)
+        for p in parts:
+            torch.testing.assert_close(p[name]["mean"], mean, **close)
+            torch.testing.assert_close(p[name]["variance"], variance, **close)
+            assert torch.equal(p[name]["variance"], parts[0][name]["variance"]), "all have the same bits"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_in_one_process_synchronised_is_per_process(name: str) -> None:
+    alone, together = (outcome(name, slice(None), statistics=s) for s in ("per-process", "synchronised"))
+    assert all(torch.equal(alone[key], together[key]) for key in alone)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_frozen_uses_the_running_averages_and_leaves_them(name: str) -> None:
+    found = outcome(name, slice(None), statistics="frozen")
+    x, grad, (weight, bias), running = case(name)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    normal = (x - 2) / (2 + 1e-3) ** 0.5
+    expected = normal * (1 if weight is None else weight.view(shape)) + (0 if bias is None else bias.view(shape))
+    torch.testing.assert_close(found["y"], expected)
+    over = [0, *range(2, x.ndim)]
+    if bias is not None:
+        torch.testing.assert_close(found["bias"], grad.sum(over))
+    if weight is not None:
+        torch.testing.assert_close(found["weight"], (grad * normal).sum(over))
+    assert torch.equal(found["mean"], running[0])
+    assert torch.equal(found["variance"], running[1])
+
+
+def test_pooled_statistics_of_half_precision_are_those_of_float32() -> None:
+    x = (torch.randn(4, 2, 50, 50) + 7).bfloat16()
+    mean, variance, num_values = pooled_statistics(x)
+    assert (mean.dtype, num_values) == (torch.float64, 4 * 50 * 50)
+    torch.testing.assert_close(mean, x.double().mean((0, 2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(variance, x.double().var((0, 2, 3), correction=0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(BatchNorm2d, nn.BatchNorm2d), (BatchNorm3d, nn.BatchNorm3d)])
+def test_batch_norm_with_scale_is_pytorchs(ours: type[nn.Module], theirs: type[nn.Module]) -> None:
+    a, b = ours(3), theirs(3)
+    x = torch.randn(4, 3, *[5] * (2 if ours is BatchNorm2d else 3)) + 2
+    assert torch.equal(a(x), b(x))
+    assert all(torch.equal(u, v) for u, v in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert torch.equal(a.eval()(x), b.eval()(x))
+    assert list(a.state_dict()) == list(b.state_dict())
+
+
+def test_the_choice_reaches_every_kind_of_batch_norm() -> None:
+    model = nn.Sequential(ShiftBatchNorm(2), nn.Sequential(BatchNorm3d(2), BatchNorm2d(2)), StepBatchNorm(2, 3))
+    choose_batch_norm(model, "frozen", 0.25)
+    found = {(m.statistics, m.momentum) for m in model.modules() if hasattr(m, "statistics")}
+    assert found == {("frozen", 0.25)}
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    model[1][0].train()(torch.randn(2, 2, 3, 3, 3))
+    model[2].train()(torch.randn(1, 2), step=1)  # one vector is enough where nothing is measured
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_a_single_value_has_no_variance() -> None:
+    with pytest.raises(InvalidInputError, match="more than one value a channel"):
+        ShiftBatchNorm(4)(torch.zeros(1, 4, 1, 1, 1))
