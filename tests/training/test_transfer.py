@@ -171,6 +171,18 @@ def test_a_classifier_learns_what_a_plane_parts() -> None:
     torch.testing.assert_close(classify_features(model, held_out), by_hand, atol=1e-4, rtol=1e-4)
 
 
+def test_of_a_classifier_that_gets_worse_the_best_is_kept() -> None:
+    """The validation videos have the opposite classes, so every step away from the start is a loss."""
+    model = build_model("i3d_tiny", num_classes=7)
+    val = toy_features(10, 2)
+    val = replace(val, values=-val.values)
+    recipe = ClassifierRecipe(max_steps=30, validate_every=10, batch_size=8, dropout=0.0)
+    best = train_classifier(model, ("x", "y"), toy_features(40, 1), val, recipe)
+    assert best["step"] == 10
+    found = torch.nn.functional.cross_entropy(classify_features(model, val), val.targets)
+    assert float(found) == pytest.approx(best["val_loss"])
+
+
 def test_three_settings_on_two_targets(
     data: Manifest, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -172,6 +172,7 @@ def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> Log
         split=experiment.split,
         protocol=experiment.protocol,
         num_workers=recipe.data.num_workers,
+        on_video=_tenths(progress, len(data.split(experiment.split))),
     )
     return LogitDump.of(results[:1])
 
@@ -197,6 +198,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
             flow=flow,
             device=device,
             num_workers=experiment.recipe.data.num_workers,
+            on_video=_tenths(progress, len(data.split(part))),
         )
 
     parts = {part: features_of(part) for part in dict.fromkeys(("train", "val", split))}
@@ -274,6 +276,17 @@ def _hash_model(weights: str | PathLike[str]) -> str:
     for name, tensor in sorted(model.head.state_dict().items()):
         head.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"{hash_trunk(model)} {head.hexdigest()}"
+
+
+def _tenths(progress: Progress, total: int) -> Callable[[int], None]:
+    """Tells after every tenth of the videos how many are done."""
+    every = max(total // 10, 1)
+
+    def tell(done: int) -> None:
+        if done % every == 0 and total >= 100:
+            progress.note(f"{done} of {total} videos")
+
+    return tell
 
 
 def _path(folder: str | None) -> Path | None:

@@ -72,7 +72,7 @@ def frozen_features(
     flow: FlowSource,
     device: torch.device,
     num_workers: int = 0,
-    on_video: Callable[[int, int], None] | None = None,
+    on_video: Callable[[int], None] | None = None,
 ) -> Features:
     """What the network's classifier sees of every video of a split; read from ``folder`` where it was kept.
 
@@ -88,7 +88,7 @@ def frozen_features(
         flow: where optical flow comes from, where the model wants it.
         device: where the network is.
         num_workers: processes that decode; 0 decodes here.
-        on_video: called with the number of videos done and of all.
+        on_video: called with the number of videos done.
 
     Raises:
         InvalidInputError: the protocol takes clips of several lengths. DatasetError: no video can be read.
@@ -114,7 +114,7 @@ def frozen_features(
                 tensors[str(index)] = torch.cat([part for view in views for part in _of_clip(model, view, device)])
             done += 1
             if on_video is not None:
-                on_video(done, len(records))
+                on_video(done)
         _write(_file(place, split, start), tensors, errors)
     return _read(place, data, split, records)
 
