@@ -1,9 +1,11 @@
 """Fixtures of the tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.http_server import Server, serving
 from tests.synthetic import write_square
 
 
@@ -16,3 +18,10 @@ def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for label in ("left", "right"):
                 write_square(root / split / label / f"{i}.mp4", seed=100 * number + i, reverse=label == "left")
     return root
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that answers as the test says."""
+    with serving() as server:
+        yield server

@@ -18,6 +18,7 @@ BUILTINS = {
     "UnknownNameError": LookupError,
     "DatasetError": ValueError,
     "WeightsError": ValueError,
+    "DownloadError": OSError,
     "TrainingError": RuntimeError,
     "LossNotFiniteError": ArithmeticError,
     "StorageError": OSError,

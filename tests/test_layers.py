@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "quovadis"
 FLOORS: list[set[str]] = [
     {"errors", "version"},
     {"types"},
-    {"video", "transforms", "flow", "models", "metrics", "fuse", "report", "paper"},
+    {"video", "transforms", "flow", "models", "metrics", "fuse", "report", "paper", "labels", "download"},
     {"weights", "datasets"},
     {"recognizer"},
     {"evaluation"},

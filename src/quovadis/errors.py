@@ -13,6 +13,7 @@ and ``except FileNotFoundError`` still works where one would expect it::
     ├── UnknownNameError (LookupError)        no model, recipe, protocol ... of that name
     ├── DatasetError (ValueError)             an annotation file or folder that cannot be used
     ├── WeightsError (ValueError)             a weights file that does not fit or cannot be trusted
+    ├── DownloadError (OSError)               a file that the network did not give, or gave wrongly
     ├── TrainingError (RuntimeError)          a run that cannot start or go on
     │   └── LossNotFiniteError (ArithmeticError)
     ├── StorageError (OSError)                writing failed: disk full, no permission
@@ -81,6 +82,10 @@ class DatasetError(QuovadisError, ValueError):
 
 class WeightsError(QuovadisError, ValueError):
     """A weights file that is broken, or that does not fit the model."""
+
+
+class DownloadError(QuovadisError, OSError):
+    """A file that the network did not give, or of which it gave wrong bytes."""
 
 
 class TrainingError(QuovadisError, RuntimeError):

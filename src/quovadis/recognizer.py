@@ -107,7 +107,10 @@ class Recognizer:
         >>> Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"]).describe()
         'i3d_tiny (rgb)'
         """
-        return " + ".join(self.describe_models())
+        names = {model.spec.name for model in self.models}
+        if len(names) > 1:
+            return " + ".join(self.describe_models())
+        return f"{names.pop()} ({' + '.join(', '.join(s.kind for s in m.spec.streams) for m in self.models)})"
 
     def describe_models(self) -> list[str]:
         """Each model in words."""

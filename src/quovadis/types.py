@@ -4,7 +4,7 @@ Layout letters: B batch, T time (frames), C channels, H height, W width. A repr 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,6 +177,8 @@ class Clip:
         >>> Clip(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3) / 25).take(torch.tensor([0, 2, 0]))
         Clip(T=3, H=8, W=8, 0.000 s to 0.000 s)
         """
+        if torch.equal(index, torch.arange(len(self))):
+            return self
         flow = None if self.flow is None else self.flow[index]
         return Clip(self.frames[index], self.pts_seconds[index], flow, self.source)
 
@@ -341,6 +343,87 @@ class EvaluationResult:
             f"mean per class {self.mean_class:.1%}, {self.num_videos} videos, "
             f"{len(self.unreadable)} unreadable, {self.protocol})"
         )
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """The videos of one class."""
+
+    label: str
+    """Empty for the videos whose class is not published."""
+    splits: dict[str, int]
+    missing: int
+    corrupt: int
+
+    @property
+    def num_videos(self) -> int:
+        """Listed videos, there or not."""
+        return sum(self.splits.values())
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Files with the same bytes."""
+
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+    """The splits that they lie in; more than one means that a test video was trained on."""
+    labels: tuple[str, ...]
+    """Their classes; more than one means that a label is wrong."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two lists of videos have in common, each thing counted once however many videos have it."""
+
+    first: str
+    second: str
+    same_content: int
+    """Files with the same bytes; counts only files that were indexed."""
+    same_group: int
+    same_youtube_id: int
+    """Videos of YouTube that both have cuts of, by file names as Kinetics has them."""
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """What is there, what is wrong, and what the videos are like."""
+
+    dataset: str
+    data_identity: str
+    """Hash of the list of videos: equal hashes mean equal data."""
+    splits: dict[str, int]
+    statuses: dict[str, int]
+    num_unknown: int
+    """Videos of which nothing bad is known because they were never looked at."""
+    classes: tuple[ClassCount, ...]
+    fps: dict[str, int]
+    """Videos by frames a second, the most frequent first."""
+    sizes: dict[str, int]
+    """Videos by width x height."""
+    durations_seconds: tuple[float, ...]
+    """In order of length, of the videos whose length is known; as all these figures, without corrupt files."""
+    num_bytes: int
+    duplicates: tuple[Duplicate, ...]
+    overlaps: tuple[Overlap, ...]
+    """Between the splits; between this dataset's splits and another's, where one was given."""
+    problems: tuple[tuple[str, str, str], ...]
+    """Path, status and reason of what is corrupt, then of what is missing."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self) | {"num_videos": sum(self.splits.values())}
+        seconds = values.pop("durations_seconds")
+        values["duration_seconds"] = {
+            "total": sum(seconds),
+            **{name: seconds[i] if seconds else None for name, i in _order_statistics(len(seconds)).items()},
+        }
+        values["problems"] = [dict(zip(("path", "status", "reason"), p, strict=True)) for p in self.problems]
+        return values
+
+
+def _order_statistics(count: int) -> dict[str, int]:
+    return {"min": 0, "median": count // 2, "max": count - 1}
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_two_streams_are_measured_apart_and_together(two_classes: Path, tmp_path
             writer.write(scaled)
     recognizer = Recognizer(models, data.labels, flow=source)
     results = evaluate_streams(recognizer, data, num_workers=0)
-    assert [r.model for r in results] == ["i3d_tiny (rgb)", "i3d_tiny (flow)", "i3d_tiny (rgb) + i3d_tiny (flow)"]
+    assert [r.model for r in results] == ["i3d_tiny (rgb)", "i3d_tiny (flow)", "i3d_tiny (rgb + flow)"]
     assert evaluate(recognizer, data, num_workers=0).loss == results[-1].loss
     for model, result in zip(models, results, strict=False):
         alone = evaluate(Recognizer([model], data.labels, flow=source), data, num_workers=0)

@@ -27,6 +27,17 @@ def test_a_folder_of_classes_gets_a_split_of_its_own(tmp_path: Path) -> None:
     assert load_dataset(tmp_path, split_seed=1).identity != data.identity
 
 
+def test_a_folder_of_ucf101_is_split_by_its_groups(tmp_path: Path) -> None:
+    names = [f"{c}/v_{c}_g{g:02d}_c{i:02d}.avi" for c in ("Run", "YoYo") for g in range(1, 15) for i in range(1, 4)]
+    touch(tmp_path / "a", *names)
+    data = load_dataset(tmp_path / "a")
+    assert data.notes[0] == "the file names are those of UCF-101: groups are taken from them"
+    assert {r.group for r in data.records} == {f"{c}_g{g:02d}" for c in ("Run", "YoYo") for g in range(1, 15)}
+    touch(tmp_path / "b", "train/Run/v_Run_g01_c01.avi", "test/Run/v_Run_g01_c02.avi")
+    with pytest.raises(DatasetError, match=r"1 groups lie in more than one split \(Run_g01"):
+        load_dataset(tmp_path / "b")
+
+
 def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     touch(
         tmp_path, "Train/run/a.mp4", "Train/jump/b.avi", "validate/run/c.webm", "test/jump/d.gif", "test/run/notes.txt"
@@ -107,6 +118,8 @@ def test_missing_files_stay_in_the_list_and_are_told(tmp_path: Path) -> None:
         ("path,label\n", "a header and no rows"),
         ("", "has no column path and no column label"),
         ("path,label\nb.mp4,run\n", "none of the 1 listed files exists"),
+        ("path,label\na.mp4,run\n../a.mp4,run\n", r"l.csv:3: the path '../a.mp4' leaves the dataset's folder"),
+        ("path,label\nx/..\\\\a.mp4,run\n", "leaves the dataset's folder"),
     ],
 )
 def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -115,13 +128,23 @@ def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message
         load_dataset(table(tmp_path / "l.csv", text))
 
 
+def test_the_videos_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path, "videos/a.mp4", "lists/x.txt", "b.mp4")
+    rows = f"path,label\na.mp4,run\n{tmp_path / 'b.mp4'},run\n"
+    data = load_dataset(table(tmp_path / "lists" / "l.csv", rows), root=tmp_path / "videos")
+    assert [r.path for r in data.records] == [tmp_path / "videos/a.mp4", tmp_path / "b.mp4"]
+    assert (data.name, data.missing()) == ("videos", ())
+    with pytest.raises(DatasetError, match="is a folder, and so its own root"):
+        load_dataset(tmp_path, root=tmp_path)
+
+
 def test_an_unknown_name_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'motions'"):
         load_dataset("motion")
     with pytest.raises(DatasetError, match="no table of videos at"):
         load_dataset(tmp_path / "none.csv")
     touch(tmp_path, "file.bin")
-    with pytest.raises(DatasetError, match=r"neither a folder nor a \.csv"):
+    with pytest.raises(DatasetError, match=r"neither a folder nor a \.csv, \.tsv or \.parquet"):
         load_dataset(tmp_path / "file.bin")
 
 

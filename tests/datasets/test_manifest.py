@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord, assign_splits
+from quovadis.datasets.manifest import SPLITS, UNLABELLED, Manifest, VideoRecord, assign_splits
 from quovadis.errors import DatasetError, UnknownNameError
 
 
@@ -19,6 +20,48 @@ def record(name: str, label: int = 0, split: str = "train", group: str = "") -> 
 def test_a_group_in_two_splits_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"1 groups lie in more than one split \(cam1"):
         manifest(record("a.mp4", split="train", group="cam1"), record("b.mp4", split="test", group="cam1"))
+
+
+def test_a_file_in_two_splits_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"toy: a\.mp4 is listed in train and in test"):
+        manifest(record("a.mp4", split="train"), record("a.mp4", split="test"))
+
+
+@pytest.mark.parametrize("label", [2, -2])
+def test_a_class_number_without_a_name_is_refused(label: int) -> None:
+    with pytest.raises(DatasetError, match=f"toy has 2 classes, and videos of class number {label}"):
+        manifest(record("a.mp4", label=label))
+
+
+def test_videos_without_a_label_are_listed_and_never_measured() -> None:
+    data = manifest(record("a.mp4"), record("b.mp4", label=UNLABELLED, split="test"))
+    assert [data.label_of(r) for r in data.records] == ["run", ""]
+    assert len(data.split("train")) == 1
+    with pytest.raises(DatasetError, match="1 of 1 videos in the test split of toy have no label"):
+        data.split("test")
+    renumbered = data.with_labels(("jump", "run"))
+    assert [r.label for r in renumbered.records] == [1, UNLABELLED]
+    assert renumbered.identity == data.identity
+
+
+def test_keeping_classes_renumbers_and_tells() -> None:
+    data = manifest(record("a.mp4", 0), record("b.mp4", 1), record("c.mp4", UNLABELLED))
+    kept = data.keep_classes(["jump"])
+    assert [(r.path.name, r.label) for r in kept.records] == [("b.mp4", 0)]
+    assert (kept.name, kept.labels, kept.notes) == ("toy-1classes", ("jump",), ("1 of 2 classes",))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([], "no classes are named"),
+        (["run", "run"], "names run twice"),
+        (["run", "jmp"], r"has no class 'jmp' \(did you mean 'jump'\?\), and lacks 1 of the 2"),
+    ],
+)
+def test_a_list_of_classes_that_does_not_fit_is_refused(classes: list[str], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        manifest(record("a.mp4")).keep_classes(classes)
 
 
 def test_no_videos_is_an_error() -> None:
@@ -42,6 +85,12 @@ def test_identity_depends_on_what_is_listed_and_not_on_the_order() -> None:
     assert manifest(a, record("b.mp4", label=0)).identity != same
     assert manifest(a, record("b.mp4", label=1, split="test")).identity != same
     assert manifest(a, record("b.mp4", label=1, group="g")).identity != same
+
+
+def test_identity_does_not_depend_on_what_indexing_finds() -> None:
+    listed = record("a.mp4")
+    indexed = replace(listed, num_frames=3, fps=25.0, sha256="0" * 64, size_bytes=7, status="ok")
+    assert manifest(listed).identity == manifest(indexed).identity
 
 
 def test_identity_depends_on_the_size_of_the_files(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_a_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Pa
     flow = train(replace(short, model=replace(RECIPE.model, stream="flow")), data, tmp_path / "flow")
     assert load_weights(flow.best)[1].source["flow_method"] == "tvl1"
     both = Recognizer.load(rgb.root, flow.root)
-    assert both.describe() == "i3d_tiny (rgb) + i3d_tiny (flow)"
+    assert both.describe() == "i3d_tiny (rgb + flow)"
     results = [evaluate(r, data, num_workers=0) for r in (both, Recognizer.load(rgb.root), Recognizer.load(flow.root))]
     assert [r.num_videos for r in results] == [6, 6, 6]
     path = data.split("test")[0].path

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import quovadis
 from quovadis.errors import UnknownNameError, WeightsError
+from quovadis.labels.class_labels import class_labels
 from quovadis.models.resnet import I3DResNet50
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
-from quovadis.weights.class_labels import LABEL_SETS, class_labels
 from quovadis.weights.convert import convert
 from quovadis.weights.files import fit_state, load_weights, save_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, Spelling, to_port
@@ -279,24 +279,3 @@ def test_a_model_with_memory_copies_what_it_is_given() -> None:
     with torch.no_grad():
         model.head.bias.add_(1)
     assert not model.head.bias.equal(state["head.bias"])
-
-
-# Labels
-
-
-@pytest.mark.parametrize("name", LABEL_SETS)
-def test_label_lists_are_whole_unique_and_in_the_order_of_bytes(name: str) -> None:
-    labels = class_labels(name)
-    assert len(labels) == len(set(labels)) == LABEL_SETS[name]
-    assert list(labels) == sorted(labels, key=str.encode)
-    with pytest.raises(UnknownNameError, match="did you mean"):
-        class_labels(name[:-1])
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ("name", "file"), [("kinetics400", "i3d_label_map.txt"), ("kinetics600", "i3d_label_map_600.txt")]
-)
-def test_label_lists_are_the_official_ones(shared: Path, name: str, file: str) -> None:
-    official = (shared / "data" / "reference" / file).read_text().splitlines()
-    assert list(class_labels(name)) == official

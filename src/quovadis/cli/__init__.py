@@ -10,8 +10,10 @@ from quovadis.version import __version__
 VERBS = {
     "demo": "make a small dataset, train on it, measure, predict, and write a page: the whole system in minutes",
     "predict": "name the action in videos",
+    "prepare": "write a dataset once as the networks read it, with its flow, for fast training",
     "train": "make a model from labelled videos",
     "evaluate": "measure a model on labelled videos by a protocol",
+    "data": "index, verify and describe datasets: folders, tables, UCF-101, HMDB-51, Kinetics",
     "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
     "flow": "estimate the optical flow of videos and store it",
     "probe": "say what a video file is",

@@ -13,7 +13,8 @@ class Evaluate:
     """Measure a model on labelled videos. Every figure is printed with its protocol and the identity of its data."""
 
     data: str
-    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), or "motions"."""
+    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
+    "motions"."""
     weights: tuple[Path, ...]
     """A weights file or the folder of a training run; several are streams whose logits are added."""
     split: Literal["train", "val", "test"] = "test"

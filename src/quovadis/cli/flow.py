@@ -45,6 +45,8 @@ class Flow:
     """Pairs of frames at work at a time; bounds the memory."""
     num_workers: int = 0
     """Processes, each with one thread, that each do a whole video; 0 does one video at a time with all threads."""
+    ray: str | None = None
+    """Do it on a Ray cluster whose machines see the same files: its address, "auto", or "local" (extra: cluster)."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
 
@@ -85,7 +87,8 @@ def main(args: list[str]) -> None:
         else:
             plans.append(plan)
     _announce(plans, options.out)
-    for job, num_flows, error_text in _in_processes(plans, options) if options.num_workers else _here(plans):
+    done = _in_processes(plans, options) if options.num_workers or options.ray else _here(plans)
+    for job, num_flows, error_text in done:
         if error_text:
             failed += _report(error_text)
         else:
@@ -219,6 +222,8 @@ def _in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob"
     jobs = [plan.job for plan in plans]
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task("flow", total=len(jobs))
-        for index, (num_flows, error) in run_jobs(finish_flow, jobs, num_workers=options.num_workers):
+        for index, (num_flows, error) in run_jobs(
+            finish_flow, jobs, num_workers=options.num_workers, ray_address=options.ray
+        ):
             bar.advance(task)
             yield jobs[index], num_flows, error

@@ -15,7 +15,8 @@ class Train:
     """Make a model from labelled videos by a recipe. Started again with the same arguments, it goes on where it was."""
 
     data: str
-    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), or "motions"."""
+    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
+    "motions"."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     out: Path | None = None
     """The run folder; by default runs/RECIPE-DATA."""

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from quovadis.datasets.fact_cache import cache_folder
 from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
@@ -88,7 +89,7 @@ def load_motions(
     """
     config = config or MotionsConfig()
     name = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
-    root = Path(root) if root is not None else _cache_folder() / name
+    root = Path(root) if root is not None else cache_folder() / name
     _claim_folder(root, config)
     takes = [
         _Take(config, root, split, label, number)
@@ -241,8 +242,3 @@ def _write_table(root: Path, records: list[VideoRecord]) -> None:
     table = root / "motions.csv"
     if not table.is_file() or table.read_text() != text.getvalue():
         table.write_text(text.getvalue())
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("QUOVADIS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "quovadis"
-    return Path(base).expanduser()

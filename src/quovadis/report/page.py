@@ -53,9 +53,12 @@ class Page:
             _unreadable(self.results),
             _facts(self.facts),
         ]
-        return _FRAME.format(
-            title=escape(self.title), summary=escape(self.summary), body="\n".join(s for s in sections if s)
-        )
+        return frame_html(self.title, self.summary, sections)
+
+
+def frame_html(title: str, summary: str, sections: Sequence[str]) -> str:
+    """A whole page of sections of HTML; empty ones are left out."""
+    return _FRAME.format(title=escape(title), summary=escape(summary), body="\n".join(s for s in sections if s))
 
 
 def _figures(results: Sequence[EvaluationResult]) -> str:

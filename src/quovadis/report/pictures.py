@@ -81,16 +81,77 @@ def filmstrip_uri(frames: Tensor, num_frames: int = 8, height_px: int = 96) -> s
         num_frames: how many, evenly spaced from the first to the last.
         height_px: of the strip.
     """
-    from PIL import Image
-
     index = torch.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().long()
     width = round(frames.shape[3] * height_px / frames.shape[2])
     small = F.interpolate(frames[index].float(), size=(height_px, width), mode="bilinear", antialias=True)
     gap = torch.full((3, height_px, 3), 255.0)
     parts = [part for picture in small for part in (picture, gap)][:-1]
     strip = torch.cat(parts, dim=2).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return _jpeg_uri(strip)
+
+
+def picture_uri(frame: Tensor) -> str:
+    """One frame as the ``data:`` address of a JPEG.
+
+    Args:
+        frame: uint8 (3, H, W).
+    """
+    return _jpeg_uri(frame.permute(1, 2, 0).numpy())
+
+
+def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "videos") -> str:
+    """How often each value occurs, as SVG.
+
+    Args:
+        values: at least one.
+        axis_title: what they are, with the unit.
+        counted: what has such a value.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(4.6, 2.4), layout="constrained")
+    axis = figure.subplots()
+    axis.hist(values, bins=min(40, max(len(set(values)), 5)), color=_ACCENT)
+    axis.set_xlabel(axis_title)
+    axis.set_ylabel(counted)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
+    """Named counts as bars, as SVG; beyond 12 the rest is one bar.
+
+    Args:
+        counts: in the order to be drawn.
+        axis_title: what is named.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    shown = dict(list(counts.items())[:12])
+    if len(counts) > len(shown):
+        shown["all others"] = sum(counts.values()) - sum(shown.values())
+    figure = Figure(figsize=(4.6, 0.9 + 0.2 * len(shown)), layout="constrained")
+    axis = figure.subplots()
+    bars = axis.barh(range(len(shown)), list(shown.values()), color=_ACCENT, height=0.7)
+    axis.set_yticks(range(len(shown)), list(shown), fontsize=8, parse_math=False)
+    axis.bar_label(bars, padding=3, fontsize=8)
+    axis.margins(x=0.15)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.invert_yaxis()
+    axis.set_xlabel("videos")
+    axis.set_title(axis_title, loc="left", fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def _jpeg_uri(pixels: np.ndarray) -> str:
+    from PIL import Image
+
     buffer = io.BytesIO()
-    Image.fromarray(strip).save(buffer, "JPEG", quality=82)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

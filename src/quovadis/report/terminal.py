@@ -12,7 +12,7 @@ from quovadis.types import EvaluationResult, Prediction
 def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
     """Figures of one or more evaluations, with the protocol and the data that they stand on."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "split", "videos", "top-1", "top-5", "mean per class", "unreadable"):
+    for column in ("model", "split", "videos", "top-1", "top-5", "class mean", "unreadable"):
         table.add_column(column, justify="left" if column in ("model", "split") else "right", no_wrap=True)
     for r in results:
         table.add_row(

@@ -40,6 +40,10 @@ def resize_short_side(frames: Tensor, size_px: int) -> Tensor:
     if short == size_px:
         return frames
     size = (round(height * size_px / short), round(width * size_px / short))
+    if len(frames) == 1:
+        # A decoded picture has its channels together. Torch has a kernel for that, twice as fast, and for a single
+        # picture it goes by the stride of the batch dimension, which is otherwise arbitrary.
+        frames = frames[0].permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2)
     return F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
 
 
@@ -86,8 +90,7 @@ def crops_along(clip: Clip, size_px: int, num_crops: int) -> list[Clip]:
 
 def random_crop(clip: Clip, size_px: int, rng: np.random.Generator) -> Clip:
     """A square of ``size_px`` pixels anywhere, the same for every frame: what the paper trains on."""
-    top = int(rng.integers(0, max(clip.height - size_px, 0) + 1))
-    left = int(rng.integers(0, max(clip.width - size_px, 0) + 1))
+    top, left = (int(rng.integers(0, max(side - size_px, 0) + 1)) for side in (clip.height, clip.width))
     return crop(clip, top, left, size_px, size_px)
 
 

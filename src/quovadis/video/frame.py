@@ -38,7 +38,8 @@ class VideoFrame:
     @cached_property
     def pixels(self) -> Tensor:
         """uint8 (3, H, W), RGB, upright; in memory the channels lie together."""
-        rgb: np.ndarray = self._reformatter.reformat(self._raw, format="rgb24").to_ndarray()
+        # One thread: for pictures of this size, more of them wait for each other longer than they work.
+        rgb: np.ndarray = self._reformatter.reformat(self._raw, format="rgb24", threads=1).to_ndarray()
         if self.rotation_degrees:
             rgb = np.ascontiguousarray(np.rot90(rgb, -self.rotation_degrees // 90))
         return torch.from_numpy(rgb).permute(2, 0, 1)

@@ -264,7 +264,7 @@ class VideoReader:
         if seconds is None:
             yield from self.frames()
             return
-        margin = 1.0
+        margin = 2 * self._nominal_seconds
         while True:
             start = seconds - margin
             if start <= self.first_pts_seconds:
@@ -323,8 +323,7 @@ class VideoReader:
         stream = self._stream
         self._num_broken, self._early_end = 0, ""
         base = float(stream.time_base) if stream.time_base else 1.0
-        rate = stream.average_rate or stream.guessed_rate
-        nominal = 1 / float(rate) if rate else 0.04
+        nominal = self._nominal_seconds
         last: VideoFrame | None = None
         for raw in self._raw_frames():
             stamp = getattr(raw, self._clock)
@@ -381,6 +380,12 @@ class VideoReader:
                 if isinstance(frame, av.VideoFrame):
                     self._num_broken += frame.is_corrupt
                     yield frame
+
+    @property
+    def _nominal_seconds(self) -> float:
+        """How long a frame is shown, by the header."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return 1 / float(rate) if rate else 0.04
 
     def _promised_seconds(self) -> float | None:
         """The duration in the header: of the stream, or else of the whole file."""

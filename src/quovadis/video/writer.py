@@ -31,6 +31,7 @@ def write_video(
     pixel_format: str = "yuv420p",
     options: Mapping[str, str] | None = None,
     rotation_degrees: int = 0,
+    comment: str = "",
 ) -> Path:
     """Write frames as a video file.
 
@@ -43,6 +44,7 @@ def write_video(
         pixel_format: what the encoder is given. ``yuv420p`` needs even sizes; an odd last row or column is cut off.
         options: of the encoder, for example ``{"crf": "23", "g": "12"}``.
         rotation_degrees: stored as metadata: players turn the picture clockwise by this; a multiple of 90.
+        comment: stored as metadata of the file.
 
     Returns:
         The path.
@@ -66,6 +68,8 @@ def write_video(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with av.open(f"file:{partial}", "w") as container:
+            if comment:
+                container.metadata["comment"] = comment
             stream: av.VideoStream | None = None
             size = (0, 0)
             for number, frame in enumerate(frames):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import WeightsError
+from quovadis.labels.class_labels import LABEL_SETS, class_labels
 from quovadis.types import WeightsInfo
-from quovadis.weights.class_labels import LABEL_SETS, class_labels
 from quovadis.weights.files import load_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, from_port
 from quovadis.weights.from_tensorflow import NAMES, find_prefix, from_tensorflow

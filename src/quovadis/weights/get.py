@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from quovadis.download import Patience, Progress, download, git_blob_id, sha256
 from quovadis.errors import WeightsError
 from quovadis.weights.catalog import CATALOG, PublishedFile, published
-from quovadis.weights.download import Patience, Progress, download, git_blob_id, sha256
 
 
 def get_weights(
@@ -30,7 +30,8 @@ def get_weights(
 
     Raises:
         UnknownNameError: no weights of that name.
-        WeightsError: no connection (says what to put where), or wrong bytes.
+        DownloadError: no connection (says what to put where), or the server sent wrong bytes.
+        WeightsError: the file that lies there has wrong bytes.
         StorageError: the folder cannot be written to.
     """
     entry = published(name)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import UnknownNameError, WeightsError
+from quovadis.labels.class_labels import LABEL_SETS, class_labels
 from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model, choose_stream
 from quovadis.types import WeightsInfo
 from quovadis.weights.catalog import CATALOG, published
-from quovadis.weights.class_labels import LABEL_SETS, class_labels
 from quovadis.weights.files import fit_state
 from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
 from quovadis.weights.get import get_weights

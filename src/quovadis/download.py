@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from quovadis.errors import StorageError, WeightsError
+from quovadis.errors import DownloadError, StorageError
 from quovadis.version import __version__
 
 Progress = Callable[[int, int | None], None]
@@ -64,7 +64,7 @@ def download(
         patience: how often to try and how long to wait.
 
     Raises:
-        WeightsError: the server has no such file, stays silent or broken, or sent wrong bytes (kept as
+        DownloadError: the server has no such file, stays silent or broken, or sent wrong bytes (kept as
             ``NAME.rejected``).
         StorageError: it cannot be written.
     """
@@ -80,13 +80,13 @@ def download(
             if problem:
                 rejected = target.with_name(target.name + ".rejected")
                 part.replace(rejected)
-                raise WeightsError(
+                raise DownloadError(
                     f"{url} sent wrong bytes: {problem}. They are kept as {rejected} and not used; look whether a "
                     "proxy answered in its place, and try again"
                 )
             part.replace(target)
     except OSError as error:
-        if isinstance(error, WeightsError | StorageError):
+        if isinstance(error, DownloadError | StorageError):
             raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     return target
@@ -104,7 +104,7 @@ def _fetch(url: str, part: Path, patience: Patience, progress: Progress | None, 
             grown = part.exists() and part.stat().st_size > before
             failures = 1 if grown else failures + 1
             if failures >= patience.attempts:
-                raise WeightsError(
+                raise DownloadError(
                     f"cannot fetch {url}: {failure} ({failures} times in a row). {_by_hand(url, target)}"
                 ) from failure
             asked = failure.wait_seconds
@@ -135,7 +135,7 @@ def _attempt(url: str, part: Path, have: int, timeout_seconds: float, progress: 
         reason = getattr(error, "reason", None) or error
         raise _TryAgain(str(reason) or type(error).__name__) from error
     except ValueError as error:
-        raise WeightsError(f"{url} is no address that can be fetched: {error}") from error
+        raise DownloadError(f"{url} is no address that can be fetched: {error}") from error
 
 
 def _copy(answer: IO[bytes], file: IO[bytes], done: int, total: int | None, progress: Progress | None) -> int:
@@ -167,7 +167,7 @@ def _judge(error: urllib.error.HTTPError, url: str, part: Path) -> None:
             raise _TryAgain(
                 f"the server answered {error.code} {error.reason}", float(asked) if asked.isdigit() else None
             )
-        raise WeightsError(f"{url}: the server answered {error.code} {error.reason}; the file may have moved")
+        raise DownloadError(f"{url}: the server answered {error.code} {error.reason}; the file may have moved")
 
 
 def _starts_at(content_range: str | None, have: int) -> bool:

@@ -1,0 +1,143 @@
+"""Kinetics on the disk: which clip lies where, and the manifest of it all."""
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from quovadis.datasets.kinetics import ClipLookup, KineticsClip, read_annotations, select, start_of
+from quovadis.datasets.load import VIDEO_SUFFIXES
+from quovadis.datasets.manifest import Manifest, VideoRecord, shorten
+from quovadis.errors import DatasetError
+from quovadis.labels.class_labels import LABEL_SETS, class_labels
+
+_REPLACEMENTS = "replacement_for_corrupted_k400"
+"""Folder of CVDF's replacement set, as its archive unpacks."""
+
+
+def kinetics_manifest(
+    name: str,
+    annotations: Sequence[str | PathLike[str]],
+    root: str | PathLike[str],
+    *,
+    classes: Collection[str] = (),
+    youtube_ids: Collection[str] = (),
+) -> Manifest:
+    """The labelled clips of annotation files as a manifest, whether they are there or not.
+
+    A clip is found by the name of its file wherever it lies under ``root``: in folders of classes (with spaces, with
+    underscores, within ``train`` and ``val`` or not), in one flat folder as CVDF's archives unpack, or in CVDF's
+    replacement set, which goes first. A clip that lies nowhere gets the path that the download would write.
+
+    The group of a clip is its YouTube video, so that clips of one video cannot lie in two splits. Where the published
+    lists themselves put a video in two splits (28 of val and test of Kinetics-600), its clips get no group and a note
+    says how many there are.
+
+    Args:
+        name: kinetics400, kinetics600 or kinetics700: its classes, in the order of bytes, whichever the files list.
+            With any other name the classes are those of the files, in the same order.
+        annotations: one CSV file or more; clips without a label are left out with a note.
+        root: the folder of the clips.
+        classes: only these, for a mini-Kinetics; then they are all that the manifest has.
+        youtube_ids: only clips of these videos.
+
+    Raises:
+        DatasetError, UnknownNameError: as :func:`~quovadis.datasets.kinetics.read_annotations` and
+            :func:`~quovadis.datasets.kinetics.select` say; no such folder; no clip has a label.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"no folder of clips at {root}")
+    known = class_labels(name) if name in LABEL_SETS else ()
+    rows = [clip for file in annotations for clip in read_annotations(file, labels=known)]
+    clips = select(rows, classes=classes, youtube_ids=youtube_ids)
+    labelled = tuple(clip for clip in clips if clip.label)
+    if not labelled:
+        raise DatasetError(f"none of the {len(clips)} clips has a label: give an annotation file with labels")
+    labels = tuple(sorted(classes or known or {clip.label for clip in labelled if clip.label}, key=str.encode))
+    number = {label: i for i, label in enumerate(labels)}
+    found = find_clips(root, labelled)
+    shared = _videos_in_two_splits(labelled)
+    records = tuple(
+        VideoRecord(
+            found.paths.get(clip, root / clip.path),
+            number[clip.label or ""],
+            clip.split,
+            "" if clip.youtube_id in shared else clip.youtube_id,
+        )
+        for clip in labelled
+    )
+    return Manifest(name, root, labels, records, tuple(_notes(rows, clips, labelled, found, shared)))
+
+
+@dataclass(frozen=True)
+class FoundClips:
+    """What :func:`find_clips` found."""
+
+    paths: Mapping[KineticsClip, Path]
+    num_other_times: int
+    """Clips that were found by their id alone, in files whose names carry other times."""
+    num_doubled: int
+    """Clips that lie in more than one place; the first is taken."""
+
+
+def find_clips(root: Path, clips: Collection[KineticsClip]) -> FoundClips:
+    """Where each clip lies under a folder. Reads names only, and nothing in hidden folders."""
+    lookup = ClipLookup(clips)
+    places: dict[KineticsClip, list[Path]] = defaultdict(list)
+    for path in _video_files(root):
+        for clip in lookup.clips_of(path.stem):
+            places[clip].append(path)
+    paths, num_other_times, num_doubled = {}, 0, 0
+    for clip, candidates in places.items():
+        expected = root / clip.path
+        paths[clip] = min(candidates, key=lambda p: (p.parent.name != _REPLACEMENTS, p != expected, str(p)))
+        num_other_times += start_of(paths[clip].stem) not in (None, int(clip.start_seconds))
+        num_doubled += len([p for p in candidates if p.parent.name != _REPLACEMENTS]) > 1
+    return FoundClips(paths, num_other_times, num_doubled)
+
+
+def _video_files(root: Path) -> Iterator[Path]:
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if Path(name).suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _videos_in_two_splits(clips: Sequence[KineticsClip]) -> frozenset[str]:
+    splits = defaultdict(set)
+    for clip in clips:
+        splits[clip.youtube_id].add(clip.split)
+    return frozenset(youtube_id for youtube_id, names in splits.items() if len(names) > 1)
+
+
+def _notes(
+    rows: Sequence[KineticsClip],
+    clips: Sequence[KineticsClip],
+    labelled: Sequence[KineticsClip],
+    found: FoundClips,
+    shared: Collection[str],
+) -> Iterator[str]:
+    if len(labelled) < len(clips):
+        yield f"{len(clips) - len(labelled)} listed clips have no label and are left out"
+    if len(set(rows)) < len(rows):
+        yield f"{len(rows) - len(set(rows))} rows of the annotation files are repeated and count once"
+    several = len(labelled) - len({(clip.youtube_id, clip.start_seconds) for clip in labelled})
+    if several:
+        yield f"{several} clips are listed again with another class, end or split"
+    if shared:
+        yield f"{len(shared)} videos have clips in two splits, as published: {shorten(sorted(shared))}"
+    if found.num_other_times:
+        yield f"{found.num_other_times} files carry other times than the annotation files; taken by their id"
+    if found.num_doubled:
+        yield f"{found.num_doubled} clips lie in more than one place; the first is taken"
+    missing = len(labelled) - len(found.paths)
+    if missing:
+        yield f"{missing} of {len(labelled)} listed clips are missing"

@@ -1,0 +1,1 @@
+"""The names of published classes, in the order of the published logits."""

@@ -1,0 +1,230 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from quovadis.cli import main
+from quovadis.datasets.load import load_dataset
+from quovadis.datasets.manifest import Manifest
+from quovadis.errors import DatasetError
+from quovadis.models.zoo import build_model
+from quovadis.types import WeightsInfo
+from quovadis.weights.files import save_weights
+from tests.synthetic import write_square
+
+
+def run(*args: object) -> int:
+    """The exit code of a command."""
+    try:
+        main([str(a) for a in args])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def clips(tmp_path: Path, two_classes: Path) -> Path:
+    return shutil.copytree(two_classes, tmp_path / "clips")
+
+
+def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", clips, "index", "--num-workers", 0) == 0
+    raw = load_dataset(clips)
+    assert capsys.readouterr().out.splitlines() == [raw.describe(), "clips.parquet: 22 good, 0 missing, 0 corrupt"]
+    indexed = load_dataset("clips.parquet")
+    assert (indexed.identity, {r.status for r in indexed.records}) == (raw.identity, {"listed"})
+
+    assert run("data", "clips.parquet", "verify", "--num-workers", 0, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values == {
+        "manifest": "clips.parquet",
+        "name": "clips",
+        "identity": raw.identity,
+        "num_videos": 22,
+        "missing": 0,
+        "corrupt": 0,
+        "problems": [],
+    }
+    verified = load_dataset("clips.parquet")
+    assert {(r.status, r.num_frames) for r in verified.records} == {("ok", 24)}
+
+    assert run("data", "clips.parquet", "stats", "--page", "p/page.html", "--against", "clips.parquet") == 0
+    captured = capsys.readouterr()
+    assert "22 decoded to the end" in captured.out
+    assert f"clips {raw.identity}" in captured.out
+    assert "wrote p/page.html" in captured.err
+    assert raw.identity in Path("p/page.html").read_text()
+
+    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("left", "right"))
+    weights = save_weights(Path("w.safetensors"), build_model("i3d_tiny", num_classes=2).state_dict(), info)
+    assert run("evaluate", "--data", "clips.parquet", "--weights", weights, "--json", "--num-workers", 0) == 0
+    assert json.loads(capsys.readouterr().out)["data_identity"] == raw.identity
+
+
+def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", clips, "index", "--num-workers", 0, "--out", clips / "m.parquet") == 0
+    (clips / "test" / "left" / "0.mp4").unlink()
+    (clips / "test" / "left" / "1.mp4").write_text("no")
+    write_square(clips / "test" / "left" / "2.mp4", seed=77)
+    capsys.readouterr()
+    assert run("data", clips / "m.parquet", "verify", "--num-workers", 0) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "missing: test/left/0.mp4: no such file"
+    assert [line.partition(": sha256")[0] for line in lines[1:3]] == [
+        "corrupt: test/left/1.mp4: its bytes are not those that were indexed",
+        "corrupt: test/left/2.mp4: its bytes are not those that were indexed",
+    ]
+    assert lines[4] == f"{clips / 'm.parquet'}: 19 good, 1 missing, 2 corrupt"
+    assert run("data", clips / "m.parquet", "stats", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["statuses"] == {"listed": 0, "ok": 19, "missing": 1, "corrupt": 2}
+    assert run("data", clips / "m.parquet", "index", "--num-workers", 0) == 0
+    out = capsys.readouterr().out
+    assert "corrupt: test/left/1.mp4: 1.mp4 is not a video that FFmpeg can open" in out
+    assert "20 good, 1 missing, 1 corrupt" in out
+
+
+def test_stats_of_a_folder_look_at_the_files_and_write_nothing(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(clips / "train" / "left" / "0.mp4", clips / "test" / "right" / "copy.mp4")
+    assert run("data", clips, "stats", "--num-workers", 0, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["fps"] == {"25": 23}
+    assert values["duplicates"] == [
+        {
+            "paths": ["test/right/copy.mp4", "train/left/0.mp4"],
+            "splits": ["train", "test"],
+            "labels": ["left", "right"],
+        }
+    ]
+    assert list(Path().iterdir()) == []
+
+
+def test_many_missing_files_are_not_all_printed(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"none/{i}.mp4,left\n" for i in range(30))
+    (clips / "l.csv").write_text("path,label\ntrain/left/0.mp4,left\n" + rows)
+    assert run("data", clips / "l.csv", "verify", "--num-workers", 0) == 1
+    out = capsys.readouterr().out
+    assert out.count("no such file") == 20
+    assert "... 30 missing in all: the column reason of clips.parquet" in out
+
+
+def test_a_manifest_of_some_classes(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mini.txt").write_text("\ufeffright\r\n\r\n")
+    assert run("data", clips, "index", "--num-workers", 0, "--classes", "mini.txt") == 0
+    data = Manifest.load("clips-1classes.parquet")
+    assert (data.labels, len(data.records)) == (("right",), 11)
+    Path("mini.txt").write_text("rihgt\n")
+    assert run("data", clips, "index", "--classes", "mini.txt") == 1
+    assert "clips has no class 'rihgt' (did you mean 'right'?)" in capsys.readouterr().err
+    Path("mini.txt").write_text("\n")
+    assert run("data", clips, "index", "--classes", "mini.txt") == 1
+    assert run("data", clips, "index", "--classes", "none.txt") == 1
+    error = capsys.readouterr().err
+    assert "mini.txt names no class" in error
+    assert "none.txt cannot be read: No such file or directory" in error
+
+
+def test_an_official_split_becomes_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("1 Run\n2 Swim\n")
+    for split, groups in (("train", range(2, 9)), ("test", (1,))):
+        files = [(f"{c}/v_{c}_g{g:02d}_c01.avi", i) for i, c in enumerate(("Run", "Swim"), 1) for g in groups]
+        numbers = {"train": " {}", "test": ""}[split]
+        (lists / f"{split}list03.txt").write_text("".join(f + numbers.format(i) + "\n" for f, i in files))
+        for file, _ in files[:-1]:
+            write_square(tmp_path / "UCF-101" / file, seed=0)
+    source = ("--root", tmp_path / "UCF-101", "--annotations", lists, "--split", 3, "--num-workers", 0)
+    assert run("data", "ucf101", "index", *source, "--out", "u3.parquet") == 0
+    assert "u3.parquet: 14 good, 2 missing, 0 corrupt" in capsys.readouterr().out
+    data = load_dataset("u3.parquet")
+    assert (data.name, data.labels, len(data.split("test"))) == ("ucf101-split3", ("Run", "Swim"), 2)
+    assert data.notes[0].startswith("no validation split given")
+    assert run("data", "ucf101", "verify", *source) == 1
+    assert Manifest.load("ucf101-split3.parquet").identity == data.identity
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("ucf101", "index"), "ucf101 needs --root (the folder of the videos) and --annotations"),
+        (("kinetics400", "index", "--root", "."), "kinetics400 needs --root"),
+        (
+            ("hmdb51", "index", "--root", ".", "--annotations", "a", "b"),
+            "hmdb51 takes one folder of annotations",
+        ),
+        (("hmdb51", "index", "--root", ".", "--annotations", "a"), "a has no CLASS_test_split1.txt"),
+        (("ucf101", "stats", "--root", ".", "--annotations", "a", "--split", "4"), "there is no official split 4"),
+        (("clips", "index", "--annotations", "a"), "--annotations are of a named dataset (ucf101, hmdb51, kinetics400"),
+        (("clips", "verify", "--split", "2"), "--split is the official split of ucf101 or hmdb51; 'clips' is neither"),
+        (("ucf101", "download"), "unknown dataset to download 'ucf101'"),
+        (("none.parquet", "verify"), "no manifest at none.parquet"),
+        (("motoins", "index"), "did you mean 'motions'"),
+    ],
+)
+def test_what_cannot_be_done_is_told(args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", *args) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data") == 2
+    assert run("data", "clips") == 2
+    assert run("data", "clips", "idnex") == 2
+    assert "unknown action 'idnex'; did you mean 'index'?" in capsys.readouterr().err
+    assert run("data", "clips", "index", "--nonsense") == 2
+    assert run("data", "clips", "stats", "--help") == 0
+    assert "--against" in capsys.readouterr().out
+
+
+def test_another_file_is_not_overwritten_nor_worked_for(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("clips.parquet").write_text("mine")
+    assert run("data", clips, "index", "--num-workers", 0) == 1
+    captured = capsys.readouterr()
+    assert "clips.parquet exists and is no manifest" in captured.err
+    assert "indexing" not in captured.err
+    assert Path("clips.parquet").read_text() == "mine"
+
+
+def test_kinetics_goes_to_its_own_reader_and_downloader(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[object] = []
+
+    def load_kinetics(name: str, root: Path, annotations: object, classes: object = None) -> Manifest:
+        calls.append((name, root, annotations, classes))
+        return load_dataset(clips)
+
+    reader = SimpleNamespace(load_kinetics=load_kinetics)
+    downloader = SimpleNamespace(main=lambda name, rest: calls.append((name, rest)))
+    monkeypatch.setitem(sys.modules, "quovadis.datasets.kinetics", reader)
+    monkeypatch.setitem(sys.modules, "quovadis.cli.data_download", downloader)
+    Path("mini.txt").write_text("left\n")
+    source = ("--root", clips, "--annotations", "a.csv", "b.csv", "--classes", "mini.txt")
+    assert run("data", "kinetics600", "stats", *source, "--num-workers", 0) == 0
+    assert run("data", "kinetics700", "download", "--split", "val") == 0
+    assert calls == [
+        ("kinetics600", clips, (Path("a.csv"), Path("b.csv")), ("left",)),
+        ("kinetics700", ["--split", "val"]),
+    ]
+
+
+@pytest.mark.shared
+def test_mini_kinetics_is_a_list_of_classes(shared: Path) -> None:
+    from quovadis.cli.data import read_classes
+
+    folder = shared / "data" / "annotations"
+    mini = read_classes(folder / "minikinetics200" / "classes_derived.txt")
+    every = read_classes(shared / "data" / "reference" / "i3d_label_map.txt")
+    assert (len(mini), len(every), set(mini) <= set(every)) == (200, 400, True)
+    with pytest.raises(DatasetError, match="cannot be read: 'utf-8' codec"):
+        read_classes(folder / "minikinetics200" / "val_ytid_list.txt.gz")
