@@ -103,15 +103,16 @@ def test_shapes_follow_the_spec(name: str, stream: str) -> None:
     assert outputs["Logits"].shape == (2, 11)
 
 
-@models
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in TINY])
 def test_any_number_of_frames_from_the_smallest_on(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name, num_classes=4).eval()
         step = 10 if "two_stream" in name else 1
-        for num_frames in {-(-n // step) * step for n in (model.spec.min_frames, 15, 16, 17, 25, 33, 250)}:
+        for num_frames in {-(-n // step) * step for n in (model.spec.min_frames, 16, 17, 250)}:
             x = inputs(model, num_frames=num_frames)
-            assert model.features(*x).shape == (1, steps_left(name, x, model.spec.stream), model.feature_dim)
-            assert model(*x).shape == (1, 4)
+            features = model.features(*x)
+            assert features.shape == (1, steps_left(name, x, model.spec.stream), model.feature_dim)
+            assert model.classify(features).shape == (1, 4)
 
 
 @tiny_models_and_streams
@@ -263,9 +264,9 @@ def test_mixed_precision_runs_and_stays_near(name: str) -> None:
     with torch.no_grad():
         full = model.features(*x)
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = model.features(*x).float()
-            assert torch.isfinite(model(*x)).all()
-    assert 0 < (mixed - full).norm() < 0.5 * (full[0] - full[1]).norm()
+            mixed = model.features(*[v[:1] for v in x])
+            assert torch.isfinite(model.classify(mixed)).all()
+    assert 0 < (mixed.float() - full[:1]).norm() < 0.5 * (full[0] - full[1]).norm()
 
 
 WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
