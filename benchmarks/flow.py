@@ -23,7 +23,7 @@ from torch import Tensor
 
 from quovadis.flow.estimate import to_grey
 from quovadis.flow.opencv import opencv_flow
-from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.parameters import FAST, TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_numba import tvl1_numba
 from quovadis.video.clip import read_clip
@@ -107,6 +107,30 @@ def compare_with_opencv(folder: Path, rounds: int) -> None:
           f"median of the ratios {statistics.median(ratios):.1f}")  # fmt: skip
 
 
+def compare_fast(folder: Path, rounds: int) -> None:
+    """``tvl1-fast`` against ``tvl1``."""
+    print(f"\ntvl1-fast against tvl1, CPU-seconds a pair, one thread, median of {rounds}\n")
+    print("| video | motion px | tvl1 s | tvl1-fast s | ratio | difference px: mean | median | under 0.5 px ", end="")
+    print("| grey error tvl1 | fast |\n" + "| --- " * 10 + "|")
+    for name, start in PAIRS.items():
+        frames = grey_frames(folder / name, start, 2)
+        first, second = frames[:1], frames[1:]
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(rounds):
+            seconds, whole = cpu_seconds(lambda: tvl1_numba(first, second, TVL1Parameters(), 1))  # noqa: B023
+            times[0].append(seconds)
+            seconds, fast = cpu_seconds(lambda: tvl1_numba(first, second, FAST, 1))  # noqa: B023
+            times[1].append(seconds)
+        a, b = (statistics.median(t) for t in times)
+        difference: NDArray[np.float32] = (fast - whole).norm(dim=1).numpy()
+        print(
+            f"| {name} | {whole.norm(dim=1).mean():.2f} | {a:.3f} | {b:.4f} | {a / b:.1f} | {difference.mean():.3f} "
+            f"| {np.median(difference):.3f} | {(difference < 0.5).mean():.1%} "
+            f"| {photometric_error(first, second, whole):.3f} | {photometric_error(first, second, fast):.3f} |",
+            flush=True,
+        )
+
+
 def scale_over_cores(folder: Path, rounds: int) -> None:
     frames = grey_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 17)
     cores = os.cpu_count() or 1
@@ -154,6 +178,7 @@ def main() -> None:
     tvl1_numba(small[:1], small[1:], TVL1Parameters())
     print(f"first call of the kernels: {time.perf_counter() - start:.1f} s (compiles, or loads from the cache)\n")
     compare_with_opencv(arguments.clips, arguments.rounds)
+    compare_fast(arguments.clips, arguments.rounds)
     scale_over_cores(arguments.clips, arguments.rounds)
     if torch.cuda.is_available():
         on_the_gpu(arguments.clips, arguments.rounds)

@@ -66,7 +66,8 @@ def measure(name: str, stream: str, options: argparse.Namespace) -> Cost:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     step = make_step(model, optimizer, device, options.precision)
     with tempfile.TemporaryDirectory() as folder:
-        clips = ClipDataset(write_videos(Path(folder), model.spec), model.spec, flow=FlowSource(options.flow_method))
+        flow = FlowSource(options.flow_method)
+        clips = ClipDataset(write_videos(Path(folder), model.spec), model.spec, flow=flow)
         alone = iter(loader(clips, options.batch_size, 0))
         batch = next(alone)  # the first compiles flow
         input_seconds = median_seconds(lambda: next(alone), options.steps)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from quovadis import transforms
+from quovadis.datasets import flow_files
 from quovadis.errors import InvalidInputError, VideoError, WeightsError
 from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
@@ -165,7 +166,7 @@ class Watching(VideoModel):
 @pytest.fixture
 def numbered_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of 256 numbered frames; its flow is made to carry the numbers too."""
-    monkeypatch.setattr("quovadis.datasets.flow_files.flow_for_clip", with_numbered_flow)
+    monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
     return write_video(tmp_path / "numbered.mp4", numbered_clip(256).frames, **LOSSLESS)
 
 
@@ -203,7 +204,7 @@ def test_pieces_are_scored_a_footprint_at_a_time_and_averaged() -> None:
 def test_a_short_video_is_looped_to_what_a_pair_of_streams_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quovadis.datasets.flow_files.flow_for_clip", with_numbered_flow)
+    monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
     path = write_video(tmp_path / "short.mp4", numbered_clip(7).frames, **LOSSLESS)
     model = Watching("two_stream")
     prediction = Recognizer([model], ["a"]).predict(path)

@@ -1,15 +1,12 @@
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from quovadis.cli import main
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
-from quovadis.errors import DatasetError
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
@@ -129,8 +126,8 @@ def test_a_manifest_of_some_classes(clips: Path, capsys: pytest.CaptureFixture[s
     assert run("data", clips, "index", "--classes", "mini.txt") == 1
     assert run("data", clips, "index", "--classes", "none.txt") == 1
     error = capsys.readouterr().err
-    assert "mini.txt names no class" in error
-    assert "none.txt cannot be read: No such file or directory" in error
+    assert "mini.txt is empty; expected a name a line" in error
+    assert "none.txt" in error
 
 
 def test_an_official_split_becomes_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,36 +192,47 @@ def test_another_file_is_not_overwritten_nor_worked_for(clips: Path, capsys: pyt
     assert Path("clips.parquet").read_text() == "mine"
 
 
-def test_kinetics_goes_to_its_own_reader_and_downloader(
-    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls: list[object] = []
+@pytest.fixture
+def kinetics(tmp_path: Path) -> Path:
+    """A folder with two of four listed clips."""
+    root = tmp_path / "k"
+    write_square(root / "zumba" / "aaaaaaaaaa3_000000_000010.mp4", seed=0)
+    write_square(root / "yoga" / "-aaaaaaaaa1_000010_000020.mp4", seed=1)
+    rows = ["zumba,aaaaaaaaaa3,0,10,train", "yoga,-aaaaaaaaa1,10,20,validate", "yoga,bbbbbbbbbb2,0,10,validate"]
+    (root / "some.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *rows]) + "\n")
+    (root / "test.csv").write_text("youtube_id,time_start,time_end,split\naaaaaaaaaa3,50,60,test\n")
+    return root
 
-    def load_kinetics(name: str, root: Path, annotations: object, classes: object = None) -> Manifest:
-        calls.append((name, root, annotations, classes))
-        return load_dataset(clips)
 
-    reader = SimpleNamespace(load_kinetics=load_kinetics)
-    downloader = SimpleNamespace(main=lambda name, rest: calls.append((name, rest)))
-    monkeypatch.setitem(sys.modules, "quovadis.datasets.kinetics", reader)
-    monkeypatch.setitem(sys.modules, "quovadis.cli.data_download", downloader)
-    Path("mini.txt").write_text("left\n")
-    source = ("--root", clips, "--annotations", "a.csv", "b.csv", "--classes", "mini.txt")
-    assert run("data", "kinetics600", "stats", *source, "--num-workers", 0) == 0
-    assert run("data", "kinetics700", "download", "--split", "val") == 0
-    assert calls == [
-        ("kinetics600", clips, (Path("a.csv"), Path("b.csv")), ("left",)),
-        ("kinetics700", ["--split", "val"]),
+def test_kinetics_becomes_a_manifest(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = ("kinetics400", "index", "--root", kinetics, "--num-workers", 0, "--annotations")
+    assert run("data", *source, kinetics / "some.csv", kinetics / "test.csv") == 0
+    assert "kinetics400.parquet: 2 good, 2 missing, 0 corrupt" in capsys.readouterr().out
+    data = Manifest.load("kinetics400.parquet")
+    assert len(data.labels) == 400
+    assert [(data.label_of(r), r.split, r.status) for r in data.records] == [
+        ("zumba", "train", "listed"),
+        ("yoga", "val", "listed"),
+        ("yoga", "val", "missing"),
+        ("", "test", "missing"),
     ]
+    assert data.notes == (
+        "1 listed clips have no label",
+        "1 videos have clips in two splits, as published: aaaaaaaaaa3",
+    )
+    assert run("data", "kinetics400.parquet", "stats", "--json") == 0
+    overlaps = json.loads(capsys.readouterr().out)["overlaps"]
+    assert [(o["first"], o["second"], o["same_youtube_id"]) for o in overlaps][1] == ("train", "test", 1)
 
 
-@pytest.mark.shared
-def test_mini_kinetics_is_a_list_of_classes(shared: Path) -> None:
-    from quovadis.cli.data import read_classes
-
-    folder = shared / "data" / "annotations"
-    mini = read_classes(folder / "minikinetics200" / "classes_derived.txt")
-    every = read_classes(shared / "data" / "reference" / "i3d_label_map.txt")
-    assert (len(mini), len(every), set(mini) <= set(every)) == (200, 400, True)
-    with pytest.raises(DatasetError, match="cannot be read: 'utf-8' codec"):
-        read_classes(folder / "minikinetics200" / "val_ytid_list.txt.gz")
+def test_mini_kinetics_is_a_list_of_classes_or_of_ids(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = ("kinetics400", "index", "--root", kinetics, "--num-workers", 0, "--annotations", kinetics / "some.csv")
+    Path("classes.txt").write_text("yoga\n")
+    assert run("data", *source, "--classes", "classes.txt", "--out", "m.parquet") == 0
+    mini = Manifest.load("m.parquet")
+    assert (mini.labels, len(mini.records)) == (("yoga",), 2)
+    Path("ids.txt").write_text("-aaaaaaaaa1\n")
+    assert run("data", *source, "--classes", "classes.txt", "--ids", "ids.txt", "--out", "m.parquet") == 0
+    assert [r.path.stem for r in Manifest.load("m.parquet").records] == ["-aaaaaaaaa1_000010_000020"]
+    assert run("data", "clips", "index", "--ids", "ids.txt") == 1
+    assert "--ids choose videos of Kinetics; 'clips' is something else" in capsys.readouterr().err

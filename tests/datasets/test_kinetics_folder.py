@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from quovadis.datasets.clip_status import ClipStatus, StatusTable
+from quovadis.datasets.inspection import index_videos
 from quovadis.datasets.kinetics_folder import kinetics_manifest
+from quovadis.datasets.statistics import dataset_statistics
 from quovadis.errors import DatasetError, UnknownNameError
 from quovadis.labels.class_labels import class_labels
 
@@ -67,6 +70,21 @@ def test_a_missing_clip_has_the_path_that_the_download_would_write(tmp_path: Pat
     assert manifest.describe().startswith("kinetics400: 4 videos of 400 classes (2 train, 2 val), data ")
 
 
+def test_a_dead_link_keeps_its_reason(tmp_path: Path, annotations: Path) -> None:
+    put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4")
+    with StatusTable(tmp_path / "root") as table:
+        table.record(ClipStatus("zumba/aaaaaaaaaa3_000000_000010.mp4", "ok", "youtube"))
+        table.record(ClipStatus("air drumming/aaaaaaaaaa4_000005_000015.mp4", "private", "youtube", "Private video"))
+        table.record(ClipStatus("hurling (sport)/_a_a_a_a_a2_000417_000427.mp4", "absent", "archive"))
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    fates = [("listed", ""), ("missing", "absent"), ("listed", ""), ("missing", "private: Private video")]
+    assert [(r.status, r.reason) for r in manifest.records] == fates
+    indexed = index_videos(manifest)
+    assert [r.reason for r in indexed.records if r.status == "missing"] == [
+        "no such file", "absent", "private: Private video"
+    ]  # fmt: skip
+
+
 def test_what_is_no_clip_is_not_taken_for_one(tmp_path: Path, annotations: Path) -> None:
     put(
         tmp_path / "root",
@@ -98,13 +116,13 @@ def test_oddities_are_noted(tmp_path: Path, annotations: Path) -> None:
         file.write(f"{ROWS[2]}\nyoga,aaaaaaaaaa3,0,10,train\nyoga,-aaaaaaaaa1,50,60,train\n,bbbbbbbbbb1,0,10,test\n")
     manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
     assert manifest.notes == (
-        "1 listed clips have no label and are left out",
+        "1 listed clips have no label",
         "1 rows of the annotation files are repeated and count once",
         "1 clips are listed again with another class, end or split",
         "1 videos have clips in two splits, as published: -aaaaaaaaa1",
         "1 files carry other times than the annotation files; taken by their id",
         "2 clips lie in more than one place; the first is taken",
-        "3 of 6 listed clips are missing",
+        "4 of 7 listed clips are missing",
     )
     assert manifest.records[2].path == tmp_path / "root" / "a" / "aaaaaaaaaa3_000000_000010.mp4"
     assert {r.group for r in manifest.records if "-aaaaaaaaa1" in r.path.name} == {""}
@@ -140,7 +158,7 @@ def test_what_cannot_be_a_dataset_is_refused(tmp_path: Path, annotations: Path) 
         kinetics_manifest("kinetics400", [annotations], tmp_path / "none")
     (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\naaaaaaaaaa1,0,10,test\n")
     with pytest.raises(DatasetError, match="none of the 1 clips has a label"):
-        kinetics_manifest("kinetics400", [tmp_path / "test.csv"], tmp_path)
+        kinetics_manifest("ours", [tmp_path / "test.csv"], tmp_path)
     with pytest.raises(DatasetError, match=r"other/all\.csv:2: unknown class \"massaging person's heads\"; did you"):
         kinetics_manifest("kinetics400", [annotations, _with(tmp_path, annotations)], tmp_path)
 
@@ -160,7 +178,11 @@ def test_the_real_validation_sets(shared: Path, tmp_path: Path) -> None:
     assert k400.notes == ("19906 of 19906 listed clips are missing",)
     files = [root / "kinetics600" / f"kinetics-600_{split}.csv.gz" for split in ("val", "test")]
     k600 = kinetics_manifest("kinetics600", files, tmp_path)
-    assert len(k600.records) == 30_000
-    assert k600.notes[0] == "72924 listed clips have no label and are left out"
-    assert len({record.path for record in k600.records}) == 30_000
-    assert len({record.group for record in k600.records}) == 29_994
+    assert len(k600.split("val")) == 30_000
+    assert k600.notes[0] == "72924 listed clips have no label"
+    assert len({record.path for record in k600.records}) == 30_000 + 72_924
+    with pytest.raises(DatasetError, match="72924 of 72924 videos in the test split of kinetics600 have no label"):
+        k600.split("test")
+    found = {(o.first, o.second): o.same_youtube_id for o in dataset_statistics(k400, k600).overlaps}
+    assert found == {("kinetics400 val", "kinetics600 val"): 13_569, ("kinetics400 val", "kinetics600 test"): 450}
+    assert [o.same_youtube_id for o in dataset_statistics(k600).overlaps] == [28]

@@ -38,6 +38,14 @@ def test_a_folder_of_ucf101_is_split_by_its_groups(tmp_path: Path) -> None:
         load_dataset(tmp_path / "b")
 
 
+def test_a_folder_of_kinetics_may_share_videos_as_published(tmp_path: Path) -> None:
+    touch(tmp_path, "train/run/aaaaaaaaaa1_000000_000010.mp4", "test/run/aaaaaaaaaa1_000020_000030.mp4")
+    touch(tmp_path, *(f"train/run/bbbbbbbbb{i}-_000000_000010.mp4" for i in range(9)))
+    data = load_dataset(tmp_path)
+    assert data.notes[1] == "1 videos have clips in two splits: aaaaaaaaaa1"
+    assert sorted(r.group for r in data.records) == ["", "", *(f"bbbbbbbbb{i}-" for i in range(9))]
+
+
 def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     touch(
         tmp_path, "Train/run/a.mp4", "Train/jump/b.avi", "validate/run/c.webm", "test/jump/d.gif", "test/run/notes.txt"

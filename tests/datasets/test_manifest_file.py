@@ -134,7 +134,10 @@ def test_a_manifest_elsewhere_names_its_root_in_full_and_can_be_given_another(tm
 
 def test_a_dataset_is_loaded_from_it_and_missing_files_are_told_anew(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"x")
-    stale = replace(small(tmp_path), notes=("kept", "9 of 9 listed files are missing, the first is x"))
+    stale = replace(
+        small(tmp_path),
+        notes=("kept", "9 of 9 listed files are missing, x", "1 of 2 listed clips are missing"),
+    )
     path = stale.save(tmp_path / "x.PARQUET")
     assert Manifest.load(path).notes == ("kept",)
     data = load_dataset(path)

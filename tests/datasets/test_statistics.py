@@ -1,5 +1,3 @@
-import csv
-import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +6,7 @@ import pytest
 
 from quovadis.datasets.groups import youtube_id
 from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord
-from quovadis.datasets.statistics import dataset_statistics, find_overlap
+from quovadis.datasets.statistics import dataset_statistics
 
 ROOT = Path("/data")
 
@@ -100,25 +98,3 @@ def test_as_json(data: Manifest) -> None:
 )
 def test_the_id_of_a_video_of_youtube(name: str, expected: str) -> None:
     assert youtube_id(Path(name)) == expected
-
-
-def cuts(path: Path) -> list[VideoRecord]:
-    """The rows of an annotation of Kinetics as the files that they are cut into."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = (f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}.mp4" for r in rows)
-    return [VideoRecord(Path(name), UNLABELLED, "val") for name in names]
-
-
-@pytest.mark.shared
-def test_the_overlap_of_two_versions_of_kinetics(shared: Path) -> None:
-    """The published counts, FACTS 6.2."""
-    folder = shared / "data" / "annotations"
-    of = {
-        f"{version} {split}": cuts(folder / f"kinetics{version}" / f"kinetics-{version}_{split}.csv.gz")
-        for version in (400, 600)
-        for split in ("val", "test")
-    }
-    pairs = [("400 val", "600 val"), ("400 val", "600 test"), ("400 test", "600 test")]
-    found = [find_overlap(of[a], of[b], a, b).same_youtube_id for a, b in pairs]
-    assert found == [13_569, 450, 27_589]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets import flow_files
 from quovadis.datasets.loader import ClipDataset, clip_extent
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.datasets.streams import clip_to_streams, cut_clip
@@ -82,7 +83,7 @@ def test_a_clip_with_every_fifth_frame_is_cut_at_the_same_times() -> None:
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VideoRecord:
     """A video file of 90 numbered frames; its flow is made to carry the numbers too."""
-    monkeypatch.setattr("quovadis.datasets.flow_files.flow_for_clip", with_numbered_flow)
+    monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
     return VideoRecord(write_video(tmp_path / "v.mp4", numbered_clip(90, 80).frames, **LOSSLESS), 0, "train")
 
 
@@ -132,7 +133,7 @@ def test_the_last_flow_of_a_clip_goes_to_the_frame_after_it(
         seen.append(numbers_of(clip.frames))
         return with_numbered_flow(clip)
 
-    monkeypatch.setattr("quovadis.datasets.flow_files.flow_for_clip", watched)
+    monkeypatch.setattr(flow_files, "flow_for_clip", watched)
     spec = build_model("two_stream_tiny", num_classes=2).spec
     ClipDataset([record], spec, augment=False)[0, 0]
     assert seen == [list(range(40, 51))]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets import flow_files
 from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import LABELS, MotionsConfig, motions_clip
@@ -63,7 +64,7 @@ def quick_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         grey = clip.frames.float().mean(1, keepdim=True)
         return replace(clip, flow=(grey.roll(-1, 0) - grey).repeat(1, 2, 1, 1) / 10)
 
-    monkeypatch.setattr("quovadis.datasets.flow_files.flow_for_clip", differences)
+    monkeypatch.setattr(flow_files, "flow_for_clip", differences)
 
 
 @pytest.mark.usefixtures("quick_flow")

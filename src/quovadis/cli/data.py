@@ -5,13 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from quovadis.errors import DatasetError, InvalidInputError, UnknownNameError
+from quovadis.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
@@ -33,6 +32,8 @@ class _Source:
     """Which official split of UCF-101 or HMDB-51: 1 (the default), 2 or 3."""
     classes: Path | None = None
     """A text file with one class a line: keep only these, as Mini-Kinetics does."""
+    ids: Path | None = None
+    """Of Kinetics: a text file with one YouTube id a line; keep only clips of these."""
     split_seed: int = 0
     """Of the splits, or the validation split, where the data come without."""
     num_workers: int | None = None
@@ -170,7 +171,9 @@ def main(args: list[str]) -> None:
     if action == "download":
         if source not in KINETICS:
             raise UnknownNameError.among("dataset to download", source, KINETICS)
-        import_module("quovadis.cli.data_download").main(source, rest)
+        from quovadis.cli.data_download import main as download
+
+        download(source, rest)
         return
     prog = f"quovadis data {source} {action}"
     tyro.cli(ACTIONS[action], args=rest, prog=prog, config=(tyro.conf.FlagCreatePairsOff,)).run(source)
@@ -182,10 +185,12 @@ def open_source(source: str, options: _Source) -> "Manifest":
     Raises:
         DatasetError, UnknownNameError, InvalidInputError: it cannot be used, or the options do not fit it.
     """
+    from quovadis.datasets.kinetics import read_names
+    from quovadis.datasets.kinetics_folder import kinetics_manifest
     from quovadis.datasets.load import load_dataset
     from quovadis.datasets.manifest import Manifest
 
-    classes = None if options.classes is None else read_classes(options.classes)
+    classes = None if options.classes is None else read_names(options.classes)
     if source in NAMES:
         if options.root is None or not options.annotations:
             raise InvalidInputError(f"{source} needs --root (the folder of the videos) and --annotations")
@@ -193,10 +198,12 @@ def open_source(source: str, options: _Source) -> "Manifest":
         raise InvalidInputError(f"--annotations are of a named dataset ({', '.join(NAMES)}); {source!r} is none")
     if options.split is not None and source not in ("ucf101", "hmdb51"):
         raise InvalidInputError(f"--split is the official split of ucf101 or hmdb51; {source!r} is neither")
+    if options.ids is not None and source not in KINETICS:
+        raise InvalidInputError(f"--ids choose videos of Kinetics; {source!r} is something else")
     if source in KINETICS:
-        load = import_module("quovadis.datasets.kinetics").load_kinetics
-        kinetics: Manifest = load(source, options.root, options.annotations, classes)
-        return kinetics
+        assert options.root is not None
+        ids = () if options.ids is None else read_names(options.ids)
+        return kinetics_manifest(source, options.annotations, options.root, classes=classes or (), youtube_ids=ids)
     if source in NAMES:
         data = _open_official(source, options)
     elif is_manifest(source):
@@ -209,22 +216,6 @@ def open_source(source: str, options: _Source) -> "Manifest":
 def is_manifest(source: str) -> bool:
     """Whether a manifest was given, as its ending says."""
     return source not in NAMES and source.lower().endswith(".parquet")
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """The class names of a text file, one a line.
-
-    Raises:
-        DatasetError: it cannot be read, or names none.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise DatasetError(f"{path} names no class; expected one a line")
-    return names
 
 
 def _open_official(source: str, options: _Source) -> "Manifest":

@@ -61,10 +61,11 @@ def main(args: list[str]) -> None:
     console.print(f"[bold]2. Optical flow[/] of each video: {_FLOW_METHOD}, at the size that the network sees")
     _store_flow(data, errors)
 
-    recipes = [_recipe(stream, options) for stream in _STREAMS]
+    recipes: dict[str, Recipe] = {stream: _recipe(stream, options) for stream in _STREAMS}
+    recipe = recipes["rgb"]
     console.print(
-        f"[bold]3. Training[/]: two {recipes[0].model.name}, one on RGB and one on flow, from random weights, up to "
-        f"{recipes[0].max_steps} steps each"
+        f"[bold]3. Training[/]: two {recipe.model.name}, one on RGB and one on flow, from random weights, up to "
+        f"{recipe.max_steps} steps each"
     )
     folders = _train(recipes, data, options.out, errors)
 
@@ -94,10 +95,10 @@ def main(args: list[str]) -> None:
             f"weights on {len(data.split('train'))} small videos of what moves and how it moves, their logits added, "
             f"and measured on {results[-1].num_videos} videos that they never saw."
         ),
-        logs={stream: list(read_log(f.log)) for stream, f in zip(_STREAMS, folders, strict=True)},
+        logs={stream: list(read_log(f.log)) for stream, f in zip(recipes, folders, strict=True)},
         facts={
             "command": "quovadis demo",
-            "recipe": f"{recipes[0].name}: {recipes[0].to_dict()}",
+            "recipe": f"{recipe.name}: {recipe.to_dict()}",
             "data": f"{data.describe()}, identity {data.identity}",
             "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than the paper's, to be done in minutes",
             "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
@@ -179,23 +180,23 @@ def _train_one(job: _Training) -> "RunFolder":
     return train(job.recipe, job.data, job.out)
 
 
-def _train(recipes: "list[Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
+def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
     """The streams at the same time, each in a process of its own; their logs say how far they are."""
     from quovadis.datasets.jobs import run_jobs
     from quovadis.report.progress import progress_bar
     from quovadis.training.run_folder import RunFolder, read_log
 
     num_threads = max((os.cpu_count() or 1) // len(recipes), 1)
-    jobs = [_Training(r, data, out / stream, num_threads) for stream, r in zip(_STREAMS, recipes, strict=True)]
+    jobs = [_Training(recipe, data, out / stream, num_threads) for stream, recipe in recipes.items()]
     folders = [RunFolder(job.out) for job in jobs]
     with progress_bar(errors) as bar:
-        tasks = [bar.add_task(job.out.name, total=job.recipe.max_steps) for job in jobs]
+        tasks = [bar.add_task(stream, total=recipe.max_steps) for stream, recipe in recipes.items()]
 
         def show() -> None:
-            for task, folder in zip(tasks, folders, strict=True):
+            for task, stream, folder in zip(tasks, recipes, folders, strict=True):
                 steps = [row for row in read_log(folder.log) if "loss" in row]
                 if steps:
-                    words = f"training {folder.root.name}, loss {steps[-1]['loss']:.3f}"
+                    words = f"training {stream}, loss {steps[-1]['loss']:.3f}"
                     bar.update(task, completed=steps[-1]["step"], description=words)
 
         for _ in run_jobs(_train_one, jobs, num_workers=len(jobs), while_waiting=show):

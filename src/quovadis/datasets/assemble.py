@@ -8,7 +8,7 @@ from pathlib import Path
 from quovadis.datasets.manifest import Manifest, VideoRecord, assign_splits
 from quovadis.errors import DatasetError
 
-_MISSING_NOTE = re.compile(r"\d+ of \d+ listed files are missing, .*")
+_MISSING_NOTE = re.compile(r"\d+ of \d+ listed (files|clips) are missing.*")
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
     try:
         size_bytes, digest = _size_and_hash(record.path)
     except (FileNotFoundError, NotADirectoryError):
-        return replace(record, status="missing", reason="no such file")
+        # A download may have said why.
+        return replace(record, status="missing", reason=record.reason if record.status == "missing" else "no such file")
     except OSError as error:
         return replace(record, status="corrupt", reason=f"cannot be read: {error.strerror}")
     if record.status == "ok" and digest == record.sha256 and not decode:

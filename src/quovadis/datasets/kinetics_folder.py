@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+from quovadis.datasets.clip_status import ClipStatus, read_status
 from quovadis.datasets.kinetics import ClipLookup, KineticsClip, read_annotations, select, start_of
 from quovadis.datasets.load import VIDEO_SUFFIXES
-from quovadis.datasets.manifest import Manifest, VideoRecord, shorten
+from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord, shorten
 from quovadis.errors import DatasetError
 from quovadis.labels.class_labels import LABEL_SETS, class_labels
 
@@ -25,7 +27,7 @@ def kinetics_manifest(
     classes: Collection[str] = (),
     youtube_ids: Collection[str] = (),
 ) -> Manifest:
-    """The labelled clips of annotation files as a manifest, whether they are there or not.
+    """The clips of annotation files as a manifest, whether they are there or not.
 
     A clip is found by the name of its file wherever it lies under ``root``: in folders of classes (with spaces, with
     underscores, within ``train`` and ``val`` or not), in one flat folder as CVDF's archives unpack, or in CVDF's
@@ -38,14 +40,15 @@ def kinetics_manifest(
     Args:
         name: kinetics400, kinetics600 or kinetics700: its classes, in the order of bytes, whichever the files list.
             With any other name the classes are those of the files, in the same order.
-        annotations: one CSV file or more; clips without a label are left out with a note.
+        annotations: one CSV file or more. Clips of test files without labels are listed, so that what a list shares
+            with another is known; they are refused where a label is needed, in training and in evaluation.
         root: the folder of the clips.
         classes: only these, for a mini-Kinetics; then they are all that the manifest has.
         youtube_ids: only clips of these videos.
 
     Raises:
         DatasetError, UnknownNameError: as :func:`~quovadis.datasets.kinetics.read_annotations` and
-            :func:`~quovadis.datasets.kinetics.select` say; no such folder; no clip has a label.
+            :func:`~quovadis.datasets.kinetics.select` say; no such folder; no classes are known.
     """
     root = Path(root)
     if not root.is_dir():
@@ -53,23 +56,31 @@ def kinetics_manifest(
     known = class_labels(name) if name in LABEL_SETS else ()
     rows = [clip for file in annotations for clip in read_annotations(file, labels=known)]
     clips = select(rows, classes=classes, youtube_ids=youtube_ids)
-    labelled = tuple(clip for clip in clips if clip.label)
-    if not labelled:
+    labels = tuple(sorted(classes or known or {clip.label for clip in clips if clip.label}, key=str.encode))
+    if not labels:
         raise DatasetError(f"none of the {len(clips)} clips has a label: give an annotation file with labels")
-    labels = tuple(sorted(classes or known or {clip.label for clip in labelled if clip.label}, key=str.encode))
     number = {label: i for i, label in enumerate(labels)}
-    found = find_clips(root, labelled)
-    shared = _videos_in_two_splits(labelled)
+    found = find_clips(root, clips)
+    shared = _videos_in_two_splits(clips)
+    downloads = read_status(root)
     records = tuple(
         VideoRecord(
             found.paths.get(clip, root / clip.path),
-            number[clip.label or ""],
+            number[clip.label] if clip.label else UNLABELLED,
             clip.split,
             "" if clip.youtube_id in shared else clip.youtube_id,
+            **_fate(None if clip in found.paths else downloads.get(str(clip.path))),
         )
-        for clip in labelled
+        for clip in clips
     )
-    return Manifest(name, root, labels, records, tuple(_notes(rows, clips, labelled, found, shared)))
+    return Manifest(name, root, labels, records, tuple(_notes(rows, clips, found, shared)))
+
+
+def _fate(download: ClipStatus | None) -> dict[str, Any]:
+    """Why a clip is not there, where a download tried to get it."""
+    if download is None or download.done:
+        return {}
+    return {"status": "missing", "reason": f"{download.status}: {download.reason}".removesuffix(": ")}
 
 
 @dataclass(frozen=True)
@@ -121,15 +132,15 @@ def _videos_in_two_splits(clips: Sequence[KineticsClip]) -> frozenset[str]:
 def _notes(
     rows: Sequence[KineticsClip],
     clips: Sequence[KineticsClip],
-    labelled: Sequence[KineticsClip],
     found: FoundClips,
     shared: Collection[str],
 ) -> Iterator[str]:
-    if len(labelled) < len(clips):
-        yield f"{len(clips) - len(labelled)} listed clips have no label and are left out"
+    num_unlabelled = sum(not clip.label for clip in clips)
+    if num_unlabelled:
+        yield f"{num_unlabelled} listed clips have no label"
     if len(set(rows)) < len(rows):
         yield f"{len(rows) - len(set(rows))} rows of the annotation files are repeated and count once"
-    several = len(labelled) - len({(clip.youtube_id, clip.start_seconds) for clip in labelled})
+    several = len(clips) - len({(clip.youtube_id, clip.start_seconds) for clip in clips})
     if several:
         yield f"{several} clips are listed again with another class, end or split"
     if shared:
@@ -138,6 +149,6 @@ def _notes(
         yield f"{found.num_other_times} files carry other times than the annotation files; taken by their id"
     if found.num_doubled:
         yield f"{found.num_doubled} clips lie in more than one place; the first is taken"
-    missing = len(labelled) - len(found.paths)
+    missing = len(clips) - len(found.paths)
     if missing:
-        yield f"{missing} of {len(labelled)} listed clips are missing"
+        yield f"{missing} of {len(clips)} listed clips are missing"

@@ -1,6 +1,7 @@
 """From a name, a folder or a table to a :class:`~quovadis.datasets.manifest.Manifest`."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from quovadis.datasets.assemble import Found, assemble, require_files
 from quovadis.datasets.groups import groups_by_name
-from quovadis.datasets.manifest import SPLIT_WORDS, Manifest
+from quovadis.datasets.manifest import SPLIT_WORDS, Manifest, shorten
 from quovadis.datasets.manifest_file import SUFFIX, path_within
 from quovadis.errors import DatasetError, UnknownNameError
 
@@ -93,8 +94,13 @@ def from_folder(root: Path, *, split_seed: int = 0) -> Manifest:
     if not found:
         raise DatasetError(f"{root} has no class folders with videos: expected {root.name}/CLASS/VIDEO.mp4")
     dataset, groups = groups_by_name([f.path for f in found])
-    found = [replace(f, group=group) for f, group in zip(found, groups, strict=True)]
     notes = [f"the file names are those of {dataset}: groups are taken from them"] if dataset else []
+    if dataset == "Kinetics":  # whose published lists put a few videos in two splits
+        sides = {(group, f.split) for f, group in zip(found, groups, strict=True)}
+        shared = {group for group, count in Counter(group for group, _ in sides).items() if count > 1}
+        groups = ["" if group in shared else group for group in groups]
+        notes += [f"{len(shared)} videos have clips in two splits: {shorten(sorted(shared))}"] if shared else []
+    found = [replace(f, group=group) for f, group in zip(found, groups, strict=True)]
     return assemble(root.absolute().name, root, found, split_seed=split_seed, notes=notes)
 
 

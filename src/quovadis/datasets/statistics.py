@@ -1,7 +1,8 @@
 """What a dataset is like, what is wrong with it, and what it shares with itself and with others."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from quovadis.datasets.groups import youtube_id
@@ -19,13 +20,11 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
     """
     good = [r for r in data.records if r.status in ("listed", "ok")]
     known = [r for r in good if r.sha256]
-    overlaps = [find_overlap(_of(data, a), _of(data, b), a, b) for a, b in combinations(_splits(data), 2)]
+    here = {split: _Traces.of(_of(data, split)) for split in _splits(data)}
+    overlaps = [here[a].overlap(a, here[b], b) for a, b in combinations(here, 2)]
     if against is not None:
-        overlaps += [
-            find_overlap(_of(data, a), _of(against, b), f"{data.name} {a}", f"{against.name} {b}")
-            for a in _splits(data)
-            for b in _splits(against)
-        ]
+        there = {split: _Traces.of(_of(against, split)) for split in _splits(against)}
+        overlaps += [here[a].overlap(f"{data.name} {a}", there[b], f"{against.name} {b}") for a in here for b in there]
     statuses = Counter(r.status for r in data.records)
     return DatasetStatistics(
         dataset=data.name,
@@ -49,23 +48,31 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
     )
 
 
-def find_overlap(
-    first: Iterable[VideoRecord], second: Iterable[VideoRecord], first_name: str, second_name: str
-) -> Overlap:
-    """What two lists of videos have in common.
+@dataclass(frozen=True)
+class _Traces:
+    """What the videos of a split can be known again by."""
 
-    >>> from pathlib import Path
-    >>> cut = VideoRecord(Path("abseiling/0wR5jVB-WPk_000417_000427.mp4"), 0, "val")
-    >>> other = VideoRecord(Path("0wR5jVB-WPk_000020_000030.mp4"), 0, "test")
-    >>> find_overlap([cut], [other], "val", "test").same_youtube_id
-    1
-    """
-    first, second = list(first), list(second)
-    content, group, video = (
-        len(({key(r) for r in first} & {key(r) for r in second}) - {""})
-        for key in (lambda r: r.sha256, lambda r: r.group, lambda r: youtube_id(r.path))
-    )
-    return Overlap(first_name, second_name, content, group, video)
+    contents: frozenset[str]
+    groups: frozenset[str]
+    youtube_ids: frozenset[str]
+
+    @classmethod
+    def of(cls, records: Sequence[VideoRecord]) -> "_Traces":
+        unknown = {""}
+        return cls(
+            frozenset(r.sha256 for r in records) - unknown,
+            frozenset(r.group for r in records) - unknown,
+            frozenset(youtube_id(r.path) for r in records) - unknown,
+        )
+
+    def overlap(self, name: str, other: "_Traces", other_name: str) -> Overlap:
+        return Overlap(
+            name,
+            other_name,
+            same_content=len(self.contents & other.contents),
+            same_group=len(self.groups & other.groups),
+            same_youtube_id=len(self.youtube_ids & other.youtube_ids),
+        )
 
 
 def _splits(data: Manifest) -> list[str]:
@@ -79,6 +86,7 @@ def _of(data: Manifest, split: str) -> list[VideoRecord]:
 
 
 def _count_classes(data: Manifest) -> tuple[ClassCount, ...]:
+    splits = _splits(data)
     members: dict[str, list[VideoRecord]] = defaultdict(list)
     for record in data.records:
         members[data.label_of(record)].append(record)
@@ -86,7 +94,7 @@ def _count_classes(data: Manifest) -> tuple[ClassCount, ...]:
     return tuple(
         ClassCount(
             label,
-            {split: sum(r.split == split for r in members[label]) for split in _splits(data)},
+            {split: sum(r.split == split for r in members[label]) for split in splits},
             sum(r.status == "missing" for r in members[label]),
             sum(r.status == "corrupt" for r in members[label]),
         )

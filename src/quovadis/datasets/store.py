@@ -350,13 +350,18 @@ def _claim(root: Path, settings: StoreSettings) -> None:
     note.write_text(json.dumps(made, indent=2) + "\n")
 
 
+def _reason(record: VideoRecord, clip: StoredClip) -> str:
+    """Why a video is not in the store; a dataset may know why it was missing before."""
+    return record.reason if clip.status == record.status == "missing" else clip.reason
+
+
 def _stored_manifest(data: Manifest, root: Path, outcome: dict[Path, StoredClip], settings: StoreSettings) -> Manifest:
     records = []
     for record in data.records:
         target = _target(data, record, root)
         clip = outcome[target]
         blank = VideoRecord(target, record.label, record.split, record.group)
-        records.append(replace(blank, status=clip.status, reason=clip.reason, **(clip.facts or {})))
+        records.append(replace(blank, status=clip.status, reason=_reason(record, clip), **(clip.facts or {})))
     note = (
         f"prepared from {data.name}, data {data.identity}, at {settings.fps:g} fps and short side "
         f"{settings.short_side_px} px"

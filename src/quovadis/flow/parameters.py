@@ -85,4 +85,4 @@ class TVL1Parameters:
 
 
 FAST = TVL1Parameters(scale_step=0.5, num_warps=2, num_outer_iterations=2, num_inner_iterations=10)
-"""The same algorithm with far fewer iterations; ``benchmarks/README.md`` says how much faster and how far off."""
+"""The same algorithm with far fewer iterations; ``benchmarks/results`` says how much faster and how far off."""
