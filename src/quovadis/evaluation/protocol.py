@@ -34,8 +34,7 @@ class Protocol:
 
     def describe(self, spec: ModelSpec) -> str:
         """The protocol in words, as it is printed beside every figure."""
-        frames, stride, _ = clip_extent(spec)
-        every = f", every {stride}th" if stride > 1 else ""
+        every = f", every {spec.clip_stride}th" if spec.clip_stride > 1 else ""
         cut = spec.test_clip_frames
         if self.extent == "whole":
             taken = f"whole video at {spec.fps:g} fps{every}" + (f", in clips of {cut}" if cut else "")
@@ -44,7 +43,7 @@ class Protocol:
             taken = f"first {spec.test_frames} frames at {spec.fps:g} fps{every}{pieces}"
         else:
             where = "the middle" if self.num_clips == 1 else f"{self.num_clips} places"
-            taken = f"{frames} frames at {spec.fps:g} fps{every}, from {where}"
+            taken = f"{clip_extent(spec)[0]} frames at {spec.fps:g} fps{every}, from {where}"
         crops = "centre crop" if self.num_crops == 1 else f"{self.num_crops} crops along the longer side of"
         return f"{self.name}: {taken}, shorter videos looped, {crops} {spec.size_px} px, logits averaged"
 
