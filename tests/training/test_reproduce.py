@@ -220,13 +220,14 @@ def test_published_weights_stand_for_i3d_on_kinetics(small: Manifest, tmp_path: 
 
 
 @pytest.mark.usefixtures("quick_flow")
-def test_the_verb(two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb(small: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = small.save(tmp_path / "small.parquet")
     main(["reproduce", "table1", "--out", str(tmp_path)])
     assert "79.63" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "table1.json").read_text())["cells"]) == 35
     main(
         [
-            *("reproduce", "table4", "--data", f"hmdb51={two_classes}", "--variant", "tiny", "--out", str(tmp_path)),
+            *("reproduce", "table4", "--data", f"hmdb51={data}", "--variant", "tiny", "--out", str(tmp_path)),
             *("--original.max-steps", "1", "--original.data.num-workers", "0", "--original.data.batch-size", "2"),
             *("--protocol", "center-clip", "--json"),
         ]
