@@ -35,13 +35,13 @@ def test_the_effective_batch_and_the_accumulation_are_not_both_given() -> None:
 
 
 def test_frozen_batch_norm_needs_weights() -> None:
-    with pytest.raises(TrainingError, match="random weights have none: give --model.weights"):
+    with pytest.raises(TrainingError, match=r"random weights have none: give --model.weights"):
         replace(PLAIN, model=ModelChoice(batch_norm="frozen"))
     replace(PLAIN, model=ModelChoice(batch_norm="frozen", weights="a.safetensors"))
 
 
 def test_changes_of_the_rate_that_cannot_be_are_refused() -> None:
-    with pytest.raises(TrainingError, match="goes with --schedule.kind multi-step; got 0 changes and multi-step"):
+    with pytest.raises(TrainingError, match=r"goes with --schedule.kind multi-step; got 0 changes and multi-step"):
         replace(PLAIN, schedule=Schedule(kind="multi-step"))
     with pytest.raises(TrainingError, match="got 1 changes and plateau"):
         replace(PLAIN, schedule=Schedule(changes=((5, 0.1),)))
@@ -77,7 +77,9 @@ README = {
 def test_the_schedules_of_the_readme(name: str) -> None:
     recipe, (steps, rates) = find_recipe(name), README[name]
     assert (recipe.max_steps, recipe.data.effective_batch_size, recipe.data.batch_size) == (steps, 384, 6)
-    schedule = RateSchedule(recipe, torch.optim.SGD([torch.zeros(1)]))
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    schedule = RateSchedule(recipe, optimizer)
+    optimizer.step()  # else PyTorch warns that the schedule goes before it
     state = schedule.state_dict()
     for done, rate in rates.items():
         schedule.load_state_dict({**state, "last_epoch": done - 1})
