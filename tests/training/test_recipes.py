@@ -77,7 +77,9 @@ README = {
 def test_the_schedules_of_the_readme(name: str) -> None:
     recipe, (steps, rates) = find_recipe(name), README[name]
     assert (recipe.max_steps, recipe.data.effective_batch_size, recipe.data.batch_size) == (steps, 384, 6)
-    schedule = RateSchedule(recipe, torch.optim.SGD([torch.zeros(1)]))
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    schedule = RateSchedule(recipe, optimizer)
+    optimizer.step()  # else PyTorch warns that the schedule goes before it
     state = schedule.state_dict()
     for done, rate in rates.items():
         schedule.load_state_dict({**state, "last_epoch": done - 1})

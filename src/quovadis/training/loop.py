@@ -402,9 +402,13 @@ def _accelerator(precision: str) -> Any:
     # Accelerate remembers the precision of the first run in a process; each run here has its own.
     AcceleratorState._reset_state()
     try:
-        return Accelerator(mixed_precision=precision)
+        accelerator = Accelerator(mixed_precision=precision)
     except ValueError as error:
         raise TrainingError(f"--precision {precision} cannot run here: {error}; use no, or bf16 on a CPU") from error
+    # Accelerate lets this pass, without the scaling of the loss that half precision needs.
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        raise TrainingError("--precision fp16 needs a GPU, and this runs on the CPU: use bf16 or no")
+    return accelerator
 
 
 def _exchanging(model: VideoModel, device: torch.device) -> VideoModel | DistributedDataParallel:
