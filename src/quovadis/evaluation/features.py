@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -26,7 +26,7 @@ from quovadis.evaluation import feature_stream
 from quovadis.evaluation.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset
 from quovadis.evaluation.feature_stream import CroppedFrames
 from quovadis.evaluation.precision import full_float32
-from quovadis.evaluation.prefetch import prefetch
+from quovadis.evaluation.prefetch import Item, prefetch
 from quovadis.evaluation.time_axis import TIME_AXES, Piece, TimeAxis
 from quovadis.models.contract import VideoModel
 from quovadis.types import StreamKind
@@ -209,7 +209,8 @@ class FeatureExtractor:
             expected = 0
             if self.window == WHOLE:
                 expected = self.count_frames(reader) if num_frames is None else num_frames
-            with closing(self._stream(reader, "flow" in chosen, frame_seconds)) as stream:
+            with ExitStack() as threads:
+                stream = self._stream(reader, threads, "flow" in chosen, frame_seconds)
                 frames = _Frames(str(path), chosen, frame_seconds)
                 cut = self._pieces(stream, frames, expected) if self.window == WHOLE else self._windows(stream, frames)
                 done = 0
@@ -219,20 +220,24 @@ class FeatureExtractor:
                     yield rows
 
     def _stream(
-        self, reader: VideoReader, with_flow: bool, frame_seconds: float
-    ) -> Generator[CroppedFrames, None, None]:
-        """Decode, flow and crop, each in its thread."""
+        self, reader: VideoReader, threads: ExitStack, with_flow: bool, frame_seconds: float
+    ) -> Iterator[CroppedFrames]:
+        """Decode, flow and crop, each in its thread; all have ended once ``threads`` is closed, the last one first."""
         preset, spec = self.preset, self.spec
-        clips = prefetch(feature_stream.decode(reader, preset, spec))
+
+        def in_thread(items: Iterable[Item]) -> Generator[Item, None, None]:
+            return threads.enter_context(closing(prefetch(items)))
+
+        clips = in_thread(feature_stream.decode(reader, preset, spec))
         if preset.padding == "edge":
             before, after = self.window // 2, (self.window - 1) // 2
-            clips = prefetch(feature_stream.repeat_edges(clips, before, after, frame_seconds))
+            clips = in_thread(feature_stream.repeat_edges(clips, before, after, frame_seconds))
         if with_flow:
             rate = preset.rate(spec)
             on_grid = rate is not None and preset.aspect is None and preset.padding == "none"
             stored = (rate, spec.short_side_px) if on_grid and rate is not None else None
-            clips = prefetch(feature_stream.add_flow(clips, self.flow, stored=stored, device=self.device))
-        return prefetch(feature_stream.crop(clips, preset, spec))
+            clips = in_thread(feature_stream.add_flow(clips, self.flow, stored=stored, device=self.device))
+        return in_thread(feature_stream.crop(clips, preset, spec))
 
     def _windows(self, stream: Iterable[CroppedFrames], frames: _Frames) -> Iterator[FeatureRows]:
         """Rows of windows; those of one batch together."""
