@@ -178,6 +178,7 @@ def together() -> Iterator[None]:
             # A launcher ends all processes when one has ended, the one too that is about to speak.
             time.sleep(_SECONDS_TO_SPEAK)
             raise OtherProcessError("another process of this run failed first, and says why") from error
+        _let_others_count()
         if _is_lost_connection(error):
             why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])  # without the line of the source
             raise JobError(
@@ -196,6 +197,13 @@ def _first_to_fail() -> bool:
         except RuntimeError:  # the store went down with its process
             _was_first = True
     return _was_first
+
+
+def _let_others_count() -> None:
+    """The count goes down with process 0, so that one stays a moment, for others that fail to see they were not first."""
+    deadline = time.monotonic() + _SECONDS_TO_SPEAK
+    while _store is not None and rank() == 0 and time.monotonic() < deadline and _store.add(_FAILURES, 0) < count():
+        time.sleep(0.05)
 
 
 def _is_lost_connection(error: BaseException) -> bool:

@@ -122,7 +122,7 @@ def test_train_then_evaluate_then_predict(
 
 @pytest.mark.slow
 def test_the_demo_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", "--out", tmp_path, "--max-steps", 2, "--train-per-class", 1) == 0
+    assert run("demo", "--out", tmp_path, "--max-steps", 2, "--train-per-class", 1, "--test-per-class", 1) == 0
     text = capsys.readouterr().out
     for step in (
         "1. Videos",

@@ -32,6 +32,8 @@ class Demo:
     """Training steps of each stream; more make it slower and better."""
     train_per_class: int = 16
     """Training videos for each of the 25 classes."""
+    test_per_class: int = 6
+    """Test videos for each class."""
     seed: int = 0
     """Of the videos and of the training."""
 
@@ -119,7 +121,9 @@ def _make_videos(options: Demo, errors: "Console") -> "Manifest":
     from quovadis.datasets.motions import MotionsConfig, load_motions
     from quovadis.report.progress import progress_bar
 
-    config = MotionsConfig(train_per_class=options.train_per_class, seed=options.seed)
+    config = MotionsConfig(
+        train_per_class=options.train_per_class, test_per_class=options.test_per_class, seed=options.seed
+    )
     with progress_bar(errors) as bar:
         task = bar.add_task("writing videos", total=config.total)
         return load_motions(
