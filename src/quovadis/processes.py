@@ -200,7 +200,7 @@ def _first_to_fail() -> bool:
 
 
 def _let_others_count() -> None:
-    """The count goes down with process 0, so that one stays a moment, for others that fail to see they were not first."""
+    """The count goes down with process 0, so it stays a moment: others that fail must see that they were not first."""
     deadline = time.monotonic() + _SECONDS_TO_SPEAK
     while _store is not None and rank() == 0 and time.monotonic() < deadline and _store.add(_FAILURES, 0) < count():
         time.sleep(0.05)
