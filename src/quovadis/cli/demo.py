@@ -28,7 +28,7 @@ class Demo:
 
     out: Path = Path("runs/demo")
     """Where everything goes: the videos, the runs, the page."""
-    max_steps: int = 450
+    max_steps: int = 300
     """Training steps of each stream; more make it slower and better."""
     train_per_class: int = 16
     """Training videos for each of the 25 classes."""
