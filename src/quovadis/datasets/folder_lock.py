@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -72,8 +73,9 @@ class FolderLock:
                 holder = file.read()
                 file.close()
                 raise StorageError(f"{self.folder} is in use by {_describe(holder)}: wait for it, or stop it")
-            if self._path.exists() and os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
-                return file
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                    return file
             file.close()  # the holder before removed this very file between our opening and our locking it
 
 
