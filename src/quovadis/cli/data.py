@@ -2,6 +2,7 @@
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ NAMES = ("ucf101", "hmdb51", *KINETICS)
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Source(ABC):
     """Where the videos are, and which of them."""
 
     root: Path | None = None
@@ -48,9 +49,9 @@ class _Source:
 
         return num_cores() if self.num_workers is None else self.num_workers
 
+    @abstractmethod
     def run(self, source: str) -> None:
         """Do it."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
