@@ -21,6 +21,7 @@ VERBS = {
     "extract": "features of videos into files, for localisation, captioning, anomalies ...",
     "fvd": "the Frechet Video Distance of generated videos to real ones",
     "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
+    "export": "write a network for other runtimes: ONNX, torch.export, TorchScript; checked, with a card",
     "flow": "estimate the optical flow of videos and store it",
     "probe": "say what a video file is",
 }

@@ -141,7 +141,7 @@ class VideoModel(nn.Module, ABC):
         """Raise unless each stream has its share of frames: ten of flow for each RGB frame, say."""
         first, given = self.spec.streams[0], streams[0].shape
         for x, stream in zip(streams[1:], self.spec.streams[1:], strict=True):
-            if x.shape[2] * first.num_frames != given[2] * stream.num_frames or len(x) != given[0]:
+            if x.shape[2] * first.num_frames != given[2] * stream.num_frames or x.shape[0] != given[0]:
                 raise InvalidInputError(
                     f"{self.spec.name} takes {stream.num_frames} frames of {stream.kind} for every "
                     f"{first.num_frames} of {first.kind}; got {tuple(x.shape)} and {tuple(given)}"

@@ -56,7 +56,7 @@ class BatchNormLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (B, T, D) to hidden states (B, T, H)."""
-        hidden = cell = x.new_zeros(len(x), self.hidden_size)
+        hidden = cell = x.new_zeros(x.shape[0], self.hidden_size)
         states = []
         for step, from_input in enumerate(F.linear(x, self.weight_input).unbind(1)):
             from_hidden = F.linear(hidden, self.weight_hidden)

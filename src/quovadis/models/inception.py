@@ -151,8 +151,10 @@ class SnippetInceptionV1(InceptionV1):
     def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Run stage by stage: ``(endpoint name, output)``, outputs (B, channels, snippets, h, w)."""
         snippets = x.unflatten(2, (-1, self.snippet_frames)).permute(0, 2, 3, 1, 4, 5)
+        # Flattening copies but where there is one snippet; copied always, an export holds for any number of them.
+        snippets = snippets.clone(memory_format=torch.contiguous_format)
         for name, output in super().stages(snippets.flatten(2, 3).flatten(0, 1)):
-            yield name, output.unflatten(0, (len(x), -1)).transpose(1, 2)
+            yield name, output.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
     def first_filters(self) -> Tensor:
         """The first convolution, (filters, channels, snippet_frames, 7, 7)."""
