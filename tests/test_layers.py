@@ -13,7 +13,7 @@ FLOORS: list[set[str]] = [
     {"types", "processes"},
     {"video", "transforms", "flow", "models", "metrics", "fuse", "report", "paper", "labels", "download"},
     {"weights", "datasets"},
-    {"recognizer"},
+    {"recognizer", "doctor"},
     {"evaluation"},
     {"training"},
     {"web"},

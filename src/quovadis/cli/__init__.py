@@ -24,6 +24,7 @@ VERBS = {
     "export": "write a network for other runtimes: ONNX, torch.export, TorchScript; checked, with a card",
     "flow": "estimate the optical flow of videos and store it",
     "probe": "say what a video file is",
+    "doctor": "say what works on this machine, and the command that mends what does not",
 }
 
 _USAGE = """usage: quovadis [--debug] VERB ...

@@ -52,6 +52,22 @@ def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
     return Group(*lines)
 
 
+def findings_table(rows: Sequence[tuple[str, str, str, str, str]]) -> RenderableType:
+    """What the doctor found: area, name, status (ok, missing or broken), what was found, and the remedy below it."""
+    colors = {"ok": "green", "missing": "yellow", "broken": "bold red"}
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(4):
+        table.add_column(overflow="fold")
+    last = ""
+    for area, name, status, found, remedy in rows:
+        first = Text(area if area != last else "", style="bold")
+        table.add_row(first, Text(name), Text(status, style=colors[status]), Text(found))
+        if remedy:
+            table.add_row("", "", "", Text(remedy, style="cyan"))
+        last = area
+    return table
+
+
 def to_text(renderable: RenderableType, width: int = 120) -> str:
     """A table as plain text."""
     console = Console(width=width, color_system=None)

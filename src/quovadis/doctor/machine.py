@@ -1,0 +1,137 @@
+"""Versions, processors, memory, GPUs, and room for what is fetched."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from quovadis.doctor.finding import Finding
+from quovadis.version import __version__
+from quovadis.weights.get import cache_folder
+
+REQUIRED = (
+    "torch",
+    "numpy",
+    "av",
+    "numba",
+    "safetensors",
+    "accelerate",
+    "pyarrow",
+    "torchmetrics",
+    "tyro",
+    "rich",
+    "matplotlib",
+    "pillow",
+)
+"""Distributions that ``pip install quovadis`` brings."""
+
+CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "neon", "asimd", "bf16")
+"""Of all that a processor says about itself, what decides how fast networks run on it."""
+
+LITTLE_BYTES = 2 * 1024**3
+"""Less room than this is too little for the published weights and a small dataset."""
+
+
+def versions() -> Iterator[Finding]:
+    """Python, quovadis and everything that it needs."""
+    yield Finding("versions", "quovadis", "ok", __version__)
+    yield Finding("versions", "python", "ok", f"{platform.python_version()}, {platform.platform()}")
+    for name in REQUIRED:
+        try:
+            yield Finding("versions", name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Finding("versions", name, "broken", "not installed", f"pip install {name}")
+
+
+def processors() -> Finding:
+    """Cores that this process may use, which in a container are often fewer than the machine has."""
+    cores, quota = usable_cores(), cgroup_cores()
+    found = f"{cores} of {os.cpu_count()} cores"
+    if quota is not None:
+        found += f", limited to the time of {quota:g}"
+    flags = cpu_flags()
+    return Finding("machine", "processor", "ok", f"{found}; {platform.machine()} {' '.join(flags)}".rstrip())
+
+
+def usable_cores() -> int:
+    """Cores that the operating system lets this process run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """How many cores' time a container may use (cgroup v2, then v1); None where there is no limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Those of :data:`CPU_FLAGS` that the processor has, where the system tells."""
+    if not cpuinfo.is_file():
+        return []
+    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+    known = next((set(value.split()) for key, _, value in lines if key.strip() in ("flags", "Features")), set())
+    return [flag for flag in CPU_FLAGS if flag in known]
+
+
+def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> Finding:
+    """Memory that is available, and the limit of a container."""
+    if not meminfo.is_file():
+        return Finding("machine", "memory", "ok", "not known on this system")
+    kilobytes = {key: int(rest.split()[0]) for key, rest in _pairs(meminfo) if rest.split()}
+    found = f"{_gib(kilobytes['MemAvailable'] * 1024)} available of {_gib(kilobytes['MemTotal'] * 1024)}"
+    limit_file = cgroup / "memory.max"
+    limit = limit_file.read_text().strip() if limit_file.is_file() else "max"
+    return Finding("machine", "memory", "ok", found + (f"; limited to {_gib(int(limit))}" if limit != "max" else ""))
+
+
+def gpus() -> list[Finding]:
+    """Every GPU that torch can use."""
+    if not torch.cuda.is_available():
+        build = torch.version.cuda or torch.version.hip
+        found = f"none that torch {torch.__version__} can use"
+        remedy = (
+            "check the driver: nvidia-smi"
+            if build
+            else "with an NVIDIA GPU, install a torch for CUDA: https://pytorch.org/get-started/locally"
+        )
+        return [Finding("machine", "gpu", "missing", found, remedy)]
+    found_gpus = []
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        what = f"{properties.name}, {_gib(properties.total_memory)}, capability {properties.major}.{properties.minor}"
+        found_gpus.append(Finding("machine", f"gpu {number}", "ok", what))
+    return found_gpus
+
+
+def cache() -> Finding:
+    """Where fetched weights are kept, whether it can be written to, and the room there."""
+    folder = cache_folder()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    weights = sum(1 for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else 0
+    found = f"{folder}: {weights} set{'s' * (weights != 1)} of weights, {_gib(free)} free"
+    move = "export QUOVADIS_CACHE=FOLDER, on a disk with room that you may write to"
+    if not os.access(existing, os.W_OK):
+        return Finding("machine", "cache", "broken", f"{found}; it cannot be written to", move)
+    if free < LITTLE_BYTES:
+        return Finding("machine", "cache", "broken", f"{found}; that is too little", move)
+    return Finding("machine", "cache", "ok", found)
+
+
+def _pairs(file: Path) -> list[tuple[str, str]]:
+    return [(key, rest) for key, _, rest in (line.partition(":") for line in file.read_text().splitlines())]
+
+
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / 1024**3:.1f} GiB"
