@@ -1,0 +1,139 @@
+"""The code blocks of a page of the documentation, and how each is run or at least checked."""
+
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import tyro
+
+from quovadis.cli import VERBS, main
+
+LANGUAGES = ("python", "bash", "text", "json", "make")
+"""What a block may be in. text, json and make are shown: output, files, and a Makefile's own commands."""
+
+REASONS = ("the network", "a GPU", "large data", "installing", "a cluster", "minutes")
+"""Why a block may be left unrun: ``<!-- not run: needs a GPU -->`` on the line before it."""
+
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.M | re.S)
+_MARK = re.compile(r"<!-- not run: needs (?P<reason>[^>]+?) -->\s*\Z")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    reason: str
+    """Why it is not run; empty where it is."""
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """All blocks of a page in order.
+
+    Raises:
+        AssertionError: a block in no known language, or left unrun for no known reason.
+    """
+    text = page.read_text()
+    found = []
+    for match in _FENCE.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        mark = _MARK.search(text[: match.start()])
+        reason = mark["reason"] if mark else ""
+        where = f"{page.name}:{line}"
+        assert match["language"] in LANGUAGES, f"{where}: write one of {LANGUAGES} behind the fence"
+        assert reason in ("", *REASONS), f"{where}: {reason!r} is no reason; known: {REASONS}"
+        code = "\n".join(row.removeprefix(match["indent"]) for row in match["code"].splitlines())
+        found.append(Block(page, line, match["language"], code, reason))
+    assert len(found) * 2 == len(re.findall(r"^ *```", text, re.M)), f"{page.name}: a fence that does not close"
+    return found
+
+
+def run(block: Block, names: dict[str, object]) -> None:
+    """Run a block in the current folder, or check it where it says why it is not run."""
+    if block.language == "python":
+        tree = ast.parse(block.code, block.where)
+        if block.reason:
+            _check_imports(tree, block)
+        else:
+            exec(compile(tree, block.where, "exec"), names)
+    elif block.language == "bash":
+        for words in commands(block.code):
+            _run_command(words, block)
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """The commands of a shell block, without comments."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            yield words
+
+
+def _run_command(words: list[str], block: Block) -> None:
+    arguments = _quovadis_arguments(words)
+    if arguments is None:
+        assert block.reason, f"{block.where}: {words[0]} is not quovadis; say why the block is not run"
+        return
+    asks_only = not arguments or arguments[0].startswith("-") or "--help" in arguments
+    if not asks_only:
+        assert arguments[0] in VERBS, f"{block.where}: no verb {arguments[0]!r}"
+    try:
+        if block.reason and not asks_only:
+            with parsing_only():
+                main(arguments)
+        else:
+            main(arguments)
+    except Parsed:
+        pass
+    except SystemExit as stop:
+        assert not stop.code, f"{block.where}: quovadis {shlex.join(arguments)} ends with {stop.code}"
+
+
+def _quovadis_arguments(words: list[str]) -> list[str] | None:
+    if words[0] == "quovadis":
+        return words[1:]
+    if "quovadis" in words and words[words.index("quovadis") - 1] == "-m":
+        return words[words.index("quovadis") + 1 :]
+    return None
+
+
+class Parsed(BaseException):
+    """A command line was understood; nothing was done."""
+
+
+@contextmanager
+def parsing_only() -> Iterator[None]:
+    """Every verb stops where its options are understood."""
+    parse = tyro.cli
+
+    def parse_and_stop(*args: object, **options: object) -> None:
+        parse(*args, **options)  # type: ignore[call-overload]
+        raise Parsed
+
+    with patch("tyro.cli", parse_and_stop):
+        yield
+
+
+def _check_imports(tree: ast.Module, block: Block) -> None:
+    """That the names of quovadis exist, which a block that is not run uses."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("quovadis"):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{block.where}: {node.module} has no {alias.name}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "quovadis":
+            assert hasattr(importlib.import_module("quovadis"), node.attr), f"{block.where}: no quovadis.{node.attr}"

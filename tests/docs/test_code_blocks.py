@@ -1,0 +1,110 @@
+"""Every code block of the documentation and of the README runs, or says why not and is checked as far as it goes."""
+
+import os
+import shutil
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+from quovadis.cli import main
+from quovadis.models.zoo import build_model
+from quovadis.training import recipes
+from quovadis.types import WeightsInfo
+from quovadis.video.writer import write_video
+from quovadis.weights.files import save_weights
+from tests.docs.blocks import Block, blocks_of, run
+from tests.synthetic import moving_square, write_square
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXPORTS = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def few_steps(name: str) -> recipes.Recipe:
+    """The recipe as it is, but for its length: what is tested is that the command works."""
+    recipe = recipes.RECIPES[name]()
+    return replace(recipe, max_steps=2, validate_every=2, data=replace(recipe.data, batch_size=4, num_workers=0))
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the pages speak of: video.mp4, clips/, runs/mine, runs/flow, real/, generated/."""
+    root = tmp_path_factory.mktemp("docs")
+    for i in range(5):
+        for label in ("left", "right"):
+            write_square(root / "clips" / label / f"{i}.mp4", seed=i, reverse=label == "left")
+        for folder in ("real", "generated"):
+            write_square(root / folder / f"{i}.mp4", seed=10 * i + len(folder), num_frames=16)
+    write_video(root / "video.mp4", moving_square(40, 48, 64), fps=25)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr("quovadis.cli.train.find_recipe", few_steps)
+        main(["train", "tiny", "--data", "clips", "--out", "runs/mine"])
+    info = WeightsInfo("i3d_tiny", {"stream": "flow", "num_classes": 2}, ("left", "right"))
+    flow = build_model("i3d_tiny", stream="flow", num_classes=2)
+    save_weights(root / "runs" / "flow" / "best.safetensors", flow.state_dict(), info)
+    return root
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_runs(
+    page: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = blocks_of(page)
+    if not any(block.language in ("python", "bash") for block in blocks):
+        return
+    place = tmp_path / "place"
+    shutil.copytree(material, place)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("quovadis.cli.train.find_recipe", few_steps)
+    matplotlib.use("agg")
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks:
+        if "onnx" in block.code and not block.reason and not EXPORTS:
+            continue  # the extra is not installed; test_export says so
+        torch.manual_seed(0)
+        run(block, names)
+    assert os.getcwd() == str(place)
+
+
+def block(code: str, language: str = "bash", reason: str = "") -> Block:
+    return Block(Path("page.md"), 1, language, code, reason)
+
+
+def test_a_block_that_is_not_run_is_checked() -> None:
+    run(block("quovadis predict v.mp4 --weights w --top 3", reason="the network"), {})
+    run(block("torchrun --nproc-per-node 8 -m quovadis train kinetics --data d", reason="a GPU"), {})
+    run(block("import quovadis\nquovadis.probe('gone.mp4')", "python", "large data"), {})
+    with pytest.raises(AssertionError, match=r"predict v.mp4 --wieghts w ends with 2"):
+        run(block("quovadis predict v.mp4 --wieghts w", reason="the network"), {})
+    with pytest.raises(AssertionError, match="no verb 'pridect'"):
+        run(block("quovadis pridect v.mp4", reason="the network"), {})
+    with pytest.raises(AssertionError, match=r"no quovadis.prob"):
+        run(block("import quovadis\nquovadis.prob('gone.mp4')", "python", "large data"), {})
+    with pytest.raises(AssertionError, match="quovadis.types has no Clop"):
+        run(block("from quovadis.types import Clop", "python", "large data"), {})
+
+
+def test_no_block_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```\nquovadis predict\n```\n")
+    with pytest.raises(AssertionError, match="behind the fence"):
+        blocks_of(page)
+    page.write_text("<!-- not run: needs luck -->\n```bash\nquovadis predict\n```\n")
+    with pytest.raises(AssertionError, match="'luck' is no reason"):
+        blocks_of(page)
+    page.write_text("```bash\nquovadis predict\n")
+    with pytest.raises(AssertionError, match="does not close"):
+        blocks_of(page)
+    with pytest.raises(AssertionError, match="ls is not quovadis"):
+        run(block("ls"), {})
+    with pytest.raises(AssertionError, match="ends with 1"):
+        run(block("quovadis probe gone.mp4"), {})
+    with pytest.raises(ZeroDivisionError):
+        run(block("1 / 0", "python"), {})
