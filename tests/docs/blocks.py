@@ -5,7 +5,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -91,16 +91,20 @@ def _run_command(words: list[str], block: Block) -> None:
     asks_only = not arguments or arguments[0].startswith("-") or "--help" in arguments
     if not asks_only:
         assert arguments[0] in VERBS, f"{block.where}: no verb {arguments[0]!r}"
+    code = exit_code(arguments, run=asks_only or not block.reason)
+    assert code == 0, f"{block.where}: quovadis {shlex.join(arguments)} ends with {code}"
+
+
+def exit_code(arguments: list[str], *, run: bool) -> int:
+    """How a command ends; one that is not to be run is only understood."""
     try:
-        if block.reason and not asks_only:
-            with parsing_only():
-                main(arguments)
-        else:
+        with nullcontext() if run else parsing_only():
             main(arguments)
     except Parsed:
-        pass
+        return 0
     except SystemExit as stop:
-        assert not stop.code, f"{block.where}: quovadis {shlex.join(arguments)} ends with {stop.code}"
+        return int(stop.code or 0)
+    return 0
 
 
 def _quovadis_arguments(words: list[str]) -> list[str] | None:

@@ -86,7 +86,7 @@ def test_a_block_that_is_not_run_is_checked() -> None:
         run(block("quovadis pridect v.mp4", reason="the network"), {})
     with pytest.raises(AssertionError, match=r"no quovadis.prob"):
         run(block("import quovadis\nquovadis.prob('gone.mp4')", "python", "large data"), {})
-    with pytest.raises(AssertionError, match="quovadis.types has no Clop"):
+    with pytest.raises(AssertionError, match=r"quovadis\.types has no Clop"):
         run(block("from quovadis.types import Clop", "python", "large data"), {})
 
 

@@ -1,0 +1,85 @@
+"""The pages build without a warning, ask nothing of other hosts, and say what the program says."""
+
+import re
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from quovadis.cli import VERBS
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Requests(HTMLParser):
+    """What a browser asks for without being asked to: scripts, styles, pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "img", "iframe", "source", "video"):
+            self.found.append(values.get("src") or "")
+        if tag == "link" and values.get("rel") in ("stylesheet", "preconnect", "icon", "preload"):
+            self.found.append(values.get("href") or "")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for name in ("mkdocs", "material", "mkdocstrings"):
+        if find_spec(name) is None:
+            pytest.skip("needs the extra docs: pip install -e '.[docs]'")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    place = tmp_path_factory.mktemp("site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(place), strict=True))
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_pages_ask_nothing_of_other_hosts(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        requests = Requests()
+        requests.feed(page.read_text())
+        assert not [url for url in requests.found if re.match(r"(https?:)?//", url)], page
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_reference_is_the_program(site: Path) -> None:
+    text = (site / "reference" / "cli" / "index.html").read_text()
+    assert all(f"usage: quovadis {verb} " in text for verb in VERBS if verb != "train")
+    assert "usage: quovadis train RECIPE" in text
+    python = (site / "reference" / "python" / "index.html").read_text()
+    assert "read_clip" in python
+    assert "12361557" in python  # what an example prints
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    import quovadis
+
+    text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    homes = set(quovadis._HOMES.items())
+    missing = [name for name, home in homes if f"::: quovadis.{home}.{name}" not in text]
+    assert set(missing) <= {"QuovadisError"}  # with all errors
+    assert "::: quovadis.errors" in text
+
+
+def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("griffe") is None:
+        pytest.skip("needs the extra docs: pip install -e '.[docs]'")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "tools")
+    from doctests import fenced  # type: ignore[import-not-found]
+
+    docstring = "Adds.\n\n>>> 1 + 1\n2\n\nMore.\n\n>>> x = [\n...     1]\n>>> x\n[1]"
+    expected = "Adds.\n\n```python\n>>> 1 + 1\n2\n```\n\nMore.\n\n```python\n>>> x = [\n...     1]\n>>> x\n[1]\n```"
+    assert fenced(docstring) == expected
