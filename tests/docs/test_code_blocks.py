@@ -12,9 +12,11 @@ import torch
 
 from quovadis.cli import main
 from quovadis.models.zoo import build_model
+from quovadis.paper import paper_value
 from quovadis.training import recipes
 from quovadis.types import WeightsInfo
 from quovadis.video.writer import write_video
+from quovadis.weights.catalog import CATALOG
 from quovadis.weights.files import save_weights
 from tests.docs.blocks import Block, blocks_of, run
 from tests.synthetic import moving_square, write_square
@@ -46,7 +48,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main(["train", "tiny", "--data", "clips", "--out", "runs/mine"])
     info = WeightsInfo("i3d_tiny", {"stream": "flow", "num_classes": 2}, ("left", "right"))
     flow = build_model("i3d_tiny", stream="flow", num_classes=2)
-    save_weights(root / "runs" / "flow" / "best.safetensors", flow.state_dict(), info)
+    for place in ("flow", "demo/flow"):
+        save_weights(root / "runs" / place / "best.safetensors", flow.state_dict(), info)
+    shutil.copytree(root / "runs" / "mine", root / "runs" / "demo" / "rgb")
     return root
 
 
@@ -70,6 +74,25 @@ def test_every_block_of_a_page_runs(
         torch.manual_seed(0)
         run(block, names)
     assert os.getcwd() == str(place)
+
+
+def test_the_readme_has_the_published_accuracies() -> None:
+    text = (ROOT / "README.md").read_text()
+    for entry in CATALOG.values():
+        if entry.top1 is not None and entry.dataset == "kinetics400":
+            row = next(line for line in text.splitlines() if f"| `{entry.name}` |" in line)
+            assert row.endswith(f"| {entry.top1} | {entry.top5} |")
+    for column in ("imagenet rgb+flow", "random rgb+flow"):
+        top1, top5 = (paper_value(table, "i3d", column) for table in ("table3", "table3-top5"))
+        assert f"| {top1} | {top5} |" in text
+    ucf, hmdb = (paper_value("table5", "i3d rgb+flow imagenet", dataset) for dataset in ("ucf101", "hmdb51"))
+    assert f"{ucf} on UCF-101 and {hmdb} on HMDB-51" in text
+
+
+def test_the_readme_names_every_room() -> None:
+    text = (ROOT / "README.md").read_text()
+    rooms = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
+    assert {room for room in rooms - {"version.py"} if f"{room}/" not in text and room not in text} == set()
 
 
 def block(code: str, language: str = "bash", reason: str = "") -> Block:
