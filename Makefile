@@ -1,10 +1,12 @@
 # Two commands do everything: `make demo` and `make test`. Both build .venv first, with the pinned versions.
+# Besides: `make docs` (the pages, in build/site), `make dist` (wheel and sdist), `make smoke` (both, into empty environments).
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint parity clean
+.PHONY: demo test lint parity docs dist smoke clean
 
 demo: $(VENV)/.ready
 	$(BIN)/quovadis demo --out runs/demo
@@ -20,11 +22,28 @@ lint: $(VENV)/.ready
 parity: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.parity
 
+docs: $(VENV)/.ready
+	$(BIN)/mkdocs build --strict
+
+dist:
+	rm -rf dist build/pack
+	$(PYTHON) -m venv build/pack
+	build/pack/bin/python $(PIP_INSTALL) build
+	build/pack/bin/python -m build --outdir dist .
+
+smoke:
+	for file in dist/*.whl dist/*.tar.gz; do \
+	    rm -rf build/empty && $(PYTHON) -m venv build/empty && \
+	    build/empty/bin/python $(PIP_INSTALL) -c constraints.txt torch && \
+	    build/empty/bin/python $(PIP_INSTALL) -c constraints.txt $$file && \
+	    (cd build && empty/bin/python ../tests/smoke.py) || exit 1; \
+	done
+
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt torch
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,docs,export,tensorboard]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .coverage*
