@@ -31,8 +31,9 @@ class Reproduce:
     variant: Variant = "paper"
     """tiny: the same plan with small networks and short recipes, to be tried on "motions" on a CPU. Its numbers are not
     comparable with the paper's."""
-    googlenet: str | None = None
-    """A 2D Inception-v1 for the cells with ImageNet: a file of torchvision's, or googlenet-imagenet1k."""
+    picture_network: str | None = None
+    """A 2D Inception-v1 for the cells with ImageNet: a file of torchvision's GoogLeNet, googlenet-imagenet1k, or a run
+    of two_stream (two_stream_tiny) with --model.stream rgb, which learns from single frames."""
     published_weights: bool = False
     """Take DeepMind's checkpoints for I3D on Kinetics instead of training it."""
     kinetics_split: Literal["val", "test"] = "test"
@@ -79,7 +80,7 @@ def main(args: list[str]) -> None:
             _load(options.data, options.split_seed),
             options.recipes,
             variant=options.variant,
-            googlenet=options.googlenet,
+            picture_network=options.picture_network,
             published_weights=options.published_weights,
             kinetics_split=options.kinetics_split,
             protocol=options.protocol,

@@ -31,8 +31,7 @@ from quovadis.training.schedule import RateSchedule
 from quovadis.transforms import to_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
-from quovadis.weights.formats import read_picture_network
-from quovadis.weights.load import create_model, load_model, locate
+from quovadis.weights.load import create_model, load_model, must_be_inflated
 
 
 class Progress(Protocol):
@@ -295,8 +294,7 @@ class _Run:
 
     def _build_model(self) -> VideoModel:
         choice, labels = self.recipe.model, self.data.labels
-        picture_network = choice.weights is not None and read_picture_network(locate(choice.weights)[0]) is not None
-        if choice.weights is None or picture_network:
+        if choice.weights is None or must_be_inflated(choice.weights, choice.name, choice.stream):
             model = create_model(
                 choice.name,
                 stream=choice.stream,

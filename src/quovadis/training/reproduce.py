@@ -53,7 +53,7 @@ def reproduce(
             for target in material.data.get(name, ()):
                 refuse_shared_videos(kinetics_data, target)
     runs = _Runs(material, Path(out), progress or Silent())
-    plan = plan_table(table, variant=material.variant)
+    plan = plan_table(table, inflated=material.variant == "paper" or material.picture_network is not None)
     cells = [CellResult(cell, _published(table, cell), (), reason="not yet") for cell in plan]
     for i, cell in enumerate(plan):
         cells[i] = runs.cell(cell, _published(table, cell))
@@ -90,7 +90,7 @@ class _Runs:
             return f"no data for {run.data}" + (f" split {run.split}" if run.data != "kinetics" else "")
         if run.source is not None and not self._is_published(run.source):
             return self.why_not(run.source)
-        if run.init == "imagenet" and not material.googlenet and not self._is_published(run.source or run):
+        if run.init == "imagenet" and not material.picture_network and not self._is_published(run.source or run):
             return "no 2D network for the cells with ImageNet"
         return ""
 
@@ -109,7 +109,7 @@ class _Runs:
         else:
             recipe = recipes.source if run.data == "kinetics" else recipes.original
         stream: Any = run.stream
-        start = material.googlenet if run.setting == "original" and run.init == "imagenet" else None
+        start = material.picture_network if run.setting == "original" and run.init == "imagenet" else None
         name = network_name(run.model, material.variant)
         experiment = Experiment(
             run.setting,
