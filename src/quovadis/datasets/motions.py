@@ -1,7 +1,8 @@
 """The embedded datasets: real video files whose class is *what* moves and *how* it moves.
 
 ``motions`` has five textured things times five motions, 25 classes. ``motions-source`` has more videos of fewer
-classes, and ``motions-target`` a few videos of other things that move otherwise: learn from the one what helps with the other.
+classes, and ``motions-target`` a few videos of other things that move otherwise: learn from the one what helps with the
+other.
 
 Position, size, angle, colours, background, speed, frame size, frame rate, camera jitter and noise are random. The pose
 of the thing at any one moment has the same distribution whatever the motion is: a pose that moves does so as a triangle
