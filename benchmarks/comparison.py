@@ -279,7 +279,7 @@ def write_report(study: Study) -> None:
         parts += [
             f"### To real videos: {', '.join(f'{d.describe()}, identity {d.identity}' for d in study.real)}",
             markdown(real, ("network", "stream", *SETTINGS)),
-            f"Mean and standard deviation over {len(study.real)} splits; always the most frequent class: {words(always)}.",
+            f"Mean and standard deviation over {len(study.real)} splits. Always the commonest class: {words(always)}.",
         ]
     (study.out / "results.md").write_text("\n\n".join(parts) + "\n")
     content = {

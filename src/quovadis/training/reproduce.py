@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from quovadis import processes
 from quovadis.datasets.leakage import refuse_shared_videos
 from quovadis.errors import UnknownNameError
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump, write_dump
@@ -57,7 +58,7 @@ def reproduce(
     cells = [CellResult(cell, _published(table, cell), (), reason="not yet") for cell in plan]
     for i, cell in enumerate(plan):
         cells[i] = runs.cell(cell, _published(table, cell))
-        write_results(table, material, cells, Path(out))
+        processes.from_main(lambda: write_results(table, material, cells, Path(out)))
     return cells
 
 
@@ -140,8 +141,9 @@ class _Runs:
         made_of = [name, data.identity, material.kinetics_split, str(material.protocol), choice.flow_method]
         key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
         path = self.out / f"{data.name}-published-{name}-{key}" / SCORES
-        if not path.is_file():
-            self.progress.note(f"measuring {name} on {data.name}")
+        if not processes.from_main(path.is_file):
+            if processes.is_main():
+                self.progress.note(f"measuring {name} on {data.name}")
             folder = None if choice.flow_folder is None else Path(choice.flow_folder)
             recognizer = Recognizer.load(name, flow_method=choice.flow_method, flow_folder=folder)
             results = evaluate_streams(
@@ -151,7 +153,7 @@ class _Runs:
                 protocol=material.protocol,
                 num_workers=choice.num_workers,
             )
-            write_dump(path, LogitDump.of(results[:1]))
+            processes.from_main(lambda: write_dump(path, LogitDump.of(results[:1])))
         return read_dump(path), name
 
 
