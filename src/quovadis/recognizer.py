@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,7 @@ from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import InvalidInputError
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
+from quovadis.prefetch import prefetch
 from quovadis.types import Clip, ModelSpec, Prediction, Window
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import fit_length
@@ -170,8 +172,9 @@ class Recognizer:
         """Name the action in a video of any length, at constant memory.
 
         The video is read at 25 fps in windows, by default of the model's test footprint (10 s for I3D), one after the
-        other; the answer for the whole is the mean of their logits. A video shorter than a training clip is looped
-        to one, as in the paper. A damaged video is recognised from what decodes, and the prediction says so.
+        other; while one is looked at, the next is decoded. The answer for the whole is the mean of their logits. A
+        video shorter than a training clip is looped to one, as in the paper. A damaged video is recognised from what
+        decodes, and the prediction says so.
 
         Args:
             path: any video file.
@@ -194,8 +197,11 @@ class Recognizer:
             raise InvalidInputError(f"the stride must be at least one frame; got {stride_seconds} seconds")
         notes: list[str] = []
         scored = []
-        with VideoReader(path, num_threads=num_threads) as reader:
-            for first_tick, clip, stop in self._windows(reader, window, stride):
+        with (
+            VideoReader(path, num_threads=num_threads) as reader,
+            closing(prefetch(self._windows(reader, window, stride), depth=1)) as windows,
+        ):
+            for first_tick, clip, stop in windows:
                 start = float(clip.pts_seconds[0])
                 if self.wants_flow:
                     clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)

@@ -26,9 +26,9 @@ from quovadis.evaluation import feature_stream
 from quovadis.evaluation.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset
 from quovadis.evaluation.feature_stream import CroppedFrames
 from quovadis.evaluation.precision import full_float32
-from quovadis.evaluation.prefetch import Item, prefetch
 from quovadis.evaluation.time_axis import TIME_AXES, Piece, TimeAxis
 from quovadis.models.contract import VideoModel
+from quovadis.prefetch import Item, prefetch
 from quovadis.types import StreamKind
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import fit_length

@@ -15,10 +15,10 @@ from quovadis.errors import DatasetError, InvalidInputError, VideoError
 from quovadis.evaluation.fvd_card import FvdCard, FvdSet, is_fvd_set
 from quovadis.evaluation.fvd_inputs import ChosenFrames, FrameChoice, VideoSet, open_videos
 from quovadis.evaluation.fvd_protocols import Embedder, FvdProtocol, find_fvd_protocol
-from quovadis.evaluation.prefetch import prefetch
 from quovadis.metrics.frechet import FrechetInterval, frechet_distance, frechet_interval
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.models.contract import VideoModel
+from quovadis.prefetch import prefetch
 from quovadis.version import __version__
 from quovadis.weights.load import load_model
 from quovadis.weights.verify import state_sha256

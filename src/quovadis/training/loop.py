@@ -24,6 +24,7 @@ from quovadis.datasets.manifest import Manifest
 from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
 from quovadis.models.contract import VideoModel
 from quovadis.models.layers import choose_batch_norm
+from quovadis.models.recompute import recompute_activations
 from quovadis.models.zoo import choose_stream
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import RunFolder
@@ -107,10 +108,12 @@ class _Run:
             lr=recipe.optimizer.learning_rate,
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
+            fused=True,  # one kernel for all parameters
         )
         self.schedule = RateSchedule(recipe, optimizer)
         self.optimizer = self.accelerator.prepare(optimizer)
         self.exchanging = _exchanging(self.model, self.accelerator.device)
+        self.forward = torch.compile(self.exchanging) if recipe.compile else self.exchanging
         self.done_steps = 0
         self.best_loss = math.inf
         self.unreadable: set[str] = set()
@@ -156,7 +159,7 @@ class _Run:
             self.unreadable.update(batch["unreadable"])
             labels = batch["labels"].to(self.accelerator.device)
             with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
-                outputs = self.exchanging(*self._inputs(batch))
+                outputs = self.forward(*self._inputs(batch))
                 loss = self.model.loss(outputs, labels)
                 self.accelerator.backward(loss / parts)
             losses.append(loss.detach())
@@ -316,6 +319,8 @@ class _Run:
             if isinstance(module, torch.nn.Dropout):
                 module.p = choice.dropout
         choose_batch_norm(model, choice.batch_norm, choice.batch_norm_momentum)
+        if self.recipe.recompute:
+            recompute_activations(model)
         return model
 
     def _loader(self) -> DataLoader[Any]:
