@@ -143,7 +143,7 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
                 f"{backend} optimize the model that it was made from"
             )
         return model
-    network = _copied(model).eval().requires_grad_(False)
+    network = _copied(model).eval()
     with torch.no_grad():
         fold_batch_norm(network)
         if precision != "float32":
@@ -151,6 +151,7 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
         network.channels_last()
         if backend == "torch" and next(network.parameters()).device.type == "cpu":
             _speed_up(network, over_time=precision == "float32")
+    network.requires_grad_(False)
     return InferenceModel(model, network, precision, backend).eval()
 
 
