@@ -149,42 +149,45 @@ class FastTimeConv(nn.Module):
     def then(self, x: Tensor, rest: Callable[[Tensor], Tensor]) -> Tensor:
         """The same followed by what works on each frame by itself, which is done while the frames are in the cache."""
         out: Tensor | None = None
-        for number, clip in enumerate(x):
-            for first, piece in self._pieces(clip):
-                done = rest(piece)
-                if out is None:
-                    num_frames = -(-x.shape[2] // self.stride[0])
-                    out = done.new_empty(len(x), num_frames, *done.shape[3:], done.shape[1]).movedim(-1, 1)
-                out[number, :, first : first + done.shape[2]] = done[0]
+        num_frames = -(-x.shape[2] // self.stride[0])
+        for places, piece in self._pieces(x, num_frames):
+            done = rest(piece)
+            if out is None:
+                out = done.new_empty(len(x), num_frames, *done.shape[3:], done.shape[1]).movedim(-1, 1)
+            for (clip, start), frames in zip(places, done[0].split(self.frames_out, 1), strict=False):
+                target = out[clip, :, start : start + self.frames_out]
+                target.copy_(frames[:, : target.shape[1]])
         assert out is not None
         return out
 
-    def _pieces(self, clip: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The output of one clip (in, T, H, W) in pieces (1, out, t, H', W'), each with the number of its first frame.
+    def _pieces(self, x: Tensor, num_frames: int) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+        """The output in pieces (1, out, t, H', W'): a few times ``frames_out`` frames, each with its clip and start.
 
         A piece lies where the one before it lay.
         """
-        num_frames, *size = [-(-n // s) for n, s in zip(clip.shape[1:], self.stride, strict=True)]
-        frames, before, padding = self._padded(clip)
+        size = [-(-n // s) for n, s in zip(x.shape[3:], self.stride[1:], strict=True)]
         num_points, cells = len(_POINTS) + 1, size[0] * size[1]
-        tiles = max(_CHUNK_VALUES // (num_points * cells * self.out_channels), 1)
-        tiles = min(tiles, -(-num_frames // self.frames_out))
-        combined = clip.new_empty(num_points, tiles, *frames.shape[1:])
-        products = clip.new_empty(num_points, tiles, cells * self.out_channels)
-        sums = clip.new_empty(tiles * self.frames_out, cells * self.out_channels)
-        for first in range(0, num_frames, tiles * self.frames_out):
-            starts = range(first, min(first + tiles * self.frames_out, num_frames), self.frames_out)
-            for tile, start in enumerate(starts):
-                self._combine(frames, start - before, combined[:, tile].flatten(1))
+        places = [(clip, start) for clip in range(len(x)) for start in range(0, num_frames, self.frames_out)]
+        at_once = min(max(_CHUNK_VALUES // (num_points * cells * self.out_channels), 1), len(places))
+        last_clip, frames, before, padding = 0, *self._padded(x[0])
+        combined = x.new_empty(num_points, at_once, *frames.shape[1:])
+        products = x.new_empty(num_points, at_once, cells * self.out_channels)
+        sums = x.new_empty(at_once, self.frames_out, cells * self.out_channels)
+        for first in range(0, len(places), at_once):
+            here = places[first : first + at_once]
+            for number, (clip, start) in enumerate(here):
+                if clip != last_clip:
+                    last_clip, frames = clip, self._padded(x[clip])[0]
+                self._combine(frames, start - before, combined[:, number].flatten(1))
             for point, weight in enumerate(self.weights):
-                x = combined[point, : len(starts)].movedim(-1, 1)
+                y = combined[point, : len(here)].movedim(-1, 1)
                 bias = self.bias if point == 1 else None  # of the point 1 every frame of the output has one
-                y = F.conv2d(x, weight, bias, self.stride[1:], padding)
-                products[point, : len(starts)] = y.movedim(1, -1).flatten(1)
-            for tile in range(len(starts)):
-                torch.mm(self.from_points, products[:, tile], out=sums[tile * self.frames_out :][: self.frames_out])
-            piece = sums[: min(len(starts) * self.frames_out, num_frames - first)].relu_()
-            yield first, piece.view(len(piece), *size, -1).movedim(-1, 0)[None]
+                y = F.conv2d(y, weight, bias, self.stride[1:], padding)
+                products[point, : len(here)] = y.movedim(1, -1).flatten(1)
+            for number in range(len(here)):
+                torch.mm(self.from_points, products[:, number], out=sums[number])
+            piece = sums[: len(here)].relu_().view(-1, *size, self.out_channels)
+            yield here, piece.movedim(-1, 0)[None]
 
     def _combine(self, frames: Tensor, start: int, out: Tensor) -> None:
         """The six combinations of the six frames from ``start`` on; those outside of the clip are black."""
