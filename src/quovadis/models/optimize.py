@@ -6,6 +6,8 @@ What is done, and to which layers, is in :func:`optimize`; the layers are in :mo
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, get_args
@@ -122,7 +124,8 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
 
     Raises:
         UnknownNameError: no precision or backend of that name. MissingExtraError: OpenVINO is not installed.
-        InvalidInputError: an optimized model, for something else than it was optimized for; OpenVINO on a GPU.
+        InvalidInputError: an optimized model, for something else than it was optimized for; OpenVINO on a GPU; no
+            compiler.
 
     Sources: Winograd's convolution after Lavin and Gray, arXiv:1509.09308; the paper is silent on inference speed.
 
@@ -259,6 +262,11 @@ def _runner(network: VideoModel, precision: Precision, backend: Backend) -> Call
 
 
 def _compiled_on_cpu(features: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl") if name):
+        raise InvalidInputError(
+            "backend 'compile' needs a C++ compiler on a CPU, and there is none: install g++ or set CXX, or use "
+            "backend 'torch' or 'openvino'"
+        )
     options: dict[str, Any] = {"freezing": True}
     compiled = torch.compile(features, dynamic=False, options=options)
 
