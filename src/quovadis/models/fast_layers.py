@@ -38,7 +38,7 @@ def max_pool_fast(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Te
     """
     for axis in range(x.ndim - 1, 1, -1):  # width first: that leaves the least for the other axes
         k, s = kernel[axis - 2], stride[axis - 2]
-        if k > 1:
+        if k > 1 or s > 1:
             x = _max_along(x, axis, k, s)
     return x
 
