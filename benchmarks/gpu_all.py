@@ -37,8 +37,8 @@ from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_reference import tvl1_reference
 from quovadis.models.optimize import optimize
 from quovadis.models.zoo import build_model
-from quovadis.transforms.tensor import to_model
 from quovadis.transforms.spatial import resize_short_side
+from quovadis.transforms.tensor import to_model
 
 NETWORKS = ("i3d", "i3d:flow", "convnet_lstm", "conv3d", "two_stream", "fused_two_stream")
 FPS = 25.0

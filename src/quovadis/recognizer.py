@@ -22,6 +22,7 @@ from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import InvalidInputError
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
+from quovadis.models.optimize import Backend, Precision, for_inference
 from quovadis.prefetch import prefetch
 from quovadis.types import Clip, ModelSpec, Prediction, Window
 from quovadis.video.reader import VideoReader
@@ -38,6 +39,8 @@ class Recognizer:
         device: where the models run; by default a GPU if there is one.
         flow: where optical flow comes from, where a model wants it; by default a stored file beside the video, or else
             TV-L1 as it is needed.
+        precision: of the models' convolutions; see :func:`quovadis.optimize`, through which every model goes.
+        backend: what runs the models; likewise.
 
     Raises:
         InvalidInputError: models of different classes, frame rates or sizes.
@@ -56,6 +59,8 @@ class Recognizer:
         *,
         device: str | torch.device | None = None,
         flow: FlowSource | None = None,
+        precision: Precision = "float32",
+        backend: Backend = "torch",
     ):
         if not models:
             raise InvalidInputError("a recogniser needs at least one model")
@@ -69,7 +74,7 @@ class Recognizer:
             if _sight(spec) != _sight(first):
                 raise InvalidInputError(f"{first.name} and {spec.name} see videos at different rates or sizes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.models = [model.to(self.device).channels_last().eval() for model in models]
+        self.models = [for_inference(m, self.device, precision=precision, backend=backend) for m in models]
         self.labels = tuple(labels)
         self.spec = first
         self.flow = flow or FlowSource()
@@ -82,6 +87,8 @@ class Recognizer:
         device: str | torch.device | None = None,
         flow_method: str = "tvl1",
         flow_folder: str | PathLike[str] | None = None,
+        precision: Precision = "float32",
+        backend: Backend = "torch",
     ) -> Recognizer:
         """A recogniser from weights files or run folders, one a stream.
 
@@ -90,6 +97,8 @@ class Recognizer:
             device: where the models run; by default a GPU if there is one.
             flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
             flow_folder: where ``quovadis flow`` stored it; by default it is looked for beside each video.
+            precision: of the models' convolutions.
+            backend: what runs the models.
 
         Raises:
             WeightsError: they cannot be read. InvalidInputError: they do not go together.
@@ -100,7 +109,8 @@ class Recognizer:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
         labels = label_sets.pop() if label_sets else ()
         folder = None if flow_folder is None else Path(flow_folder)
-        return cls(models, labels, device=device, flow=FlowSource(flow_method, folder))
+        flow = FlowSource(flow_method, folder)
+        return cls(models, labels, device=device, flow=flow, precision=precision, backend=backend)
 
     def describe(self) -> str:
         """The models in words: name and streams.
@@ -156,7 +166,6 @@ class Recognizer:
             for start in range(0, len(pieces), at_once):
                 streams = [clip_to_streams(piece, spec) for piece in pieces[start : start + at_once]]
                 inputs = [transforms.to_model(torch.stack(s).to(self.device)) for s in zip(*streams, strict=True)]
-                inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
                 total += model(*inputs).float().sum(0)
             scores.append((total / len(pieces)).cpu())
         return scores

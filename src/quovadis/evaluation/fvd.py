@@ -21,7 +21,6 @@ from quovadis.models.contract import VideoModel
 from quovadis.prefetch import prefetch
 from quovadis.version import __version__
 from quovadis.weights.load import load_model
-from quovadis.weights.verify import state_sha256
 
 REFERENCE_WEIGHTS = "i3d-rgb-kinetics400"
 
@@ -192,7 +191,7 @@ def embed_videos(
     card = FvdCard(
         protocol=protocol.name,
         network=model.spec.name,
-        weights_sha256=state_sha256(model.state_dict()),
+        weights_sha256=embedder.weights_sha256,
         features=embedder.features,
         feature_dim=vectors.shape[1],
         num_frames=gathered.num_frames,
