@@ -32,7 +32,7 @@ Report = Callable[[float, str], None]
 
 _MAX_WINDOWS = 240
 _MAX_ROWS = 160
-_NUM_MOMENTS = 8
+_NUM_MOMENTS, _MOMENT_PX = 8, 200
 _PREVIEW_PX = 360
 
 
@@ -42,9 +42,9 @@ class Moment:
 
     seconds: float
     frame: Tensor
-    """uint8 (3, H, W), RGB."""
+    """uint8 (3, H, W), RGB, the short side 200 pixels at most."""
     flow: Tensor
-    """uint8 (3, H, W): its optical flow in colours, see :func:`quovadis.flow.draw.draw_flow`."""
+    """uint8 (3, h, w), at the size that the network sees: its flow as :func:`quovadis.flow.draw.draw_flow` shows it."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def show_moments(recognizer: Recognizer, path: Path, start_seconds: float, stop_
     All flow pictures have one scale: the longest vector of all has the full colour, and one pixel at least.
     """
     spec = recognizer.spec
-    pairs, times = [], []
+    pairs, frames, times = [], [], []
     with VideoReader(path) as reader:
         for i in range(_NUM_MOMENTS):
             seconds = start_seconds + (stop_seconds - start_seconds) * (i + 0.5) / _NUM_MOMENTS
@@ -179,16 +179,17 @@ def show_moments(recognizer: Recognizer, path: Path, start_seconds: float, stop_
                 start_seconds=min(seconds, last_pair),
                 num_frames=2,
                 short="pad",
-                transform=recognizer.read_transform(),
                 damaged="keep",
             )
             assert clip is not None
-            pairs.append(clip.frames)
+            pairs.append(transforms.resize_short_side(clip.frames, spec.short_side_px))
+            shown_px = min(_MOMENT_PX, clip.height, clip.width)
+            frames.append(transforms.resize_short_side(clip.frames[:1], shown_px)[0])
             times.append(float(clip.pts_seconds[0]))
     flows = torch.cat(estimate_flow(pairs, recognizer.flow.method, device=recognizer.device))
     longest = max(float(flows.square().sum(1).max().sqrt()), 1.0)
     pictures = draw_flow(flows, longest)
-    return tuple(Moment(t, pair[0], picture) for t, pair, picture in zip(times, pairs, pictures, strict=True))
+    return tuple(Moment(*moment) for moment in zip(times, frames, pictures, strict=True))
 
 
 def compare(
@@ -239,9 +240,8 @@ def compare_features(
     names = (paths[0].name, paths[1].name) if names is None else names
     facts = [(limits or Limits()).check(p, n) for p, n in zip(paths, names, strict=True)]
     longest = max(f.seconds for f in facts)
-    preset = FEATURE_PRESETS["quovadis"]
     stride = max(round(longest * recognizer.spec.fps / _MAX_ROWS), 4)
-    preset = replace(preset, stride=min(stride, max(preset.window_frames(recognizer.spec), stride)))
+    preset = replace(FEATURE_PRESETS["quovadis"], stride=stride)
     extractor = FeatureExtractor(recognizer.models, preset, device=recognizer.device, flow=recognizer.flow)
     tracks = [
         _track(extractor, path, name, lambda share, what, i=i: on_progress((i + share) / 2, what))  # type: ignore[misc]

@@ -1,0 +1,369 @@
+"""The page itself: Gradio's blocks, and what happens when somebody presses something."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quovadis.errors import InvalidInputError, MissingExtraError, QuovadisError
+from quovadis.web import analysis, views
+from quovadis.web.bench import Bench
+from quovadis.web.examples import Example
+from quovadis.web.limits import Limits
+from quovadis.web.schema import comparison_json, features_json, recognition_json
+from quovadis.web.steps import Desk
+
+Result = TypeVar("Result")
+
+_HERE = Path(__file__).parent
+_KEEP_SECONDS = 3600
+_LINE = 16
+"""How many may wait; whoever comes later is told so."""
+
+
+def import_gradio() -> Any:
+    """Gradio, without its telemetry.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError as error:
+        raise MissingExtraError.of("web pages", "web") from error
+    return gradio
+
+
+class Page:
+    """What the page does, without its looks; every handler yields HTML.
+
+    Args:
+        bench: the models to choose from.
+        limits: what is taken.
+        folder: for copies of videos that browsers do not play; they are removed after an hour.
+    """
+
+    def __init__(self, bench: Bench, limits: Limits, folder: str | Path):
+        self.bench, self.limits, self.folder = bench, limits, Path(folder)
+        self._desk = Desk()
+
+    def show(self, file: str | None, which: str) -> Generator[tuple[str, str], None, None]:
+        """The player of a file that arrived, and the status; what is wrong with it is said here first."""
+        if file is None:
+            yield "", ""
+            return
+        try:
+            facts = self.limits.check(file)
+            path = file
+            if not analysis.plays_in_browsers(facts):
+                self._sweep()
+                target = self.folder / f"{time.time_ns()}.mp4"
+                copy = partial(analysis.write_preview, file, target, facts)
+                for status in self._told(lambda report: copy(report)):
+                    if isinstance(status, str):
+                        yield "", status
+                    else:
+                        path = str(status)
+            yield views.player(path, Path(file).name, facts, which), ""
+        except Exception as error:
+            yield "", views.error(_words(error))
+
+    def recognise(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
+        """Status, classes, time line, frames with flow."""
+        try:
+            path = _wanted(file, "a video")
+            recognizer = self.bench[model]
+            work = partial(analysis.recognise, recognizer, path, limits=self.limits)
+            for told in self._told(lambda report: work(on_progress=report)):
+                if isinstance(told, str):
+                    yield told, "", "", ""
+                else:
+                    line = views.timeline(told, "recognise")
+                    yield "", views.recognition(told), line, views.moments(told, "recognise")
+        except Exception as error:
+            yield views.error(_words(error)), "", "", ""
+
+    def compare(self, file: str | None, first: str, second: str) -> Generator[tuple[str, str, str], None, None]:
+        """Status, both models' classes, both time lines."""
+        try:
+            path = _wanted(file, "a video")
+            pair = self.bench[first], self.bench[second]
+            work = partial(analysis.compare, *pair, path, limits=self.limits)
+            for told in self._told(lambda report: work(on_progress=report)):
+                if isinstance(told, str):
+                    yield told, "", ""
+                else:
+                    lines = [views.timeline(r, "compare", r.model) for r in (told.first, told.second)]
+                    yield "", views.comparison(told), "".join(lines)
+        except Exception as error:
+            yield views.error(_words(error)), "", ""
+
+    def features(self, first: str | None, second: str | None, model: str) -> Generator[tuple[str, str], None, None]:
+        """Status, the matrix."""
+        try:
+            paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
+            work = partial(analysis.compare_features, self.bench[model], *paths, limits=self.limits)
+            for told in self._told(lambda report: work(on_progress=report)):
+                yield (told, "") if isinstance(told, str) else ("", views.features(told))
+        except Exception as error:
+            yield views.error(_words(error)), ""
+
+    def recognise_json(self, video: str | None, model: str = "") -> dict[str, Any]:
+        """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
+        recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
+        return dict(recognition_json(self._desk.do(lambda _: analysis.recognise(recognizer, path, limits=self.limits))))
+
+    def compare_json(self, video: str | None, first: str = "", second: str = "") -> dict[str, Any]:
+        """The same video through two models; see :class:`quovadis.web.schema.ComparisonJson`."""
+        pair = self.bench[first or self.bench.pair[0]], self.bench[second or self.bench.pair[1]]
+        path = _wanted(video, "a video")
+        return dict(comparison_json(self._desk.do(lambda _: analysis.compare(*pair, path, limits=self.limits))))
+
+    def features_json(self, first: str | None, second: str | None, model: str = "") -> dict[str, Any]:
+        """How alike two clips are to a network; see :class:`quovadis.web.schema.FeaturesJson`."""
+        recognizer = self.bench[model or self.bench.names[0]]
+        paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
+        found = self._desk.do(lambda _: analysis.compare_features(recognizer, *paths, limits=self.limits))
+        return dict(features_json(found))
+
+    def _told(self, work: Callable[[analysis.Report], Result]) -> Generator[str | Result, None, None]:
+        """How far the work is, as HTML, again and again, and in the end its result."""
+        steps = self._desk.in_steps(work)
+        while True:
+            try:
+                share, what = next(steps)
+            except StopIteration as stop:
+                yield stop.value
+                return
+            yield views.progress(share, what)
+
+    def _sweep(self) -> None:
+        """Remove old copies."""
+        for file in self.folder.glob("*.mp4"):
+            if time.time() - file.stat().st_mtime > _KEEP_SECONDS:
+                file.unlink(missing_ok=True)
+
+
+def build_page(page: Page, examples: Sequence[Example] = ()) -> Any:
+    """The blocks, ready to be launched; see :func:`launch_page`.
+
+    Args:
+        page: what they do.
+        examples: to choose from.
+    """
+    gr = import_gradio()
+    bench = page.bench
+    models = [f"{name}: {r.describe()}" for name, r in bench.recognizers.items()]
+    with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, _KEEP_SECONDS)) as blocks:
+        gr.HTML(views.header(models, page.limits.max_bytes / 2**20, page.limits.max_seconds))
+        with gr.Tab("Recognise"):
+            _recognise_tab(gr, page, examples)
+        with gr.Tab("Compare two models"):
+            _compare_tab(gr, page, examples)
+        with gr.Tab("Features of two clips"):
+            _features_tab(gr, page, examples)
+        _endpoints(gr, page)
+    return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
+
+
+def launch_page(blocks: Any, page: Page, *, host: str = "127.0.0.1", port: int | None = None) -> str:
+    """Serve the blocks in threads of their own, and return the address.
+
+    Args:
+        blocks: of :func:`build_page`.
+        page: what they do.
+        host: the address to bind to; ``0.0.0.0`` is every network that this machine is in.
+        port: None takes the first free one from 7860 on.
+
+    Raises:
+        InvalidInputError: the port is taken, or there is no such address here.
+    """
+    gr = import_gradio()
+    system = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
+    mono = ("ui-monospace", "Consolas", "monospace")
+    theme = gr.themes.Base(primary_hue="cyan", neutral_hue="slate", font=system, font_mono=mono)
+    try:
+        _, url, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            show_error=False,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            max_file_size=page.limits.max_bytes,
+            allowed_paths=[str(page.folder)],
+            footer_links=["api"],
+            theme=theme,
+            css=(_HERE / "page.css").read_text(),
+            head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
+        )
+    except OSError as error:
+        raise InvalidInputError(f"nothing can be served at {host}, port {port or 'from 7860 on'}: {error}") from error
+    return str(url)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for everything that is uploaded, removed with all it holds when the page ends; to be made first."""
+    folder = tempfile.TemporaryDirectory(prefix="quovadis-serve-")
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder.name) / "uploads")
+    return folder
+
+
+def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
+    names = page.bench.names
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            file = gr.File(label="Drop a video here", height=120, elem_id="recognise-file")
+            player, line = gr.HTML(), gr.HTML(elem_id="recognise-timeline")
+            gallery = _gallery(gr, examples)
+        with gr.Column(scale=2, min_width=300):
+            model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
+            with gr.Row():
+                run, stop = gr.Button("Recognise", variant="primary"), gr.Button("Stop")
+            status, result = gr.HTML(elem_id="recognise-status"), gr.HTML(elem_id="recognise-result")
+    frames = gr.HTML()
+    outputs = [status, result, line, frames]
+    show = partial(page.show, which="recognise")
+    went: list[Any] = []
+    for arrived in _arrivals(gr, file, gallery, examples):
+        shown = arrived(show, file, [player, status], **_QUIET)
+        went += [shown, shown.then(page.recognise, [file, model], outputs, **_QUIET)]
+    went.append(run.click(page.recognise, [file, model], outputs, **_QUIET))
+    stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
+    file.clear(_nothing(5), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
+
+
+def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
+    names, pair = page.bench.names, page.bench.pair
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            file = gr.File(label="Drop a video here", height=120, elem_id="compare-file")
+            player, line = gr.HTML(), gr.HTML(elem_id="compare-timeline")
+            gallery = _gallery(gr, examples)
+        with gr.Column(scale=2, min_width=300):
+            with gr.Row():
+                first = gr.Dropdown(names, value=pair[0], label="First")
+                second = gr.Dropdown(names, value=pair[1], label="Second")
+            if len(names) == 1:
+                gr.Markdown("There is one network only: start with `--compare` and the weights of another one.")
+            with gr.Row():
+                run, stop = gr.Button("Compare", variant="primary"), gr.Button("Stop")
+            status, result = gr.HTML(elem_id="compare-status"), gr.HTML(elem_id="compare-result")
+    outputs = [status, result, line]
+    show = partial(page.show, which="compare")
+    went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
+    went.append(run.click(page.compare, [file, first, second], outputs, **_QUIET))
+    stop.click(_nothing(3), None, outputs, cancels=went, queue=False, api_visibility="private")
+    file.clear(_nothing(4), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
+
+
+def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
+    names = page.bench.names
+    went: list[Any] = []
+    with gr.Row():
+        model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
+    files = []
+    status = gr.HTML(elem_id="features-status", render=False)
+    with gr.Row():
+        for which in ("first", "second"):
+            with gr.Column(min_width=300):
+                file = gr.File(label=f"Drop the {which} clip here", height=120, elem_id=f"features-{which}")
+                player = gr.HTML()
+                gallery = _gallery(gr, examples)
+            files.append(file)
+            show = partial(page.show, which=f"features-{which}")
+            went += [a(show, file, [player, status], **_QUIET) for a in _arrivals(gr, file, gallery, examples)]
+            file.clear(_nothing(2), None, [player, status], cancels=went, queue=False, api_visibility="private")
+    with gr.Row():
+        run, stop = gr.Button("Compare their features", variant="primary"), gr.Button("Stop")
+    status.render()
+    result = gr.HTML(elem_id="features-result")
+    went.append(run.click(page.features, [*files, model], [status, result], **_QUIET))
+    stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
+
+
+_QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "work", "concurrency_limit": 1}
+"""Of what the page itself calls: it shows its own progress, and programs have endpoints of their own."""
+
+
+def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
+    """Pictures of the examples, to be clicked."""
+    pictures = [(e.thumbnail.permute(1, 2, 0).numpy(), e.caption) for e in examples]
+    return gr.Gallery(
+        pictures,
+        label="Or try one of these",
+        columns=4,
+        height="auto",
+        allow_preview=False,
+        visible=bool(examples),
+        buttons=[],
+        elem_classes="qv-examples",
+    )
+
+
+def _arrivals(gr: Any, file: Any, gallery: Any, examples: Sequence[Example]) -> list[Any]:
+    """Events after which a new file lies in ``file``: an upload, and a click on an example."""
+
+    def choose(event: gr.SelectData) -> str:
+        return str(examples[event.index].path)
+
+    choose.__annotations__["event"] = gr.SelectData  # a name that Gradio cannot look up from the text alone
+    return [file.upload, gallery.select(choose, None, file, queue=False, api_visibility="private").then]
+
+
+def _nothing(count: int) -> Callable[[], list[str]]:
+    """Empties so many outputs."""
+    return lambda: [""] * count
+
+
+def _endpoints(gr: Any, page: Page) -> None:
+    """The HTTP API: components that nobody sees, for their checks of what arrives."""
+    with gr.Row(visible=False):
+        videos = [gr.File(label="video"), gr.File(label="second video")]
+        texts = [gr.Textbox(label="networks"), gr.Textbox(label="second networks")]
+        answer, button = gr.JSON(label="answer"), gr.Button()
+    work = {"concurrency_id": "work", "concurrency_limit": 1}
+    for function, inputs, name in (
+        (page.recognise_json, [videos[0], texts[0]], "recognise"),
+        (page.compare_json, [videos[0], *texts], "compare"),
+        (page.features_json, [*videos, texts[0]], "features"),
+    ):
+        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=function.__doc__, **work)
+
+
+def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The same, with errors as the clients of the API are told them."""
+
+    def call(*args: str | None) -> dict[str, Any]:
+        try:
+            return function(*args)
+        except Exception as error:
+            raise gr.Error(_words(error), print_exception=False) from error
+
+    return call
+
+
+def _wanted(file: str | None, what: str) -> str:
+    if not file:
+        raise InvalidInputError(
+            f"there is no {what.removeprefix('a ').removeprefix('the ')} yet: drop one, or pick one"
+        )
+    return file
+
+
+def _words(error: Exception) -> str:
+    """What a stranger is told; what is our own fault goes to the log whole."""
+    if isinstance(error, QuovadisError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return f"something went wrong here ({type(error).__name__}); the log of the server says more"
