@@ -64,7 +64,8 @@ def main(args: list[str]) -> None:
 
         print(json.dumps(json_schema(), indent=2))
         return
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGTERM, signal.SIGINT):  # both remove the files; a shell may have switched off SIGINT
+        signal.signal(number, _interrupt)
     with temporary_folder() as folder:
         import_gradio()
         bench = Bench.load(options.weights, options.compare, device=options.device, flow_method=options.flow_method)
@@ -81,3 +82,7 @@ def main(args: list[str]) -> None:
             print("stopped", file=sys.stderr)
         finally:
             blocks.close(verbose=False)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from quovadis import transforms
@@ -77,7 +76,8 @@ def _story() -> Iterator[Tensor]:
     """The frames of some motions after each other, in one size."""
     for label in _STORY:
         clip = motions_clip(MotionsConfig(seconds=2.4), "test", LABELS.index(label), number=1001)
-        yield from transforms.center_crop(transforms.resize_short_side(clip.frames, 80), 80)
+        small = replace(clip, frames=transforms.resize_short_side(clip.frames, 80))
+        yield from transforms.center_crop(small, 80).frames
 
 
 def _thumbnail(path: Path) -> Tensor:
@@ -85,4 +85,4 @@ def _thumbnail(path: Path) -> Tensor:
     with VideoReader(path) as reader:
         seconds = (reader.info.duration_seconds or 0.0) / 2
         frame = next(reader.frames(seconds), None) or next(reader.frames())
-        return transforms.resize_short_side(frame.pixels[None], _THUMBNAIL_PX)[0].to(torch.uint8)
+        return transforms.resize_short_side(frame.pixels[None], _THUMBNAIL_PX)[0]

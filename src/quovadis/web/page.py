@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,14 +164,14 @@ def build_page(page: Page, examples: Sequence[Example] = ()) -> Any:
     bench = page.bench
     models = [f"{name}: {r.describe()}" for name, r in bench.recognizers.items()]
     with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, _KEEP_SECONDS)) as blocks:
-        gr.HTML(views.header(models, page.limits.max_bytes / 2**20, page.limits.max_seconds))
+        _endpoints(gr, page)  # first: what comes later under the same name is numbered
+        _html(gr, value=views.header(models, page.limits.max_bytes / 2**20, page.limits.max_seconds))
         with gr.Tab("Recognise"):
             _recognise_tab(gr, page, examples)
-        with gr.Tab("Compare two models"):
+        with gr.Tab("Compare models"):
             _compare_tab(gr, page, examples)
-        with gr.Tab("Features of two clips"):
+        with gr.Tab("Compare clips"):
             _features_tab(gr, page, examples)
-        _endpoints(gr, page)
     return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
 
 
@@ -208,7 +208,10 @@ def launch_page(blocks: Any, page: Page, *, host: str = "127.0.0.1", port: int |
             head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
         )
     except OSError as error:
-        raise InvalidInputError(f"nothing can be served at {host}, port {port or 'from 7860 on'}: {error}") from error
+        ports = f"port {port} is" if port else "the ports from 7860 on are"
+        raise InvalidInputError(
+            f"{ports} taken at {host}, or there is no such address here: choose another --port or --host"
+        ) from error
     return str(url)
 
 
@@ -224,14 +227,14 @@ def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=120, elem_id="recognise-file")
-            player, line = gr.HTML(), gr.HTML(elem_id="recognise-timeline")
-            gallery = _gallery(gr, examples)
+            player, line = _html(gr), _html(gr, "recognise-timeline")
         with gr.Column(scale=2, min_width=300):
             model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
             with gr.Row():
-                run, stop = gr.Button("Recognise", variant="primary"), gr.Button("Stop")
-            status, result = gr.HTML(elem_id="recognise-status"), gr.HTML(elem_id="recognise-result")
-    frames = gr.HTML()
+                run, stop = gr.Button("Recognise", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+            status, result = _html(gr, "recognise-status"), _html(gr, "recognise-result")
+            gallery = _gallery(gr, examples)
+    frames = _html(gr)
     outputs = [status, result, line, frames]
     show = partial(page.show, which="recognise")
     went: list[Any] = []
@@ -248,8 +251,7 @@ def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=120, elem_id="compare-file")
-            player, line = gr.HTML(), gr.HTML(elem_id="compare-timeline")
-            gallery = _gallery(gr, examples)
+            player, line = _html(gr), _html(gr, "compare-timeline")
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
                 first = gr.Dropdown(names, value=pair[0], label="First")
@@ -257,8 +259,9 @@ def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
             if len(names) == 1:
                 gr.Markdown("There is one network only: start with `--compare` and the weights of another one.")
             with gr.Row():
-                run, stop = gr.Button("Compare", variant="primary"), gr.Button("Stop")
-            status, result = gr.HTML(elem_id="compare-status"), gr.HTML(elem_id="compare-result")
+                run, stop = gr.Button("Compare", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+            status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
+            gallery = _gallery(gr, examples)
     outputs = [status, result, line]
     show = partial(page.show, which="compare")
     went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
@@ -273,27 +276,35 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     with gr.Row():
         model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
     files = []
-    status = gr.HTML(elem_id="features-status", render=False)
+    status = _html(gr, "features-status", render=False)
     with gr.Row():
         for which in ("first", "second"):
             with gr.Column(min_width=300):
                 file = gr.File(label=f"Drop the {which} clip here", height=120, elem_id=f"features-{which}")
-                player = gr.HTML()
+                player = _html(gr)
                 gallery = _gallery(gr, examples)
             files.append(file)
             show = partial(page.show, which=f"features-{which}")
             went += [a(show, file, [player, status], **_QUIET) for a in _arrivals(gr, file, gallery, examples)]
             file.clear(_nothing(2), None, [player, status], cancels=went, queue=False, api_visibility="private")
     with gr.Row():
-        run, stop = gr.Button("Compare their features", variant="primary"), gr.Button("Stop")
+        run, stop = (
+            gr.Button("Compare their features", variant="primary", min_width=120),
+            gr.Button("Stop", min_width=80),
+        )
     status.render()
-    result = gr.HTML(elem_id="features-result")
+    result = _html(gr, "features-result")
     went.append(run.click(page.features, [*files, model], [status, result], **_QUIET))
     stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
 
 
 _QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "work", "concurrency_limit": 1}
 """Of what the page itself calls: it shows its own progress, and programs have endpoints of their own."""
+
+
+def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
+    """A place for HTML of our own, without Gradio's looks."""
+    return gr.HTML(elem_id=elem_id, apply_default_css=False, js_on_load=None, **options)
 
 
 def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
@@ -303,7 +314,6 @@ def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
         pictures,
         label="Or try one of these",
         columns=4,
-        height="auto",
         allow_preview=False,
         visible=bool(examples),
         buttons=[],
@@ -344,6 +354,7 @@ def _endpoints(gr: Any, page: Page) -> None:
 def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """The same, with errors as the clients of the API are told them."""
 
+    @wraps(function)
     def call(*args: str | None) -> dict[str, Any]:
         try:
             return function(*args)
