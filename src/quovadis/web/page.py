@@ -226,7 +226,7 @@ def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     names = page.bench.names
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            file = gr.File(label="Drop a video here", height=120, elem_id="recognise-file")
+            file = gr.File(label="Drop a video here", height=150, elem_id="recognise-file")
             player, line = _html(gr), _html(gr, "recognise-timeline")
         with gr.Column(scale=2, min_width=300):
             model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
@@ -250,7 +250,7 @@ def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     names, pair = page.bench.names, page.bench.pair
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            file = gr.File(label="Drop a video here", height=120, elem_id="compare-file")
+            file = gr.File(label="Drop a video here", height=150, elem_id="compare-file")
             player, line = _html(gr), _html(gr, "compare-timeline")
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
@@ -280,7 +280,7 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     with gr.Row():
         for which in ("first", "second"):
             with gr.Column(min_width=300):
-                file = gr.File(label=f"Drop the {which} clip here", height=120, elem_id=f"features-{which}")
+                file = gr.File(label=f"Drop the {which} clip here", height=150, elem_id=f"features-{which}")
                 player = _html(gr)
                 gallery = _gallery(gr, examples)
             files.append(file)
@@ -310,9 +310,11 @@ def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
 def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
     """Pictures of the examples, to be clicked."""
     pictures = [(e.thumbnail.permute(1, 2, 0).numpy(), e.caption) for e in examples]
+    if examples:
+        _html(gr, value="<p class='qv qv-or'>Or try one of these:</p>")
     return gr.Gallery(
         pictures,
-        label="Or try one of these",
+        show_label=False,
         columns=4,
         allow_preview=False,
         visible=bool(examples),
