@@ -102,8 +102,7 @@ class Page:
                 if isinstance(told, str):
                     yield told, "", ""
                 else:
-                    lines = [views.timeline(r, "compare", r.model) for r in (told.first, told.second)]
-                    yield "", views.comparison(told), "".join(lines)
+                    yield "", views.comparison(told), views.timelines(told, "compare")
         except Exception as error:
             yield views.error(_words(error)), "", ""
 
@@ -342,15 +341,17 @@ def _endpoints(gr: Any, page: Page) -> None:
     """The HTTP API: components that nobody sees, for their checks of what arrives."""
     with gr.Row(visible=False):
         videos = [gr.File(label="video"), gr.File(label="second video")]
-        texts = [gr.Textbox(label="networks"), gr.Textbox(label="second networks")]
+        choices = ["", *page.bench.names]  # an empty one is the page's own choice
+        texts = [gr.Dropdown(choices, value="", label=label) for label in ("networks", "second networks")]
         answer, button = gr.JSON(label="answer"), gr.Button()
     work = {"concurrency_id": "work", "concurrency_limit": 1}
-    for function, inputs, name in (
-        (page.recognise_json, [videos[0], texts[0]], "recognise"),
-        (page.compare_json, [videos[0], *texts], "compare"),
-        (page.features_json, [*videos, texts[0]], "features"),
+    for function, inputs, name, words in (
+        (page.recognise_json, [videos[0], texts[0]], "recognise", "Name the actions in a video, and when they happen."),
+        (page.compare_json, [videos[0], *texts], "compare", "The same video through two models."),
+        (page.features_json, [*videos, texts[0]], "features", "How alike two clips are to a network, over time."),
     ):
-        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=function.__doc__, **work)
+        words += " quovadis serve --schema prints the JSON Schema of the answer."
+        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **work)
 
 
 def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

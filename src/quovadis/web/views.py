@@ -18,8 +18,9 @@ from quovadis.web.analysis import Comparison, FeatureComparison, Moment, Recogni
 from quovadis.web.limits import VideoFacts, clock
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
-_NUM_COLOURS = 6
-_TOP = 5
+_CURVES, _TOP = 6, 5
+_COLOURS = tuple(f"var(--qv-{i})" for i in range(1, 11))
+_OTHER = "var(--qv-other)"
 
 
 def header(models: Sequence[str], max_mib: float, max_seconds: float) -> str:
@@ -66,13 +67,24 @@ def recognition(found: Recognition) -> str:
     )
 
 
-def timeline(found: Recognition, which: str, title: str = "") -> str:
+def timeline(found: Recognition, which: str) -> str:
     """The segments as a coloured band and the curves of the classes; a click seeks in the player ``which``."""
+    return _timeline(found, which, dict(zip(found.timeline.top_labels(_CURVES), _COLOURS, strict=False)))
+
+
+def timelines(found: Comparison, which: str) -> str:
+    """Those of two models under each other; a class has one colour in both."""
+    both = (found.first, found.second)
+    labels = dict.fromkeys(label for r in both for label in r.timeline.top_labels(_CURVES))
+    colours = dict(zip(labels, _COLOURS, strict=False))
+    return "".join(_timeline(r, which, colours, r.model) for r in both)
+
+
+def _timeline(found: Recognition, which: str, colours: Mapping[str, str], title: str = "") -> str:
     start, stop = found.span_seconds
     length = max(stop - start, 1e-9)
     line = found.timeline
-    labels = line.top_labels(_NUM_COLOURS)
-    colours = {name: f"var(--qv-{i + 1})" for i, name in enumerate(labels)}
+    labels = line.top_labels(_CURVES)
     pieces = []
     for s in line.segments():
         left, width = 100 * (s.start_seconds - start) / length, 100 * (s.stop_seconds - s.start_seconds) / length
@@ -80,14 +92,14 @@ def timeline(found: Recognition, which: str, title: str = "") -> str:
         pieces.append(
             f"<button type='button' data-seek='{s.start_seconds:.3f}' title='{escape(words)}' "
             f"aria-label='{escape(words)}' style='left:{left:.3f}%;width:{width:.3f}%;"
-            f"--c:{colours.get(s.label, 'var(--qv-other)')}'>{escape(s.label)}</button>"
+            f"--c:{colours.get(s.label, _OTHER)}'>{escape(s.label)}</button>"
         )
     cells = [(1000 * (a - start) / length, 1000 * (b - start) / length) for a, b in line.cells()]
     curves = "".join(
-        f"<polyline style='stroke:{colours[name]}' points='{_steps(cells, values)}'/>"
+        f"<polyline style='stroke:{colours.get(name, _OTHER)}' points='{_steps(cells, values)}'/>"
         for name, values in line.curves(labels).items()
     )
-    chips = "".join(f"<li style='--c:{colours[name]}'>{escape(name)}</li>" for name in labels)
+    chips = "".join(f"<li style='--c:{colours.get(name, _OTHER)}'>{escape(name)}</li>" for name in labels)
     heading = f"<h4>{escape(title)}</h4>" if title else ""
     return (
         f"<section class='qv'>{heading}<div class='qv-timeline' data-player='{escape(which)}' data-start='{start:.3f}' "
