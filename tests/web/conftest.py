@@ -1,6 +1,5 @@
 """A server as people start it, and videos to send to it."""
 
-import json
 import os
 import signal
 import struct
@@ -19,7 +18,7 @@ from quovadis.types import WeightsInfo
 from quovadis.video.writer import write_video
 from quovadis.weights.files import save_weights
 from tests.launch import ROOT, free_port
-from tests.synthetic import moving_square
+from tests.synthetic import awake, moving_square
 
 LABELS = ("<b>left</b>", "right & on")
 
@@ -41,7 +40,7 @@ def long_video(path: Path, seconds: float = 7200.0) -> Path:
 def save_tiny(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": len(LABELS)}, LABELS)
-    return save_weights(path, build_model("i3d_tiny", num_classes=len(LABELS)).state_dict(), info)
+    return save_weights(path, awake(build_model("i3d_tiny", num_classes=len(LABELS)), seed).state_dict(), info)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(url, temporary, process)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-        assert "Traceback" not in (folder / "log").read_text()
+        said = (folder / "log").read_text()
+        # The one who asked for a file of the machine: Gradio notes that whole.
+        assert said.count("Traceback") == said.count("InvalidPathError: "), said
         assert not list(temporary.glob("quovadis-*")), "files of the people are left behind"
     finally:
         process.kill()
@@ -96,7 +97,3 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video that every browser plays."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     return write_video(path, moving_square(50, 48, 64), fps=25, options={"preset": "ultrafast"})
-
-
-def dumps(value: object) -> bytes:
-    return json.dumps(value).encode()

@@ -369,9 +369,7 @@ def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[...,
 
 def _wanted(file: str | None, what: str) -> str:
     if not file:
-        raise InvalidInputError(
-            f"there is no {what.removeprefix('a ').removeprefix('the ')} yet: drop one, or pick one"
-        )
+        raise InvalidInputError(f"{what} is missing: drop one, or pick one of the examples")
     return file
 
 
