@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -211,11 +211,14 @@ class Watcher:
         return torch.stack([*flows, flows[-1]] if len(seen) > 1 else flows)
 
 
-def watch(watcher: Watcher, stream: LiveStream, *, fps: float, realtime: bool = False) -> Iterator[WatchRow]:
+def watch(
+    watcher: Watcher, stream: LiveStream, *, fps: float, realtime: bool = False
+) -> Generator[WatchRow, None, None]:
     """Rows for as long as a stream goes on.
 
-    A stream that nobody knows the end of is taken as it comes, and what the model has no time for is dropped. A file, or
-    one behind an address, waits for the model: every window is recognised, as fast as that goes, unless it is paced.
+    A stream that nobody knows the end of is taken as it comes, and what the model has no time for is dropped. A file,
+    also one behind an address, waits for the model: every window is recognised, as fast as that goes, unless it is
+    paced.
 
     Args:
         watcher: the model and its windows.

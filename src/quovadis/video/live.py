@@ -73,15 +73,12 @@ class LiveStream:
         self._on_note = on_note
         self._is_file = not _is_camera(source) and not _is_address(source)
         self._container: av.container.InputContainer | None = None
-        if not self._is_file:
-            self._container = self._open()
-        elif not Path(source).is_file():
+        if self._is_file:
             VideoReader(source).close()  # says what is wrong with it
-
-    @property
-    def is_live(self) -> bool:
-        """True where nobody knows when it ends; a file behind an HTTP address has a length, and is none."""
-        return self._container is not None and (_is_camera(self._source) or not self._container.duration)
+        else:
+            self._container = self._open_first()
+        self.is_live = self._container is not None and (_is_camera(source) or not self._container.duration)
+        """True where nobody knows when it ends; a file behind an HTTP address has a length, and is not live."""
 
     def ticks(self, fps: float) -> Iterator[Tick]:
         """The stream on a regular grid, by the rule of :mod:`quovadis.video.sampling`.
@@ -102,77 +99,54 @@ class LiveStream:
         number, failures = 0, 0
         while True:
             try:
-                for first, last, frame, fresh in self._shown(fps):
+                for count, frame, fresh in self._shown(fps):
                     failures = 0
-                    for step in range(last - first):
+                    for step in range(count):
                         yield Tick(number, number / fps, frame, fresh and step == 0)
                         number += 1
                 return
             except FFmpegError as error:
                 failures += 1
-                reason = _reason(error)
-                self._close()
-                if failures > self._reconnect or not self.is_live_source:
-                    raise VideoError(f"{self.name} broke off: {reason}") from error
+                if failures > self._reconnect or not self.is_live:
+                    raise VideoError(f"{self.name} broke off: {_reason(error)}") from error
                 wait = min(2.0 ** (failures - 1), _LONGEST_WAIT_SECONDS)
-                self._on_note(f"{self.name} broke off ({reason}); asking again in {wait:g} s")
+                self._on_note(f"{self.name} broke off ({_reason(error)}); asking again in {wait:g} s")
                 time.sleep(wait)
 
-    @property
-    def is_live_source(self) -> bool:
-        """True where asking again makes sense."""
-        return not self._is_file
-
-    def _shown(self, fps: float) -> Iterator[tuple[int, int, VideoFrame, bool]]:
-        """Each frame with the ticks ``[first, last)`` that it is on screen for, and whether the stream begins here."""
-        container = self._container or self._open()
-        self._container = container
-        try:
+    def _shown(self, fps: float) -> Iterator[tuple[int, VideoFrame, bool]]:
+        """Each frame with the number of ticks that it is on screen for, and whether the stream begins with it."""
+        container, self._container = self._container or self._open(), None
+        with container:
             stream = video_stream(container, Path(self.name))
             stream.thread_type = "SLICE"  # threads by frames would hold back as many frames as there are threads
             current: VideoFrame | None = None
             origin, fresh = 0.0, True
             for frame in _decoded(container, stream):
-                if current is not None:
-                    gap = frame.pts_seconds - current.pts_seconds
-                    same = frame.stored_size == current.stored_size
-                    broken = not 0 < gap < _JUMP_SECONDS or not same
-                    end = current.end_seconds if broken else frame.pts_seconds
-                    first, last = tick_of([current.pts_seconds - origin, end - origin], fps).tolist()
-                    if last > first:
-                        yield first, last, current, fresh
-                        fresh = False
-                    fresh = fresh or broken
-                    origin = frame.pts_seconds if broken else origin
-                else:
-                    origin = frame.pts_seconds
+                if current is None:
+                    current, origin = frame, frame.pts_seconds
+                    continue
+                anew = not 0 < frame.pts_seconds - current.pts_seconds < _JUMP_SECONDS
+                anew = anew or frame.stored_size != current.stored_size
+                count = _count_ticks(current, current.end_seconds if anew else frame.pts_seconds, origin, fps)
+                if count:
+                    yield count, current, fresh
+                fresh = anew or (fresh and not count)
+                origin = frame.pts_seconds if anew else origin
                 current = frame
             if current is not None:
-                first, last = tick_of([current.pts_seconds - origin, current.end_seconds - origin], fps).tolist()
-                yield first, max(last, first + 1), current, fresh
-        finally:
-            self._close()
+                yield max(_count_ticks(current, current.end_seconds, origin, fps), 1), current, fresh
+
+    def _open_first(self) -> av.container.InputContainer:
+        try:
+            return self._open()
+        except (FFmpegError, OSError, ValueError) as error:
+            hint = "is it plugged in, and free?" if _is_camera(self._source) else "is the address right, and is it on?"
+            raise VideoError(f"{self.name} cannot be opened: {_reason(error)}; {hint}") from error
 
     def _open(self) -> av.container.InputContainer:
         file, container_format, options = _how_to_open(self._source)
-        try:
-            return av.open(
-                file,
-                format=container_format,
-                options=options,
-                timeout=(self._timeout_seconds, self._timeout_seconds),
-                metadata_errors="replace",
-            )
-        except (FFmpegError, OSError, ValueError) as error:
-            hint = "is it plugged in, and free?" if _is_camera(self._source) else "is the address right, and is it on?"
-            if isinstance(error, FFmpegError) and self._container is not None:
-                raise
-            raise VideoError(f"{self.name} cannot be opened: {_reason(error)}; {hint}") from error
-
-    def _close(self) -> None:
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        timeout = self._timeout_seconds, self._timeout_seconds
+        return av.open(file, format=container_format, options=options, timeout=timeout, metadata_errors="replace")
 
 
 def public_name(source: str) -> str:
@@ -224,6 +198,11 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
             if isinstance(raw, av.VideoFrame):
                 seconds = raw.pts * base if raw.pts is not None else seconds + nominal
                 yield VideoFrame(raw, seconds, raw.duration * base if raw.duration else nominal, reformatter)
+
+
+def _count_ticks(frame: VideoFrame, end_seconds: float, origin: float, fps: float) -> int:
+    first, stop = tick_of([frame.pts_seconds - origin, end_seconds - origin], fps).tolist()
+    return stop - first
 
 
 def _reason(error: Exception) -> str:
