@@ -123,9 +123,7 @@ def test_a_slow_model_gets_the_newest_frames_and_says_what_it_missed() -> None:
     for _ in range(4):
         assert watcher.wait()
         rows.append(watcher.row())
-    assert model.shown == [list(range(end - 16, end)) for end in (16, 116, 216, 316)] or [
-        s[-1] for s in model.shown
-    ] == [15, 115, 215, 315 % 256]
+    assert model.shown == [[n % 256 for n in range(end - 16, end)] for end in (16, 116, 216, 316)]
     assert [r.dropped_frames for r in rows] == [0, 84, 84, 84]
     # Due every 8 frames: after 15 at 23, 31 ... 111: the newest frame is 115, so 11 windows were left out.
     assert [r.late_windows for r in rows] == [0, 11, 11, 11]
@@ -222,6 +220,20 @@ def test_scores_are_those_of_the_recogniser() -> None:
         clip = flow_for_clip(Clip(part, torch.arange(16) / FPS), method="tvl1-fast")
         expected = recognizer.logits(clip).softmax(0)
         assert dict(row.top)["a"] == pytest.approx(float(expected[0]), abs=1e-5)
+
+
+def test_a_paced_file_is_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock, sleep=sleep))
+    rows = list(watch(watcher_of(Model(), 16, 8), Stream(tick(n) for n in range(50)), fps=FPS, realtime=True))  # type: ignore[arg-type]
+    assert sum(waited) == pytest.approx(49 / FPS)
+    assert rows[-1].stop_seconds == pytest.approx(50 / FPS)
 
 
 def test_nonsense_is_refused() -> None:

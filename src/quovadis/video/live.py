@@ -77,7 +77,7 @@ class LiveStream:
             VideoReader(source).close()  # says what is wrong with it
         else:
             self._container = self._open_first()
-        self.is_live = self._container is not None and (_is_camera(source) or not self._container.duration)
+        self.is_live = self._container is not None and not (self._container.duration or self._container.size > 0)
         """True where nobody knows when it ends; a file behind an HTTP address has a length, and is not live."""
 
     def ticks(self, fps: float) -> Iterator[Tick]:
@@ -134,7 +134,8 @@ class LiveStream:
                 origin = frame.pts_seconds if anew else origin
                 current = frame
             if current is not None:
-                yield max(_count_ticks(current, current.end_seconds, origin, fps), 1), current, fresh
+                count = _count_ticks(current, current.end_seconds, origin, fps)
+                yield max(count, int(fresh)), current, fresh  # a stretch shows one frame at least
 
     def _open_first(self) -> av.container.InputContainer:
         try:
