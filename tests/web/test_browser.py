@@ -108,6 +108,28 @@ def test_an_example_and_another_network(visit: Visit) -> None:
     )
 
 
+def test_a_second_example_takes_the_place_of_the_first(visit: Visit) -> None:
+    examples = visit.page.locator(".qv-examples:visible button")
+    examples.first.click()  # a long one
+    visit.page.wait_for_selector("#recognise-status .qv-progress")
+    examples.nth(2).click()
+    visit.page.wait_for_selector(".qv-player :text('star_spins.mp4')")
+    assert LABELS[0] in visit.result()
+    with visit.page.expect_download() as download:
+        visit.page.get_by_text("JSON", exact=True).first.click()
+    assert download.value.suggested_filename == "star_spins.recognition.json"
+
+
+def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path, clip: Path) -> None:
+    large = tmp_path / "large.mp4"
+    large.write_bytes(b"0123456789abcdef" * (3 * 2**16))
+    visit.send(large)
+    visit.page.get_by_text("exceeded maximum allowed size").first.wait_for()
+    visit.page.reload()
+    visit.send(clip)
+    assert LABELS[0] in visit.result()
+
+
 def test_what_is_wrong_is_said_and_the_next_upload_works(visit: Visit, clip: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("no video\n" * 100)

@@ -53,3 +53,30 @@ def test_one_at_a_time() -> None:
     for thread in threads:
         thread.join()
     assert most == [1]
+
+
+def test_who_waits_is_told_so_and_comes_in_order() -> None:
+    desk, begun, over = Desk(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first(report: Report) -> None:
+        begun.set()
+        over.wait(30)
+        order.append("first")
+
+    thread = threading.Thread(target=desk.do, args=(first,))
+    thread.start()
+    begun.wait(30)
+    second = desk.in_steps(lambda report: order.append("second"))
+    assert next(second) == (0.0, "waiting for its turn, 1 before it")
+    third = desk.in_steps(lambda report: order.append("third"))
+    assert next(third) == (0.0, "waiting for its turn, 2 before it")
+    gone = desk.in_steps(lambda report: order.append("gone"))
+    assert next(gone) == (0.0, "waiting for its turn, 3 before it")
+    gone.close()  # while it waits
+    over.set()
+    assert list(third) is not None
+    assert list(second) is not None
+    thread.join()
+    assert order == ["first", "second", "third"]
+    assert desk.do(lambda report: "free") == "free"

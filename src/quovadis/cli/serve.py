@@ -75,7 +75,7 @@ def main(args: list[str]) -> None:
         page = Page(bench, limits, Path(folder))
         blocks = build_page(page, examples)
         try:
-            print(launch_page(blocks, page, host=options.host, port=options.port), flush=True)
+            print(launch_page(blocks, page, examples, host=options.host, port=options.port), flush=True)
             print("open this address in a browser; Ctrl-C ends it", file=sys.stderr)
             threading.Event().wait()
         except KeyboardInterrupt:

@@ -52,6 +52,7 @@ def main(args: list[str]) -> None:
 
     recognizer = Recognizer.load(*options.weights, device=options.device, flow_method=options.flow_method)
     watcher = Watcher(recognizer, window_seconds=options.window_seconds, every_seconds=options.every, top=options.top)
+    watcher.warm_up()
     stream = LiveStream(
         options.source,
         timeout_seconds=options.timeout_seconds,

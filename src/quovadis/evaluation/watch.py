@@ -120,6 +120,12 @@ class Watcher:
         self._ended = False
         self._error: BaseException | None = None
 
+    def warm_up(self) -> None:
+        """Recognise a window of nothing: the first one takes longer, and a stream would not wait for it."""
+        size = self._recognizer.spec.short_side_px
+        self._recognise([_Seen(n, torch.zeros(3, size, size, dtype=torch.uint8), 0.0) for n in range(self._full)])
+        self._flow.clear()
+
     def add(self, tick: Tick) -> None:
         """Take a frame; the oldest one makes room."""
         if tick.fresh:

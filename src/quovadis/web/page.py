@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from quovadis.errors import InvalidInputError, MissingExtraError, QuovadisError
 from quovadis.web import analysis, views
@@ -24,8 +25,9 @@ Result = TypeVar("Result")
 
 _HERE = Path(__file__).parent
 _KEEP_SECONDS = 3600
-_LINE = 16
-"""How many may wait; whoever comes later is told so."""
+_AT_ONCE, _LINE = 8, 16
+"""How many are let in, of whom one is worked for and the others see that they wait; and how many wait outside. Whoever
+comes later is told that it is full."""
 
 
 def import_gradio() -> Any:
@@ -66,7 +68,7 @@ class Page:
             path = file
             if not analysis.plays_in_browsers(facts):
                 self._sweep()
-                target = self.folder / f"{time.time_ns()}.mp4"
+                target = self.folder / f"{uuid4().hex}.mp4"
                 copy = partial(analysis.write_preview, file, target, facts)
                 for status in self._told(lambda report: copy(report)):
                     if isinstance(status, str):
@@ -174,12 +176,20 @@ def build_page(page: Page, examples: Sequence[Example] = ()) -> Any:
     return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
 
 
-def launch_page(blocks: Any, page: Page, *, host: str = "127.0.0.1", port: int | None = None) -> str:
+def launch_page(
+    blocks: Any,
+    page: Page,
+    examples: Sequence[Example] = (),
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+) -> str:
     """Serve the blocks in threads of their own, and return the address.
 
     Args:
         blocks: of :func:`build_page`.
         page: what they do.
+        examples: those that the blocks show; no other file of their folders is given out.
         host: the address to bind to; ``0.0.0.0`` is every network that this machine is in.
         port: None takes the first free one from 7860 on.
 
@@ -200,7 +210,7 @@ def launch_page(blocks: Any, page: Page, *, host: str = "127.0.0.1", port: int |
             prevent_thread_lock=True,
             ssr_mode=False,
             max_file_size=page.limits.max_bytes,
-            allowed_paths=[str(page.folder)],
+            allowed_paths=[str(page.folder), *(str(e.path) for e in examples)],
             footer_links=["api"],
             theme=theme,
             css=(_HERE / "page.css").read_text(),
@@ -241,6 +251,7 @@ def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
         shown = arrived(show, file, [player, status], **_QUIET)
         went += [shown, shown.then(page.recognise, [file, model], outputs, **_QUIET)]
     went.append(run.click(page.recognise, [file, model], outputs, **_QUIET))
+    gallery.select(None, cancels=went)
     stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
     file.clear(_nothing(5), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
 
@@ -265,6 +276,7 @@ def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     show = partial(page.show, which="compare")
     went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
     went.append(run.click(page.compare, [file, first, second], outputs, **_QUIET))
+    gallery.select(None, cancels=went)
     stop.click(_nothing(3), None, outputs, cancels=went, queue=False, api_visibility="private")
     file.clear(_nothing(4), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
 
@@ -297,7 +309,12 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
 
 
-_QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "work", "concurrency_limit": 1}
+_QUIET = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_id": "work",
+    "concurrency_limit": _AT_ONCE,
+}
 """Of what the page itself calls: it shows its own progress, and programs have endpoints of their own."""
 
 
@@ -344,14 +361,13 @@ def _endpoints(gr: Any, page: Page) -> None:
         choices = ["", *page.bench.names]  # an empty one is the page's own choice
         texts = [gr.Dropdown(choices, value="", label=label) for label in ("networks", "second networks")]
         answer, button = gr.JSON(label="answer"), gr.Button()
-    work = {"concurrency_id": "work", "concurrency_limit": 1}
     for function, inputs, name, words in (
         (page.recognise_json, [videos[0], texts[0]], "recognise", "Name the actions in a video, and when they happen."),
         (page.compare_json, [videos[0], *texts], "compare", "The same video through two models."),
         (page.features_json, [*videos, texts[0]], "features", "How alike two clips are to a network, over time."),
     ):
         words += " quovadis serve --schema prints the JSON Schema of the answer."
-        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **work)
+        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **_WORK)
 
 
 def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
@@ -14,15 +15,36 @@ _TELL_SECONDS = 0.25
 
 
 class Desk:
-    """One piece of work at a time; the others wait."""
+    """One piece of work at a time; the others wait in line, first come first served."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._line: deque[object] = deque()
+        self._moved = threading.Condition()
 
-    def do(self, work: Callable[[Report], Result]) -> Result:
-        """Do it here and now, once nobody else is at work."""
-        with self._lock:
-            return work(lambda share, what: None)
+    def do(self, work: Callable[[Report], Result], report: Report = lambda share, what: None) -> Result:
+        """Do it here, once it is its turn.
+
+        Args:
+            work: is given ``report``.
+            report: told how many are before it, and then how far it is; what it raises ends the waiting or the work.
+
+        >>> Desk().do(lambda report: 6 * 7)
+        42
+        """
+        me = object()
+        with self._moved:
+            self._line.append(me)
+        try:
+            with self._moved:
+                while self._line[0] is not me:
+                    report(0.0, f"waiting for its turn, {self._line.index(me)} before it")
+                    self._moved.wait(_TELL_SECONDS)
+            report(0.0, "beginning")
+            return work(report)
+        finally:
+            with self._moved:
+                self._line.remove(me)
+                self._moved.notify_all()
 
     def in_steps(self, work: Callable[[Report], Result]) -> Generator[tuple[float, str], None, Result]:
         """Do it in a thread, and yield how far it is, a few times a second; the result is the generator's value.
@@ -37,7 +59,7 @@ class Desk:
         ...     print(stop.value)
         42
         """
-        job = _Job(work, self._lock)
+        job = _Job(self, work)
         thread = threading.Thread(target=job.run, daemon=True)
         thread.start()
         told: tuple[float, str] | None = None
@@ -56,18 +78,16 @@ class Desk:
 class _Job(Generic[Result]):
     """What the thread does, and what it leaves behind."""
 
-    def __init__(self, work: Callable[[Report], Result], lock: threading.Lock):
-        self.latest = 0.0, "waiting for its turn"
+    def __init__(self, desk: Desk, work: Callable[[Report], Result]):
+        self.latest = 0.0, "beginning"
         self.ended, self.left = threading.Event(), threading.Event()
         self.results: list[Result] = []
         self.error: BaseException | None = None
-        self._work, self._lock = work, lock
+        self._desk, self._work = desk, work
 
     def run(self) -> None:
         try:
-            with self._lock:
-                self._report(0.0, "beginning")
-                self.results.append(self._work(self._report))
+            self.results.append(self._desk.do(self._work, self._report))
         except BaseException as error:
             self.error = error
         finally:
