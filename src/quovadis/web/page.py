@@ -309,12 +309,8 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
     stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
 
 
-_QUIET = {
-    "show_progress": "hidden",
-    "api_visibility": "private",
-    "concurrency_id": "work",
-    "concurrency_limit": _AT_ONCE,
-}
+_WORK = {"concurrency_id": "work", "concurrency_limit": _AT_ONCE}
+_QUIET = {"show_progress": "hidden", "api_visibility": "private", **_WORK}
 """Of what the page itself calls: it shows its own progress, and programs have endpoints of their own."""
 
 
