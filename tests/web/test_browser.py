@@ -124,7 +124,7 @@ def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path, clip:
     large = tmp_path / "large.mp4"
     large.write_bytes(b"0123456789abcdef" * (3 * 2**16))
     visit.send(large)
-    visit.page.get_by_text("exceeded maximum allowed size").first.wait_for()
+    visit.page.get_by_text("exceed the maximum allowed size").first.wait_for()
     visit.page.reload()
     visit.send(clip)
     assert LABELS[0] in visit.result()

@@ -310,8 +310,9 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
 
 
 _WORK = {"concurrency_id": "work", "concurrency_limit": _AT_ONCE}
-_QUIET = {"show_progress": "hidden", "api_visibility": "private", **_WORK}
-"""Of what the page itself calls: it shows its own progress, and programs have endpoints of their own."""
+_QUIET = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **_WORK}
+"""Of what the page itself calls: it shows its own progress, programs have endpoints of their own, and a new file is not
+ignored because the last one is still at work: that is cancelled."""
 
 
 def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
