@@ -25,7 +25,7 @@ from quovadis.recognizer import Recognizer
 from quovadis.types import StreamKind
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
-from quovadis.web.limits import Limits, VideoFacts
+from quovadis.web.limits import Limits, VideoFacts, called
 
 Report = Callable[[float, str], None]
 """Told the share of the work that is done, in [0, 1], and what is being done; what it raises ends the work."""
@@ -146,10 +146,11 @@ def recognise(
         done += 1
         on_progress(min(0.9 * done / expected, 0.9), f"window {done} of about {max(round(expected), done)}")
 
-    timeline = make_timeline(recognizer, path, window_seconds=window, stride_seconds=stride, on_window=count)
+    with called(path, name):
+        timeline = make_timeline(recognizer, path, window_seconds=window, stride_seconds=stride, on_window=count)
+        on_progress(0.9, "drawing the flow")
+        moments = show_moments(recognizer, path, timeline.cells()[0][0], timeline.cells()[-1][1])
     timeline = replace(timeline, prediction=replace(timeline.prediction, source=name))
-    on_progress(0.9, "drawing the flow")
-    moments = show_moments(recognizer, path, timeline.cells()[0][0], timeline.cells()[-1][1])
     return Recognition(
         video=name,
         facts=facts,
@@ -298,13 +299,14 @@ def write_preview(path: str | Path, target: Path, facts: VideoFacts, on_progress
 
 def _track(extractor: FeatureExtractor, path: Path, name: str, on_progress: Report) -> FeatureRows:
     """All features of a clip; says how far it is."""
-    with VideoReader(path) as reader:
-        expected = max(extractor.num_rows(extractor.count_frames(reader)), 1)
     batches, done = [], 0
-    for rows in extractor.rows(path):
-        batches.append(rows)
-        done += len(rows)
-        on_progress(min(done / expected, 1.0), f"features of {name}, row {done} of {max(expected, done)}")
+    with called(path, name):
+        with VideoReader(path) as reader:
+            expected = max(extractor.num_rows(extractor.count_frames(reader)), 1)
+        for rows in extractor.rows(path):
+            batches.append(rows)
+            done += len(rows)
+            on_progress(min(done / expected, 1.0), f"features of {name}, row {done} of {max(expected, done)}")
     if not batches:
         raise InvalidInputError(f"{name} shows no frame")
     features = {kind: torch.cat([b.features[kind] for b in batches]) for kind in extractor.models}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 
-from quovadis.errors import InvalidInputError, VideoError
+from quovadis.errors import InvalidInputError, QuovadisError, VideoError
 from quovadis.video.opening import open_container, video_stream
 
 
@@ -64,25 +66,21 @@ class Limits:
                 f"{name} has {size_bytes / 2**20:.0f} MiB; at most {self.max_bytes / 2**20:.0f} MiB are taken here: "
                 "send a part of it, or a smaller copy"
             )
-        try:
-            # FFmpeg decodes a picture of some formats to open them; this bounds how much memory that can take.
-            with open_container(path, max_pixels=self.max_frame_pixels) as container:
-                stream = video_stream(container, path)
-                context = stream.codec_context
-                self._require_picture(context.width, context.height, name)
-                num_frames, seconds = self._count(container, stream, name)
-                facts = VideoFacts(
-                    width=context.width,
-                    height=context.height,
-                    num_frames=num_frames,
-                    seconds=seconds,
-                    codec=context.name,
-                    container=container.format.name,
-                    pixel_format=context.format.name if context.format else "",
-                )
-        except VideoError as error:
-            # The message of the reader names the file where it lies; a stranger knows it by its own name.
-            raise VideoError(str(error).replace(str(path), name)) from error
+        # FFmpeg decodes a picture of some formats to open them; max_pixels bounds how much memory that can take.
+        with called(path, name), open_container(path, max_pixels=self.max_frame_pixels) as container:
+            stream = video_stream(container, path)
+            context = stream.codec_context
+            self._require_picture(context.width, context.height, name)
+            num_frames, seconds = self._count(container, stream, name)
+            facts = VideoFacts(
+                width=context.width,
+                height=context.height,
+                num_frames=num_frames,
+                seconds=seconds,
+                codec=context.name,
+                container=container.format.name,
+                pixel_format=context.format.name if context.format else "",
+            )
         if num_frames == 0:
             raise VideoError(f"{name} has a video stream without a single frame")
         return facts
@@ -136,6 +134,16 @@ class Limits:
                 f"{name} unpacks to more than {self.max_total_pixels / 1e9:.3g} thousand million pixels: send a part "
                 "of it, or a smaller copy"
             )
+
+
+@contextmanager
+def called(path: Path, name: str) -> Iterator[None]:
+    """Within this, errors name a file as the person does who sent it, and not where it lies on this machine."""
+    try:
+        yield
+    except QuovadisError as error:
+        error.args = tuple(str(a).replace(str(path), name) for a in error.args)
+        raise
 
 
 def clock(seconds: float) -> str:

@@ -27,8 +27,8 @@ def header(models: Sequence[str], max_mib: float, max_seconds: float) -> str:
     """The head of the page."""
     return (
         "<header class='qv qv-head'><h1>quovadis</h1><p>What happens in a video, and when. "
-        f"Videos up to {clock(max_seconds)} and {max_mib:.0f} MiB; they stay on this machine and are removed "
-        f"after an hour.</p><p class='qv-soft'>{escape(' · '.join(models))}</p></header>"
+        f"Videos up to {clock(max_seconds)} and {max_mib:.0f} MiB; they stay on this machine, for an hour.</p>"
+        f"<p class='qv-soft'>{escape(' · '.join(models))}</p></header>"
     )
 
 
