@@ -1,4 +1,4 @@
-"""Everything that wants a GPU, in one run of minutes, from the source tree: ``python -m benchmarks.gpu_all --json FILE``.
+"""Everything that wants a GPU, in one run of minutes, from the source tree: ``python -m benchmarks.gpu_all``.
 
 Needs torch, triton and numpy only, so it makes its own frames. ``--device cpu --small`` tries the script where there is
 no GPU. In this order, each part by itself, so that one that fails is a line in the table and not the end:
@@ -22,6 +22,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +212,10 @@ def measure_end_to_end(options: Namespace) -> Figures:
         small = timed("resizing", lambda: resize_short_side(moved, spec.short_side_px))
         flow = timed("TV-L1", lambda: estimate_flow(small, "tvl1", device=options.device))
         seen = {"rgb": small, "flow": flow}
-        logits = [
-            timed(f"{kind} network", lambda m=m, kind=kind: m(to_model(crop(seen[kind].to(options.device))[None])))
-            for kind, m in models.items()
-        ]
+        logits = []
+        for kind, model in models.items():
+            clip = to_model(crop(seen[kind].to(options.device))[None])
+            logits.append(timed(f"{kind} network", partial(model, clip)))
         return torch.stack(logits).sum(0)
 
     with torch.inference_mode():

@@ -6,7 +6,7 @@ A recogniser holds one model, or one model a stream, and the names of the classe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from os import PathLike
@@ -177,6 +177,7 @@ class Recognizer:
         window_seconds: float | None = None,
         stride_seconds: float | None = None,
         num_threads: int = 0,
+        on_window: Callable[[Window], None] | None = None,
     ) -> Prediction:
         """Name the action in a video of any length, at constant memory.
 
@@ -190,6 +191,7 @@ class Recognizer:
             window_seconds: length of a window.
             stride_seconds: from one window to the next; by default the windows touch.
             num_threads: for decoding.
+            on_window: called with each window once it has its scores; what it raises ends the work.
 
         Raises:
             VideoError: the file cannot be read at all.
@@ -216,6 +218,8 @@ class Recognizer:
                     clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
                 clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
+                if on_window is not None:
+                    on_window(scored[-1])
             if reader.damage:
                 notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
         mean = torch.stack([w.logits for w in scored]).mean(0)
