@@ -27,14 +27,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.plain_port import PlainPort
 from quovadis import transforms
 from quovadis.evaluation.extract import ExtractJob, extract_video
 from quovadis.evaluation.feature_files import files_for
 from quovadis.evaluation.feature_presets import FEATURE_PRESETS
 from quovadis.evaluation.features import FeatureExtractor
 from quovadis.models.i3d import I3D
-from quovadis.models.inception import InceptionBlock, MaxPoolSame
-from quovadis.models.layers import ConvUnit, same_padding
 from quovadis.models.zoo import build_model
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
@@ -127,36 +126,7 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
             )
 
 
-def plain_features(model: I3D, x: Tensor) -> Tensor:
-    """The network as the ports run it: every padding a copy, batch norm and ReLU one by one, the default layout."""
-
-    def pad(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
-        return F.pad(x, [p for pair in reversed(pads) for p in pair])
-
-    def unit(module: ConvUnit, x: Tensor) -> Tensor:
-        conv, norm = module.conv, module.batch_norm
-        x = F.conv3d(pad(x, conv.kernel_size, conv.stride), conv.weight, None, conv.stride)
-        ones = torch.ones_like(norm.bias)
-        return F.relu(F.batch_norm(x, norm.running_mean, norm.running_var, ones, norm.bias, eps=norm.eps))
-
-    def run(module: torch.nn.Module, x: Tensor) -> Tensor:
-        if isinstance(module, ConvUnit):
-            return unit(module, x)
-        if isinstance(module, MaxPoolSame):
-            return F.max_pool3d(pad(x, module.kernel, module.stride), module.kernel, module.stride)
-        if isinstance(module, InceptionBlock):
-            return torch.cat([run(branch, x) for branch in module.children()], 1)
-        for inner in module.children():
-            x = run(inner, x)
-        return x
-
-    for name in model.trunk.endpoint_names:
-        x = run(model.trunk.get_submodule(name), x)
-    return F.avg_pool3d(x, (2, 7, 7), stride=1)[:, :, :, 0, 0].mean(2)
-
-
-def one_at_a_time(model: I3D, path: Path, window: int) -> list[Tensor]:
+def one_at_a_time(model: PlainPort, path: Path, window: int) -> list[Tensor]:
     """The way of video_features."""
     rows, stack = [], []
     with VideoReader(path) as reader, torch.inference_mode():
@@ -169,24 +139,25 @@ def one_at_a_time(model: I3D, path: Path, window: int) -> list[Tensor]:
                 frames = torch.stack(stack[:-1])
                 top, left = (frames.shape[2] - 224) // 2, (frames.shape[3] - 224) // 2
                 x = frames[:, :, top : top + 224, left : left + 224] * 2 / 255 - 1
-                rows.append(plain_features(model, x.transpose(0, 1)[None].contiguous()))
+                rows.append(model.features(x.transpose(0, 1)[None].contiguous()))
                 stack = stack[window:]
     return rows
 
 
 def measure_speed(folder: Path, arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    model, ours = I3D(num_classes=400).eval(), I3D(num_classes=400)
-    ours.load_state_dict(model.state_dict())
+    ours = I3D(num_classes=400).eval()
+    model = PlainPort(ours)
     check = transforms.to_model(torch.randint(0, 256, (16, 3, 224, 224), dtype=torch.uint8))[None]
     with torch.inference_mode():
-        torch.testing.assert_close(plain_features(model, check), model.features(check).mean(1), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(model.features(check), ours.features(check).mean(1), atol=1e-4, rtol=1e-3)
     print(f"\nSpeed: full network, {WIDTH}x{HEIGHT}, CPU, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
+    print(f"Ours by {arguments.backend}")
     print("\n| windows | | video_features' way | ours | ratio |\n| --- | --- | --- | --- | --- |")
     for window, count in ((64, 3), (16, 10)):
         path = write_video(folder / f"{window}.mp4", moving_picture(window * count + 1), fps=25)
         preset = FEATURE_PRESETS["video-features"].but(window=window, stride=window)
-        extractor = FeatureExtractor([ours], preset, device="cpu")
+        extractor = FeatureExtractor([ours], preset, device="cpu", backend=arguments.backend)
         ways: dict[str, Callable[[], int]] = {
             "theirs": lambda: len(one_at_a_time(model, path, window)),  # noqa: B023
             "ours": lambda: len(extractor.extract(path)),  # noqa: B023
@@ -213,6 +184,9 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=16, help="of the windows of the memory part")
     parser.add_argument("--batch-frames", type=int, default=64, help="of the memory part")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--backend", choices=("torch", "compile", "openvino"), default="torch", help="of the speed part"
+    )
     parser.add_argument("--part", choices=("memory", "speed", "both"), default="both")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)

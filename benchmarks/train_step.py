@@ -1,9 +1,9 @@
 """What a step of training costs for each network of the paper: ``python -m benchmarks.train_step``.
 
-For each network, in a process of its own so that its memory is its own, on a few videos of ``motions`` of the size that
-it asks for:
+For each network, in a process of its own so that its memory is its own, on a few videos of ``motions`` that were
+prepared for it as ``quovadis prepare`` does it, with flow where it wants flow:
 
-- input: decoding, resizing, flow and cropping of a batch in one process, medians;
+- input: decoding, reading flow and cropping of a batch in one process, medians;
 - step: from bytes on the host to the optimizer's step, as :mod:`quovadis.training.loop` makes it, medians;
 - memory: the most that was held, on a GPU of its own memory, else of the process;
 - waiting: the share of a run of steps in which the device waits for ``--num-workers`` processes to make the input.
@@ -17,7 +17,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,9 @@ from torch.utils.data import DataLoader
 
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import ClipDataset, EpochBatches, clip_extent, collate
-from quovadis.datasets.manifest import VideoRecord
+from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
+from quovadis.datasets.store import StoreSettings, prepare
 from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.transforms import to_model
@@ -66,10 +67,10 @@ def measure(name: str, stream: str, options: argparse.Namespace) -> Cost:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     step = make_step(model, optimizer, device, options.precision)
     with tempfile.TemporaryDirectory() as folder:
-        flow = FlowSource(options.flow_method)
-        clips = ClipDataset(write_videos(Path(folder), model.spec), model.spec, flow=flow)
+        records = prepared_videos(Path(folder), model.spec, options.flow_method)
+        clips = ClipDataset(records, model.spec, flow=FlowSource(options.flow_method))
         alone = iter(loader(clips, options.batch_size, 0))
-        batch = next(alone)  # the first compiles flow
+        batch = next(alone)
         input_seconds = median_seconds(lambda: next(alone), options.steps)
         step(batch)
         step_seconds = median_seconds(lambda: step(batch), options.steps)
@@ -110,17 +111,21 @@ def make_step(
     return step
 
 
-def write_videos(folder: Path, spec: ModelSpec) -> list[VideoRecord]:
-    """A few videos about as large as the network looks at them, and somewhat longer than a training clip."""
+def prepared_videos(folder: Path, spec: ModelSpec, flow_method: str) -> Sequence[VideoRecord]:
+    """A few videos as large as the network looks at them, and somewhat longer than a training clip, in a store."""
     seconds = (clip_extent(spec)[2] + 10) / spec.fps / 0.8  # motions vary in length by a fifth
     config = MotionsConfig(size_px=round(spec.short_side_px / 0.9), seconds=seconds)
     records = []
     for number in range(NUM_VIDEOS):
         clip = motions_clip(config, "train", number, 0)
         fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
-        path = write_video(folder / f"{number}.mp4", clip.frames, fps=fps, options={"preset": "veryfast"})
+        path = write_video(folder / "raw" / f"{number}.mp4", clip.frames, fps=fps, options={"preset": "veryfast"})
         records.append(VideoRecord(path, number, "train"))
-    return records
+    raw = Manifest("motions", folder / "raw", config.labels, tuple(records))
+    settings = StoreSettings(
+        fps=spec.fps, short_side_px=spec.short_side_px, flow_method=flow_method if spec.wants_flow else None
+    )
+    return prepare(raw, folder / "store", settings).split("train")
 
 
 def loader(clips: ClipDataset, batch_size: int, num_workers: int) -> DataLoader[Any]:

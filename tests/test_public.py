@@ -26,6 +26,7 @@ def test_public_names_are_frozen() -> None:
         "list_models",
         "load_dataset",
         "load_model",
+        "optimize",
         "probe",
         "read_clip",
         "train",

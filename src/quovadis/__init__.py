@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quovadis.flow.estimate import estimate_flow
     from quovadis.metrics.frechet import frechet_distance
     from quovadis.models.inflate import inflate
+    from quovadis.models.optimize import optimize
     from quovadis.models.zoo import list_models
     from quovadis.recognizer import Recognizer
     from quovadis.training.loop import train
@@ -39,6 +40,7 @@ _HOMES = {
     "list_models": "models.zoo",
     "load_dataset": "datasets.load",
     "load_model": "weights.load",
+    "optimize": "models.optimize",
     "probe": "video.clip",
     "read_clip": "video.clip",
     "train": "training.loop",
@@ -61,6 +63,7 @@ __all__ = [
     "list_models",
     "load_dataset",
     "load_model",
+    "optimize",
     "probe",
     "read_clip",
     "train",

@@ -6,7 +6,8 @@ A recogniser holds one model, or one model a stream, and the names of the classe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,8 @@ from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import InvalidInputError
 from quovadis.fuse import sum_logits
 from quovadis.models.contract import VideoModel
+from quovadis.models.optimize import Backend, Precision, for_inference
+from quovadis.prefetch import prefetch
 from quovadis.types import Clip, ModelSpec, Prediction, Window
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import fit_length
@@ -36,6 +39,8 @@ class Recognizer:
         device: where the models run; by default a GPU if there is one.
         flow: where optical flow comes from, where a model wants it; by default a stored file beside the video, or else
             TV-L1 as it is needed.
+        precision: of the models' convolutions; see :func:`quovadis.optimize`, through which every model goes.
+        backend: what runs the models; likewise.
 
     Raises:
         InvalidInputError: models of different classes, frame rates or sizes.
@@ -54,6 +59,8 @@ class Recognizer:
         *,
         device: str | torch.device | None = None,
         flow: FlowSource | None = None,
+        precision: Precision = "float32",
+        backend: Backend = "torch",
     ):
         if not models:
             raise InvalidInputError("a recogniser needs at least one model")
@@ -67,7 +74,7 @@ class Recognizer:
             if _sight(spec) != _sight(first):
                 raise InvalidInputError(f"{first.name} and {spec.name} see videos at different rates or sizes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.models = [model.to(self.device).channels_last().eval() for model in models]
+        self.models = [for_inference(m, self.device, precision=precision, backend=backend) for m in models]
         self.labels = tuple(labels)
         self.spec = first
         self.flow = flow or FlowSource()
@@ -80,6 +87,8 @@ class Recognizer:
         device: str | torch.device | None = None,
         flow_method: str = "tvl1",
         flow_folder: str | PathLike[str] | None = None,
+        precision: Precision = "float32",
+        backend: Backend = "torch",
     ) -> Recognizer:
         """A recogniser from weights files or run folders, one a stream.
 
@@ -88,6 +97,8 @@ class Recognizer:
             device: where the models run; by default a GPU if there is one.
             flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
             flow_folder: where ``quovadis flow`` stored it; by default it is looked for beside each video.
+            precision: of the models' convolutions.
+            backend: what runs the models.
 
         Raises:
             WeightsError: they cannot be read. InvalidInputError: they do not go together.
@@ -98,7 +109,8 @@ class Recognizer:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
         labels = label_sets.pop() if label_sets else ()
         folder = None if flow_folder is None else Path(flow_folder)
-        return cls(models, labels, device=device, flow=FlowSource(flow_method, folder))
+        flow = FlowSource(flow_method, folder)
+        return cls(models, labels, device=device, flow=flow, precision=precision, backend=backend)
 
     def describe(self) -> str:
         """The models in words: name and streams.
@@ -154,7 +166,6 @@ class Recognizer:
             for start in range(0, len(pieces), at_once):
                 streams = [clip_to_streams(piece, spec) for piece in pieces[start : start + at_once]]
                 inputs = [transforms.to_model(torch.stack(s).to(self.device)) for s in zip(*streams, strict=True)]
-                inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
                 total += model(*inputs).float().sum(0)
             scores.append((total / len(pieces)).cpu())
         return scores
@@ -166,18 +177,21 @@ class Recognizer:
         window_seconds: float | None = None,
         stride_seconds: float | None = None,
         num_threads: int = 0,
+        on_window: Callable[[Window], None] | None = None,
     ) -> Prediction:
         """Name the action in a video of any length, at constant memory.
 
         The video is read at 25 fps in windows, by default of the model's test footprint (10 s for I3D), one after the
-        other; the answer for the whole is the mean of their logits. A video shorter than a training clip is looped
-        to one, as in the paper. A damaged video is recognised from what decodes, and the prediction says so.
+        other; while one is looked at, the next is decoded. The answer for the whole is the mean of their logits. A
+        video shorter than a training clip is looped to one, as in the paper. A damaged video is recognised from what
+        decodes, and the prediction says so.
 
         Args:
             path: any video file.
             window_seconds: length of a window.
             stride_seconds: from one window to the next; by default the windows touch.
             num_threads: for decoding.
+            on_window: called with each window once it has its scores; what it raises ends the work.
 
         Raises:
             VideoError: the file cannot be read at all.
@@ -194,13 +208,18 @@ class Recognizer:
             raise InvalidInputError(f"the stride must be at least one frame; got {stride_seconds} seconds")
         notes: list[str] = []
         scored = []
-        with VideoReader(path, num_threads=num_threads) as reader:
-            for first_tick, clip, stop in self._windows(reader, window, stride):
+        with (
+            VideoReader(path, num_threads=num_threads) as reader,
+            closing(prefetch(self._windows(reader, window, stride), depth=1)) as windows,
+        ):
+            for first_tick, clip, stop in windows:
                 start = float(clip.pts_seconds[0])
                 if self.wants_flow:
                     clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
                 clip = self._fill(clip, window, notes)
                 scored.append(Window(start, stop, self.logits(clip)))
+                if on_window is not None:
+                    on_window(scored[-1])
             if reader.damage:
                 notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
         mean = torch.stack([w.logits for w in scored]).mean(0)

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from quovadis.datasets.motions import LABELS, MOTIONS, MotionsConfig, _poses, load_motions, motions_clip
+from quovadis.datasets.motions import (
+    EMBEDDED,
+    MOTIONS,
+    OTHER_MOTIONS,
+    OTHER_THINGS,
+    THINGS,
+    MotionsConfig,
+    _poses,
+    _thing,
+    load_motions,
+    motions_clip,
+)
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.video.clip import probe, read_clip
 
@@ -31,7 +42,7 @@ def test_files_are_h264_and_every_class_is_in_every_split(written: Path) -> None
 
 def test_files_and_frames_in_memory_are_the_same_videos(written: Path) -> None:
     clip = motions_clip(SMALL, "test", 7, 0)
-    file = read_clip(written / "test" / LABELS[7].replace(" ", "_") / "0000.mp4", fps=None)
+    file = read_clip(written / "test" / SMALL.labels[7].replace(" ", "_") / "0000.mp4", fps=None)
     assert file.frames.shape == clip.frames.shape
     assert torch.allclose(file.pts_seconds, clip.pts_seconds, atol=1e-3)
     difference = (file.frames.float() - clip.frames.float()).abs().mean()
@@ -73,7 +84,7 @@ def test_a_label_beyond_the_last_is_refused() -> None:
 def test_one_frame_tells_nothing_about_the_motion(quantity: str) -> None:
     """The pose at a random moment is distributed alike whatever the motion: Kolmogorov-Smirnov against uniform."""
     seconds = np.arange(40) / 25
-    for motion in MOTIONS:
+    for motion in (*MOTIONS, *OTHER_MOTIONS):
         rng = np.random.default_rng(5)
         values = np.sort([_poses(motion, seconds, rng)[quantity][rng.integers(40)] for _ in range(3000)])
         distance = np.abs(values - (np.arange(3000) + 0.5) / 3000).max()
@@ -86,3 +97,26 @@ def test_only_the_named_quantities_move() -> None:
     for motion, names in moving.items():
         pose = _poses(motion, seconds, np.random.default_rng(0))
         assert {name for name, values in pose.items() if np.ptp(values) > 0} == names
+
+
+def test_the_set_to_transfer_to_shares_neither_things_nor_motions_nor_pictures() -> None:
+    large, other = EMBEDDED["motions-source"], EMBEDDED["motions-target"]
+    assert not set(large.labels) & set(other.labels)
+    assert not {*THINGS, *MOTIONS} & {*OTHER_THINGS, *OTHER_MOTIONS}
+    assert len(other.labels) == len(large.labels) == 9
+    assert large.total > 2 * other.total
+    a, b = (motions_clip(config, "train", 0, 0).frames for config in (large, other))
+    assert a.shape != b.shape or not torch.equal(a, b)
+
+
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
+def test_every_thing_is_seen_and_unlike_every_other(thing: str) -> None:
+    """Its outline covers part of the square around it, and no two cover the same."""
+    v, u = (
+        torch.linspace(-1, 1, 41)[i].numpy() for i in torch.meshgrid(torch.arange(41), torch.arange(41), indexing="ij")
+    )
+    covers = {name: _thing(name, u, v, np.float32(20))[0] > 0.5 for name in (*THINGS, *OTHER_THINGS)}
+    assert 0.15 < covers[thing].mean() < 0.85
+    for name, other in covers.items():
+        if name != thing:
+            assert (covers[thing] != other).mean() > 0.05, name

@@ -11,7 +11,7 @@ import torch
 from quovadis.datasets import flow_files
 from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.datasets.motions import LABELS, MotionsConfig, motions_clip
+from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import TrainingError, UnknownNameError
 from quovadis.evaluation.evaluate import evaluate
 from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
@@ -50,7 +50,7 @@ def motions(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     for split, count in (("train", 2), ("val", 1), ("test", 1)):
         for label, name in enumerate(SHOWN):
             for number in range(count):
-                clip = motions_clip(config, split, LABELS.index(name), number)
+                clip = motions_clip(config, split, config.labels.index(name), number)
                 path = write_video(root / split / name / f"{number}.mp4", clip.frames, options={"preset": "ultrafast"})
                 records.append(VideoRecord(path, label, split))
     return Manifest("motions", root, SHOWN, tuple(records))

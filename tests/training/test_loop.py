@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -348,3 +350,14 @@ def test_every_recipe_is_what_it_says(name: str) -> None:
     assert json.loads(json.dumps(recipe.to_dict()))["model"]["name"] in ("i3d", "i3d_tiny")
     assert recipe.for_processes(2).data.accumulate_steps >= 1
     assert (RECIPES[name].__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("option", ["recompute", "compile"])
+def test_steps_that_save_memory_or_time_are_the_same_steps(option: str, data: Manifest, tmp_path: Path) -> None:
+    """The graph is traced as for every compiler; what the C++ one does with it takes minutes."""
+    recipe = replace(RECIPE, max_steps=2)
+    train(recipe, data, tmp_path / "plain")
+    with patch("torch.compile", wraps=partial(torch.compile, backend="eager")) as compiler:
+        train(replace(recipe, **{option: True}), data, tmp_path / option)  # type: ignore[arg-type]
+    assert compiler.called == (option == "compile")
+    assert losses(tmp_path / option) == losses(tmp_path / "plain")

@@ -94,7 +94,7 @@ def test_cells_need_the_runs_that_the_paper_says() -> None:
     # All tables together: 8 networks and streams from scratch on Kinetics, and what is trained on the small ones.
     kinetics = {r for t in ("table2", "table3") for c in plan_table(t) for r in c.runs if r.data == "kinetics"}
     assert {r.source for t in ("table4", "table5") for c in plan_table(t) for r in c.runs} - {None} <= kinetics
-    assert {r.init for c in plan_table("table2", variant="tiny") for r in c.runs} == {"random"}
+    assert {r.init for c in plan_table("table2", inflated=False) for r in c.runs} == {"random"}
 
 
 def test_table_1_computed_is_table_1_published() -> None:
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_refused(large: Manifest, small: Manifest, tmp_path: P
     with pytest.raises(TrainingError, match="ucf101 has 3 splits; got 4"):
         material(large, *[small] * 4)
     with pytest.raises(TrainingError, match="no published weights"):
-        replace(material(large, small), googlenet="googlenet.pth")
+        replace(material(large, small), published_weights=True)
     swap = {"train": "test", "test": "train"}
     leaking = replace(large, records=tuple(replace(r, split=swap.get(r.split, r.split)) for r in large.records))
     with pytest.raises(DatasetError, match="were seen in training on squares"):

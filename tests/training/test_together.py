@@ -23,15 +23,19 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import OtherProcessError, TrainingError
+from quovadis.evaluation.dump import read_dump
 from quovadis.evaluation.evaluate import evaluate_streams
 from quovadis.models.batch_statistics import BatchStatistics
 from quovadis.models.contract import VideoModel
 from quovadis.models.layers import choose_batch_norm
 from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
+from quovadis.training.classifier import ClassifierRecipe
+from quovadis.training.experiment import SCORES
 from quovadis.training.loop import Silent, _exchanging, train
 from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
+from quovadis.training.transfer import TransferRecipes, transfer
 from quovadis.transforms import to_model
 from quovadis.weights.files import load_weights
 from quovadis.weights.load import create_model
@@ -98,6 +102,16 @@ def float64() -> Iterator[None]:
         yield
 
 
+def transferred(source: Path, data: Manifest, out: Path) -> dict[str, Any]:
+    """What transfer leaves, with the features in files so small that every process has some to make."""
+    recipes = TransferRecipes(fixed=ClassifierRecipe(max_steps=5, validate_every=5, batch_size=4))
+    with patch("quovadis.training.frozen._VIDEOS_PER_FILE", 2):
+        row = transfer([source], [data], out, settings=["fixed"], recipes=recipes)[0]
+    features = sorted(path.name for path in (out / "features").glob("*/*.safetensors"))
+    scores = read_dump(row.folders[0] / SCORES)
+    return {**row.to_dict(), "features": features, "logits": scores.logits.tolist()}
+
+
 class Noting(Silent):
     """Keeps what it is told."""
 
@@ -129,6 +143,7 @@ def work(data_root: str, out: str) -> None:
         per_process = replace(RECIPE, max_steps=2, model=replace(RECIPE.model, batch_norm="per-process"))
         train(per_process, data, folder / "per-process")
         train(replace(per_process, max_steps=1, validate_every=1), data, folder / "first")
+        transferred(folder / "per-process", data, folder / "transfer")
         train(replace(RECIPE, max_steps=1, validate_every=1, precision="bf16"), data, folder / "bf16")
         fewer = replace(data, records=[r for r in data.records if r != data.split("train")[0]])
         try:
@@ -167,6 +182,14 @@ def losses(root: Path) -> dict[int, float]:
 
 def val_losses(root: Path) -> dict[int, float]:
     return {row["step"]: row["val_loss"] for row in read_log(root / "log.jsonl") if "val_loss" in row}
+
+
+def test_a_transfer_in_two_processes_is_that_of_one(two: Path, data: Manifest, tmp_path: Path) -> None:
+    both = transferred(two / "per-process", data, two / "transfer")  # it is done: nothing is computed here
+    alone = transferred(two / "per-process", data, tmp_path)
+    assert both == alone
+    assert len(both["features"]) > 3
+    assert len(list((two / "transfer").rglob("scores.npz"))) == 1
 
 
 @pytest.mark.parametrize(("name", "statistics"), NETWORKS)

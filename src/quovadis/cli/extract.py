@@ -53,6 +53,8 @@ class Extract:
     """How optical flow is estimated; use what the network was trained with."""
     flow_folder: Path | None = None
     """Where quovadis flow stored it; by default it is looked for beside each video."""
+    backend: Literal["torch", "compile", "openvino"] = "torch"
+    """What runs the networks; compile wants a C++ compiler, openvino the extra of that name."""
     devices: tuple[str, ...] = ()
     """cpu, cuda:0 cuda:1 ...: each takes the next video when it is free; by default a GPU if there is one."""
     ray: str | None = None
@@ -83,7 +85,7 @@ def main(args: list[str]) -> None:
     root = options.videos[0] if options.videos[0].is_dir() else None
     flow = FlowSource(options.flow_method, options.flow_folder, root)
     settings = [
-        ExtractorSettings(options.weights, preset, options.batch_frames, flow, device)
+        ExtractorSettings(options.weights, preset, options.batch_frames, flow, device, options.backend)
         for device in options.devices or (None,)
     ]
     extractors = [s.build() for s in settings]

@@ -31,8 +31,9 @@ class Reproduce:
     variant: Variant = "paper"
     """tiny: the same plan with small networks and short recipes, to be tried on "motions" on a CPU. Its numbers are not
     comparable with the paper's."""
-    googlenet: str | None = None
-    """A 2D Inception-v1 for the cells with ImageNet: a file of torchvision's, or googlenet-imagenet1k."""
+    picture_network: str | None = None
+    """A 2D Inception-v1 for the cells with ImageNet: a file of torchvision's GoogLeNet, googlenet-imagenet1k, or a run
+    of two_stream (two_stream_tiny) with --model.stream rgb, which learns from single frames."""
     published_weights: bool = False
     """Take DeepMind's checkpoints for I3D on Kinetics instead of training it."""
     kinetics_split: Literal["val", "test"] = "test"
@@ -56,8 +57,17 @@ def main(args: list[str]) -> None:
         config=(tyro.conf.FlagCreatePairsOff,),
         default=Reproduce(table=tyro.MISSING, recipes=recipes_for(variant)),
     )
+    from quovadis import processes
+
+    with processes.together():
+        _reproduce(options)
+    processes.leave()
+
+
+def _reproduce(options: Reproduce) -> None:
     from rich.console import Console
 
+    from quovadis import processes
     from quovadis.paper import paper_table
     from quovadis.report.progress import TrainingProgress
     from quovadis.training.material import Material
@@ -65,7 +75,7 @@ def main(args: list[str]) -> None:
     from quovadis.training.reproduce import reproduce
     from quovadis.training.tables import result_grid, table_1_grid, write_table
 
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
     if options.table == "table1":
         grid = table_1_grid(options.variant)
         published = paper_table("table1")
@@ -73,13 +83,16 @@ def main(args: list[str]) -> None:
             {"row": row, "column": column, "ours": ours, "published": published.value(row, column)}
             for (row, column), ours in table_1(options.variant).items()
         ]
-        write_table("table1", grid, {"variant": options.variant, "cells": cells}, options.out)
+        content = {"variant": options.variant, "cells": cells}
+        processes.from_main(lambda: write_table("table1", grid, content, options.out))
     else:
+        with processes.main_first():
+            data = _load(options.data, options.split_seed)
         material = Material(
-            _load(options.data, options.split_seed),
+            data,
             options.recipes,
             variant=options.variant,
-            googlenet=options.googlenet,
+            picture_network=options.picture_network,
             published_weights=options.published_weights,
             kinetics_split=options.kinetics_split,
             protocol=options.protocol,
@@ -87,6 +100,8 @@ def main(args: list[str]) -> None:
         with TrainingProgress(errors) as progress:
             results = reproduce(options.table, material, options.out, progress=progress)
         grid = result_grid(options.table, material, results)
+    if not processes.is_main():
+        return
     if options.json:
         sys.stdout.write((options.out / f"{options.table}.json").read_text())
     else:

@@ -41,15 +41,25 @@ class Transfer:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Transfer, args=args, prog="quovadis transfer", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis import processes
+
+    with processes.together():
+        _transfer(options)
+    processes.leave()
+
+
+def _transfer(options: Transfer) -> None:
     from rich.console import Console
 
+    from quovadis import processes
     from quovadis.datasets.load import load_dataset
     from quovadis.report.progress import TrainingProgress
     from quovadis.training.transfer import transfer, transfer_grid
 
-    targets = [load_dataset(source, split_seed=options.split_seed) for source in options.data]
-    seen = None if options.source_data is None else load_dataset(options.source_data, split_seed=options.split_seed)
-    errors = Console(stderr=True, soft_wrap=True)
+    with processes.main_first():
+        targets = [load_dataset(source, split_seed=options.split_seed) for source in options.data]
+        seen = None if options.source_data is None else load_dataset(options.source_data, split_seed=options.split_seed)
+    errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
     with TrainingProgress(errors) as progress:
         rows = transfer(
             options.weights,
@@ -61,6 +71,8 @@ def main(args: list[str]) -> None:
             protocol=options.protocol,
             progress=progress,
         )
+    if not processes.is_main():
+        return
     if options.json:
         print(json.dumps([row.to_dict() for row in rows], indent=2))
     else:

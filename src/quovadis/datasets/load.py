@@ -11,6 +11,7 @@ from quovadis.datasets.assemble import Found, assemble, require_files
 from quovadis.datasets.groups import groups_by_name
 from quovadis.datasets.manifest import SPLIT_WORDS, Manifest, shorten
 from quovadis.datasets.manifest_file import SUFFIX, path_within
+from quovadis.datasets.motions import EMBEDDED, load_motions
 from quovadis.errors import DatasetError, UnknownNameError
 
 VIDEO_SUFFIXES = tuple(
@@ -20,7 +21,6 @@ VIDEO_SUFFIXES = tuple(
         *("mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"),
     )
 )
-EMBEDDED = ("motions",)
 
 _COLUMNS = {
     "path": ("path", "file", "filename", "video", "video_path"),
@@ -40,7 +40,7 @@ def load_dataset(
       Paths are relative to the file's folder and stay inside it, or are written in full.
     * A ``.parquet`` file that ``quovadis data NAME_OR_PATH index`` or :meth:`Manifest.save` wrote; see
       :func:`quovadis.datasets.ucf101.load_ucf101` and its neighbours for the datasets of the paper.
-    * ``"motions"``: the embedded dataset, written to disk on first use.
+    * ``"motions"``, ``"motions-source"``, ``"motions-target"``: the embedded datasets, written to disk on first use.
 
     Args:
         source: one of these.
@@ -61,10 +61,8 @@ def load_dataset(
         return from_table(path, split_seed=split_seed, root=None if root is None else Path(root))
     if path.suffix.lower() == SUFFIX:
         return require_files(Manifest.load(path, root=root))
-    if str(source) == "motions":
-        from quovadis.datasets.motions import load_motions
-
-        return load_motions(root=root)
+    if str(source) in EMBEDDED:
+        return load_motions(EMBEDDED[str(source)], root=root)
     if path.exists():
         raise DatasetError(f"{path} is neither a folder nor a .csv, .tsv or {SUFFIX} file")
     raise UnknownNameError.among("dataset (and no such folder or file)", str(source), EMBEDDED)

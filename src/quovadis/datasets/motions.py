@@ -1,9 +1,13 @@
-"""The embedded dataset ``motions``: real video files whose class is *what* moves and *how* it moves.
+"""The embedded datasets: real video files whose class is *what* moves and *how* it moves.
 
-Five textured things times five motions, 25 classes. Position, size, angle, colours, background, speed, frame size,
-frame rate, camera jitter and noise are random. The pose of the thing at any one moment has the same distribution
-whatever the motion is: a pose that moves does so as a triangle wave over the range that a still pose is drawn from. So
-one frame tells the thing and never the motion: a network that sees a single frame is right one time in five at best.
+``motions`` has five textured things times five motions, 25 classes. ``motions-source`` has more videos of fewer
+classes, and ``motions-target`` a few videos of other things that move otherwise: learn from the one what helps with the
+other.
+
+Position, size, angle, colours, background, speed, frame size, frame rate, camera jitter and noise are random. The pose
+of the thing at any one moment has the same distribution whatever the motion is: a pose that moves does so as a triangle
+wave over the range that a still pose is drawn from. So one frame tells the thing and never the motion: of ``motions``,
+a network that sees a single frame is right one time in five at best.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ from quovadis.video.writer import write_video
 
 THINGS = ("disc", "square", "triangle", "star", "ring")
 MOTIONS = ("slides", "bounces", "drifts", "spins", "pulses")
-LABELS = tuple(f"{thing} {motion}" for thing in THINGS for motion in MOTIONS)
+OTHER_THINGS = ("cross", "moon", "bars")
+OTHER_MOTIONS = ("rolls", "tumbles", "looms")
 
 _MOVING = {
     "slides": ("x",),
@@ -39,6 +44,9 @@ _MOVING = {
     "drifts": ("x", "y"),
     "spins": ("angle",),
     "pulses": ("radius",),
+    "rolls": ("x", "angle"),
+    "tumbles": ("y", "angle"),
+    "looms": ("y", "radius"),
 }
 # Full back-and-forths a second: in 16 frames (0.64 s) a thing crosses between a third and all of its range.
 _SPEED_PER_SECOND = (0.3, 0.8)
@@ -56,6 +64,17 @@ class MotionsConfig:
     seconds: float = 2.0
     """Length varies from 0.8 to 1.2 times this."""
     seed: int = 0
+    things: tuple[str, ...] = THINGS
+    motions: tuple[str, ...] = MOTIONS
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every thing in every motion.
+
+        >>> MotionsConfig().labels[:2], len(MotionsConfig().labels)
+        (('disc slides', 'disc bounces'), 25)
+        """
+        return tuple(f"{thing} {motion}" for thing in self.things for motion in self.motions)
 
     def count(self, split: str) -> int:
         """Videos a class in a split."""
@@ -64,7 +83,15 @@ class MotionsConfig:
     @property
     def total(self) -> int:
         """Videos in all."""
-        return len(LABELS) * sum(self.count(split) for split in SPLITS)
+        return len(self.labels) * sum(self.count(split) for split in SPLITS)
+
+
+EMBEDDED = {
+    "motions": MotionsConfig(),
+    "motions-source": MotionsConfig(60, 6, 12, things=THINGS[:2] + THINGS[3:4], motions=("slides", "bounces", "spins")),
+    "motions-target": MotionsConfig(10, 4, 12, things=OTHER_THINGS, motions=OTHER_MOTIONS),
+}
+"""Those that have a name."""
 
 
 def load_motions(
@@ -88,13 +115,13 @@ def load_motions(
         DatasetError: the folder holds motions of another configuration.
     """
     config = config or MotionsConfig()
-    name = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
-    root = Path(root) if root is not None else cache_folder() / name
+    cached = "motions-" + hashlib.sha256(repr(astuple(config)).encode()).hexdigest()[:8]
+    root = Path(root) if root is not None else cache_folder() / cached
     _claim_folder(root, config)
     takes = [
         _Take(config, root, split, label, number)
         for split in SPLITS
-        for label in range(len(LABELS))
+        for label in range(len(config.labels))
         for number in range(config.count(split))
     ]
     todo = [take for take in takes if not take.path.is_file()]
@@ -102,8 +129,9 @@ def load_motions(
         if on_video is not None:
             on_video(done)
     records = [VideoRecord(take.path, take.label, take.split) for take in takes]
-    _write_table(root, records)
-    return Manifest("motions", root, LABELS, tuple(records))
+    _write_table(root, records, config.labels)
+    name = next((name for name, known in EMBEDDED.items() if known == config), "motions")
+    return Manifest(name, root, config.labels, tuple(records))
 
 
 @dataclass(frozen=True)
@@ -118,7 +146,7 @@ class _Take:
 
     @property
     def path(self) -> Path:
-        return self.root / self.split / LABELS[self.label].replace(" ", "_") / f"{self.number:04d}.mp4"
+        return self.root / self.split / self.config.labels[self.label].replace(" ", "_") / f"{self.number:04d}.mp4"
 
 
 def _write(take: _Take) -> None:
@@ -133,23 +161,25 @@ def motions_clip(config: MotionsConfig, split: str, label: int, number: int) -> 
     Args:
         config: its sizes and its seed.
         split: ``train``, ``val`` or ``test``.
-        label: index into :data:`LABELS`.
+        label: index into ``config.labels``.
         number: which one of the class; any number from 0 on, also beyond what a file was written for.
 
-    >>> clip = motions_clip(MotionsConfig(), "train", label=3, number=0)
-    >>> LABELS[3], clip.frames.dtype, len(clip) > 30
+    >>> config = MotionsConfig()
+    >>> clip = motions_clip(config, "train", label=3, number=0)
+    >>> config.labels[3], clip.frames.dtype, len(clip) > 30
     ('disc spins', torch.uint8, True)
     """
-    if not 0 <= label < len(LABELS):
-        raise InvalidInputError(f"motions has labels 0 to {len(LABELS) - 1}; got {label}")
+    labels = config.labels
+    if not 0 <= label < len(labels):
+        raise InvalidInputError(f"motions has labels 0 to {len(labels) - 1}; got {label}")
     rng = np.random.default_rng([config.seed, SPLITS.index(split), label, number])
-    thing, motion = LABELS[label].split()
+    thing, motion = labels[label].split()
     height, width = (2 * round(config.size_px * rng.uniform(0.9, 1.3) / 2) for _ in range(2))
     fps = int(rng.choice([20, 25, 30]))
     seconds = np.arange(round(config.seconds * rng.uniform(0.8, 1.2) * fps)) / fps
     pose = _poses(motion, seconds, rng)
     frames = _render(thing, pose, height, width, rng)
-    return Clip(torch.from_numpy(frames), torch.from_numpy(seconds), source=f"motions/{split}/{LABELS[label]}/{number}")
+    return Clip(torch.from_numpy(frames), torch.from_numpy(seconds), source=f"motions/{split}/{labels[label]}/{number}")
 
 
 def _poses(motion: str, seconds: NDArray[np.floating], rng: np.random.Generator) -> dict[str, NDArray[np.floating]]:
@@ -206,8 +236,17 @@ def _thing(
         texture = (u * u + (v - 0.1) ** 2 > 0.1).astype(np.float32)
     elif thing == "star":
         edge, texture = 0.7 + 0.3 * np.cos(5 * around) - distance, (around > 0).astype(np.float32)
-    else:
+    elif thing == "ring":
         edge, texture = 0.25 - np.abs(distance - 0.75), np.floor(3 * around / np.pi + 9) % 2
+    elif thing == "cross":
+        arms = np.minimum(np.abs(u), np.abs(v))
+        edge, texture = np.minimum(0.3 - arms, 0.95 - np.maximum(np.abs(u), np.abs(v))), (u > v).astype(np.float32)
+    elif thing == "moon":
+        edge = np.minimum(1 - distance, np.sqrt((u - 0.55) ** 2 + v * v) - 0.65)
+        texture = np.floor(v * 2 + 9) % 2
+    else:  # bars
+        edge = np.minimum(0.22 - np.abs(np.abs(u) - 0.5), 0.9 - np.abs(v))
+        texture = (u * v > 0).astype(np.float32)
     return (edge * radius + 0.5).clip(0, 1), texture
 
 
@@ -233,12 +272,12 @@ def _claim_folder(root: Path, config: MotionsConfig) -> None:
     note.write_text(text)
 
 
-def _write_table(root: Path, records: list[VideoRecord]) -> None:
+def _write_table(root: Path, records: list[VideoRecord], labels: tuple[str, ...]) -> None:
     """``motions.csv``, so that the folder is also an example of the table format."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["path", "label", "split"])
-    writer.writerows([r.path.relative_to(root).as_posix(), LABELS[r.label], r.split] for r in records)
+    writer.writerows([r.path.relative_to(root).as_posix(), labels[r.label], r.split] for r in records)
     table = root / "motions.csv"
     if not table.is_file() or table.read_text() != text.getvalue():
         table.write_text(text.getvalue())

@@ -17,6 +17,7 @@ from quovadis.evaluation.feature_files import FeatureFile, FeatureWriter, files_
 from quovadis.evaluation.feature_presets import FeaturePreset
 from quovadis.evaluation.features import FeatureExtractor, LengthDiffersError
 from quovadis.flow.store import FILE_ENDING, ClipIdentity
+from quovadis.models.optimize import Backend
 from quovadis.types import StreamKind
 from quovadis.video.reader import VideoReader
 from quovadis.weights.load import load_model
@@ -221,11 +222,19 @@ class ExtractorSettings:
     batch_frames: int = 512
     flow: FlowSource | None = None
     device: str | None = None
+    backend: Backend = "torch"
 
     def build(self) -> FeatureExtractor:
         """The extractor; reads the weights."""
         models = [load_model(w) for w in self.weights]
-        return FeatureExtractor(models, self.preset, device=self.device, batch_frames=self.batch_frames, flow=self.flow)
+        return FeatureExtractor(
+            models,
+            self.preset,
+            device=self.device,
+            batch_frames=self.batch_frames,
+            flow=self.flow,
+            backend=self.backend,
+        )
 
 
 def extract_on_worker(task: tuple[ExtractJob, ExtractorSettings]) -> Extracted:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from os import PathLike
 
@@ -26,9 +25,10 @@ from quovadis.evaluation import feature_stream
 from quovadis.evaluation.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset
 from quovadis.evaluation.feature_stream import CroppedFrames
 from quovadis.evaluation.precision import full_float32
-from quovadis.evaluation.prefetch import Item, prefetch
 from quovadis.evaluation.time_axis import TIME_AXES, Piece, TimeAxis
 from quovadis.models.contract import VideoModel
+from quovadis.models.optimize import Backend, for_inference
+from quovadis.prefetch import Item, prefetch
 from quovadis.types import StreamKind
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import fit_length
@@ -73,6 +73,7 @@ class FeatureExtractor:
         batch_frames: frames in a network at a time; bounds the memory. Of a whole video, so many new ones, and about
             100 more that are seen again.
         flow: where optical flow comes from.
+        backend: what runs the networks, in float32; see :func:`quovadis.optimize`, through which every network goes.
 
     Raises:
         InvalidInputError: models that take several streams, or two of one stream, or that see videos differently; a
@@ -93,6 +94,7 @@ class FeatureExtractor:
         device: str | torch.device | None = None,
         batch_frames: int = 512,
         flow: FlowSource | None = None,
+        backend: Backend = "torch",
     ):
         if not models:
             raise InvalidInputError("features need at least one network")
@@ -100,6 +102,8 @@ class FeatureExtractor:
             raise InvalidInputError(f"batch_frames must be at least 1; got {batch_frames}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models: dict[StreamKind, VideoModel] = {}
+        self.weights_sha256: dict[StreamKind, str] = {}
+        """Of all tensors of each network; see :func:`quovadis.weights.verify.state_sha256`."""
         for model in models:
             kinds = [stream.kind for stream in model.spec.streams]
             if len(kinds) != 1 or kinds[0] in self.models:
@@ -107,7 +111,8 @@ class FeatureExtractor:
                     f"features are of one network a stream; {model.spec.name} takes {' and '.join(kinds)}"
                     + (f", and there is a network for {kinds[0]} already" if len(kinds) == 1 else "")
                 )
-            self.models[kinds[0]] = model.to(self.device).channels_last().eval()
+            self.models[kinds[0]] = for_inference(model, self.device, backend=backend)
+            self.weights_sha256[kinds[0]] = state_sha256(model.state_dict())
         self.preset = preset
         self.batch_frames = batch_frames
         self.flow = flow or FlowSource()
@@ -135,11 +140,6 @@ class FeatureExtractor:
                 f"a window of {self.window} frames is too short for {self.spec.name}, which needs at least "
                 f"{self.spec.min_frames}"
             )
-
-    @cached_property
-    def weights_sha256(self) -> dict[StreamKind, str]:
-        """Of all tensors of each network; see :func:`quovadis.weights.verify.state_sha256`."""
-        return {kind: state_sha256(model.state_dict()) for kind, model in self.models.items()}
 
     @property
     def axis(self) -> TimeAxis:
@@ -309,7 +309,7 @@ class FeatureExtractor:
     @torch.inference_mode()
     def _features(self, kind: StreamKind, frames: Tensor) -> Tensor:
         """uint8 (B, T, C, size, size) to float32 (B, T', D) on the CPU."""
-        x = transforms.to_model(frames.to(self.device)).contiguous(memory_format=torch.channels_last_3d)
+        x = transforms.to_model(frames.to(self.device))
         with full_float32():
             return self.models[kind].features(x).float().cpu()
 

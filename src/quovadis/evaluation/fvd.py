@@ -15,13 +15,12 @@ from quovadis.errors import DatasetError, InvalidInputError, VideoError
 from quovadis.evaluation.fvd_card import FvdCard, FvdSet, is_fvd_set
 from quovadis.evaluation.fvd_inputs import ChosenFrames, FrameChoice, VideoSet, open_videos
 from quovadis.evaluation.fvd_protocols import Embedder, FvdProtocol, find_fvd_protocol
-from quovadis.evaluation.prefetch import prefetch
 from quovadis.metrics.frechet import FrechetInterval, frechet_distance, frechet_interval
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.models.contract import VideoModel
+from quovadis.prefetch import prefetch
 from quovadis.version import __version__
 from quovadis.weights.load import load_model
-from quovadis.weights.verify import state_sha256
 
 REFERENCE_WEIGHTS = "i3d-rgb-kinetics400"
 
@@ -192,7 +191,7 @@ def embed_videos(
     card = FvdCard(
         protocol=protocol.name,
         network=model.spec.name,
-        weights_sha256=state_sha256(model.state_dict()),
+        weights_sha256=embedder.weights_sha256,
         features=embedder.features,
         feature_dim=vectors.shape[1],
         num_frames=gathered.num_frames,

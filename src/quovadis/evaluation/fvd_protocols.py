@@ -17,9 +17,10 @@ from quovadis.errors import InvalidInputError, TooFewFramesError, UnknownNameErr
 from quovadis.evaluation.precision import full_float32
 from quovadis.flow.estimate import flow_for_clip
 from quovadis.models.contract import VideoModel
+from quovadis.models.optimize import for_inference
 from quovadis.transforms.floats import PixelCenters
 from quovadis.types import Clip
-from quovadis.weights.verify import verify_state
+from quovadis.weights.verify import state_sha256, verify_state
 
 FEATURES = ("logits", "features")
 """What is taken of the network, besides endpoints by name: the scores before the softmax, averaged over time; or what
@@ -158,7 +159,8 @@ class Embedder:
         if protocol.pixel_centers is not None and [s.kind for s in model.spec.streams] != ["rgb"]:
             raise InvalidInputError(f"protocol {protocol.name!r} needs a network on RGB; {model.spec.name} is another")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = model.to(self.device).channels_last().eval()
+        self.model = for_inference(model, self.device)
+        self.weights_sha256 = state_sha256(model.state_dict())
         self.protocol = protocol
         self.features = features
         self.flow_method = flow_method
@@ -193,7 +195,6 @@ class Embedder:
     def embed(self, batch: list[list[Tensor]]) -> Tensor:
         """One feature for each video of a batch of equal lengths: float32 (B, D), on the CPU."""
         inputs = [torch.stack(parts).to(self.device) for parts in zip(*batch, strict=True)]
-        inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
         with full_float32():
             return self._features(inputs).float().flatten(1).cpu()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -21,7 +21,7 @@ from quovadis.datasets.loader import clip_extent
 from quovadis.errors import InvalidInputError, VideoError
 from quovadis.recognizer import Recognizer
 from quovadis.report.timeline import count_pictures, draw_timeline
-from quovadis.types import Prediction
+from quovadis.types import Prediction, Window
 from quovadis.video.reader import VideoReader
 from quovadis.weights.files import write_atomically
 
@@ -142,6 +142,7 @@ def make_timeline(
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
     smooth_seconds: float = 0.0,
+    on_window: Callable[[Window], None] | None = None,
 ) -> Timeline:
     """Recognise a video window by window.
 
@@ -151,6 +152,7 @@ def make_timeline(
         window_seconds: length of a window; by default a training clip (2.56 s for I3D).
         stride_seconds: from one window to the next; by default half a window.
         smooth_seconds: probabilities are averaged over so long a time; 0 takes each window for itself.
+        on_window: called with each window once it has its scores; what it raises ends the work.
 
     Raises:
         VideoError: the video cannot be read at all. InvalidInputError: a window that is too short.
@@ -160,7 +162,8 @@ def make_timeline(
     stride = window / 2 if stride_seconds is None else stride_seconds
     if not 0 <= smooth_seconds < float("inf"):
         raise InvalidInputError(f"smooth_seconds must be 0 or more; got {smooth_seconds}")
-    return Timeline(recognizer.predict(path, window_seconds=window, stride_seconds=stride), smooth_seconds)
+    prediction = recognizer.predict(path, window_seconds=window, stride_seconds=stride, on_window=on_window)
+    return Timeline(prediction, smooth_seconds)
 
 
 def write_timeline(

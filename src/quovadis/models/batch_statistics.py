@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -15,6 +17,20 @@ from quovadis.errors import InvalidInputError
 BatchStatistics = Literal["per-process", "synchronised", "frozen"]
 """per-process: those of the clips in this process, as the authors had it. synchronised: those of all processes' clips.
 frozen: the running averages, which then stay as they are, while shift and scale still learn."""
+
+
+_averages_move = True
+
+
+@contextmanager
+def without_moving_averages() -> Iterator[None]:
+    """Batch norm normalises as in training and leaves its running averages alone: for a pass that repeats one."""
+    global _averages_move
+    before, _averages_move = _averages_move, False
+    try:
+        yield
+    finally:
+        _averages_move = before
 
 
 def batch_norm(
@@ -38,6 +54,7 @@ def batch_norm(
         InvalidInputError: in training, a single value a channel, which has no variance.
     """
     training = training and statistics != "frozen"
+    momentum = momentum if _averages_move else 0.0
     if training and statistics == "synchronised" and processes.count() > 1:
         return _synchronised(x, running_mean, running_var, weight, bias, momentum, eps)
     if training and x.numel() == x.shape[1]:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quovadis.errors import WeightsError
 from quovadis.models.layers import ConvUnit, max_pool_same, require_grid
 
 # Output channels of an inception block: branch 0; branch 1 reduce, 3x3; branch 2 reduce, 3x3; branch 3 after pooling.
@@ -160,6 +161,21 @@ class SnippetInceptionV1(InceptionV1):
         """The first convolution, (filters, channels, snippet_frames, 7, 7)."""
         weight = next(self.parameters()).detach()
         return weight.unflatten(1, (self.snippet_frames, -1)).transpose(1, 2)
+
+
+def inception_trunks(model: nn.Module) -> dict[str, InceptionV1]:
+    """Every Inception-v1 within a network, by the name of the module: what the weights of a 2D one can start.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    trunks = {name: module for name, module in model.named_modules() if isinstance(module, InceptionV1)}
+    if not trunks:
+        raise WeightsError(
+            f"{type(model).__name__} has no Inception-v1 that could take the weights of a 2D one: train it from random "
+            "weights"
+        )
+    return trunks
 
 
 def average_pool(x: Tensor, window: tuple[int, int, int], name: str) -> Tensor:

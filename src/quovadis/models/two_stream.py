@@ -147,7 +147,7 @@ class TwoStream(_SnippetModel):
     def _pool(self, x: Tensor) -> Tensor:
         """The average pooling of 7 x 7, and the mean where a larger input leaves several: (B, n, 1024)."""
         pooled = average_pool(x, (1, self._window, self._window), self.spec.name).mean((3, 4)).transpose(1, 2)
-        return pooled.to(next(self.parameters()).dtype)
+        return pooled.to(next(self.head.parameters()).dtype)
 
 
 class FusedTwoStream(_SnippetModel):

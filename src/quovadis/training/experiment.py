@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from quovadis import processes
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
@@ -135,6 +136,9 @@ def transfer_experiment(
 def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | None = None) -> tuple[LogitDump, Path]:
     """Do what is not done yet, and give the scores of the test videos.
 
+    Started by ``torchrun``, all processes train, compute features and measure together; the first one trains the
+    classifier of ``fixed``, writes and speaks.
+
     Args:
         experiment: what to do.
         out: the folder of all experiments; a training run goes on where a kill left it, features are shared.
@@ -146,15 +150,16 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
     Raises:
         TrainingError, DatasetError, WeightsError, StorageError: as :func:`quovadis.training.loop.train`.
     """
-    progress = progress or Silent()
-    folder = out / experiment.folder_name
-    if (folder / SCORES).is_file():
-        progress.note(f"{folder} is done")
-        return read_dump(folder / SCORES), folder
-    progress.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
-    dump = (_fixed if experiment.setting == "fixed" else _end_to_end)(experiment, folder, progress)
-    write_dump(folder / SCORES, dump)
-    return dump, folder
+    with processes.together():
+        told = progress if progress is not None and processes.is_main() else Silent()
+        folder = out / experiment.folder_name
+        if processes.from_main(lambda: (folder / SCORES).is_file()):
+            told.note(f"{folder} is done")
+            return read_dump(folder / SCORES), folder
+        told.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
+        dump = (_fixed if experiment.setting == "fixed" else _end_to_end)(experiment, folder, told)
+        processes.from_main(lambda: write_dump(folder / SCORES, dump))
+        return dump, folder
 
 
 def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> LogitDump:
@@ -179,7 +184,6 @@ def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> Log
 
 def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDump:
     assert experiment.source is not None
-    assert experiment.classifier is not None
     data, split = experiment.data, experiment.split
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(experiment.source).to(device).channels_last()
@@ -203,11 +207,18 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
 
     parts = {part: features_of(part) for part in dict.fromkeys(("train", "val", split))}
     _check_classes(parts["train"], data)
-    rows: list[dict[str, Any]] = []
-    best = train_classifier(model, data.labels, parts["train"], parts["val"], experiment.classifier, on_row=rows.append)
-    progress.validation(best)
-    _save_fixed(experiment, folder, model, {"source_weights": trunk, **best}, rows)
-    return _scores_of(model, parts[split], data, split, protocol.describe(model.spec))
+
+    def fit() -> LogitDump:
+        assert experiment.classifier is not None
+        rows: list[dict[str, Any]] = []
+        best = train_classifier(
+            model, data.labels, parts["train"], parts["val"], experiment.classifier, on_row=rows.append
+        )
+        progress.validation(best)
+        _save_fixed(experiment, folder, model, {"source_weights": trunk, **best}, rows)
+        return _scores_of(model, parts[split], data, split, protocol.describe(model.spec))
+
+    return processes.from_main(fit)
 
 
 def _save_fixed(

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from quovadis import transforms
+from quovadis import processes, transforms
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.streams import clip_to_streams, cut_clip
@@ -77,7 +77,7 @@ def frozen_features(
     """What the network's classifier sees of every video of a split; read from ``folder`` where it was kept.
 
     Below ``folder`` there is a folder for each combination of weights, data, protocol and flow. Files appear whole or
-    not at all, so what was computed before a kill is not computed again.
+    not at all, so what was computed before a kill is not computed again. Processes that work together share the files.
 
     Args:
         model: the network, in evaluation mode on ``device``; its classifier does not matter.
@@ -96,13 +96,15 @@ def frozen_features(
     """
     records = data.split(split)
     place = folder / _key(model, data, protocol, flow)
-    missing = [start for start in range(0, len(records), _VIDEOS_PER_FILE) if not _file(place, split, start).is_file()]
-    if missing:
+    starts = range(0, len(records), _VIDEOS_PER_FILE)
+    missing = processes.from_main(lambda: [start for start in starts if not _file(place, split, start).is_file()])
+    done = len(records) - sum(min(_VIDEOS_PER_FILE, len(records) - start) for start in missing)
+    if missing and processes.is_main():
         _describe(place, model, data, protocol)
+    missing = missing[processes.rank() :: processes.count()]
     videos = ProtocolVideos(records, model.spec, protocol, replace(flow, videos=data.root) if _flows(model) else None)
     todo = [i for start in missing for i in range(start, min(start + _VIDEOS_PER_FILE, len(records)))]
     loader = iter(DataLoader(Subset(videos, todo), batch_size=None, num_workers=num_workers))
-    done = len(records) - len(todo)
     for start in missing:
         tensors, errors = {}, {}
         for _ in range(start, min(start + _VIDEOS_PER_FILE, len(records))):
@@ -116,6 +118,7 @@ def frozen_features(
             if on_video is not None:
                 on_video(done)
         _write(_file(place, split, start), tensors, errors)
+    processes.wait()
     return _read(place, data, split, records)
 
 

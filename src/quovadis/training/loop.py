@@ -24,6 +24,7 @@ from quovadis.datasets.manifest import Manifest
 from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
 from quovadis.models.contract import VideoModel
 from quovadis.models.layers import choose_batch_norm
+from quovadis.models.recompute import recompute_activations
 from quovadis.models.zoo import choose_stream
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import RunFolder
@@ -31,8 +32,7 @@ from quovadis.training.schedule import RateSchedule
 from quovadis.transforms import to_model
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
-from quovadis.weights.formats import read_picture_network
-from quovadis.weights.load import create_model, load_model, locate
+from quovadis.weights.load import create_model, load_model, must_be_inflated
 
 
 class Progress(Protocol):
@@ -108,10 +108,12 @@ class _Run:
             lr=recipe.optimizer.learning_rate,
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
+            fused=True,  # one kernel for all parameters
         )
         self.schedule = RateSchedule(recipe, optimizer)
         self.optimizer = self.accelerator.prepare(optimizer)
         self.exchanging = _exchanging(self.model, self.accelerator.device)
+        self.forward = torch.compile(self.exchanging) if recipe.compile else self.exchanging
         self.done_steps = 0
         self.best_loss = math.inf
         self.unreadable: set[str] = set()
@@ -157,7 +159,7 @@ class _Run:
             self.unreadable.update(batch["unreadable"])
             labels = batch["labels"].to(self.accelerator.device)
             with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
-                outputs = self.exchanging(*self._inputs(batch))
+                outputs = self.forward(*self._inputs(batch))
                 loss = self.model.loss(outputs, labels)
                 self.accelerator.backward(loss / parts)
             losses.append(loss.detach())
@@ -295,8 +297,7 @@ class _Run:
 
     def _build_model(self) -> VideoModel:
         choice, labels = self.recipe.model, self.data.labels
-        picture_network = choice.weights is not None and read_picture_network(locate(choice.weights)[0]) is not None
-        if choice.weights is None or picture_network:
+        if choice.weights is None or must_be_inflated(choice.weights, choice.name, choice.stream):
             model = create_model(
                 choice.name,
                 stream=choice.stream,
@@ -318,6 +319,8 @@ class _Run:
             if isinstance(module, torch.nn.Dropout):
                 module.p = choice.dropout
         choose_batch_norm(model, choice.batch_norm, choice.batch_norm_momentum)
+        if self.recipe.recompute:
+            recompute_activations(model)
         return model
 
     def _loader(self) -> DataLoader[Any]:

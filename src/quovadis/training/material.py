@@ -51,8 +51,9 @@ class Material:
     """By ``kinetics``, ``ucf101`` and ``hmdb51``, whatever stands in their place; several are splits 1 to 3."""
     recipes: ReproduceRecipes
     variant: Variant = "paper"
-    googlenet: str | None = None
-    """A 2D Inception-v1 that the cells with ImageNet start from."""
+    picture_network: str | None = None
+    """The 2D Inception-v1 that the cells with ImageNet start from: a file of torchvision's GoogLeNet, or a run of
+    ``two_stream`` (or its tiny variant) with the stream ``rgb``, which sees single frames."""
     published_weights: bool = False
     """Take DeepMind's checkpoints for I3D on Kinetics instead of training it."""
     kinetics_split: str = "test"
@@ -67,7 +68,7 @@ class Material:
             most = 1 if name == "kinetics" else 3
             if not 1 <= len(splits) <= most:
                 raise TrainingError(f"{name} has {most} split{'s' * (most > 1)}; got {len(splits)}")
-        if self.variant == "tiny" and (self.googlenet or self.published_weights):
+        if self.variant == "tiny" and (self.picture_network or self.published_weights):
             raise TrainingError("tiny networks can start from no published weights: leave them out, or use the paper's")
 
 

@@ -56,10 +56,12 @@ class Cell:
         return tuple(run for runs in self.splits for run in runs)
 
 
-def plan_table(table: str, *, variant: Variant = "paper") -> tuple[Cell, ...]:
+def plan_table(table: str, *, inflated: bool = True) -> tuple[Cell, ...]:
     """The cells of one of the tables 2 to 5 for which the paper has a number of its own networks, row by row.
 
-    In Table 2 the tiny variant starts from random weights, because no network of ImageNet is that small.
+    Args:
+        table: which.
+        inflated: without a 2D network to start from, Table 2 can be run from random weights.
 
     >>> [len(plan_table(table)) for table in TABLES[1:]]
     [31, 17, 54, 12]
@@ -69,20 +71,20 @@ def plan_table(table: str, *, variant: Variant = "paper") -> tuple[Cell, ...]:
     published = paper_table(table)
     rows = [row for row in published.rows if table != "table5" or row.startswith("i3d ")]
     return tuple(
-        _cell(table, row, column, variant)
+        _cell(table, row, column, inflated)
         for row in rows
         for column in published.columns
         if published.value(row, column) is not None
     )
 
 
-def _cell(table: str, row: str, column: str, variant: Variant) -> Cell:
+def _cell(table: str, row: str, column: str, inflated: bool) -> Cell:
     words = column.split()
     setting: Setting = "original"
     init: Init
     if table == "table2":
         data, stream = words
-        init = "random" if row == "conv3d" or variant == "tiny" else "imagenet"
+        init = "random" if row == "conv3d" or not inflated else "imagenet"
         return Cell(row, column, (_together(row, stream, init, setting, data, 1),))
     if table == "table3":
         init, stream = words  # type: ignore[assignment]

@@ -111,6 +111,12 @@ class Recipe:
     data: DataChoice = field(default_factory=DataChoice)
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the forward pass."""
+    compile: bool = False
+    """Compile the training step with torch.compile, which needs a C++ compiler on a CPU: the first step takes a minute
+    or more, the later ones less time. Gradients are the same but for rounding."""
+    recompute: bool = False
+    """Keep few activations and compute them again in the backward pass: less memory, about a third more time. Gradients
+    are the same."""
     seed: int = 0
     """Of the initial weights and of every random choice."""
 

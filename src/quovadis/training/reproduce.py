@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from quovadis import processes
 from quovadis.datasets.leakage import refuse_shared_videos
 from quovadis.errors import UnknownNameError
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump, write_dump
@@ -53,11 +54,11 @@ def reproduce(
             for target in material.data.get(name, ()):
                 refuse_shared_videos(kinetics_data, target)
     runs = _Runs(material, Path(out), progress or Silent())
-    plan = plan_table(table, variant=material.variant)
+    plan = plan_table(table, inflated=material.variant == "paper" or material.picture_network is not None)
     cells = [CellResult(cell, _published(table, cell), (), reason="not yet") for cell in plan]
     for i, cell in enumerate(plan):
         cells[i] = runs.cell(cell, _published(table, cell))
-        write_results(table, material, cells, Path(out))
+        processes.from_main(lambda: write_results(table, material, cells, Path(out)))
     return cells
 
 
@@ -90,7 +91,7 @@ class _Runs:
             return f"no data for {run.data}" + (f" split {run.split}" if run.data != "kinetics" else "")
         if run.source is not None and not self._is_published(run.source):
             return self.why_not(run.source)
-        if run.init == "imagenet" and not material.googlenet and not self._is_published(run.source or run):
+        if run.init == "imagenet" and not material.picture_network and not self._is_published(run.source or run):
             return "no 2D network for the cells with ImageNet"
         return ""
 
@@ -109,7 +110,7 @@ class _Runs:
         else:
             recipe = recipes.source if run.data == "kinetics" else recipes.original
         stream: Any = run.stream
-        start = material.googlenet if run.setting == "original" and run.init == "imagenet" else None
+        start = material.picture_network if run.setting == "original" and run.init == "imagenet" else None
         name = network_name(run.model, material.variant)
         experiment = Experiment(
             run.setting,
@@ -140,8 +141,9 @@ class _Runs:
         made_of = [name, data.identity, material.kinetics_split, str(material.protocol), choice.flow_method]
         key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
         path = self.out / f"{data.name}-published-{name}-{key}" / SCORES
-        if not path.is_file():
-            self.progress.note(f"measuring {name} on {data.name}")
+        if not processes.from_main(path.is_file):
+            if processes.is_main():
+                self.progress.note(f"measuring {name} on {data.name}")
             folder = None if choice.flow_folder is None else Path(choice.flow_folder)
             recognizer = Recognizer.load(name, flow_method=choice.flow_method, flow_folder=folder)
             results = evaluate_streams(
@@ -151,7 +153,7 @@ class _Runs:
                 protocol=material.protocol,
                 num_workers=choice.num_workers,
             )
-            write_dump(path, LogitDump.of(results[:1]))
+            processes.from_main(lambda: write_dump(path, LogitDump.of(results[:1])))
         return read_dump(path), name
 
 

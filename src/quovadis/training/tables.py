@@ -35,8 +35,12 @@ def result_grid(table: str, material: Material, cells: Sequence[CellResult]) -> 
     if tiny_variant:
         notes.append(
             "Tiny networks on small inputs, to try the plan: these are no reproductions, and the paper's numbers stand "
-            "here for context only. Where the paper starts from ImageNet, Table 2 starts from random weights here."
+            "here for context only."
         )
+    if material.picture_network is not None:
+        notes.append(f"In the place of ImageNet: the 2D network {Path(material.picture_network).name}.")
+    elif tiny_variant and table == "table2":
+        notes.append("Where the paper starts from ImageNet, these start from random weights.")
     notes += [f"Paper: {note}" for note in published.notes]
     results = [r for c in cells for r in c.results]
     notes += [

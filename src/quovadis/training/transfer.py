@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from quovadis import processes
 from quovadis.datasets.leakage import refuse_shared_videos
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
@@ -142,7 +143,7 @@ def transfer(
         for i, results in enumerate(zip(*scored, strict=True)):
             behind = [f for of_target in folders for f in (of_target[i : i + 1] or of_target)]
             rows.append(TransferRow(setting, results[0].model, tuple(results), tuple(behind)))
-    _write_report(rows, out, sources)
+    processes.from_main(lambda: _write_report(rows, out, sources))
     return rows
 
 

@@ -9,8 +9,13 @@ from av.error import FFmpegError
 from quovadis.errors import VideoError, VideoNotFoundError
 
 
-def open_container(path: Path) -> av.container.InputContainer:
+def open_container(path: Path, *, max_pixels: int | None = None) -> av.container.InputContainer:
     """Open a file.
+
+    Args:
+        path: the file.
+        max_pixels: width times height of the largest picture to make room for; FFmpeg decodes one of some formats to
+            open them. Larger ones have the size 0 x 0.
 
     Raises:
         VideoNotFoundError: nothing at that path. VideoError: a folder, empty, not to be read, or no video.
@@ -30,7 +35,8 @@ def open_container(path: Path) -> av.container.InputContainer:
     try:
         # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
         # A broken title or author must not keep anyone from the pictures.
-        return av.open(f"file:{path}", metadata_errors="replace")
+        options = {} if max_pixels is None else {"max_pixels": str(max_pixels)}
+        return av.open(f"file:{path}", metadata_errors="replace", options=options)
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error

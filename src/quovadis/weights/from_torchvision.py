@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from quovadis.errors import WeightsError
-from quovadis.models.inception import BLOCKS, InceptionV1
+from quovadis.models.inception import BLOCKS, inception_trunks
 from quovadis.models.inflate import fold_input_range, inflate
 from quovadis.weights.units import IN_BLOCK
 
@@ -66,13 +65,7 @@ def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module) -> dict[
     """
     own = model.state_dict()
     result = {key: tensor.clone() for key, tensor in own.items()}
-    trunks = {name: module for name, module in model.named_modules() if isinstance(module, InceptionV1)}
-    if not trunks:
-        raise WeightsError(
-            f"{type(model).__name__} has no Inception-v1 that could take the weights of GoogLeNet: train it from "
-            "random weights"
-        )
-    for name, trunk in trunks.items():
+    for name, trunk in inception_trunks(model).items():
         names = googlenet_names(dims=trunk.dims, trunk="")
         inflated = inflate(state_2d, trunk, names=names, left_out=(*_AUXILIARY, "fc"))
         result |= {f"{name}.{key}": tensor for key, tensor in inflated.items()}

@@ -16,6 +16,7 @@ from quovadis.types import WeightsInfo
 from quovadis.weights.catalog import CATALOG, published
 from quovadis.weights.files import fit_state
 from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
+from quovadis.weights.from_frames import inflate_frames, looks_at_single_frames
 from quovadis.weights.get import get_weights
 
 
@@ -62,6 +63,11 @@ def create_model(
     state, info = open_weights(path)
     asked = {"model": name, "stream": stream, "num_classes": num_classes}
     found = {"model": info.model, **{key: info.options.get(key) for key in ("stream", "num_classes")}}
+    if asked != found and looks_at_single_frames(info):
+        model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
+        fit_state(model, inflate_frames(state, model), str(path))
+        model.source = {"format": f"inflated from {info.model} (rgb)", "file": path.name, **info.source}
+        return model
     if asked != found:
         raise WeightsError(f"{path} holds {found}; asked for {asked}")
     return _assembled(state, info, path, catalogued, dropout)
@@ -87,6 +93,20 @@ def load_model(path: str | PathLike[str]) -> VideoModel:
     file, catalogued = locate(path)
     state, info = open_weights(file)
     return _assembled(state, info, file, catalogued)
+
+
+def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None = None) -> bool:
+    """True where weights are of a network for single pictures, and a model is asked for that is another network.
+
+    Raises:
+        WeightsError, UnknownNameError: as :func:`create_model`.
+    """
+    path, _ = locate(weights)
+    if read_picture_network(path) is not None:
+        return True
+    _, info = open_weights(path)
+    found = (info.model, info.options.get("stream"))
+    return looks_at_single_frames(info) and found != (name, choose_stream(name, stream))
 
 
 def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:

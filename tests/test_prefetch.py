@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quovadis.evaluation.prefetch import prefetch
+from quovadis.prefetch import prefetch
 
 
 def test_items_come_in_order_from_another_thread() -> None:

@@ -1,0 +1,132 @@
+"""From the file to the answer with both streams, and where each millisecond goes: ``python -m benchmarks.end_to_end``.
+
+Each part is timed by itself over all windows of the video, one after the other: decoding, resizing, TV-L1, and each
+network; then ``Recognizer.predict``, which decodes the next window while it looks at one. Medians of the rounds. Random
+weights: the work does not depend on them. The video is ``--video``, or one of ``motions`` as large as ``--size-px``.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import describe_machine
+from quovadis import transforms
+from quovadis.datasets.flow_files import FlowSource
+from quovadis.datasets.motions import MotionsConfig, motions_clip
+from quovadis.datasets.streams import clip_to_streams
+from quovadis.models.zoo import build_model
+from quovadis.recognizer import Recognizer
+from quovadis.types import Clip
+from quovadis.video.reader import VideoReader
+from quovadis.video.writer import write_video
+
+NUM_CLASSES = 400
+
+
+def make_video(path: Path, size_px: int, seconds: float) -> Path:
+    clip = motions_clip(MotionsConfig(size_px=round(size_px / 0.9), seconds=seconds), "train", 2, 0)
+    return write_video(path, clip.frames, fps=25, options={"preset": "veryfast"})
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Parts:
+    """The parts of one answer, each over the whole video."""
+
+    def __init__(self, recognizer: Recognizer, path: Path):
+        self.recognizer, self.path, self.spec = recognizer, path, recognizer.spec
+        self.frames: list[Any] = []
+        self.small: list[torch.Tensor] = []
+        self.clips: list[Clip] = []
+
+    def decode(self) -> None:
+        with VideoReader(self.path) as reader:
+            self.frames = [frame for _, frame in reader.ticks(self.spec.fps)]
+
+    def resize(self) -> None:
+        shrink = self.recognizer.read_transform()
+        self.small = [shrink(frame.pixels[None])[0] for frame in self.frames]
+
+    def flow(self) -> None:
+        size = self.spec.test_frames
+        self.clips = []
+        for start in range(0, len(self.small), size):
+            frames = self.small[start : start + size]
+            times = torch.arange(start, start + len(frames)).double() / self.spec.fps
+            clip = Clip(torch.stack(frames), times, source=str(self.path))
+            if len(clip) >= self.spec.min_frames:
+                sight = {"fps": self.spec.fps, "short_side_px": self.spec.short_side_px}
+                self.clips.append(self.recognizer.flow.add_to(clip, first_tick=start, **sight))  # type: ignore[arg-type]
+
+    def network(self, number: int) -> None:
+        model, device = self.recognizer.models[number], self.recognizer.device
+        with torch.inference_mode():
+            for clip in self.clips:
+                streams = clip_to_streams(transforms.center_crop(clip, self.spec.size_px), model.spec)
+                model(*(transforms.to_model(s[None].to(device)) for s in streams))
+        wait(device)
+
+
+def timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--video", type=Path)
+    parser.add_argument("--size-px", type=int, default=256, help="short side of the video that is made")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the video that is made")
+    parser.add_argument("--model", default="i3d")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--flow-method", default="tvl1")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    models = [build_model(options.model, stream=stream, num_classes=NUM_CLASSES) for stream in ("rgb", "flow")]
+    labels = [str(i) for i in range(NUM_CLASSES)]
+    recognizer = Recognizer(models, labels, device=options.device, flow=FlowSource(options.flow_method))
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.video or make_video(Path(folder) / "video.mp4", options.size_px, options.seconds)
+        parts = Parts(recognizer, path)
+        work: dict[str, Callable[[], object]] = {
+            "decoding": parts.decode,
+            "resizing": parts.resize,
+            f"flow ({options.flow_method})": parts.flow,
+            "RGB network": lambda: parts.network(0),
+            "flow network": lambda: parts.network(1),
+            "Recognizer.predict, all of it": lambda: recognizer.predict(path),
+        }
+        for part in work.values():
+            part()  # compiles, and fills what the next one needs
+        rounds = [{name: timed(part) for name, part in work.items()} for _ in range(options.rounds)]
+    seconds = len(parts.small) / recognizer.spec.fps
+    found = {name: statistics.median(r[name] for r in rounds) for name in work}
+    *single, whole = found.values()
+    print(f"{describe_machine()}, {torch.get_num_threads()} threads. Video of {seconds:.1f} s.")
+    print("\n| part | seconds | ms a frame | share |")
+    print("| --- | --- | --- | --- |")
+    for name, value in found.items():
+        print(f"| {name} | {value:.2f} | {1000 * value / len(parts.small):.2f} | {value / sum(single):.0%} |")
+    print(
+        f"\n{seconds / whole:.2f} times real time; {1 - whole / sum(single):.0%} of the parts' sum is saved by overlap."
+    )
+    if options.json is not None:
+        content = {"machine": describe_machine(), "video_seconds": seconds, "seconds": found}
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

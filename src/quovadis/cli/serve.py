@@ -1,0 +1,88 @@
+"""``quovadis serve``: a page and an HTTP API on this machine."""
+
+import json
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Open a page: drop a video, see the actions, when they happen, and the optical flow; compare models and clips.
+
+    Works offline and sends nothing anywhere. Files that people send are removed after an hour, and all of them at the
+    end. The same as an HTTP API for programs: /recognise (video, networks), /compare (video, networks, networks) and
+    /features (video, video, networks), through gradio_client or plain HTTP; --schema prints what they answer with.
+    """
+
+    weights: tuple[Path, ...] = ()
+    """A weights file, the folder of a training run, or a published name; several are streams whose logits are added,
+    and each can also be chosen alone."""
+    compare: tuple[Path, ...] = ()
+    """The same of a second recogniser to compare with."""
+    examples: Path | None = None
+    """A folder of videos to offer; by default some small ones made on the fly."""
+    host: str = "127.0.0.1"
+    """Where to listen: by default this machine only; 0.0.0.0 is every network that it is in."""
+    port: int | None = None
+    """By default the first free one from 7860 on."""
+    max_mib: int = 200
+    """The largest file that is taken."""
+    max_seconds: float = 600.0
+    """The longest video that is taken."""
+    max_megapixels: float = 9.5
+    """The largest picture that is taken, width times height; 9.5 million hold 4096 x 2304."""
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """How optical flow is estimated; use what the networks were trained with."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    schema: bool = False
+    """Print the JSON Schema of the answers of the HTTP API, and end."""
+
+
+def main(args: list[str]) -> None:
+    """Run the verb until it is interrupted."""
+    options = tyro.cli(Serve, args=args, prog="quovadis serve", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.web.bench import Bench
+    from quovadis.web.examples import folder_examples, motions_examples
+    from quovadis.web.limits import Limits
+    from quovadis.web.page import Page, build_page, import_gradio, launch_page, temporary_folder
+
+    limits = Limits(
+        max_bytes=options.max_mib * 2**20,
+        max_seconds=options.max_seconds,
+        max_frame_pixels=round(options.max_megapixels * 1e6),
+    )
+    if options.schema:
+        import_gradio()
+        from quovadis.web.schema import json_schema
+
+        print(json.dumps(json_schema(), indent=2))
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):  # both remove the files; a shell may have switched off SIGINT
+        signal.signal(number, _interrupt)
+    with temporary_folder() as folder:
+        import_gradio()
+        bench = Bench.load(options.weights, options.compare, device=options.device, flow_method=options.flow_method)
+        print("making the examples ...", file=sys.stderr)
+        samples = Path(folder) / "examples"
+        examples = folder_examples(options.examples, limits) if options.examples else motions_examples(samples)
+        page = Page(bench, limits, Path(folder))
+        blocks = build_page(page, examples)
+        try:
+            print(launch_page(blocks, page, examples, host=options.host, port=options.port), flush=True)
+            print("open this address in a browser; Ctrl-C ends it", file=sys.stderr)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+        finally:
+            blocks.close(verbose=False)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,87 @@
+"""The models that a page offers to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.recognizer import Recognizer
+
+_HOW_TO_GET_WEIGHTS = (
+    "a page needs a model: --weights takes the folder of a training run, weights files, or names of published ones.\n"
+    "  quovadis demo                                   trains two small networks here, in minutes\n"
+    "  quovadis serve --weights runs/demo/rgb runs/demo/flow --flow-method tvl1-fast\n"
+    "  quovadis weights list                           shows what is published and how to get it"
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Recognisers by name: each network alone, and all of ``--weights`` together.
+
+    ``rgb``, ``flow`` and ``rgb+flow`` are the networks of ``--weights``; those of ``--compare`` have ``compare:`` in
+    front. Names that would be the same are numbered.
+    """
+
+    recognizers: dict[str, Recognizer]
+
+    def __getitem__(self, name: str) -> Recognizer:
+        if name not in self.recognizers:
+            raise UnknownNameError.among("choice of networks", name, self.recognizers)
+        return self.recognizers[name]
+
+    @property
+    def names(self) -> list[str]:
+        """In the order to be shown; the first is the default."""
+        return list(self.recognizers)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Which two are compared unless asked otherwise: the whole of both runs, or the first two."""
+        others = [name for name in self.names if name.startswith("compare:")] or self.names[1:] or self.names
+        return self.names[0], others[0]
+
+    @classmethod
+    def load(
+        cls,
+        weights: Sequence[str | PathLike[str]],
+        compare: Sequence[str | PathLike[str]] = (),
+        *,
+        device: str | None = None,
+        flow_method: str = "tvl1",
+    ) -> Bench:
+        """From weights files or run folders.
+
+        Args:
+            weights: one a stream; their logits are added.
+            compare: the same of a second recogniser.
+            device: where the networks run.
+            flow_method: how optical flow is estimated.
+
+        Raises:
+            InvalidInputError: no weights, or some that do not go together. WeightsError: they cannot be read.
+        """
+        if not weights:
+            raise InvalidInputError(_HOW_TO_GET_WEIGHTS)
+        recognizers = _choices(Recognizer.load(*weights, device=device, flow_method=flow_method))
+        if compare:
+            second = _choices(Recognizer.load(*compare, device=device, flow_method=flow_method))
+            recognizers |= {f"compare:{name}": recognizer for name, recognizer in second.items()}
+        return cls(recognizers)
+
+
+def _choices(whole: Recognizer) -> dict[str, Recognizer]:
+    """All networks together, then each alone."""
+    alone: dict[str, Recognizer] = {}
+    for model in whole.models:
+        kind = model.spec.stream
+        names = [kind, *(f"{kind} {number}" for number in range(2, len(whole.models) + 1))]
+        name = next(n for n in names if n not in alone)
+        alone[name] = Recognizer([model], whole.labels, device=whole.device, flow=whole.flow)
+    if len(alone) == 1:
+        return alone
+    together = {kind: None for model in whole.models for kind in model.spec.stream.split("+")}
+    name = "+".join(kind for kind in ("rgb", "flow") if kind in together)
+    return {name if name not in alone else "all": whole, **alone}

@@ -1,0 +1,394 @@
+"""The page itself: Gradio's blocks, and what happens when somebody presses something."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from quovadis.errors import InvalidInputError, MissingExtraError, QuovadisError
+from quovadis.web import analysis, views
+from quovadis.web.bench import Bench
+from quovadis.web.examples import Example
+from quovadis.web.limits import Limits
+from quovadis.web.schema import comparison_json, features_json, recognition_json
+from quovadis.web.steps import Desk
+
+Result = TypeVar("Result")
+
+_HERE = Path(__file__).parent
+_KEEP_SECONDS = 3600
+_AT_ONCE, _LINE = 8, 16
+"""How many are let in, of whom one is worked for and the others see that they wait; and how many wait outside. Whoever
+comes later is told that it is full."""
+
+
+def import_gradio() -> Any:
+    """Gradio, without its telemetry.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError as error:
+        raise MissingExtraError.of("web pages", "web") from error
+    return gradio
+
+
+class Page:
+    """What the page does, without its looks; every handler yields HTML.
+
+    Args:
+        bench: the models to choose from.
+        limits: what is taken.
+        folder: for copies of videos that browsers do not play; they are removed after an hour.
+    """
+
+    def __init__(self, bench: Bench, limits: Limits, folder: str | Path):
+        self.bench, self.limits, self.folder = bench, limits, Path(folder)
+        self._desk = Desk()
+
+    def show(self, file: str | None, which: str) -> Generator[tuple[str, str], None, None]:
+        """The player of a file that arrived, and the status; what is wrong with it is said here first."""
+        if file is None:
+            yield "", ""
+            return
+        try:
+            facts = self.limits.check(file)
+            path = file
+            if not analysis.plays_in_browsers(facts):
+                self._sweep()
+                target = self.folder / f"{uuid4().hex}.mp4"
+                copy = partial(analysis.write_preview, file, target, facts)
+                for status in self._told(lambda report: copy(report)):
+                    if isinstance(status, str):
+                        yield "", status
+                    else:
+                        path = str(status)
+            yield views.player(path, Path(file).name, facts, which), ""
+        except Exception as error:
+            yield "", views.error(_words(error))
+
+    def recognise(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
+        """Status, classes, time line, frames with flow."""
+        try:
+            path = _wanted(file, "a video")
+            recognizer = self.bench[model]
+            work = partial(analysis.recognise, recognizer, path, limits=self.limits)
+            for told in self._told(lambda report: work(on_progress=report)):
+                if isinstance(told, str):
+                    yield told, "", "", ""
+                else:
+                    line = views.timeline(told, "recognise")
+                    yield "", views.recognition(told), line, views.moments(told, "recognise")
+        except Exception as error:
+            yield views.error(_words(error)), "", "", ""
+
+    def compare(self, file: str | None, first: str, second: str) -> Generator[tuple[str, str, str], None, None]:
+        """Status, both models' classes, both time lines."""
+        try:
+            path = _wanted(file, "a video")
+            pair = self.bench[first], self.bench[second]
+            work = partial(analysis.compare, *pair, path, limits=self.limits)
+            for told in self._told(lambda report: work(on_progress=report)):
+                if isinstance(told, str):
+                    yield told, "", ""
+                else:
+                    yield "", views.comparison(told), views.timelines(told, "compare")
+        except Exception as error:
+            yield views.error(_words(error)), "", ""
+
+    def features(self, first: str | None, second: str | None, model: str) -> Generator[tuple[str, str], None, None]:
+        """Status, the matrix."""
+        try:
+            paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
+            work = partial(analysis.compare_features, self.bench[model], *paths, limits=self.limits)
+            for told in self._told(lambda report: work(on_progress=report)):
+                yield (told, "") if isinstance(told, str) else ("", views.features(told))
+        except Exception as error:
+            yield views.error(_words(error)), ""
+
+    def recognise_json(self, video: str | None, model: str = "") -> dict[str, Any]:
+        """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
+        recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
+        return dict(recognition_json(self._desk.do(lambda _: analysis.recognise(recognizer, path, limits=self.limits))))
+
+    def compare_json(self, video: str | None, first: str = "", second: str = "") -> dict[str, Any]:
+        """The same video through two models; see :class:`quovadis.web.schema.ComparisonJson`."""
+        pair = self.bench[first or self.bench.pair[0]], self.bench[second or self.bench.pair[1]]
+        path = _wanted(video, "a video")
+        return dict(comparison_json(self._desk.do(lambda _: analysis.compare(*pair, path, limits=self.limits))))
+
+    def features_json(self, first: str | None, second: str | None, model: str = "") -> dict[str, Any]:
+        """How alike two clips are to a network; see :class:`quovadis.web.schema.FeaturesJson`."""
+        recognizer = self.bench[model or self.bench.names[0]]
+        paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
+        found = self._desk.do(lambda _: analysis.compare_features(recognizer, *paths, limits=self.limits))
+        return dict(features_json(found))
+
+    def _told(self, work: Callable[[analysis.Report], Result]) -> Generator[str | Result, None, None]:
+        """How far the work is, as HTML, again and again, and in the end its result."""
+        steps = self._desk.in_steps(work)
+        while True:
+            try:
+                share, what = next(steps)
+            except StopIteration as stop:
+                yield stop.value
+                return
+            yield views.progress(share, what)
+
+    def _sweep(self) -> None:
+        """Remove old copies."""
+        for file in self.folder.glob("*.mp4"):
+            if time.time() - file.stat().st_mtime > _KEEP_SECONDS:
+                file.unlink(missing_ok=True)
+
+
+def build_page(page: Page, examples: Sequence[Example] = ()) -> Any:
+    """The blocks, ready to be launched; see :func:`launch_page`.
+
+    Args:
+        page: what they do.
+        examples: to choose from.
+    """
+    gr = import_gradio()
+    bench = page.bench
+    models = [f"{name}: {r.describe()}" for name, r in bench.recognizers.items()]
+    with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, _KEEP_SECONDS)) as blocks:
+        _endpoints(gr, page)  # first: what comes later under the same name is numbered
+        _html(gr, value=views.header(models, page.limits.max_bytes / 2**20, page.limits.max_seconds))
+        with gr.Tab("Recognise"):
+            _recognise_tab(gr, page, examples)
+        with gr.Tab("Compare models"):
+            _compare_tab(gr, page, examples)
+        with gr.Tab("Compare clips"):
+            _features_tab(gr, page, examples)
+    return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
+
+
+def launch_page(
+    blocks: Any,
+    page: Page,
+    examples: Sequence[Example] = (),
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+) -> str:
+    """Serve the blocks in threads of their own, and return the address.
+
+    Args:
+        blocks: of :func:`build_page`.
+        page: what they do.
+        examples: those that the blocks show; no other file of their folders is given out.
+        host: the address to bind to; ``0.0.0.0`` is every network that this machine is in.
+        port: None takes the first free one from 7860 on.
+
+    Raises:
+        InvalidInputError: the port is taken, or there is no such address here.
+    """
+    gr = import_gradio()
+    system = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
+    mono = ("ui-monospace", "Consolas", "monospace")
+    theme = gr.themes.Base(primary_hue="cyan", neutral_hue="slate", font=system, font_mono=mono)
+    try:
+        _, url, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            show_error=False,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            max_file_size=page.limits.max_bytes,
+            allowed_paths=[str(page.folder), *(str(e.path) for e in examples)],
+            footer_links=["api"],
+            theme=theme,
+            css=(_HERE / "page.css").read_text(),
+            head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
+        )
+    except OSError as error:
+        ports = f"port {port} is" if port else "the ports from 7860 on are"
+        raise InvalidInputError(
+            f"{ports} taken at {host}, or there is no such address here: choose another --port or --host"
+        ) from error
+    return str(url)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for everything that is uploaded, removed with all it holds when the page ends; to be made first."""
+    folder = tempfile.TemporaryDirectory(prefix="quovadis-serve-")
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder.name) / "uploads")
+    return folder
+
+
+def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
+    names = page.bench.names
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            file = gr.File(label="Drop a video here", height=150, elem_id="recognise-file")
+            player, line = _html(gr), _html(gr, "recognise-timeline")
+        with gr.Column(scale=2, min_width=300):
+            model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
+            with gr.Row():
+                run, stop = gr.Button("Recognise", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+            status, result = _html(gr, "recognise-status"), _html(gr, "recognise-result")
+            gallery = _gallery(gr, examples)
+    frames = _html(gr)
+    outputs = [status, result, line, frames]
+    show = partial(page.show, which="recognise")
+    went: list[Any] = []
+    for arrived in _arrivals(gr, file, gallery, examples):
+        shown = arrived(show, file, [player, status], **_QUIET)
+        went += [shown, shown.then(page.recognise, [file, model], outputs, **_QUIET)]
+    went.append(run.click(page.recognise, [file, model], outputs, **_QUIET))
+    gallery.select(None, cancels=went)
+    stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
+    file.clear(_nothing(5), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
+
+
+def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
+    names, pair = page.bench.names, page.bench.pair
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            file = gr.File(label="Drop a video here", height=150, elem_id="compare-file")
+            player, line = _html(gr), _html(gr, "compare-timeline")
+        with gr.Column(scale=2, min_width=300):
+            with gr.Row():
+                first = gr.Dropdown(names, value=pair[0], label="First")
+                second = gr.Dropdown(names, value=pair[1], label="Second")
+            if len(names) == 1:
+                gr.Markdown("There is one network only: start with `--compare` and the weights of another one.")
+            with gr.Row():
+                run, stop = gr.Button("Compare", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+            status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
+            gallery = _gallery(gr, examples)
+    outputs = [status, result, line]
+    show = partial(page.show, which="compare")
+    went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
+    went.append(run.click(page.compare, [file, first, second], outputs, **_QUIET))
+    gallery.select(None, cancels=went)
+    stop.click(_nothing(3), None, outputs, cancels=went, queue=False, api_visibility="private")
+    file.clear(_nothing(4), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
+
+
+def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
+    names = page.bench.names
+    went: list[Any] = []
+    with gr.Row():
+        model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
+    files = []
+    status = _html(gr, "features-status", render=False)
+    with gr.Row():
+        for which in ("first", "second"):
+            with gr.Column(min_width=300):
+                file = gr.File(label=f"Drop the {which} clip here", height=150, elem_id=f"features-{which}")
+                player = _html(gr)
+                gallery = _gallery(gr, examples)
+            files.append(file)
+            show = partial(page.show, which=f"features-{which}")
+            went += [a(show, file, [player, status], **_QUIET) for a in _arrivals(gr, file, gallery, examples)]
+            file.clear(_nothing(2), None, [player, status], cancels=went, queue=False, api_visibility="private")
+    with gr.Row():
+        run, stop = (
+            gr.Button("Compare their features", variant="primary", min_width=120),
+            gr.Button("Stop", min_width=80),
+        )
+    status.render()
+    result = _html(gr, "features-result")
+    went.append(run.click(page.features, [*files, model], [status, result], **_QUIET))
+    stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
+
+
+_WORK = {"concurrency_id": "work", "concurrency_limit": _AT_ONCE}
+_QUIET = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **_WORK}
+"""Of what the page itself calls: it shows its own progress, programs have endpoints of their own, and a new file is not
+ignored because the last one is still at work: that is cancelled."""
+
+
+def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
+    """A place for HTML of our own, without Gradio's looks."""
+    return gr.HTML(elem_id=elem_id, apply_default_css=False, js_on_load=None, **options)
+
+
+def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
+    """Pictures of the examples, to be clicked."""
+    pictures = [(e.thumbnail.permute(1, 2, 0).numpy(), e.caption) for e in examples]
+    if examples:
+        _html(gr, value="<p class='qv qv-or'>Or try one of these:</p>")
+    return gr.Gallery(
+        pictures,
+        show_label=False,
+        columns=4,
+        allow_preview=False,
+        visible=bool(examples),
+        buttons=[],
+        elem_classes="qv-examples",
+    )
+
+
+def _arrivals(gr: Any, file: Any, gallery: Any, examples: Sequence[Example]) -> list[Any]:
+    """Events after which a new file lies in ``file``: an upload, and a click on an example."""
+
+    def choose(event: gr.SelectData) -> str:
+        return str(examples[event.index].path)
+
+    choose.__annotations__["event"] = gr.SelectData  # a name that Gradio cannot look up from the text alone
+    return [file.upload, gallery.select(choose, None, file, queue=False, api_visibility="private").then]
+
+
+def _nothing(count: int) -> Callable[[], list[str]]:
+    """Empties so many outputs."""
+    return lambda: [""] * count
+
+
+def _endpoints(gr: Any, page: Page) -> None:
+    """The HTTP API: components that nobody sees, for their checks of what arrives."""
+    with gr.Row(visible=False):
+        videos = [gr.File(label="video"), gr.File(label="second video")]
+        choices = ["", *page.bench.names]  # an empty one is the page's own choice
+        texts = [gr.Dropdown(choices, value="", label=label) for label in ("networks", "second networks")]
+        answer, button = gr.JSON(label="answer"), gr.Button()
+    for function, inputs, name, words in (
+        (page.recognise_json, [videos[0], texts[0]], "recognise", "Name the actions in a video, and when they happen."),
+        (page.compare_json, [videos[0], *texts], "compare", "The same video through two models."),
+        (page.features_json, [*videos, texts[0]], "features", "How alike two clips are to a network, over time."),
+    ):
+        words += " quovadis serve --schema prints the JSON Schema of the answer."
+        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **_WORK)
+
+
+def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The same, with errors as the clients of the API are told them."""
+
+    @wraps(function)
+    def call(*args: str | None) -> dict[str, Any]:
+        try:
+            return function(*args)
+        except Exception as error:
+            raise gr.Error(_words(error), print_exception=False) from error
+
+    return call
+
+
+def _wanted(file: str | None, what: str) -> str:
+    if not file:
+        raise InvalidInputError(f"{what} is missing: drop one, or pick one of the examples")
+    return file
+
+
+def _words(error: Exception) -> str:
+    """What a stranger is told; what is our own fault goes to the log whole."""
+    if isinstance(error, QuovadisError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return f"something went wrong here ({type(error).__name__}); the log of the server says more"

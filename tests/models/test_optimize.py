@@ -1,0 +1,233 @@
+"""An optimized network gives the numbers of the plain one, and of the official graph; and keeps its contract."""
+
+import builtins
+import copy
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import quovadis
+from benchmarks.parity import GOLDEN, compare, reference_model
+from quovadis.errors import InvalidInputError, InvalidTypeError, MissingExtraError, TooFewFramesError, UnknownNameError
+from quovadis.models import fast_layers
+from quovadis.models.contract import VideoModel
+from quovadis.models.fast_layers import FastTimeConv, FastTrunk
+from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm, max_pool_same
+from quovadis.models.optimize import InferenceModel, for_inference, optimize
+from quovadis.models.resnet import I3DResNet50
+from quovadis.models.zoo import build_model
+from tests.models.test_contract import inputs, tiny_models_and_streams, unchanged_settled
+
+SINGLE, DOUBLE = torch.float32, torch.float64
+
+
+def settled_r50() -> VideoModel:
+    """Small, with scales and statistics that are not those of no data."""
+    torch.manual_seed(0)
+    model = I3DResNet50(num_classes=4, width=1 / 8)
+    for module in model.modules():
+        if isinstance(module, BatchNorm2d | BatchNorm3d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def largest(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, in deviations of what is expected."""
+    return float((found - expected).abs().max() / expected.std())
+
+
+def assert_alike(model: VideoModel, x: list[Tensor], tolerance: float) -> None:
+    fast = optimize(model)
+    with torch.no_grad():
+        expected, found = model.endpoints(*x), fast.endpoints(*x)
+        assert list(found) == list(expected)
+        for name in expected:
+            assert found[name].shape == expected[name].shape
+            assert found[name].dtype == expected[name].dtype
+            assert largest(found[name], expected[name]) < tolerance, name
+        assert largest(fast(*x), model(*x)) < tolerance
+        assert largest(fast.features(*x), model.features(*x)) < tolerance
+        assert largest(fast.classify(model.features(*x)), model(*x)) < tolerance
+
+
+@tiny_models_and_streams
+def test_every_network_gives_the_same_numbers(name: str, stream: str) -> None:
+    model = copy.deepcopy(unchanged_settled(name, stream)).double()
+    assert_alike(model, inputs(model, 2, dtype=DOUBLE), 1e-10)
+
+
+def test_the_fields_network_gives_the_same_numbers() -> None:
+    model = settled_r50().double()
+    assert_alike(model, [torch.randn(2, 3, 10, 63, 66, dtype=DOUBLE)], 1e-10)
+
+
+@pytest.mark.parametrize("size", [(9, 64, 64), (10, 65, 71), (15, 66, 70), (21, 79, 64), (34, 64, 97)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-10), (SINGLE, 3e-4)])
+def test_odd_and_even_sizes(size: tuple[int, int, int], dtype: torch.dtype, tolerance: float) -> None:
+    model = copy.deepcopy(unchanged_settled("i3d_tiny", "flow")).to(dtype)
+    assert_alike(model, [torch.rand(2, 2, *size, dtype=dtype) * 2 - 1], tolerance)
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=["float32", "float64"])
+@pytest.mark.parametrize("size", ["17x112x96", "19x197x211"])
+def test_every_endpoint_agrees_with_the_official_graph(size: str, dtype: torch.dtype) -> None:
+    """Within the bounds that the plain network is held to."""
+    network = optimize(reference_model(GOLDEN).to(dtype)).network
+    assert any(isinstance(layer, FastTimeConv) for layer in network.modules())
+    rows = list(compare(network, GOLDEN, size, dtype))
+    assert len(rows) > 15
+    assert [(row.endpoint, row.difference, row.tolerance) for row in rows if not row.holds] == []
+
+
+def test_forward_in_pieces_is_that_of_the_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I3D's first layers run some frames at a time; however many, the numbers are the same."""
+    model = optimize(copy.deepcopy(unchanged_settled("i3d_tiny")).double())
+    assert isinstance(model.network.trunk, FastTrunk)
+    x = torch.rand(2, 3, 37, 65, 96, dtype=DOUBLE) * 2 - 1
+    last = model.endpoints(x, names=["Mixed_5c"])["Mixed_5c"]
+    for values in (1, 2**18, 2**30):
+        monkeypatch.setattr(fast_layers, "_CHUNK_VALUES", values)
+        assert largest(model.network.trunk(x), last) < 1e-10
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (2, 1), (3, 1), (5, 1), (3, 2), (7, 2), (4, 2), (7, 3)])
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 12])
+def test_a_convolution_over_time_is_that_of_pytorch(kernel: int, stride: int, num_frames: int) -> None:
+    unit = ConvUnit(3, 3, 4, kernel, stride).double().eval()
+    unit.batch_norm = nn.Identity()  # type: ignore[assignment]
+    unit.conv.bias = nn.Parameter(torch.randn(4, dtype=DOUBLE))
+    x = torch.randn(2, 3, num_frames, 9, 6, dtype=DOUBLE)
+    with torch.no_grad():
+        torch.testing.assert_close(FastTimeConv(unit.conv)(x), unit(x), atol=1e-12, rtol=1e-12)  # type: ignore[arg-type]
+
+
+def test_rounding_of_float32_stays_near_that_of_the_direct_sum() -> None:
+    torch.manual_seed(0)
+    unit = ConvUnit(3, 96, 32, 3).eval()
+    unit.batch_norm = nn.Identity()  # type: ignore[assignment]
+    unit.conv.bias = nn.Parameter(torch.zeros(32))
+    x = torch.randn(1, 96, 8, 14, 14).relu()
+    with torch.no_grad():
+        direct, fast = unit(x), FastTimeConv(unit.conv)(x)  # type: ignore[arg-type]
+        exact = unit.double()(x.double())
+    direct_error, fast_error = ((y - exact).std() / exact.std() for y in (direct, fast))
+    assert fast_error < 10 * direct_error
+    assert fast_error < 3e-6
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (2, 2, 2), (4, 3, 5)])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 3)])
+def test_pooling_is_that_of_the_plain_network_also_of_negative_numbers(
+    kernel: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    for size in ((7, 9, 6), (8, 5, 4), (1, 2, 3)):
+        x = torch.randn(2, 3, *size) - 5
+        found, expected = (pool(x, kernel, stride) for pool in (fast_layers.max_pool_fast, max_pool_same))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("precision", "drift"), [("bfloat16", 0.2), ("float16", 0.1)])
+@pytest.mark.parametrize("name", ["i3d_tiny", "two_stream_tiny", "convnet_lstm_tiny", "conv3d_tiny"])
+def test_less_precision_drifts_a_little_and_answers_in_float32(name: str, precision: Any, drift: float) -> None:
+    model = unchanged_settled(name)
+    x = inputs(model, 2)
+    with torch.no_grad():
+        fast = optimize(model, precision=precision)
+        expected, found = model.features(*x), fast.features(*x)
+        assert fast(*x).dtype == found.dtype == torch.float32
+    assert 0 < float((found - expected).norm() / expected.norm()) < drift
+
+
+def test_the_given_model_stays_as_it_is() -> None:
+    model = build_model("i3d_tiny", num_classes=3).train()
+    model.labels, model.source = ("a", "b", "c"), {"file": "x"}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fast = quovadis.optimize(model)
+    assert model.training
+    assert any(isinstance(m, ShiftBatchNorm) for m in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert (fast.labels, fast.source, fast.spec) == (model.labels, model.source, model.spec)
+    assert (fast.num_classes, fast.feature_dim, fast.training) == (3, model.feature_dim, False)
+    assert torch.equal(fast.first_filters()["rgb"], model.first_filters()["rgb"])
+    assert not any(isinstance(m, ShiftBatchNorm) for m in fast.modules())
+
+
+def test_it_is_for_inference_only() -> None:
+    model = unchanged_settled("i3d_tiny")
+    fast = optimize(model)
+    with pytest.raises(InvalidInputError, match="cannot be trained: train the model that it was made from"):
+        fast.train()
+    with pytest.raises(InvalidInputError, match="replace that of the model"):
+        fast.reset_head(3)
+    assert not fast(*inputs(model)).requires_grad
+    assert fast.eval() is fast
+
+
+def test_optimizing_twice_is_optimizing_once() -> None:
+    model = unchanged_settled("i3d_tiny")
+    fast = optimize(model)
+    assert optimize(fast) is fast
+    assert for_inference(fast, torch.device("cpu"), precision="bfloat16") is fast
+    with pytest.raises(InvalidInputError, match="optimized for float32 by torch already; for bfloat16 by torch"):
+        optimize(fast, precision="bfloat16")
+
+
+def test_wrong_inputs_are_refused_as_by_the_plain_network() -> None:
+    for fast in (optimize(unchanged_settled("i3d_tiny")), optimize(unchanged_settled("i3d_tiny"), precision="float16")):
+        with pytest.raises(InvalidInputError, match=r"use x\.permute"):
+            fast(torch.zeros(1, 16, 64, 64, 3))
+        with pytest.raises(TooFewFramesError):
+            fast.features(torch.zeros(1, 3, 8, 64, 64))
+        with pytest.raises(InvalidTypeError):
+            fast(torch.zeros(1, 3, 16, 64, 64, dtype=DOUBLE))
+        with pytest.raises(UnknownNameError, match="endpoint"):
+            fast.endpoints(torch.zeros(1, 3, 16, 64, 64), names=["Mixed_9z"])
+
+
+def test_unknown_options_are_named() -> None:
+    model = unchanged_settled("i3d_tiny")
+    with pytest.raises(UnknownNameError, match=r"unknown precision 'bf16'; .*Known: bfloat16, float16, float32"):
+        optimize(model, precision="bf16")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="unknown backend 'openvin'; did you mean 'openvino'"):
+        optimize(model, backend="openvin")  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InvalidInputError, match=r"needs a C\+\+ compiler on a CPU, and there is none"):
+        optimize(unchanged_settled("i3d_tiny"), backend="compile")
+
+
+def test_without_openvino_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name == "openvino":
+            raise ImportError(name)
+        return real_import(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r"pip install 'quovadis\[openvino\]'"):
+        optimize(unchanged_settled("i3d_tiny"), backend="openvino")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.parametrize("name", ["i3d_tiny", "convnet_lstm_tiny"])
+def test_openvino_gives_the_same_numbers(name: str) -> None:
+    model = unchanged_settled(name)
+    fast = optimize(model, backend="openvino")
+    assert isinstance(fast, InferenceModel)
+    for batch in (2, 3):
+        x = inputs(model, batch)
+        with torch.no_grad():
+            assert largest(fast(*x), model(*x)) < 3e-3
+            assert largest(fast.features(*x), model.features(*x)) < 3e-3

@@ -1,0 +1,99 @@
+"""A server as people start it, and videos to send to it."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from quovadis.models.zoo import build_model
+from quovadis.types import WeightsInfo
+from quovadis.video.writer import write_video
+from quovadis.weights.files import save_weights
+from tests.launch import ROOT, free_port
+from tests.synthetic import awake, moving_square
+
+LABELS = ("<b>left</b>", "right & on")
+
+
+def gif_bomb(path: Path, side_px: int = 20_000) -> Path:
+    """A few bytes that unpack to a picture of 1.6 GB."""
+    size = struct.pack("<HH", side_px, side_px)
+    head = b"GIF89a" + size + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    path.write_bytes(head + b"\x2c\0\0\0\0" + size + b"\0" + b"\x02\x02\x44\x01\x00" + b";")
+    return path
+
+
+def long_video(path: Path, seconds: float = 7200.0) -> Path:
+    """A small file that lasts for hours."""
+    frames = moving_square(3, 32, 48)
+    return write_video(path, frames, pts_seconds=[0.0, 1.0, seconds], options={"preset": "ultrafast"})
+
+
+def save_tiny(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": len(LABELS)}, LABELS)
+    return save_weights(path, awake(build_model("i3d_tiny", num_classes=len(LABELS)), seed).state_dict(), info)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server."""
+
+    url: str
+    folder: Path
+    """Its temporary files."""
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """``quovadis serve`` in a process of its own; that it ends cleanly is looked at in the end."""
+    if find_spec("gradio") is None:
+        pytest.skip("needs gradio: pip install 'quovadis[web]'")
+    folder = tmp_path_factory.mktemp("serve")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    weights, other = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
+    command = [sys.executable, "-m", "quovadis", "serve", "--weights", weights, "--compare", other]
+    command += ["--port", free_port(), "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
+    environment = {
+        **os.environ,
+        "TMPDIR": str(temporary),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *filter(None, sys.path)]),
+    }
+    log = (folder / "log").open("w+")
+    process = subprocess.Popen(
+        [str(part) for part in command], env=environment, text=True, stdout=subprocess.PIPE, stderr=log
+    )
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:"), (folder / "log").read_text()
+        yield Served(url, temporary, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        said = (folder / "log").read_text()
+        # The one who asked for a file of the machine: Gradio notes that whole.
+        assert said.count("Traceback") == said.count("InvalidPathError: "), said
+        assert not list(temporary.glob("quovadis-*")), "files of the people are left behind"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that every browser plays."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return write_video(path, moving_square(50, 48, 64), fps=25, options={"preset": "ultrafast"})

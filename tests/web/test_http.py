@@ -1,0 +1,118 @@
+"""The HTTP API of a running server, asked with nothing but the standard library."""
+
+import json
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.web.conftest import LABELS, Served, gif_bomb, long_video
+
+pytestmark = pytest.mark.slow
+
+_SECONDS = 120
+
+
+def post(url: str, body: bytes, kind: str) -> Any:
+    request = urllib.request.Request(url, body, {"Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+        return json.load(answer)
+
+
+def upload(server: Served, path: Path, name: str | None = None) -> dict[str, Any]:
+    edge = "quovadis-edge"
+    head = f'--{edge}\r\nContent-Disposition: form-data; name="files"; filename="{name or path.name}"\r\n\r\n'
+    body = head.encode() + path.read_bytes() + f"\r\n--{edge}--\r\n".encode()
+    (stored,) = post(f"{server.url}gradio_api/upload", body, f"multipart/form-data; boundary={edge}")
+    return {"path": stored, "meta": {"_type": "gradio.FileData"}}
+
+
+def call(server: Served, endpoint: str, *data: Any) -> tuple[str, Any]:
+    """How it ended, ``complete`` or ``error``, and with what."""
+    root = f"{server.url}gradio_api/call/{endpoint}"
+    event = post(root, json.dumps({"data": data}).encode(), "application/json")["event_id"]
+    with urllib.request.urlopen(f"{root}/{event}", timeout=_SECONDS) as answer:
+        lines = answer.read().decode().splitlines()
+    ends = [i for i, line in enumerate(lines) if line in ("event: complete", "event: error")]
+    assert len(ends) == 1
+    return lines[ends[0]].removeprefix("event: "), json.loads(lines[ends[0] + 1].removeprefix("data: "))
+
+
+def test_recognise(server: Served, clip: Path) -> None:
+    how, (answer,) = call(server, "recognise", upload(server, clip), "")
+    assert how == "complete"
+    assert answer["schema"] == "quovadis.recognition/1"
+    assert {c["label"] for c in answer["top"]} == set(LABELS)
+    assert answer["video"]["name"] == "clip.mp4"
+    assert answer["segments"][0]["start_seconds"] == 0
+    assert answer["segments"][-1]["stop_seconds"] == pytest.approx(2.0)
+
+
+def test_compare_and_features(server: Served, clip: Path) -> None:
+    video = upload(server, clip)
+    how, (answer,) = call(server, "compare", video, "rgb", "compare:rgb")
+    assert how == "complete"
+    assert 0 <= answer["agreement"] <= 1
+    assert answer["first"]["top"] != answer["second"]["top"]
+    how, (answer,) = call(server, "features", video, video, "")
+    assert how == "complete"
+    assert answer["mean_similarity"] == pytest.approx(1)
+    assert len(answer["similarity"]) == len(answer["first_center_seconds"])
+
+
+def test_errors_are_said_in_words_and_the_next_upload_works(server: Served, clip: Path, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("no video\n" * 100)
+    for path, words in (
+        (text, "notes.mp4 is not a video"),
+        (long_video(tmp_path / "long.mp4"), "long.mp4 is 2:00:00 long; at most 1:00 are taken here"),
+        (gif_bomb(tmp_path / "bomb.gif"), "bomb.gif has pictures of more than 9.5 million pixels"),
+    ):
+        how, answer = call(server, "recognise", upload(server, path), "")
+        assert how == "error"
+        assert words in json.dumps(answer)
+        assert str(server.folder) not in json.dumps(answer)
+    how, answer = call(server, "recognise", None, "")
+    assert how == "error"
+    assert "a video is missing" in json.dumps(answer)
+    assert call(server, "recognise", upload(server, clip), "")[0] == "complete"
+
+
+def test_a_file_that_is_too_large_is_not_stored(server: Served, tmp_path: Path) -> None:
+    large = tmp_path / "large.mp4"
+    large.write_bytes(b"0123456789abcdef" * (3 * 2**16))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        upload(server, large)
+    with caught.value as error:
+        assert error.code == 413
+    assert not [f for f in server.folder.rglob("*") if f.is_file() and f.stat().st_size >= large.stat().st_size]
+
+
+def test_files_of_the_machine_cannot_be_asked_for(server: Served) -> None:
+    how, _ = call(server, "recognise", {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, "")
+    assert how == "error"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{server.url}gradio_api/file=/etc/hostname", timeout=_SECONDS)
+    with caught.value as error:
+        assert error.code in (403, 404)
+
+
+def test_many_at_once(server: Served, clip: Path) -> None:
+    videos = [upload(server, clip, f"v{i}.mp4") for i in range(32)]
+
+    def ask(video: dict[str, Any]) -> str:
+        try:
+            how, answer = call(server, "recognise", video, "")
+        except urllib.error.HTTPError as error:
+            with error:
+                return f"{error.code} {error.read().decode()}"
+        return how if how == "complete" else json.dumps(answer)
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(ask, videos))
+    assert answers.count("complete") >= 20
+    assert all(a == "complete" or "full" in a.lower() for a in answers), answers
+    assert call(server, "recognise", videos[0], "")[0] == "complete"

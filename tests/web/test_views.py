@@ -1,0 +1,83 @@
+"""Whatever people and networks call things, it stays text."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from quovadis.models.zoo import build_model
+from quovadis.recognizer import Recognizer
+from quovadis.web import views
+from quovadis.web.analysis import Comparison, Recognition, compare_features, recognise
+from tests.synthetic import awake
+
+EVIL = "<script>alert('x')</script>\"'&amp; onload=y"
+
+
+class Page(HTMLParser):
+    """Which elements, attributes and words there are."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag != "img":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer([awake(build_model("i3d_tiny", num_classes=2))], [EVIL, "b"], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def found(recognizer: Recognizer, clip: Path) -> Recognition:
+    return replace(recognise(recognizer, clip, name=EVIL), model=EVIL, flow_method=EVIL)
+
+
+def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path) -> None:
+    both = Comparison(found, found)
+    pages = [
+        views.header([EVIL], 200, 600),
+        views.player(f"/tmp/{EVIL}", EVIL, found.facts, "recognise"),
+        views.progress(0.5, EVIL),
+        views.error(EVIL),
+        views.recognition(found),
+        views.timeline(found, "recognise"),
+        views.moments(found, "recognise"),
+        views.comparison(both),
+        views.timelines(both, "compare"),
+        views.features(compare_features(recognizer, clip, clip, names=(EVIL, EVIL))),
+    ]
+    for html in pages:
+        page = Page(html)
+        assert page.open == []
+        assert "script" not in page.tags
+        assert not [a for a in page.attributes if a.startswith("on")]
+        assert EVIL in page.text
+        assert "http" not in html.replace("data:", "")
+
+
+def test_the_time_line_covers_the_video(found: Recognition) -> None:
+    html = views.timeline(found, "recognise")
+    assert "data-start='0.000' data-stop='2.000'" in html
+    widths = [float(part.split("%")[0]) for part in html.split(";width:")[1:]]
+    assert sum(widths) == pytest.approx(100, abs=0.01)
+    assert Page(html).tags.count("polyline") == 2
