@@ -17,7 +17,7 @@ from quovadis.cli import VERBS, main
 LANGUAGES = ("python", "bash", "text", "json", "make")
 """What a block may be in. text, json and make are shown: output, files, and a Makefile's own commands."""
 
-REASONS = ("the network", "a GPU", "large data", "installing", "a cluster", "minutes")
+REASONS = ("the network", "a GPU", "large data", "installing", "a cluster", "a browser", "minutes")
 """Why a block may be left unrun: ``<!-- not run: needs a GPU -->`` on the line before it."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.M | re.S)
