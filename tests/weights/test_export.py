@@ -9,6 +9,7 @@ from quovadis.errors import InvalidInputError, MissingExtraError, TooFewFramesEr
 from quovadis.models.contract import VideoModel
 from quovadis.models.i3d import I3D
 from quovadis.models.layers import same_padding
+from quovadis.models.optimize import optimize
 from quovadis.models.zoo import build_model
 from quovadis.weights import export_formats
 from quovadis.weights.export import TOLERANCE, card_path, export_model
@@ -150,6 +151,8 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path) -> None:
         export_model(i3d, path, height=32)
     with pytest.raises(InvalidInputError, match="batch must be at least 1"):
         export_model(i3d, path, batch=0)
+    with pytest.raises(InvalidInputError, match="give the network that it was made from"):
+        export_model(optimize(i3d.eval()), path)
     with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
         export_model(i3d, path, format="onx")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="unknown size 'depth'"):

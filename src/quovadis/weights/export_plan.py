@@ -11,6 +11,7 @@ from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.models.contract import VideoModel
 from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.convnet_lstm import BatchNormLSTM
+from quovadis.models.optimize import InferenceModel
 from quovadis.types import require_frames
 
 FreeSize = Literal["batch", "time", "space"]
@@ -90,6 +91,8 @@ def plan_export(
     for name in free_sizes:
         if name not in FREE_SIZES:
             raise UnknownNameError.among("size", name, FREE_SIZES)
+    if isinstance(model, InferenceModel):
+        raise InvalidInputError("an optimized network cannot be exported: give the network that it was made from")
     first, spec = model.spec.streams[0], model.spec
     steps = first.num_frames if num_frames is None else num_frames
     plan = ExportPlan(model, batch, steps, height or spec.size_px, width or spec.size_px, frozenset(free_sizes))
