@@ -9,8 +9,9 @@ from quovadis.doctor.finding import Finding
 def examine() -> Iterator[Finding]:
     """Everything that the doctor looks at, as it is found; a check that fails to run is a finding too.
 
-    >>> {finding.area for finding in examine()} == {"versions", "machine", "decoders", "parts", "arithmetic"}
-    True
+    >>> found = next(examine())
+    >>> found.area, found.name, found.status
+    ('versions', 'quovadis', 'ok')
     """
     checks: list[tuple[str, Callable[[], Finding | Iterable[Finding]]]] = [
         ("versions", machine.versions),

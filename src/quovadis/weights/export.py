@@ -58,10 +58,10 @@ def export_model(
         WeightsError: the file does not give what the network gives; then no file is left. StorageError: disk full.
 
     >>> from quovadis.models.zoo import build_model
-    >>> path = getfixture("tmp_path") / "tiny.pt2"
-    >>> card = export_model(build_model("i3d_tiny", num_classes=10), path, format="torch-export")
+    >>> path = getfixture("tmp_path") / "tiny.pt"
+    >>> card = export_model(build_model("conv3d_tiny", num_classes=10), path, format="torchscript")
     >>> card.inputs[0].shape, card.outputs[0].shape, card.check.max_relative_difference < 1e-4
-    (('batch', 3, 16, 64, 64), ('batch', 10), True)
+    (('batch', 3, 16, 56, 56), ('batch', 10), True)
     """
     if format not in FORMATS:
         raise UnknownNameError.among("export format", format, FORMATS)
