@@ -96,7 +96,7 @@ def test_forward_in_pieces_is_that_of_the_endpoints(monkeypatch: pytest.MonkeyPa
         assert largest(model.network.trunk(x), last) < 1e-10
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (2, 1), (3, 1), (5, 1), (3, 2), (7, 2), (4, 2), (7, 3)])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (2, 1), (3, 1), (4, 1), (3, 2), (7, 2), (4, 2), (7, 3)])
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 12])
 def test_a_convolution_over_time_is_that_of_pytorch(kernel: int, stride: int, num_frames: int) -> None:
     unit = ConvUnit(3, 3, 4, kernel, stride).double().eval()
