@@ -15,6 +15,7 @@ from quovadis.errors import InvalidInputError, InvalidTypeError, MissingExtraErr
 from quovadis.models import fast_layers
 from quovadis.models.contract import VideoModel
 from quovadis.models.fast_layers import FastTimeConv, FastTrunk
+from quovadis.models.inception import MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm, max_pool_same
 from quovadis.models.optimize import InferenceModel, for_inference, optimize
 from quovadis.models.resnet import I3DResNet50
@@ -158,7 +159,7 @@ def test_the_given_model_stays_as_it_is() -> None:
     assert (fast.labels, fast.source, fast.spec) == (model.labels, model.source, model.spec)
     assert (fast.num_classes, fast.feature_dim, fast.training) == (3, model.feature_dim, False)
     assert torch.equal(fast.first_filters()["rgb"], model.first_filters()["rgb"])
-    assert not any(isinstance(m, ShiftBatchNorm) for m in fast.modules())
+    assert not any(isinstance(m, ShiftBatchNorm | MaxPoolSame | ConvUnit) for m in fast.modules())
 
 
 def test_it_is_for_inference_only() -> None:
