@@ -162,6 +162,16 @@ def test_the_given_model_stays_as_it_is() -> None:
     assert not any(isinstance(m, ShiftBatchNorm | MaxPoolSame | ConvUnit) for m in fast.modules())
 
 
+def test_elsewhere_than_on_a_cpu_the_layers_stay_those_of_pytorch() -> None:
+    """Winograd's convolutions pay on a CPU only; here the device is one without numbers."""
+    with torch.device("meta"):
+        fast = optimize(build_model("i3d", num_classes=7), precision="bfloat16")
+        x = torch.empty(2, 3, 64, 224, 224)
+    assert not any(isinstance(m, FastTimeConv | ShiftBatchNorm) for m in fast.modules())
+    assert (fast(x).shape, fast(x).dtype) == ((2, 7), torch.float32)
+    assert fast.features(x).shape == (2, 7, 1024)
+
+
 def test_it_is_for_inference_only() -> None:
     model = unchanged_settled("i3d_tiny")
     fast = optimize(model)
