@@ -376,7 +376,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[64], help="of I3D; 64 and 250 are the paper's")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="several show which is best")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "ours", "optimize"])
-    parser.add_argument("--train", action="store_true", help="also a training step of I3D, 4 clips of 16x112x112")
+    parser.add_argument("--train", action="store_true", help="also a training step of I3D, 4 clips of 16x224x224")
     parser.add_argument("--memory", action="store_true", help="also peak memory, of a fresh process for each way")
     parser.add_argument("--peers", action="store_true", help="also torchvision's video networks")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

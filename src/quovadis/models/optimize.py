@@ -109,7 +109,8 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
     - On a CPU in float32 (and float64), convolutions over time are Winograd's along time
       (:class:`~quovadis.models.fast_layers.FastTimeConv`), those of one cell are matrix products, poolings go axis by
       axis, branches write into one output, and I3D's first layers run a few frames at a time, which also bounds the
-      memory. The largest difference of I3D's logits to the plain model is below 1e-5 of their deviation in float32.
+      memory. The logits of I3D in float32 are as near to those in float64 as the plain model's: 1.4e-6 and 1.5e-6 of
+      their deviation at most.
     - On a GPU, and where a compiler does the rest, the layers are PyTorch's, with the channels last in memory.
 
     The batch norms of an LSTM differ from step to step, and stay.
@@ -117,7 +118,9 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
     Args:
         model: any network of :func:`quovadis.create_model`, on a CPU or GPU, in training mode or not.
         precision: of the convolutions; pooling, LSTM and classifier stay in float32, and so do inputs and outputs. On
-            a CPU bfloat16 pays only where the processor computes in it (AVX-512 BF16, AMX).
+            a CPU bfloat16 pays only where the processor computes in it (AVX-512 BF16, AMX). I3D's logits then drift by
+            1.5 % of their deviation at most in bfloat16, 0.5 % in the mean, and by 0.24 and 0.06 % in float16 (16
+            frames of noise, random weights, every convolution's inputs and outputs rounded).
         backend: ``"torch"`` needs nothing else. ``"compile"`` is ``torch.compile`` (on a CPU with frozen weights): it
             wants a C++ compiler on a CPU, and each new shape of input compiles for about a minute. ``"openvino"`` (CPU
             only, extra ``openvino``) compiles each new shape of input for some seconds.
@@ -224,9 +227,11 @@ def _lower(network: VideoModel, dtype: torch.dtype) -> None:
 
 def _speed_up(module: nn.Module, *, over_time: bool) -> None:
     """Replace the layers of a folded network by fast ones, in place."""
-    for name, child in list(module.named_children()):
-        _speed_up(child, over_time=over_time)
-        setattr(module, name, _fast(child, over_time=over_time))
+    # Inception has one pooling in two places, of which named_children() would show the first only.
+    for name, child in list(module.named_modules(remove_duplicate=False)):
+        if name and "." not in name:
+            _speed_up(child, over_time=over_time)
+            setattr(module, name, _fast(child, over_time=over_time))
 
 
 def _fast(layer: nn.Module, *, over_time: bool) -> nn.Module:
