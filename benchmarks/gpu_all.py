@@ -32,6 +32,7 @@ from torch import Tensor
 
 from benchmarks.machine import describe_machine
 from benchmarks.network import Case, clock, measure, measure_training, print_rows
+from quovadis.flow.codec import encode_flow
 from quovadis.flow.estimate import estimate_flow, to_grey
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
@@ -211,10 +212,10 @@ def measure_end_to_end(options: Namespace) -> Figures:
         moved = timed("to the device", lambda: frames.to(options.device))
         small = timed("resizing", lambda: resize_short_side(moved, spec.short_side_px))
         flow = timed("TV-L1", lambda: estimate_flow(small, "tvl1", device=options.device))
-        seen = {"rgb": small, "flow": flow}
+        seen = {"rgb": small, "flow": encode_flow(flow.to(options.device))}
         logits = []
         for kind, model in models.items():
-            clip = to_model(crop(seen[kind].to(options.device))[None])
+            clip = to_model(crop(seen[kind])[None])
             logits.append(timed(f"{kind} network", partial(model, clip)))
         return torch.stack(logits).sum(0)
 

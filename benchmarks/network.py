@@ -9,8 +9,9 @@ memory is that of a fresh process (VmHWM) which runs the way once, interpreter, 
 that of PyTorch's allocator. On a CPU without AVX-512 BF16 or AMX, bfloat16 is emulated, and slow.
 
 ``--ways`` chooses: plain (the structure of the PyTorch ports, see :mod:`benchmarks.plain_port`; for other networks than
-I3D, ours before ``optimize``), ours (before ``optimize``, channels last), optimize, optimize-bf16, compile, openvino,
-onnxruntime, port (a copy of pytorch-i3d's file at ``--port``). Ways whose package is missing are left out with a note.
+I3D, ours before ``optimize``), ours (before ``optimize``, channels last), optimize, compile, both with -bf16 too,
+openvino, onnxruntime, port (a copy of pytorch-i3d's file at ``--port``). Ways whose package is missing are left out
+with a note.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from quovadis.models.optimize import InferenceModel, optimize
 from quovadis.models.zoo import build_model
 from quovadis.types import StreamKind
 
-WAYS = ("plain", "ours", "optimize", "optimize-bf16", "compile", "openvino", "onnxruntime", "port")
+WAYS = ("plain", "ours", "optimize", "optimize-bf16", "compile", "compile-bf16", "openvino", "onnxruntime", "port")
 TRAINING_WAYS = ("plain", "ours", "ours-bf16")
 PEERS = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
 NUM_CLASSES = 400
@@ -121,8 +122,8 @@ def work_of(way: str, case: Case, port: Path | None) -> Work:
 
 
 def optimized(model: VideoModel, way: str) -> InferenceModel:
-    if way == "optimize-bf16":
-        return optimize(model, precision="bfloat16")
+    if way.endswith("-bf16"):
+        return optimize(model, precision="bfloat16", backend="compile" if way.startswith("compile") else "torch")
     if way in ("compile", "openvino"):
         return optimize(model, backend=way)  # type: ignore[arg-type]
     return optimize(model)
