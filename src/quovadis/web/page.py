@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 _HERE = Path(__file__).parent
 _KEEP_SECONDS = 3600
-_AT_ONCE, _LINE = 8, 16
+_AT_ONCE, _LINE = 8, 32
 """How many are let in, of whom one is worked for and the others see that they wait; and how many wait outside. Whoever
 comes later is told that it is full."""
 
