@@ -123,10 +123,9 @@ def test_a_second_example_takes_the_place_of_the_first(visit: Visit) -> None:
     visit.page.wait_for_selector("#recognise-status .qv-progress")
     examples.nth(2).click()
     visit.page.wait_for_selector(".qv-player :text('star_spins.mp4')")
-    assert LABELS[0] in visit.result()
-    with visit.page.expect_download() as download:
-        visit.page.get_by_text("JSON", exact=True).first.click()
-    assert download.value.suggested_filename == "star_spins.recognition.json"
+    visit.page.wait_for_selector("a[download='star_spins.recognition.json']")
+    visit.page.wait_for_timeout(1000)  # what was cancelled does not come after it
+    assert visit.page.locator("a[download='star_spins.recognition.json']").count() == 1
 
 
 def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path, clip: Path) -> None:

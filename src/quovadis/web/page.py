@@ -132,7 +132,8 @@ def _recognise_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> 
         shown = arrived(show, file, [player, status], **_QUIET)
         went += [shown, shown.then(handlers.recognise, [file, model], outputs, **_QUIET)]
     went.append(run.click(handlers.recognise, [file, model], outputs, **_QUIET))
-    gallery.select(None, cancels=went)
+    # What was found in the last video goes at once.
+    gallery.select(_nothing(3), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
     stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
     file.clear(_nothing(5), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
 
@@ -157,7 +158,8 @@ def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> No
     show = partial(handlers.show, which="compare")
     went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
     went.append(run.click(handlers.compare, [file, first, second], outputs, **_QUIET))
-    gallery.select(None, cancels=went)
+    # What was found in the last video goes at once.
+    gallery.select(_nothing(2), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
     stop.click(_nothing(3), None, outputs, cancels=went, queue=False, api_visibility="private")
     file.clear(_nothing(4), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
 
