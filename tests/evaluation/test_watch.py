@@ -153,6 +153,9 @@ def test_a_stream_that_begins_anew_is_not_mixed_with_what_was_before() -> None:
     rows = rows_of(watcher_of(model, 16, 16), (tick(n, fresh=n == 20) for n in range(40)))
     assert model.shown == [list(range(16)), list(range(20, 36)), list(range(24, 40))]
     assert [r.dropped_frames for r in rows] == [0, 0, 0]
+    model = Model()
+    rows_of(watcher_of(model, 16, 16), (tick(n, fresh=n == 20) for n in range(28)))
+    assert model.shown == [list(range(16)), [*range(20, 28)] * 2]
 
 
 def test_a_live_stream_is_taken_in_a_thread_and_ends_with_it() -> None:

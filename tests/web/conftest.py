@@ -5,6 +5,7 @@ import signal
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +29,18 @@ def gif_bomb(path: Path, side_px: int = 20_000) -> Path:
     size = struct.pack("<HH", side_px, side_px)
     head = b"GIF89a" + size + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
     path.write_bytes(head + b"\x2c\0\0\0\0" + size + b"\0" + b"\x02\x02\x44\x01\x00" + b";")
+    return path
+
+
+def png_bomb(path: Path, side_px: int = 6000) -> Path:
+    """About 100 kB that unpack to a picture of 108 MB."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side_px, side_px, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes((3 * side_px + 1) * side_px))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     return path
 
 

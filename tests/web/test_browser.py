@@ -63,6 +63,15 @@ class Visit:
     def error(self) -> str:
         return str(self.page.locator("#recognise-status .qv-error").inner_text())
 
+    def fits(self, width_px: int) -> bool:
+        """Whether nothing has to be scrolled sideways on a screen of that width; the screen is set back."""
+        before = self.page.viewport_size
+        self.page.set_viewport_size({"width": width_px, "height": 844})
+        self.page.wait_for_timeout(300)
+        width = self.page.evaluate("document.documentElement.scrollWidth")
+        self.page.set_viewport_size(before)
+        return bool(width == width_px)
+
     def seconds(self, which: str) -> float:
         return float(self.page.evaluate(f"document.querySelector('video[data-video={which}]').currentTime"))
 
@@ -114,10 +123,9 @@ def test_a_second_example_takes_the_place_of_the_first(visit: Visit) -> None:
     visit.page.wait_for_selector("#recognise-status .qv-progress")
     examples.nth(2).click()
     visit.page.wait_for_selector(".qv-player :text('star_spins.mp4')")
-    assert LABELS[0] in visit.result()
-    with visit.page.expect_download() as download:
-        visit.page.get_by_text("JSON", exact=True).first.click()
-    assert download.value.suggested_filename == "star_spins.recognition.json"
+    visit.page.wait_for_selector("a[download='star_spins.recognition.json']")
+    visit.page.wait_for_timeout(1000)  # what was cancelled does not come after it
+    assert visit.page.locator("a[download='star_spins.recognition.json']").count() == 1
 
 
 def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path, clip: Path) -> None:
@@ -173,6 +181,7 @@ def test_compare_models_and_clips(visit: Visit, clip: Path) -> None:
     page.get_by_role("button", name="Compare", exact=True).click()
     page.wait_for_selector("#compare-result :text('of the time')")
     assert page.locator("#compare-timeline .qv-timeline").count() == 2
+    assert visit.fits(390)
     page.get_by_role("tab", name="Compare clips").click()
     visit.send(clip, "features-first")
     visit.send(clip, "features-second")
@@ -183,6 +192,7 @@ def test_compare_models_and_clips(visit: Visit, clip: Path) -> None:
     matrix = page.locator(".qv-matrix img")
     matrix.click(position={"x": 2, "y": matrix.bounding_box()["height"] - 2})
     assert visit.seconds("features-first") > visit.seconds("features-second")
+    assert visit.fits(390)
 
 
 def test_one_who_leaves_does_not_hold_up_the_next(browser: Any, server: Served, clip: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_files_of_the_machine_cannot_be_asked_for(server: Served) -> None:
 
 
 def test_many_at_once(server: Served, clip: Path) -> None:
-    videos = [upload(server, clip, f"v{i}.mp4") for i in range(32)]
+    videos = [upload(server, clip, f"v{i}.mp4") for i in range(44)]
 
     def ask(video: dict[str, Any]) -> str:
         try:
@@ -111,8 +111,8 @@ def test_many_at_once(server: Served, clip: Path) -> None:
                 return f"{error.code} {error.read().decode()}"
         return how if how == "complete" else json.dumps(answer)
 
-    with ThreadPoolExecutor(32) as pool:
+    with ThreadPoolExecutor(44) as pool:
         answers = list(pool.map(ask, videos))
-    assert answers.count("complete") >= 20
+    assert answers.count("complete") >= 32  # as many as may wait
     assert all(a == "complete" or "full" in a.lower() for a in answers), answers
     assert call(server, "recognise", videos[0], "")[0] == "complete"

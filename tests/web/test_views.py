@@ -14,6 +14,12 @@ from tests.synthetic import awake
 
 EVIL = "<script>alert('x')</script>\"'&amp; onload=y"
 
+ATTRIBUTES = {
+    *("class", "style", "role", "type", "title", "alt", "src"),
+    *("href", "download", "tabindex", "points", "viewbox", "preserveaspectratio"),
+    *("x1", "x2", "y1", "y2", "controls", "playsinline", "muted", "preload"),
+}
+
 
 class Page(HTMLParser):
     """Which elements, attributes and words there are."""
@@ -44,7 +50,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return Recognizer([awake(build_model("i3d_tiny", num_classes=2))], [EVIL, "b"], device="cpu")
+    return Recognizer([awake(build_model("i3d_tiny", num_classes=2))], [EVIL, f"{EVIL} too"], device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path)
         page = Page(html)
         assert page.open == []
         assert "script" not in page.tags
-        assert not [a for a in page.attributes if a.startswith("on")]
+        assert {a for a in page.attributes if not a.startswith(("data-", "aria-"))} <= ATTRIBUTES
         assert EVIL in page.text
         assert "http" not in html.replace("data:", "")
 

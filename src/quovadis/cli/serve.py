@@ -50,8 +50,9 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Serve, args=args, prog="quovadis serve", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.web.bench import Bench
     from quovadis.web.examples import folder_examples, motions_examples
+    from quovadis.web.handlers import Handlers
     from quovadis.web.limits import Limits
-    from quovadis.web.page import Page, build_page, import_gradio, launch_page, temporary_folder
+    from quovadis.web.page import build_page, import_gradio, launch_page, temporary_folder
 
     limits = Limits(
         max_bytes=options.max_mib * 2**20,
@@ -72,10 +73,10 @@ def main(args: list[str]) -> None:
         print("making the examples ...", file=sys.stderr)
         samples = Path(folder) / "examples"
         examples = folder_examples(options.examples, limits) if options.examples else motions_examples(samples)
-        page = Page(bench, limits, Path(folder))
-        blocks = build_page(page, examples)
+        handlers = Handlers(bench, limits, Path(folder))
+        blocks = build_page(handlers, examples)
         try:
-            print(launch_page(blocks, page, examples, host=options.host, port=options.port), flush=True)
+            print(launch_page(blocks, handlers, examples, host=options.host, port=options.port), flush=True)
             print("open this address in a browser; Ctrl-C ends it", file=sys.stderr)
             threading.Event().wait()
         except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -288,13 +288,13 @@ def write_preview(path: str | Path, target: Path, facts: VideoFacts, on_progress
     expected = max(facts.seconds * 25, 1)
     with VideoReader(path) as reader:
 
-        def frames() -> object:
+        def frames() -> Iterator[Tensor]:
             for tick, frame in reader.ticks(25.0):
                 if tick % 50 == 0:
                     on_progress(min(tick / expected, 1.0), "making a copy that plays here")
                 yield shrink(frame.pixels[None])[0]
 
-        return write_video(target, frames(), fps=25, options={"preset": "ultrafast", "crf": "28"})  # type: ignore[arg-type]
+        return write_video(target, frames(), fps=25, options={"preset": "ultrafast", "crf": "28"})
 
 
 def _track(extractor: FeatureExtractor, path: Path, name: str, on_progress: Report) -> FeatureRows:

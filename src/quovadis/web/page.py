@@ -1,31 +1,21 @@
-"""The page itself: Gradio's blocks, and what happens when somebody presses something."""
+"""The page itself: Gradio's blocks, and how they are served."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-import time
-import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
-from uuid import uuid4
+from typing import Any
 
-from quovadis.errors import InvalidInputError, MissingExtraError, QuovadisError
-from quovadis.web import analysis, views
-from quovadis.web.bench import Bench
+from quovadis.errors import InvalidInputError, MissingExtraError
+from quovadis.web import views
 from quovadis.web.examples import Example
-from quovadis.web.limits import Limits
-from quovadis.web.schema import comparison_json, features_json, recognition_json
-from quovadis.web.steps import Desk
-
-Result = TypeVar("Result")
+from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
 
 _HERE = Path(__file__).parent
-_KEEP_SECONDS = 3600
-_AT_ONCE, _LINE = 8, 16
+_AT_ONCE, _LINE = 8, 32
 """How many are let in, of whom one is worked for and the others see that they wait; and how many wait outside. Whoever
 comes later is told that it is full."""
 
@@ -45,140 +35,31 @@ def import_gradio() -> Any:
     return gradio
 
 
-class Page:
-    """What the page does, without its looks; every handler yields HTML.
-
-    Args:
-        bench: the models to choose from.
-        limits: what is taken.
-        folder: for copies of videos that browsers do not play; they are removed after an hour.
-    """
-
-    def __init__(self, bench: Bench, limits: Limits, folder: str | Path):
-        self.bench, self.limits, self.folder = bench, limits, Path(folder)
-        self._desk = Desk()
-
-    def show(self, file: str | None, which: str) -> Generator[tuple[str, str], None, None]:
-        """The player of a file that arrived, and the status; what is wrong with it is said here first."""
-        if file is None:
-            yield "", ""
-            return
-        try:
-            facts = self.limits.check(file)
-            path = file
-            if not analysis.plays_in_browsers(facts):
-                self._sweep()
-                target = self.folder / f"{uuid4().hex}.mp4"
-                copy = partial(analysis.write_preview, file, target, facts)
-                for status in self._told(lambda report: copy(report)):
-                    if isinstance(status, str):
-                        yield "", status
-                    else:
-                        path = str(status)
-            yield views.player(path, Path(file).name, facts, which), ""
-        except Exception as error:
-            yield "", views.error(_words(error))
-
-    def recognise(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
-        """Status, classes, time line, frames with flow."""
-        try:
-            path = _wanted(file, "a video")
-            recognizer = self.bench[model]
-            work = partial(analysis.recognise, recognizer, path, limits=self.limits)
-            for told in self._told(lambda report: work(on_progress=report)):
-                if isinstance(told, str):
-                    yield told, "", "", ""
-                else:
-                    line = views.timeline(told, "recognise")
-                    yield "", views.recognition(told), line, views.moments(told, "recognise")
-        except Exception as error:
-            yield views.error(_words(error)), "", "", ""
-
-    def compare(self, file: str | None, first: str, second: str) -> Generator[tuple[str, str, str], None, None]:
-        """Status, both models' classes, both time lines."""
-        try:
-            path = _wanted(file, "a video")
-            pair = self.bench[first], self.bench[second]
-            work = partial(analysis.compare, *pair, path, limits=self.limits)
-            for told in self._told(lambda report: work(on_progress=report)):
-                if isinstance(told, str):
-                    yield told, "", ""
-                else:
-                    yield "", views.comparison(told), views.timelines(told, "compare")
-        except Exception as error:
-            yield views.error(_words(error)), "", ""
-
-    def features(self, first: str | None, second: str | None, model: str) -> Generator[tuple[str, str], None, None]:
-        """Status, the matrix."""
-        try:
-            paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
-            work = partial(analysis.compare_features, self.bench[model], *paths, limits=self.limits)
-            for told in self._told(lambda report: work(on_progress=report)):
-                yield (told, "") if isinstance(told, str) else ("", views.features(told))
-        except Exception as error:
-            yield views.error(_words(error)), ""
-
-    def recognise_json(self, video: str | None, model: str = "") -> dict[str, Any]:
-        """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
-        recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
-        return dict(recognition_json(self._desk.do(lambda _: analysis.recognise(recognizer, path, limits=self.limits))))
-
-    def compare_json(self, video: str | None, first: str = "", second: str = "") -> dict[str, Any]:
-        """The same video through two models; see :class:`quovadis.web.schema.ComparisonJson`."""
-        pair = self.bench[first or self.bench.pair[0]], self.bench[second or self.bench.pair[1]]
-        path = _wanted(video, "a video")
-        return dict(comparison_json(self._desk.do(lambda _: analysis.compare(*pair, path, limits=self.limits))))
-
-    def features_json(self, first: str | None, second: str | None, model: str = "") -> dict[str, Any]:
-        """How alike two clips are to a network; see :class:`quovadis.web.schema.FeaturesJson`."""
-        recognizer = self.bench[model or self.bench.names[0]]
-        paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
-        found = self._desk.do(lambda _: analysis.compare_features(recognizer, *paths, limits=self.limits))
-        return dict(features_json(found))
-
-    def _told(self, work: Callable[[analysis.Report], Result]) -> Generator[str | Result, None, None]:
-        """How far the work is, as HTML, again and again, and in the end its result."""
-        steps = self._desk.in_steps(work)
-        while True:
-            try:
-                share, what = next(steps)
-            except StopIteration as stop:
-                yield stop.value
-                return
-            yield views.progress(share, what)
-
-    def _sweep(self) -> None:
-        """Remove old copies."""
-        for file in self.folder.glob("*.mp4"):
-            if time.time() - file.stat().st_mtime > _KEEP_SECONDS:
-                file.unlink(missing_ok=True)
-
-
-def build_page(page: Page, examples: Sequence[Example] = ()) -> Any:
+def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
     """The blocks, ready to be launched; see :func:`launch_page`.
 
     Args:
-        page: what they do.
+        handlers: what they do.
         examples: to choose from.
     """
     gr = import_gradio()
-    bench = page.bench
+    bench = handlers.bench
     models = [f"{name}: {r.describe()}" for name, r in bench.recognizers.items()]
-    with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, _KEEP_SECONDS)) as blocks:
-        _endpoints(gr, page)  # first: what comes later under the same name is numbered
-        _html(gr, value=views.header(models, page.limits.max_bytes / 2**20, page.limits.max_seconds))
+    with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as blocks:
+        _endpoints(gr, handlers)  # first: what comes later under the same name is numbered
+        _html(gr, value=views.header(models, handlers.limits.max_bytes / 2**20, handlers.limits.max_seconds))
         with gr.Tab("Recognise"):
-            _recognise_tab(gr, page, examples)
+            _recognise_tab(gr, handlers, examples)
         with gr.Tab("Compare models"):
-            _compare_tab(gr, page, examples)
+            _compare_tab(gr, handlers, examples)
         with gr.Tab("Compare clips"):
-            _features_tab(gr, page, examples)
+            _features_tab(gr, handlers, examples)
     return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
 
 
 def launch_page(
     blocks: Any,
-    page: Page,
+    handlers: Handlers,
     examples: Sequence[Example] = (),
     *,
     host: str = "127.0.0.1",
@@ -188,7 +69,7 @@ def launch_page(
 
     Args:
         blocks: of :func:`build_page`.
-        page: what they do.
+        handlers: what they do.
         examples: those that the blocks show; no other file of their folders is given out.
         host: the address to bind to; ``0.0.0.0`` is every network that this machine is in.
         port: None takes the first free one from 7860 on.
@@ -209,8 +90,8 @@ def launch_page(
             show_error=False,
             prevent_thread_lock=True,
             ssr_mode=False,
-            max_file_size=page.limits.max_bytes,
-            allowed_paths=[str(page.folder), *(str(e.path) for e in examples)],
+            max_file_size=handlers.limits.max_bytes,
+            allowed_paths=[str(handlers.folder), *(str(e.path) for e in examples)],
             footer_links=["api"],
             theme=theme,
             css=(_HERE / "page.css").read_text(),
@@ -231,8 +112,8 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
-    names = page.bench.names
+def _recognise_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
+    names = handlers.bench.names
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=150, elem_id="recognise-file")
@@ -245,19 +126,20 @@ def _recognise_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
             gallery = _gallery(gr, examples)
     frames = _html(gr)
     outputs = [status, result, line, frames]
-    show = partial(page.show, which="recognise")
+    show = partial(handlers.show, which="recognise")
     went: list[Any] = []
     for arrived in _arrivals(gr, file, gallery, examples):
         shown = arrived(show, file, [player, status], **_QUIET)
-        went += [shown, shown.then(page.recognise, [file, model], outputs, **_QUIET)]
-    went.append(run.click(page.recognise, [file, model], outputs, **_QUIET))
-    gallery.select(None, cancels=went)
+        went += [shown, shown.then(handlers.recognise, [file, model], outputs, **_QUIET)]
+    went.append(run.click(handlers.recognise, [file, model], outputs, **_QUIET))
+    # What was found in the last video goes at once.
+    gallery.select(_nothing(3), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
     stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
     file.clear(_nothing(5), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
 
 
-def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
-    names, pair = page.bench.names, page.bench.pair
+def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
+    names, pair = handlers.bench.names, handlers.bench.pair
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=150, elem_id="compare-file")
@@ -273,16 +155,17 @@ def _compare_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
             status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
             gallery = _gallery(gr, examples)
     outputs = [status, result, line]
-    show = partial(page.show, which="compare")
+    show = partial(handlers.show, which="compare")
     went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
-    went.append(run.click(page.compare, [file, first, second], outputs, **_QUIET))
-    gallery.select(None, cancels=went)
+    went.append(run.click(handlers.compare, [file, first, second], outputs, **_QUIET))
+    # What was found in the last video goes at once.
+    gallery.select(_nothing(2), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
     stop.click(_nothing(3), None, outputs, cancels=went, queue=False, api_visibility="private")
     file.clear(_nothing(4), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
 
 
-def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
-    names = page.bench.names
+def _features_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
+    names = handlers.bench.names
     went: list[Any] = []
     with gr.Row():
         model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
@@ -295,7 +178,7 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
                 player = _html(gr)
                 gallery = _gallery(gr, examples)
             files.append(file)
-            show = partial(page.show, which=f"features-{which}")
+            show = partial(handlers.show, which=f"features-{which}")
             went += [a(show, file, [player, status], **_QUIET) for a in _arrivals(gr, file, gallery, examples)]
             file.clear(_nothing(2), None, [player, status], cancels=went, queue=False, api_visibility="private")
     with gr.Row():
@@ -305,7 +188,7 @@ def _features_tab(gr: Any, page: Page, examples: Sequence[Example]) -> None:
         )
     status.render()
     result = _html(gr, "features-result")
-    went.append(run.click(page.features, [*files, model], [status, result], **_QUIET))
+    went.append(run.click(handlers.features, [*files, model], [status, result], **_QUIET))
     stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
 
 
@@ -351,17 +234,22 @@ def _nothing(count: int) -> Callable[[], list[str]]:
     return lambda: [""] * count
 
 
-def _endpoints(gr: Any, page: Page) -> None:
+def _endpoints(gr: Any, handlers: Handlers) -> None:
     """The HTTP API: components that nobody sees, for their checks of what arrives."""
     with gr.Row(visible=False):
         videos = [gr.File(label="video"), gr.File(label="second video")]
-        choices = ["", *page.bench.names]  # an empty one is the page's own choice
+        choices = ["", *handlers.bench.names]  # an empty one is the page's own choice
         texts = [gr.Dropdown(choices, value="", label=label) for label in ("networks", "second networks")]
         answer, button = gr.JSON(label="answer"), gr.Button()
     for function, inputs, name, words in (
-        (page.recognise_json, [videos[0], texts[0]], "recognise", "Name the actions in a video, and when they happen."),
-        (page.compare_json, [videos[0], *texts], "compare", "The same video through two models."),
-        (page.features_json, [*videos, texts[0]], "features", "How alike two clips are to a network, over time."),
+        (
+            handlers.recognise_json,
+            [videos[0], texts[0]],
+            "recognise",
+            "Name the actions in a video, and when they happen.",
+        ),
+        (handlers.compare_json, [videos[0], *texts], "compare", "The same video through two models."),
+        (handlers.features_json, [*videos, texts[0]], "features", "How alike two clips are to a network, over time."),
     ):
         words += " quovadis serve --schema prints the JSON Schema of the answer."
         button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **_WORK)
@@ -375,20 +263,6 @@ def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[...,
         try:
             return function(*args)
         except Exception as error:
-            raise gr.Error(_words(error), print_exception=False) from error
+            raise gr.Error(told_words(error), print_exception=False) from error
 
     return call
-
-
-def _wanted(file: str | None, what: str) -> str:
-    if not file:
-        raise InvalidInputError(f"{what} is missing: drop one, or pick one of the examples")
-    return file
-
-
-def _words(error: Exception) -> str:
-    """What a stranger is told; what is our own fault goes to the log whole."""
-    if isinstance(error, QuovadisError):
-        return str(error)
-    traceback.print_exception(error, file=sys.stderr)
-    return f"something went wrong here ({type(error).__name__}); the log of the server says more"

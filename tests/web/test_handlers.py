@@ -1,0 +1,72 @@
+"""What is answered, without a page."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quovadis.video.writer import write_video
+from quovadis.web.bench import Bench
+from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
+from quovadis.web.limits import Limits
+from tests.synthetic import moving_square
+from tests.web.conftest import save_tiny
+
+
+@pytest.fixture(scope="module")
+def handlers(tmp_path_factory: pytest.TempPathFactory) -> Handlers:
+    folder = tmp_path_factory.mktemp("page")
+    a, b = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
+    (folder / "copies").mkdir()
+    return Handlers(Bench.load([a], [b], device="cpu"), Limits(max_seconds=60), folder / "copies")
+
+
+def test_results_replace_the_progress(handlers: Handlers, clip: Path) -> None:
+    steps = list(handlers.recognise(str(clip), "rgb"))
+    assert all("qv-progress" in status and not rest for status, *_, rest in steps[:-1])
+    status, classes, line, frames = steps[-1]
+    assert status == ""
+    assert "qv-bars" in classes
+    assert "qv-timeline" in line
+    assert frames.count("data-seek") == 8
+    status, both, lines = list(handlers.compare(str(clip), "rgb", "compare:rgb"))[-1]
+    assert both.count("qv-bars") == lines.count("qv-timeline") == 2
+    assert "<b>1.000</b>" in list(handlers.features(str(clip), str(clip), "rgb"))[-1][1]
+
+
+def test_mistakes_are_told_in_the_status(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no")
+    for steps, words in (
+        (handlers.recognise(None, "rgb"), "a video is missing"),
+        (handlers.recognise(str(bad), "rgb"), "bad.mp4 is not a video"),
+        (handlers.recognise(str(clip), "gbr"), "unknown choice of networks"),
+        (handlers.compare(str(bad), "rgb", "rgb"), "bad.mp4 is not a video"),
+        (handlers.features(str(clip), None, "rgb"), "the second clip is missing"),
+    ):
+        status, *rest = list(steps)[-1]
+        assert "role='alert'" in status
+        assert words in status
+        assert str(tmp_path) not in status
+        assert not any(rest)
+
+
+def test_our_own_mistakes_go_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "RuntimeError" in told_words(RuntimeError("at /secret/place"))
+    assert "/secret" not in told_words(RuntimeError("at /secret/place"))
+    assert "/secret/place" in capsys.readouterr().err
+
+
+def test_copies_are_made_where_browsers_need_them_and_go_away(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
+    old = handlers.folder / "old.mp4"
+    old.write_bytes(b"x")
+    os.utime(old, (0, old.stat().st_mtime - KEEP_SECONDS - 1))
+    ((player, status),) = handlers.show(str(clip), "recognise")
+    assert f"file={clip}" in player
+    assert status == ""
+    avi = write_video(tmp_path / "v.avi", moving_square(20), fps=25, codec="mpeg4")
+    player, _ = list(handlers.show(str(avi), "recognise"))[-1]
+    (copy,) = handlers.folder.glob("*.mp4")
+    assert f"file={copy}" in player
+    assert "v.avi" in player
+    assert list(handlers.show(None, "recognise")) == [("", "")]
