@@ -134,8 +134,12 @@ def test_an_interrupt_ends_the_work() -> None:
         if item >= 2:
             assert stop.wait(10)
 
-    with pytest.raises(KeyboardInterrupt):
-        in_parallel(work, range(1000), 2, stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_parallel(work, range(1000), 2, stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sorted(done) == [0, 1, 2, 3]
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from quovadis.models.contract import VideoModel
 from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.inception import MaxPoolSame
-from quovadis.models.layers import ConvUnit, ShiftBatchNorm
+from quovadis.models.layers import ConvUnit
+from quovadis.models.optimize import fold_batch_norm
 
 
 class Exportable(nn.Module):
@@ -34,6 +35,7 @@ class Exportable(nn.Module):
     def __init__(self, model: VideoModel):
         super().__init__()
         self.model = copy.deepcopy(model).eval()
+        fold_batch_norm(self.model)
         for name, child in list(self.model.named_children()):
             if not name.startswith("trunk"):
                 self.model.add_module(name, _without_layout(child))
@@ -65,12 +67,12 @@ def same_pads(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int]
 class _PaddedUnit(nn.Module):
     """A :class:`ConvUnit` as one convolution, its padding arithmetic where the stride makes it depend on the size.
 
-    Batch norm is in the weights: less for a trace to follow, and nothing for a runtime to fuse.
+    Batch norm is in the weights by then: less for a trace to follow, and nothing for a runtime to fuse.
     """
 
     def __init__(self, unit: ConvUnit):
         super().__init__()
-        self.weight, self.bias = _folded(unit.conv.weight, unit.batch_norm)
+        self.weight, self.bias = unit.conv.weight, unit.conv.bias
         self.kernel, self.stride = unit.conv.kernel_size, unit.conv.stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,23 +119,15 @@ class _Classifier(nn.Module):
 
 
 class _FullyConnected(nn.Module):
-    """A :class:`FullyConnectedUnit`, likewise with its batch norm in the weights."""
+    """A :class:`FullyConnectedUnit`, likewise."""
 
     def __init__(self, unit: FullyConnectedUnit):
         super().__init__()
-        self.weight, self.bias = _folded(unit.conv.weight, unit.batch_norm)
+        self.weight, self.bias = unit.conv.weight, unit.conv.bias
         self.rows = _Classifier(self.weight, self.bias) if unit.conv.kernel_size == (1, 1, 1) else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(F.conv3d(x, self.weight, self.bias) if self.rows is None else self.rows(x))
-
-
-def _folded(weight: Tensor, norm: ShiftBatchNorm) -> tuple[nn.Parameter, nn.Parameter]:
-    """Weight and bias of a convolution that does what one without bias and its batch norm do."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    scaled = weight.detach().double() * scale.view(-1, *[1] * (weight.ndim - 1))
-    shift = norm.bias.detach().double() - norm.running_mean.double() * scale
-    return nn.Parameter(scaled.to(weight.dtype), False), nn.Parameter(shift.to(weight.dtype), False)
 
 
 def _pad_by_arithmetic(module: nn.Module) -> None:
