@@ -2,7 +2,9 @@
 
 Each part is timed by itself over all windows of the video, one after the other: decoding, resizing, TV-L1, and each
 network; then ``Recognizer.predict``, which decodes the next window while it looks at one. Medians of the rounds. Random
-weights: the work does not depend on them. The video is ``--video``, or one of ``motions`` as large as ``--size-px``.
+weights: the work does not depend on them. Windows are of the test footprint, 10 s, and the last one of a video that is
+no multiple of that overlaps the one before it. The video is ``--video``, or one of ``motions`` as large as
+``--size-px``.
 """
 
 import argparse
@@ -31,8 +33,9 @@ NUM_CLASSES = 400
 
 
 def make_video(path: Path, size_px: int, seconds: float) -> Path:
-    clip = motions_clip(MotionsConfig(size_px=round(size_px / 0.9), seconds=seconds), "train", 2, 0)
-    return write_video(path, clip.frames, fps=25, options={"preset": "veryfast"})
+    config = MotionsConfig(size_px=round(size_px / 0.9), seconds=seconds / 0.6)  # lengths and rates of motions vary
+    frames = motions_clip(config, "train", 2, 0).frames[: round(25 * seconds)]
+    return write_video(path, frames, fps=25, options={"preset": "veryfast"})
 
 
 def wait(device: torch.device) -> None:
