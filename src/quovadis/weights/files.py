@@ -5,8 +5,6 @@ logits, and where the numbers came from. So a file alone is enough to recognise 
 """
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -14,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quovadis.errors import StorageError, WeightsError
+from quovadis.atomic import write_atomically as write_atomically
+from quovadis.errors import WeightsError
 from quovadis.types import WeightsInfo
 
 _HEADER = "quovadis"
@@ -63,29 +62,6 @@ def load_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} has a header that quovadis cannot read: {error!r}") from error
     return state, info
-
-
-def write_atomically(path: str | PathLike[str], content: bytes) -> Path:
-    """Write a file beside its place, flush it to the disk, and move it in.
-
-    Raises:
-        StorageError: it could not be written; what was there before stays.
-    """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}; what was there before stays") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-    return target
 
 
 def fit_state(model: torch.nn.Module, state: dict[str, Tensor], source: str) -> None:

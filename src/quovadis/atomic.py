@@ -1,0 +1,260 @@
+"""Write files so that they appear complete or not at all.
+
+Every file that quovadis writes goes through this module. Use :func:`write_atomically` for content in memory,
+:func:`atomic_path` for a library that writes to a path, and :class:`PartialFile` for an object that writes over time.
+
+The data are written next to the target as ``.quovadis-HOST-RANDOM.part`` and renamed at the end. The writer holds an
+operating system lock on that file, which is released when the process ends, even if it is killed. The first write into
+a folder can therefore tell which partial files are abandoned, and removes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from quovadis.errors import QuovadisError, StorageError
+
+_PARTIAL = re.compile(r"\.quovadis-([0-9a-f]{8})-[0-9a-f]{16}\.part(\.[^.]+)?")
+_LONGEST_SUFFIX = 16
+# Where a lock proves nothing (another host, a file system without locks), the time of the last change has to.
+_ABANDONED_AFTER_SECONDS = 24 * 3600.0
+
+_swept: set[Path] = set()
+
+
+class PartialFile:
+    """A file or folder that is being written and not yet in its place.
+
+    Args:
+        target: Where it goes at the end. The folder is created.
+        folder: Write a folder, which replaces the target at the end.
+
+    Raises:
+        StorageError: The target cannot be written.
+
+    >>> target = getfixture("tmp_path") / "a.txt"
+    >>> partial = PartialFile(target)
+    >>> _ = partial.path.write_text("text")
+    >>> target.exists()
+    False
+    >>> partial.commit()
+    >>> target.read_text()
+    'text'
+    """
+
+    path: Path
+    """Write here. The suffix is that of the target."""
+    _descriptor: int | None = None
+
+    def __init__(self, target: Path, *, folder: bool = False):
+        self.target = target
+        self._is_folder = folder
+        with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _require_kind(target, folder=folder)
+            _sweep_once(target.parent)
+            self._create()
+
+    def commit(self) -> None:
+        """Move the complete file to its target.
+
+        Raises:
+            StorageError: It cannot be moved. The target is unchanged.
+        """
+        with storage_errors(self.target):
+            if self._is_folder:
+                shutil.rmtree(self.target, ignore_errors=True)
+            os.replace(self.path, self.target)
+        self._unlock()
+
+    def discard(self) -> None:
+        """Remove what was written. No-op after :meth:`commit`."""
+        if self._descriptor is not None:
+            _remove(self.path)
+            self._unlock()
+
+    def _create(self) -> None:
+        suffix = self.target.suffix if len(self.target.suffix) <= _LONGEST_SUFFIX else ""
+        while True:
+            name = f".quovadis-{_host()}-{secrets.token_hex(8)}.part{suffix}"
+            self.path = self.target.with_name(name)
+            if self._is_folder:
+                self.path.mkdir()
+            else:
+                self.path.touch(exist_ok=False)
+            self._descriptor = _open(self.path)
+            # A sweep by another process between the creation and the lock takes the file for an abandoned one.
+            if _lock(self._descriptor) is not False and self.path.exists():
+                return
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._descriptor is not None and self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to; the file is moved to ``target`` at the end of the block.
+
+    If the block raises, what it wrote is removed and ``target`` is unchanged.
+
+    Args:
+        target: The file. Its folder is created.
+
+    Yields:
+        A path in the same folder, with the same suffix.
+
+    Raises:
+        StorageError: The target cannot be written, or the block raised an OSError.
+
+    >>> target = getfixture("tmp_path") / "a.txt"
+    >>> with atomic_path(target) as path:
+    ...     _ = path.write_text("text")
+    >>> target.read_text()
+    'text'
+    """
+    partial = PartialFile(Path(target))
+    try:
+        with storage_errors(partial.target):
+            yield partial.path
+        partial.commit()
+    finally:
+        partial.discard()
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path:
+    """Write a file, flushed to the disk before it appears.
+
+    Args:
+        path: The file. Its folder is created.
+        content: Text is written as UTF-8.
+
+    Returns:
+        The path.
+
+    Raises:
+        StorageError: The file cannot be written. What was there before is unchanged.
+
+    >>> write_atomically(getfixture("tmp_path") / "a.txt", "text").read_text()
+    'text'
+    """
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(path)
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn an OSError into a :class:`~quovadis.errors.StorageError` that names the target."""
+    try:
+        yield
+    except QuovadisError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {_reason(target, error)}; what was there before stays") from error
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove the partial files below a folder whose writers no longer run.
+
+    Files of another host, and files on a file system without locks, are removed when they have not changed for a day.
+    """
+    for root, folders, files in os.walk(folder):
+        _remove_abandoned(Path(root), folders + files)
+        folders[:] = [name for name in folders if not _PARTIAL.fullmatch(name)]
+
+
+def _sweep_once(folder: Path) -> None:
+    """Sweep one folder, without those below it, unless this process has done so."""
+    folder = folder.absolute()
+    if folder not in _swept:
+        _swept.add(folder)
+        with suppress(OSError):
+            _remove_abandoned(folder, os.listdir(folder))
+
+
+def _remove_abandoned(folder: Path, names: list[str]) -> None:
+    for name in names:
+        if match := _PARTIAL.fullmatch(name):
+            with suppress(OSError):  # it was moved to its target meanwhile, or it is another user's
+                _remove_if_abandoned(folder / name, own_host=match[1] == _host())
+
+
+def _remove_if_abandoned(path: Path, *, own_host: bool) -> None:
+    unchanged_seconds = time.time() - path.lstat().st_mtime
+    descriptor = _open(path)
+    try:
+        locked = _lock(descriptor)
+        proven = locked is True and own_host
+        if locked is not False and (proven or unchanged_seconds > _ABANDONED_AFTER_SECONDS):
+            _remove(path)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open a file or folder to lock it; -1 where the system has no such locks (Windows)."""
+    if os.name == "nt":  # an open file could be neither renamed nor removed there
+        return -1
+    mode = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
+    return os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file: True. False if another process holds it, None where there are no locks."""
+    if descriptor < 0:
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _require_kind(target: Path, *, folder: bool) -> None:
+    """Fail before the work and not after it: a name too long, a folder where a file is to go, or the reverse."""
+    with suppress(FileNotFoundError):
+        is_folder = stat.S_ISDIR(target.lstat().st_mode)
+        if is_folder and not folder:
+            raise StorageError(f"cannot write {target}: it is a folder")
+        if folder and not is_folder:
+            raise StorageError(f"cannot write {target}: it is not a folder")
+
+
+def _reason(target: Path, error: OSError) -> str:
+    for folder in target.parents:
+        with suppress(OSError):
+            if folder.exists() and not folder.is_dir():
+                return f"{folder} is a file, not a folder"
+    return error.strerror or str(error)
