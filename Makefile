@@ -6,13 +6,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint parity docs dist smoke clean
+.PHONY: demo test test-without-shared lint parity docs dist smoke clean
 
 demo: $(VENV)/.ready
 	$(BIN)/quovadis demo --out runs/demo
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+test-without-shared: $(VENV)/.ready
+	QUOVADIS_SHARED=build/absent OMP_NUM_THREADS=1 $(BIN)/pytest -q -m shared
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

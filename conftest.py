@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.synthetic import SHARED, moving_square
+from tests.synthetic import moving_square, reference_data
 
 # Two workers on two cores: more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -17,20 +17,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 collect_ignore = [] if find_spec("triton") else ["src/quovadis/flow/tvl1_triton.py"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what needs the reference data beside the checkout."""
-    if SHARED.is_dir():
-        return
-    skip = pytest.mark.skip(reason="needs the reference data in ../shared")
+    """Mark the tests that name the fixture ``shared``, so that ``-m shared`` selects them."""
     for item in items:
-        if item.get_closest_marker("shared"):
-            item.add_marker(skip)
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data; use with the marker ``shared``."""
-    return SHARED
+    """The folder of reference data next to the checkout; skips the test if there is none."""
+    return reference_data()
 
 
 @pytest.fixture(autouse=True)

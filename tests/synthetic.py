@@ -1,9 +1,11 @@
 """Small videos made on the fly."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -13,8 +15,15 @@ from quovadis.models.layers import ShiftBatchNorm
 from quovadis.types import Clip
 from quovadis.video.writer import write_video
 
-SHARED = Path(__file__).parent.parent.parent / "shared"
-"""Reference data beside the checkout; may be absent."""
+SHARED = Path(os.environ.get("QUOVADIS_SHARED") or Path(__file__).parent.parent.parent / "shared")
+"""Reference data next to the checkout; may be absent. Tests get it from the fixture ``shared``."""
+
+
+def reference_data() -> Path:
+    """The folder of reference data; skips the calling test if it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the reference data in {SHARED}")
+    return SHARED
 
 
 def moving_square(num_frames: int = 30, height: int = 48, width: int = 64, seed: int = 0) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.parity import GOLDEN, SHARED, compare, reference_model
+from benchmarks.parity import GOLDEN, compare, reference_model
 from quovadis.models import layers
 from quovadis.models.contract import VideoModel
 from quovadis.models.inception import InceptionV1
@@ -38,9 +38,10 @@ def model(kept_model: VideoModel) -> Iterator[VideoModel]:
     ],
 )
 def test_every_endpoint_agrees_with_the_official_graph(
-    model: VideoModel, size: str, num_rows: int, dtype: torch.dtype
+    model: VideoModel, size: str, num_rows: int, dtype: torch.dtype, request: pytest.FixtureRequest
 ) -> None:
-    folder = GOLDEN if (GOLDEN / "inputs" / f"rgb_{size}.npz").is_file() else SHARED
+    in_checkout = (GOLDEN / "inputs" / f"rgb_{size}.npz").is_file()
+    folder = GOLDEN if in_checkout else request.getfixturevalue("shared") / "oracles" / "i3d"
     rows = list(compare(model, folder, size, dtype))
     assert len(rows) == num_rows
     assert [(row.endpoint, row.difference, row.tolerance) for row in rows if not row.holds] == []
