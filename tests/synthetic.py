@@ -1,6 +1,7 @@
-"""Small videos made on the fly."""
+"""Small inputs made on the fly: videos, clips, logits, networks."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from quovadis.evaluation.dump import LogitDump
 from quovadis.flow.codec import decode_flow
 from quovadis.models.contract import VideoModel
 from quovadis.models.layers import ShiftBatchNorm
@@ -60,6 +62,24 @@ def numbers_of(stream: torch.Tensor) -> list[int]:
     numbers = stream[:, 0, 0, 0]
     assert torch.equal(stream, numbers.view(-1, 1, 1, 1).expand_as(stream))
     return numbers.tolist()
+
+
+def dump_of(logits: torch.Tensor, targets: Sequence[int] | None = None, **changes: object) -> LogitDump:
+    """A dump of logits (streams, videos, classes) with invented names; every target is class 0 unless given."""
+    streams, videos, classes = logits.shape
+    fields = {
+        "dataset": "toy",
+        "data_identity": "0123456789ab",
+        "split": "test",
+        "models": tuple(f"i3d ({kind})" for kind in ("rgb", "flow", "more")[:streams]),
+        "protocols": ("paper",) * streams,
+        "labels": tuple("abcdefg"[:classes]),
+        "paths": tuple(f"{i}.mp4" for i in range(videos)),
+        "errors": ("",) * videos,
+        "targets": torch.tensor(targets or [0] * videos),
+        "logits": logits,
+    }
+    return LogitDump(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def awake(model: VideoModel, seed: int = 0) -> VideoModel:

@@ -46,6 +46,29 @@ def mean_probabilities(streams: Sequence[Tensor], weights: Sequence[float] | Non
     return torch.tensordot(factors / factors.sum(), probabilities, 1)
 
 
+def require_finite(logits: Tensor, model: str, source: str) -> None:
+    """Raise unless all logits are finite.
+
+    Args:
+        logits: any shape.
+        model: the network in words, for the message.
+        source: the video that the logits belong to, for the message.
+
+    Raises:
+        InvalidInputError: If a logit is NaN or infinite.
+
+    >>> require_finite(torch.tensor([1.0, torch.nan]), "i3d (rgb)", "run.mp4")
+    Traceback (most recent call last):
+    quovadis.errors.InvalidInputError: 1 of the 2 logits of i3d (rgb) for run.mp4 are NaN or infinite: check the weights
+    """
+    bad = int((~logits.isfinite()).sum())
+    if bad:
+        raise InvalidInputError(
+            f"{bad} of the {logits.numel()} logits of {model} for {source or 'this clip'} are NaN or infinite: check "
+            "the weights"
+        )
+
+
 def _factors(weights: Sequence[float], stacked: Tensor) -> Tensor:
     """The weights of the streams as a tensor."""
     if len(weights) != len(stacked):

@@ -20,7 +20,7 @@ from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import clip_extent
 from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import InvalidInputError
-from quovadis.fuse import sum_logits
+from quovadis.fuse import require_finite, sum_logits
 from quovadis.models.contract import VideoModel
 from quovadis.models.optimize import Backend, Precision, for_inference
 from quovadis.prefetch import prefetch
@@ -126,7 +126,7 @@ class Recognizer:
 
     def describe_models(self) -> list[str]:
         """Each model in words."""
-        return [f"{m.spec.name} ({', '.join(s.kind for s in m.spec.streams)})" for m in self.models]
+        return [describe_model(model) for model in self.models]
 
     def first_filters(self) -> dict[str, Tensor]:
         """For each stream the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
@@ -151,8 +151,13 @@ class Recognizer:
 
         Returns:
             float32 (classes,), on the CPU: the sum over the models.
+
+        Raises:
+            InvalidInputError: If a model returns NaN or infinity.
         """
-        return sum_logits(self.stream_logits(clip))
+        logits = sum_logits(self.stream_logits(clip))
+        require_finite(logits, self.describe(), clip.source)
+        return logits
 
     @torch.inference_mode()
     def stream_logits(self, clip: Clip) -> list[Tensor]:
@@ -168,6 +173,7 @@ class Recognizer:
                 inputs = [transforms.to_model(torch.stack(s).to(self.device)) for s in zip(*streams, strict=True)]
                 total += model(*inputs).float().sum(0)
             scores.append((total / len(pieces)).cpu())
+            require_finite(scores[-1], describe_model(model), clip.source)
         return scores
 
     def predict(
@@ -194,7 +200,8 @@ class Recognizer:
             on_window: called with each window once it has its scores; what it raises ends the work.
 
         Raises:
-            VideoError: the file cannot be read at all.
+            VideoError: the file cannot be read at all. InvalidInputError: a window or stride that is too short; logits
+                that are NaN or infinite.
         """
         spec = self.spec
         window = round(window_seconds * spec.fps) if window_seconds is not None else spec.test_frames
@@ -223,6 +230,7 @@ class Recognizer:
             if reader.damage:
                 notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
         mean = torch.stack([w.logits for w in scored]).mean(0)
+        require_finite(mean, self.describe(), str(path))
         return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
 
     @property
@@ -261,6 +269,11 @@ class Recognizer:
             return clip
         notes.append(f"the video has {len(clip)} frames at {self._rate:g} fps; looped to {wanted}")
         return clip.take(torch.from_numpy(fit_length(len(clip), wanted, "loop")))
+
+
+def describe_model(model: VideoModel) -> str:
+    """A model in words: its name and streams."""
+    return f"{model.spec.name} ({', '.join(s.kind for s in model.spec.streams)})"
 
 
 def _clip(kept: deque[tuple[int, Tensor, float]], reader: VideoReader) -> Clip:

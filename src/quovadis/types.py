@@ -300,7 +300,7 @@ class EvaluationResult:
     mean_class: float
     """Mean of the per-class top-1 accuracies, over the classes that have videos."""
     loss: float
-    """Mean cross-entropy over the videos that could be read."""
+    """Mean cross-entropy over the videos that could be read; NaN if there is none, which is null in JSON."""
     confusion: Tensor
     """int64 (classes, classes): rows are true labels, columns predictions; unreadable files are in no cell."""
     videos: tuple[VideoResult, ...]
@@ -331,7 +331,7 @@ class EvaluationResult:
             "top1": self.top1,
             "top5": self.top5,
             "mean_class": self.mean_class,
-            "loss": self.loss,
+            "loss": None if math.isnan(self.loss) else self.loss,
             "confusion": self.confusion.tolist(),
             "videos": [
                 {"path": v.path, "label": v.label, "top": [list(t) for t in v.top], "error": v.error}

@@ -18,23 +18,7 @@ from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
 from quovadis.types import EvaluationResult, WeightsInfo
 from quovadis.weights.files import save_weights
-
-
-def dump_of(logits: torch.Tensor, targets: list[int], **changes: object) -> LogitDump:
-    streams, videos, classes = logits.shape
-    plain = LogitDump(
-        dataset="toy",
-        data_identity="0123456789ab",
-        split="test",
-        models=tuple(f"i3d ({kind})" for kind in ("rgb", "flow", "more")[:streams]),
-        protocols=("paper",) * streams,
-        labels=tuple("abcdefg"[:classes]),
-        paths=tuple(f"{i}.mp4" for i in range(videos)),
-        errors=("",) * videos,
-        targets=torch.tensor(targets),
-        logits=logits,
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+from tests.synthetic import dump_of
 
 
 @pytest.fixture(scope="module")

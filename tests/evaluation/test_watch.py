@@ -64,6 +64,8 @@ class Model:
 class Stream:
     """In the place of a :class:`LiveStream`."""
 
+    name = "stream"
+
     def __init__(self, ticks: Iterator[Tick], is_live: bool = False):
         self._ticks, self.is_live = ticks, is_live
 

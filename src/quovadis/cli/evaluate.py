@@ -89,7 +89,8 @@ def _evaluate(options: Evaluate) -> None:
         write_dump(options.dump, LogitDump.of(results[: len(recognizer.models)]))
         errors.print(f"wrote {options.dump}")
     if options.json:
-        print(json.dumps([r.to_dict() for r in results] if len(results) > 1 else results[0].to_dict(), indent=2))
+        rows = [r.to_dict() for r in results]
+        print(json.dumps(rows if len(rows) > 1 else rows[0], indent=2, allow_nan=False))
     else:
         Console(soft_wrap=True).print(evaluation_table(results))
     if options.out is not None:

@@ -33,6 +33,7 @@ def main(args: list[str]) -> None:
     dump = join_dumps([read_dump(path) for path in options.dumps], [str(path) for path in options.dumps])
     results = score_dump(dump, weights=options.weights or None, rule=options.rule)
     if options.json:
-        print(json.dumps([r.to_dict() for r in results] if len(results) > 1 else results[0].to_dict(), indent=2))
+        rows = [r.to_dict() for r in results]
+        print(json.dumps(rows if len(rows) > 1 else rows[0], indent=2, allow_nan=False))
     else:
         Console(soft_wrap=True).print(evaluation_table(results))

@@ -90,7 +90,7 @@ def main(args: list[str]) -> None:
             out=options.out,
             on_video=show,
         )
-    text = json.dumps(result.to_dict(), indent=2)
+    text = json.dumps(result.to_dict(), indent=2, allow_nan=False)
     if options.out is not None:
         write_atomically(options.out / "fvd.json", (text + "\n").encode())
     print(text if options.json else _words(result))

@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
             print(f"error: {error}", file=sys.stderr)
             continue
         if options.json:
-            print(json.dumps(prediction.to_dict(options.top)), flush=True)
+            print(json.dumps(prediction.to_dict(options.top), allow_nan=False), flush=True)
         else:
             if number:
                 console.print()

@@ -75,7 +75,7 @@ def main(args: list[str]) -> None:
             continue
         files = write_timeline(timeline, options.out, k=options.top, min_probability=options.min_probability)
         if options.json:
-            print(json.dumps(timeline.to_dict(options.top, options.min_probability)), flush=True)
+            print(json.dumps(timeline.to_dict(options.top, options.min_probability), allow_nan=False), flush=True)
         else:
             print(f"{video}")
             for s in timeline.segments(options.min_probability):

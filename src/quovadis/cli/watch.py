@@ -66,7 +66,7 @@ def main(args: list[str]) -> None:
             for row in rows:
                 count, dropped = count + 1, dropped + row.dropped_frames
                 if options.json:
-                    print(json.dumps(row.to_dict()), flush=True)
+                    print(json.dumps(row.to_dict(), allow_nan=False), flush=True)
                     continue
                 classes = "  ".join(f"{label} {p:.1%}" for label, p in row.top)
                 said = [f"{row.dropped_frames} frames dropped"] if row.dropped_frames else []

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.evaluation.evaluate import summarize
-from quovadis.fuse import mean_probabilities, sum_logits
+from quovadis.fuse import mean_probabilities, require_finite, sum_logits
 from quovadis.types import EvaluationResult
 from quovadis.weights.files import write_atomically
 
@@ -49,7 +49,7 @@ class LogitDump:
     targets: Tensor
     """int64 (videos,)."""
     logits: Tensor
-    """float32 (streams, videos, classes); NaN where a video could not be read."""
+    """float32 (streams, videos, classes); all NaN where a video could not be read, finite elsewhere."""
 
     def __post_init__(self) -> None:
         expected = (len(self.models), len(self.paths), len(self.labels))
@@ -60,6 +60,18 @@ class LogitDump:
             raise InvalidInputError("a dump needs one target and one error a path, and one protocol a model")
         if len(self.targets) and not 0 <= int(self.targets.min()) <= int(self.targets.max()) < len(self.labels):
             raise InvalidInputError(f"targets must be classes from 0 to {len(self.labels) - 1}")
+        for model, stream in zip(self.models, self.logits, strict=True):
+            finite_or_unreadable = stream.isfinite().all(1) | self._unreadable(stream)
+            for i in (~finite_or_unreadable).nonzero().flatten().tolist():
+                require_finite(stream[i], model, self.paths[i])
+
+    def rows(self, stream: Tensor) -> list[Tensor | None]:
+        """The logits of each video, of a stream (videos, classes) or a fusion; None where it could not be read."""
+        return [None if bad else row for bad, row in zip(self._unreadable(stream).tolist(), stream, strict=True)]
+
+    def _unreadable(self, stream: Tensor) -> Tensor:
+        """Which videos, bool (videos,), have an error and only NaN in the logits (videos, classes) of a stream."""
+        return torch.tensor([bool(error) for error in self.errors], dtype=torch.bool) & stream.isnan().all(1)
 
     @classmethod
     def of(cls, results: Sequence[EvaluationResult]) -> LogitDump:
@@ -172,12 +184,12 @@ def score_dump(
         rule: add logits, or average probabilities. The logits of the result are then logarithms of the averages.
 
     Raises:
-        InvalidInputError: weights that do not fit the streams.
+        InvalidInputError: weights that do not fit the streams, or so large that a sum of logits is infinite.
     """
-    rows = [(_each(stream), m, p) for stream, m, p in zip(dump.logits, dump.models, dump.protocols, strict=True)]
+    rows = [(dump.rows(stream), m, p) for stream, m, p in zip(dump.logits, dump.models, dump.protocols, strict=True)]
     fused = _fuse(dump.logits, weights, rule)
     if len(rows) > 1:
-        rows.append((_each(fused), _describe(dump.models, weights, rule), "; ".join(dict.fromkeys(dump.protocols))))
+        rows.append((dump.rows(fused), _describe(dump.models, weights, rule), "; ".join(dict.fromkeys(dump.protocols))))
     return [
         summarize(
             logits,
@@ -201,11 +213,6 @@ def _fuse(streams: Tensor, weights: Sequence[float] | None, rule: FusionRule) ->
     # Zero probabilities would make an infinite loss of one video; the smallest float is small enough.
     probabilities = mean_probabilities(list(streams.double()), weights)
     return probabilities.clamp(min=torch.finfo(torch.float32).tiny).log().float()
-
-
-def _each(logits: Tensor) -> list[Tensor | None]:
-    """One row a video; None where it could not be read."""
-    return [None if row.isnan().any() else row for row in logits]
 
 
 def _own_errors(logits: Sequence[Tensor | None], errors: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
 from quovadis.evaluation.protocol import Protocol, find_protocol
-from quovadis.fuse import sum_logits
+from quovadis.fuse import require_finite, sum_logits
 from quovadis.recognizer import Recognizer
 from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
 from quovadis.video.reader import VideoReader
@@ -89,7 +89,7 @@ def evaluate(
 
     Raises:
         DatasetError: classes that the recogniser does not know. UnknownNameError: no such split or protocol.
-        InvalidInputError: stored flow that was made otherwise than the recogniser's.
+        InvalidInputError: stored flow that was made otherwise than the recogniser's; logits that are NaN or infinite.
     """
     return evaluate_streams(
         recognizer, data, split=split, protocol=protocol, num_workers=num_workers, on_video=on_video
@@ -178,7 +178,14 @@ def summarize(
     protocol: str,
     model: str,
 ) -> EvaluationResult:
-    """Figures from per-video logits; None stands for a video that could not be read, and counts as wrong."""
+    """Figures from per-video logits; None stands for a video that could not be read, and counts as wrong.
+
+    Raises:
+        InvalidInputError: If a logit is NaN or infinite.
+    """
+    for row, path in zip(logits, paths, strict=True):
+        if row is not None:
+            require_finite(row, model, path)
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
     num_classes = len(labels)

@@ -284,6 +284,7 @@ class _Gathered:
         self.sizes: dict[str, int] = {}
         self.num_frames: int | None = None
         self._waiting: list[list[Tensor]] = []
+        self._names: list[str] = []
         self._lengths: dict[int, str] = {}
 
     def add(self, name: str, clip: ChosenFrames) -> None:
@@ -309,15 +310,21 @@ class _Gathered:
         if self._waiting and self._waiting[0][0].shape != inputs[0].shape:
             self.flush()
         self._waiting.append(inputs)
+        self._names.append(name)
         if len(self._waiting) >= self.batch_size:
             self.flush()
 
     def flush(self) -> None:
         if self._waiting:
             vectors = self.embedder.embed(self._waiting)
+            for name, vector in zip(self._names, vectors, strict=True):
+                if not vector.isfinite().all():
+                    raise InvalidInputError(
+                        f"the {self.embedder.features} of {name} have NaN or infinity in them: check the weights"
+                    )
             self.moments.update(vectors)
             self.features.append(vectors)
-            self._waiting = []
+            self._waiting, self._names = [], []
 
 
 def _notes(real: FvdCard, generated: FvdCard) -> tuple[str, ...]:

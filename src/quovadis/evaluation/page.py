@@ -59,7 +59,7 @@ def write_page(
 def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]) -> Path:
     """Write the figures and every video's outcome as JSON."""
     path = Path(path)
-    _write(path, json.dumps([r.to_dict() for r in results], indent=2) + "\n")
+    _write(path, json.dumps([r.to_dict() for r in results], indent=2, allow_nan=False) + "\n")
     return path
 
 

@@ -194,7 +194,7 @@ def write_timeline(
     picture = draw_timeline(
         pictures, timeline.center_seconds, timeline.curves(labels), segments, span=(start, stop), title=source.name
     )
-    text = json.dumps(timeline.to_dict(k, min_probability), indent=1) + "\n"
+    text = json.dumps(timeline.to_dict(k, min_probability), indent=1, allow_nan=False) + "\n"
     contents = {
         "json": text.encode(),
         "csv": timeline.to_csv(min_probability).encode(),

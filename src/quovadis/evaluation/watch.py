@@ -104,6 +104,8 @@ class Watcher:
             raise InvalidInputError(f"from one window to the next there is at least a frame; got {every_seconds} s")
         if top < 1:
             raise InvalidInputError(f"a row has at least one class; got {top}")
+        self.source = ""
+        """Name of the stream, for messages; :func:`watch` sets it."""
         self._recognizer, self._top, self._clock = recognizer, top, clock
         self._resize = recognizer.read_transform()
         self._step = spec.clip_stride
@@ -198,7 +200,7 @@ class Watcher:
         recognizer = self._recognizer
         flow = self._window_flow(seen) if recognizer.wants_flow else None
         times = torch.tensor([s.number / recognizer.spec.fps for s in seen], dtype=torch.float64)
-        clip = Clip(torch.stack([s.picture for s in seen]), times, flow)
+        clip = Clip(torch.stack([s.picture for s in seen]), times, flow, self.source)
         if len(clip) < self._full:
             clip = clip.take(torch.from_numpy(fit_length(len(clip), self._full, "loop")))
         return Prediction("", recognizer.labels, recognizer.logits(clip), ())
@@ -233,8 +235,10 @@ def watch(
         realtime: show a file at its own pace, as if it were a camera.
 
     Raises:
-        VideoError: the stream cannot be read, or broke off and did not come back.
+        VideoError: the stream cannot be read, or broke off and did not come back. InvalidInputError: logits that are
+            NaN or infinite.
     """
+    watcher.source = stream.name
     ticks = stream.ticks(fps)
     if realtime and not stream.is_live:
         ticks = _paced(ticks)
