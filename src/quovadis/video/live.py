@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from quovadis.errors import InvalidInputError, VideoError
 from quovadis.video.frame import VideoFrame
-from quovadis.video.opening import video_stream
+from quovadis.video.opening import close_container, video_stream
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import tick_of
 
@@ -114,28 +114,13 @@ class LiveStream:
                 time.sleep(wait)
 
     def _shown(self, fps: float) -> Iterator[tuple[int, VideoFrame, bool]]:
-        """Each frame with the number of ticks that it is on screen for, and whether the stream begins with it."""
         container, self._container = self._container or self._open(), None
-        with container:
+        try:
             stream = video_stream(container, Path(self.name))
             stream.thread_type = "SLICE"  # threads by frames would hold back as many frames as there are threads
-            current: VideoFrame | None = None
-            origin, fresh = 0.0, True
-            for frame in _decoded(container, stream):
-                if current is None:
-                    current, origin = frame, frame.pts_seconds
-                    continue
-                anew = not 0 < frame.pts_seconds - current.pts_seconds < _JUMP_SECONDS
-                anew = anew or frame.stored_size != current.stored_size
-                count = _count_ticks(current, current.end_seconds if anew else frame.pts_seconds, origin, fps)
-                if count:
-                    yield count, current, fresh
-                fresh = anew or (fresh and not count)
-                origin = frame.pts_seconds if anew else origin
-                current = frame
-            if current is not None:
-                count = _count_ticks(current, current.end_seconds, origin, fps)
-                yield max(count, int(fresh)), current, fresh  # a stretch shows one frame at least
+            yield from _on_screen(_decoded(container, stream), fps)
+        finally:
+            close_container(container)
 
     def _open_first(self) -> av.container.InputContainer:
         try:
@@ -199,6 +184,27 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
             if isinstance(raw, av.VideoFrame):
                 seconds = raw.pts * base if raw.pts is not None else seconds + nominal
                 yield VideoFrame(raw, seconds, raw.duration * base if raw.duration else nominal, reformatter)
+
+
+def _on_screen(frames: Iterator[VideoFrame], fps: float) -> Iterator[tuple[int, VideoFrame, bool]]:
+    """Each frame with the number of ticks that it is on screen for, and whether the stream begins with it."""
+    current: VideoFrame | None = None
+    origin, fresh = 0.0, True
+    for frame in frames:
+        if current is None:
+            current, origin = frame, frame.pts_seconds
+            continue
+        anew = not 0 < frame.pts_seconds - current.pts_seconds < _JUMP_SECONDS
+        anew = anew or frame.stored_size != current.stored_size
+        count = _count_ticks(current, current.end_seconds if anew else frame.pts_seconds, origin, fps)
+        if count:
+            yield count, current, fresh
+        fresh = anew or (fresh and not count)
+        origin = frame.pts_seconds if anew else origin
+        current = frame
+    if current is not None:
+        count = _count_ticks(current, current.end_seconds, origin, fps)
+        yield max(count, int(fresh)), current, fresh  # a stretch shows one frame at least
 
 
 def _count_ticks(frame: VideoFrame, end_seconds: float, origin: float, fps: float) -> int:

@@ -42,6 +42,18 @@ def open_container(path: Path, *, max_pixels: int | None = None) -> av.container
         raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error
 
 
+def close_container(container: av.container.InputContainer) -> None:
+    """Close a container from which frames were decoded.
+
+    PyAV holds the GIL while it frees a decoder, and FFmpeg waits there for its threads. A thread that logs to Python
+    waits for the GIL: a deadlock. Flushing waits for the threads without the GIL.
+    """
+    for stream in container.streams:
+        if stream.codec_context is not None:
+            stream.codec_context.flush_buffers()
+    container.close()
+
+
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     """The first stream of moving pictures; a cover picture of a music file is none."""
     for stream in container.streams.video:

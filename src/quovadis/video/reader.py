@@ -30,7 +30,7 @@ from quovadis.errors import (
 )
 from quovadis.types import Clip, VideoInfo
 from quovadis.video.frame import VideoFrame
-from quovadis.video.opening import open_container, video_stream
+from quovadis.video.opening import close_container, open_container, video_stream
 from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
 
 FrameTransform = Callable[[Tensor], Tensor]
@@ -68,7 +68,7 @@ class VideoReader:
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.thread_count = num_threads
         except BaseException:
-            self._container.close()
+            close_container(self._container)
             raise
         self._reformatter = VideoReformatter()
         self._num_broken = 0
@@ -87,11 +87,16 @@ class VideoReader:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
     def close(self) -> None:
         """Close the file."""
-        self._stop_decoding()
-        self._closed = True
-        self._container.close()
+        if not self._closed:
+            self._stop_decoding()
+            self._closed = True
+            close_container(self._container)
 
     @property
     def damage(self) -> str:
@@ -354,7 +359,7 @@ class VideoReader:
     def _reopen(self) -> None:
         """Begin again; opening anew is the one way that works for every container."""
         threads = self._stream.codec_context.thread_count
-        self._container.close()
+        close_container(self._container)
         self._container = open_container(self.path)
         self._stream = video_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
