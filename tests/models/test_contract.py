@@ -10,6 +10,8 @@ from torch import Tensor
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, TooFewFramesError, UnknownNameError
 from quovadis.models.contract import VideoModel
+from quovadis.models.optimize import optimize
+from quovadis.models.resnet import I3DResNet50
 from quovadis.models.zoo import MODELS, build_model, list_models
 from tests.models.settled import settled
 
@@ -373,3 +375,44 @@ def test_the_first_filters_are_the_first_kernel_of_each_stream(name: str) -> Non
     for stream, filters, kernel in zip(model.spec.streams, found.values(), kernels, strict=True):
         assert (filters.ndim, filters.shape[1]) == (5, stream.channels)
         assert torch.allclose(filters.flatten(1).sort().values, kernel.flatten(1).sort().values)
+
+
+def pooled(name: str, maps: Tensor) -> Tensor:
+    """Pool class maps (B, classes, T', h, w) as the network pools its features before the classifier."""
+    if name == "i3d_tiny":  # an average pooling of 2 x 2 x 2, written as sums of slices
+        maps = (maps[:, :, :-1] + maps[:, :, 1:]) / 2
+    return maps.mean((2, 3, 4))
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+@torch.no_grad()
+def test_pooled_class_maps_are_the_logits(stream: str) -> None:
+    model = settled(build_model("i3d_tiny", stream=stream, num_classes=4)).double()
+    for num_frames in (16, 41):
+        x = inputs(model, batch=2, num_frames=num_frames, dtype=torch.float64)
+        maps = model.class_maps(*x)
+        assert maps.shape == (2, 4, math.ceil(num_frames / 8), 2, 2)
+        torch.testing.assert_close(pooled("i3d_tiny", maps), model(*x), atol=1e-10, rtol=1e-10)
+        assert maps.std((2, 3, 4)).min() > 1e-3, "maps that vary over space and time"
+        torch.testing.assert_close(optimize(model).class_maps(*x), maps, atol=1e-9, rtol=1e-9)
+
+
+@torch.no_grad()
+def test_class_maps_of_resnet_average_to_the_logits() -> None:
+    model = settled(I3DResNet50(num_classes=4, width=1 / 16))
+    x = torch.randn(1, 3, 9, 64, 96)
+    maps = model.class_maps(x)
+    assert maps.shape == (1, 4, 4, 2, 3)
+    torch.testing.assert_close(pooled("i3d_r50", maps), model(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in TINY if n != "i3d_tiny"])
+def test_networks_without_a_linear_head_over_a_grid_refuse_class_maps(name: str) -> None:
+    model = unchanged(name)
+    with pytest.raises(InvalidInputError, match=rf"{name} has no class activation maps.*use i3d"):
+        model.class_maps(*inputs(model))
+
+
+def test_class_maps_need_a_grid_as_large_as_the_pooling_window() -> None:
+    with pytest.raises(InvalidInputError, match="too small"):
+        unchanged("i3d_tiny").class_maps(torch.zeros(1, 3, 16, 32, 32))

@@ -48,6 +48,24 @@ class VideoModel(nn.Module, ABC):
         They are what ``head`` sees, so a new classifier can be trained on features that were computed once.
         """
 
+    def class_maps(self, *streams: Tensor) -> Tensor:
+        """Compute the class activation maps: the evidence for each class at each position, (B, classes, T', h, w).
+
+        Where a linear classifier follows average pooling, the classifier can be applied to the grid before the pooling
+        instead. Pooling the maps as the network pools its features gives exactly the logits, so the maps are no
+        approximation (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016).
+
+        Args:
+            streams: inputs as for :meth:`forward`. Dropout is not applied.
+
+        Raises:
+            InvalidInputError: The network has more than a linear layer after its last grid, or none over space.
+        """
+        raise InvalidInputError(
+            f"{self.spec.name} has no class activation maps: its classifier is not a linear layer over average-pooled "
+            "features; use i3d, i3d_tiny or i3d_r50"
+        )
+
     @abstractmethod
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Intermediate outputs by the paper's endpoint names; all of them, or those asked for.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quovadis.models.contract import VideoModel, pick_endpoints
 from quovadis.models.inception import InceptionV1, average_pool
-from quovadis.models.layers import init_truncated
+from quovadis.models.layers import init_truncated, require_grid
 from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
 
 
@@ -76,6 +76,21 @@ class I3D(VideoModel):
     def classify(self, features: Tensor) -> Tensor:
         """Logits averaged over time: (B, T', 1024) to (B, classes)."""
         return self._logits(features.transpose(1, 2)[..., None, None])
+
+    def class_maps(self, *streams: Tensor) -> Tensor:
+        """Evidence for each class before the pooling of 2 x 7 x 7: (B, classes, ceil(T / 8), H / 32, W / 32).
+
+        >>> import torch
+        >>> from quovadis.models.zoo import build_model
+        >>> model, x = build_model("i3d_tiny", num_classes=10).eval(), torch.rand(1, 3, 24, 64, 64)
+        >>> maps = model.class_maps(x)
+        >>> maps.shape, torch.allclose(model._pool(maps).mean((2, 3, 4)), model(x), atol=1e-5)
+        (torch.Size([1, 10, 3, 2, 2]), True)
+        """
+        self.check_inputs(*streams)
+        grid = self.trunk(streams[0])
+        require_grid(grid, self._window, self.spec.name)
+        return self.head(grid.to(self.head.weight.dtype))
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs by the official names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes).

@@ -67,6 +67,12 @@ class InferenceModel(VideoModel):
         return self.network.classify(features)
 
     @torch.no_grad()
+    def class_maps(self, *streams: Tensor) -> Tensor:
+        """Class activation maps, computed by PyTorch whatever ``backend`` is."""
+        self.check_inputs(*streams)
+        return self.network.class_maps(*self._lowered(streams)).to(self._dtype)
+
+    @torch.no_grad()
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Intermediate outputs, by PyTorch layer after layer, whatever ``backend`` is."""
         self.check_inputs(*streams)

@@ -152,6 +152,11 @@ class I3DResNet50(VideoModel):
         """Logits averaged over time: (B, T', 2048) to (B, classes)."""
         return self._logits(features.transpose(1, 2)[..., None, None])
 
+    def class_maps(self, *streams: Tensor) -> Tensor:
+        """Evidence for each class before averaging over space and time: (B, classes, T // 2, H / 32, W / 32)."""
+        self.check_inputs(*streams)
+        return self.head(self.trunk(streams[0]).to(self.head.weight.dtype))
+
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs by torchvision's names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes)."""
         self.check_inputs(*streams)
