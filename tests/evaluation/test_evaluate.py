@@ -1,3 +1,5 @@
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import torch
 
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import VideoRecord
-from quovadis.errors import DatasetError
+from quovadis.errors import DatasetError, StorageError
 from quovadis.evaluation.evaluate import evaluate, summarize
 from quovadis.evaluation.page import pick_examples, write_page, write_results
 from quovadis.models.zoo import build_model
@@ -118,6 +120,26 @@ def test_classes_that_the_model_does_not_know_are_refused(recognizer: Recognizer
     data = load_dataset(two_classes)
     with pytest.raises(DatasetError, match="1 classes that the model does not know: up; it knows left, right"):
         evaluate(recognizer, replace(data, labels=("left", "up")))
+
+
+def test_a_full_disk_leaves_the_old_report(
+    recognizer: Recognizer, two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = load_dataset(two_classes)
+    result = evaluate(recognizer, data, num_workers=0)
+    monkeypatch.setattr("os.fsync", full)
+    for name, write in (
+        ("report.html", lambda path: write_page(path, [result], data, recognizer, title="t", summary="s")),
+        ("evaluation.json", lambda path: write_results(path, [result])),
+    ):
+        (tmp_path / name).write_text("old")
+        with pytest.raises(StorageError, match="No space left"):
+            write(tmp_path / name)
+        assert (tmp_path / name).read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_classes: Path, tmp_path: Path) -> None:

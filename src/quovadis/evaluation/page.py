@@ -13,13 +13,13 @@ from torch import Tensor
 
 from quovadis import transforms
 from quovadis.datasets.manifest import Manifest
-from quovadis.errors import StorageError
 from quovadis.flow.draw import draw_flow
 from quovadis.recognizer import Recognizer
 from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
 from quovadis.types import EvaluationResult
 from quovadis.video.clip import read_clip
+from quovadis.atomic import write_atomically
 
 _STRIP_SECONDS = 4.0
 _STRIP_SIDE_PX = 128
@@ -42,7 +42,6 @@ def write_page(
     Raises:
         StorageError: it cannot be written.
     """
-    path = Path(path)
     page = Page(
         title=title,
         summary=summary,
@@ -52,15 +51,13 @@ def write_page(
         facts=facts or {},
         filters={name: draw_filters(weight, name) for name, weight in recognizer.first_filters().items()},
     )
-    _write(path, page.to_html())
-    return path
+    return write_atomically(path, page.to_html().encode())
 
 
 def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]) -> Path:
     """Write the figures and every video's outcome as JSON."""
-    path = Path(path)
-    _write(path, json.dumps([r.to_dict() for r in results], indent=2, allow_nan=False) + "\n")
-    return path
+    content = json.dumps([r.to_dict() for r in results], indent=2, allow_nan=False) + "\n"
+    return write_atomically(path, content)
 
 
 def pick_examples(result: EvaluationResult, data: Manifest, recognizer: Recognizer, num_examples: int) -> list[Example]:
@@ -94,11 +91,3 @@ def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:
     assert flow is not None
     lengths = flow[:, :, ::4, ::4].norm(dim=1)
     return draw_flow(flow, longest_px=max(float(lengths.quantile(0.99)), 1.0))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
