@@ -1,10 +1,12 @@
 """The command line: ``quovadis VERB ...``, one file a verb, loaded only when it is called."""
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from quovadis.errors import OtherProcessError, QuovadisError, UnknownNameError
+from quovadis.report.plain import print
 from quovadis.version import __version__
 
 VERBS = {
@@ -40,6 +42,7 @@ quovadis VERB --help says more. --version prints the version, --debug shows wher
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; errors that a user can cause become one line and exit code 1, wrong usage exit code 2."""
+    _replace_what_cannot_be_encoded()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
@@ -70,3 +73,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """Write the code point of a letter that the encoding of the output lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.report.plain import print
 
 if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
@@ -113,13 +114,12 @@ class Stats(_Source):
 
     def run(self, source: str) -> None:
         """Count, and print."""
-        from rich.console import Console
-
         from quovadis.datasets.fact_cache import FactCache
         from quovadis.datasets.inspection import index_videos
         from quovadis.datasets.manifest import Manifest
         from quovadis.datasets.page import write_dataset_page
         from quovadis.datasets.statistics import dataset_statistics
+        from quovadis.report.console import Console
         from quovadis.report.dataset import statistics_table
 
         against = None if self.against is None else Manifest.load(self.against)
@@ -129,7 +129,7 @@ class Stats(_Source):
                 data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
         statistics = dataset_statistics(data, against)
         if self.json:
-            print(json.dumps(statistics.to_dict(), indent=2, ensure_ascii=False))
+            print(json.dumps(statistics.to_dict(), indent=2))
         else:
             Console(soft_wrap=True).print(statistics_table(statistics))
         if self.page is not None:
@@ -245,7 +245,7 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
     if as_json:
         problems = [{"path": data.relative(r), "status": r.status, "reason": r.reason} for r in wrong]
         counts = {"name": data.name, "identity": data.identity, "num_videos": len(data.records), **statuses}
-        print(json.dumps({"manifest": str(path), **counts, "problems": problems}, indent=2, ensure_ascii=False))
+        print(json.dumps({"manifest": str(path), **counts, "problems": problems}, indent=2))
         return
     for status, count in statuses.items():
         for record in [r for r in wrong if r.status == status][:_MAX_LISTED]:
@@ -259,8 +259,7 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
 
     with progress_bar(Console(stderr=True)) as bar:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 if TYPE_CHECKING:
     from quovadis.datasets.clip_status import DownloadReport
     from quovadis.datasets.kinetics import KineticsClip
@@ -121,7 +123,7 @@ def _show(name: str, options: Download, report: "DownloadReport") -> None:
 
     if options.json:
         facts = asdict(report) | {"num_clips": report.num_clips, "num_there": report.num_there}
-        print(json.dumps(facts | {"table": str(report.table)}, indent=2, ensure_ascii=False))
+        print(json.dumps(facts | {"table": str(report.table)}, indent=2))
     else:
         print(f"{name} {options.split}: {report.num_there} of {report.num_clips} clips are in {options.out}")
         words = {**DONE, **FINAL, **PASSING, "not tried": "run it again"}
@@ -137,8 +139,7 @@ def _show(name: str, options: Download, report: "DownloadReport") -> None:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
 
     with progress_bar(Console(stderr=True)) as bar:

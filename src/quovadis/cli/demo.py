@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from quovadis.datasets.manifest import Manifest
+    from quovadis.report.console import Console
     from quovadis.training.recipes import Recipe
     from quovadis.training.run_folder import RunFolder
 
@@ -42,11 +41,11 @@ def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
     import torch
-    from rich.console import Console
 
     from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.evaluation.page import write_page, write_results
     from quovadis.recognizer import Recognizer
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
     from quovadis.report.terminal import evaluation_table, prediction_table
     from quovadis.training.run_folder import environment, read_log
@@ -56,22 +55,24 @@ def main(args: list[str]) -> None:
     started = time.perf_counter()
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
-    console.print("[bold]1. Videos[/]: what moves x how it moves; one frame tells the thing, never the motion")
+    _print_step(console, "1. Videos", ": what moves x how it moves; one frame tells the thing, never the motion")
     data = _make_videos(options, errors)
     console.print(f"   {data.describe()}, in {data.root}")
 
-    console.print(f"[bold]2. Optical flow[/] of each video: {_FLOW_METHOD}, at the size that the network sees")
+    _print_step(console, "2. Optical flow", f" of each video: {_FLOW_METHOD}, at the size that the network sees")
     _store_flow(data, errors)
 
     recipes: dict[str, Recipe] = {stream: _recipe(stream, options) for stream in _STREAMS}
     recipe = recipes["rgb"]
-    console.print(
-        f"[bold]3. Training[/]: two {recipe.model.name}, one on RGB and one on flow, from random weights, up to "
-        f"{recipe.max_steps} steps each"
+    _print_step(
+        console,
+        "3. Training",
+        f": two {recipe.model.name}, one on RGB and one on flow, from random weights, up to "
+        f"{recipe.max_steps} steps each",
     )
     folders = _train(recipes, data, options.out, errors)
 
-    console.print("[bold]4. Measuring[/] the test split")
+    _print_step(console, "4. Measuring", " the test split")
     recognizer = Recognizer.load(*(folder.root for folder in folders), flow_method=_FLOW_METHOD)
     with progress_bar(errors) as bar:
         task = bar.add_task("evaluating test", total=len(data.split("test")))
@@ -80,7 +81,8 @@ def main(args: list[str]) -> None:
     console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
 
     held_out = data.split("test")[0]
-    console.print(f"[bold]5. Predicting[/] a video that training never saw (it is: {data.labels[held_out.label]})")
+    truth = data.labels[held_out.label]
+    _print_step(console, "5. Predicting", f" a video that training never saw (it is: {truth})")
     console.print(prediction_table(recognizer.predict(held_out.path), 3))
 
     seconds = time.perf_counter() - started
@@ -107,7 +109,7 @@ def main(args: list[str]) -> None:
             "time": f"{seconds:.0f} seconds in all",
         },
     )
-    console.print(f"[bold]6. The page[/]: {page}  ({seconds:.0f} s in all)")
+    _print_step(console, "6. The page", f": {page}  ({seconds:.0f} s in all)")
     rgb, flow = (folder.root for folder in folders)
     console.print(
         "\nNext:\n"
@@ -115,6 +117,12 @@ def main(args: list[str]) -> None:
         "  quovadis train tiny --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --out runs/mine\n"
         "  quovadis evaluate --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --weights runs/mine"
     )
+
+
+def _print_step(console: "Console", name: str, words: str) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((name, "bold"), words))
 
 
 def _make_videos(options: Demo, errors: "Console") -> "Manifest":

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Doctor:
@@ -29,8 +31,7 @@ def main(args: list[str]) -> None:
     if options.json:
         print(json.dumps({"healthy": not broken, "findings": [asdict(f) for f in findings]}, indent=2))
     else:
-        from rich.console import Console
-
+        from quovadis.report.console import Console
         from quovadis.report.terminal import findings_table
 
         rows = [(f.area, f.name, f.status, f.found, f.remedy) for f in findings]

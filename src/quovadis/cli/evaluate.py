@@ -7,6 +7,8 @@ from typing import Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -51,14 +53,13 @@ def main(args: list[str]) -> None:
 
 
 def _evaluate(options: Evaluate) -> None:
-    from rich.console import Console
-
     from quovadis import processes
     from quovadis.datasets.load import load_dataset
     from quovadis.evaluation.dump import LogitDump, write_dump
     from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.evaluation.page import write_page, write_results
     from quovadis.recognizer import Recognizer
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
     from quovadis.report.terminal import evaluation_table
 

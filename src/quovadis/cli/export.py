@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Export:

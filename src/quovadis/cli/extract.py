@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 if TYPE_CHECKING:
     from quovadis.evaluation.extract import Extracted, ExtractJob
     from quovadis.evaluation.feature_presets import FeaturePreset
@@ -70,12 +72,11 @@ class Extract:
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be done is reported, the others go on, and the exit code is 1."""
     options = tyro.cli(Extract, args=args, prog="quovadis extract", config=(tyro.conf.FlagCreatePairsOff,))
-    from rich.console import Console
-
     from quovadis.datasets.flow_files import FlowSource
     from quovadis.datasets.jobs import run_jobs
     from quovadis.errors import InvalidInputError
     from quovadis.evaluation.extract import ExtractorSettings, extract_all, extract_on_worker, list_videos, plan_jobs
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
 
     if not options.videos:

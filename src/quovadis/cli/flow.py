@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 if TYPE_CHECKING:
     from quovadis.datasets.flow_files import FlowJob
     from quovadis.flow.codec import FlowPreset
@@ -190,16 +192,15 @@ def _announce(plans: list[_Plan], out: Path) -> None:
 
 def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
     """One video after the other, each with its bar."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from quovadis.datasets.flow_files import store_flow
     from quovadis.errors import MissingExtraError, QuovadisError, StorageError
+    from quovadis.report.console import Console
+    from quovadis.report.progress import progress_bar
 
     for number, plan in enumerate(plans, 1):
         num_flows = 0
         try:
-            with Progress(console=Console(stderr=True), transient=True) as progress:
+            with progress_bar(Console(stderr=True), transient=True) as progress:
                 task = progress.add_task(f"{number}/{len(plans)} {plan.job.video.name}", total=plan.num_flows)
                 for num_flows in store_flow(plan.job):
                     progress.update(task, completed=num_flows)
@@ -213,10 +214,9 @@ def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
 
 def _in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
     """Several videos at a time, with one bar for all."""
-    from rich.console import Console
-
     from quovadis.datasets.flow_files import finish_flow
     from quovadis.datasets.jobs import run_jobs
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
 
     jobs = [plan.job for plan in plans]

@@ -7,6 +7,8 @@ from typing import Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Fuse:
@@ -25,9 +27,8 @@ class Fuse:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Fuse, args=args, prog="quovadis fuse", config=(tyro.conf.FlagCreatePairsOff,))
-    from rich.console import Console
-
     from quovadis.evaluation.dump import join_dumps, read_dump, score_dump
+    from quovadis.report.console import Console
     from quovadis.report.terminal import evaluation_table
 
     dump = join_dumps([read_dump(path) for path in options.dumps], [str(path) for path in options.dumps])

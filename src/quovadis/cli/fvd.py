@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 if TYPE_CHECKING:
     from quovadis.evaluation.fvd import FvdResult
 
@@ -57,10 +59,10 @@ class Fvd:
 def main(args: list[str]) -> None:
     """Run the verb; videos that cannot be read are listed and left out, and then the exit code is 1."""
     options = tyro.cli(Fvd, args=args, prog="quovadis fvd", config=(tyro.conf.FlagCreatePairsOff,))
-    from rich.console import Console
     from rich.progress import TaskID
 
     from quovadis.evaluation.fvd import frechet_video_distance
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
     from quovadis.weights.files import write_atomically
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Predict:
@@ -36,10 +38,9 @@ class Predict:
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
     options = tyro.cli(Predict, args=args, prog="quovadis predict", config=(tyro.conf.FlagCreatePairsOff,))
-    from rich.console import Console
-
     from quovadis.errors import InvalidInputError, VideoError
     from quovadis.recognizer import Recognizer
+    from quovadis.report.console import Console
     from quovadis.report.terminal import prediction_table
 
     if not options.videos:

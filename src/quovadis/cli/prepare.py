@@ -7,6 +7,8 @@ from typing import Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -41,8 +43,6 @@ class Prepare:
 def main(args: list[str]) -> None:
     """Run the verb; the exit code is 1 when videos are missing or corrupt."""
     options = tyro.cli(Prepare, args=args, prog="quovadis prepare", config=(tyro.conf.FlagCreatePairsOff,))
-    from rich.console import Console
-
     from quovadis.datasets.jobs import num_cores
     from quovadis.datasets.load import load_dataset
     from quovadis.datasets.store import (
@@ -53,6 +53,7 @@ def main(args: list[str]) -> None:
         prepare,
         require_space,
     )
+    from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
 
     settings = StoreSettings(

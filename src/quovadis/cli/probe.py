@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Probe:

@@ -65,10 +65,9 @@ def main(args: list[str]) -> None:
 
 
 def _reproduce(options: Reproduce) -> None:
-    from rich.console import Console
-
     from quovadis import processes
     from quovadis.paper import paper_table
+    from quovadis.report.console import Console
     from quovadis.report.progress import TrainingProgress
     from quovadis.training.material import Material
     from quovadis.training.plan import table_1

@@ -10,6 +10,8 @@ from typing import Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 
 @dataclass(frozen=True)
 class Serve:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from quovadis.report.plain import print
 from quovadis.training.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -46,10 +47,9 @@ def main(args: list[str]) -> None:
 
 
 def _train(options: Train) -> None:
-    from rich.console import Console
-
     from quovadis import processes
     from quovadis.datasets.load import load_dataset
+    from quovadis.report.console import Console
     from quovadis.report.progress import TrainingProgress
     from quovadis.training.loop import train
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from quovadis.report.plain import print
 from quovadis.training.transfer import TransferRecipes
 
 
@@ -49,10 +50,9 @@ def main(args: list[str]) -> None:
 
 
 def _transfer(options: Transfer) -> None:
-    from rich.console import Console
-
     from quovadis import processes
     from quovadis.datasets.load import load_dataset
+    from quovadis.report.console import Console
     from quovadis.report.progress import TrainingProgress
     from quovadis.training.transfer import transfer, transfer_grid
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from quovadis.errors import WeightsError
+from quovadis.report.plain import print
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def main(args: list[str]) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json.dumps(value, indent=2))
 
 
 def _proof(file: dict[str, Any]) -> str:
@@ -237,8 +238,9 @@ def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from quovadis.report.console import Console
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

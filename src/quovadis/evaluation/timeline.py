@@ -197,7 +197,7 @@ def write_timeline(
     text = json.dumps(timeline.to_dict(k, min_probability), indent=1, allow_nan=False) + "\n"
     contents = {
         "json": text.encode(),
-        "csv": timeline.to_csv(min_probability).encode(),
+        "csv": timeline.to_csv(min_probability).encode(errors="backslashreplace"),
         "png": picture,
     }
     return [write_atomically(stem.with_name(f"{stem.name}.{end}"), content) for end, content in contents.items()]

@@ -1,14 +1,15 @@
 """A dataset on the terminal and as one self-contained HTML page: what is there, what is wrong, what it looks like."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from quovadis.report.console import plain
 from quovadis.report.page import frame_html
 from quovadis.report.pictures import bars_svg, histogram_svg
+from quovadis.report.plain import escape
 from quovadis.types import ClassCount, DatasetStatistics, Overlap
 
 _MAX_CLASSES = 20
@@ -21,15 +22,15 @@ def statistics_table(statistics: DatasetStatistics) -> RenderableType:
     """The figures, the classes that lack most, the overlaps, and the first of what is missing or corrupt."""
     facts = Table(box=None, pad_edge=False, show_header=False)
     for name, value in describe(statistics).items():
-        facts.add_row(Text(name, style="dim"), Text(value))
+        facts.add_row(plain(name, style="dim"), plain(value))
     parts: list[RenderableType] = [facts, Text(), _class_table(statistics)]
     if len(statistics.classes) > _MAX_CLASSES:
-        parts.append(Text(f"{_MAX_CLASSES} of {len(statistics.classes)} classes, the worst first", style="dim"))
+        parts.append(plain(f"{_MAX_CLASSES} of {len(statistics.classes)} classes, the worst first", style="dim"))
     if statistics.overlaps:
         parts += [Text(), _overlap_table(statistics.overlaps)]
-    parts += [Text(f"{status}: {path}: {reason}", style="red") for path, status, reason in statistics.problems[:10]]
+    parts += [plain(f"{status}: {path}: {reason}", style="red") for path, status, reason in statistics.problems[:10]]
     if len(statistics.problems) > 10:
-        parts.append(Text(f"... {len(statistics.problems)} missing or corrupt in all", style="red"))
+        parts.append(plain(f"... {len(statistics.problems)} missing or corrupt in all", style="red"))
     return Group(*parts)
 
 
@@ -82,12 +83,12 @@ def _class_table(statistics: DatasetStatistics) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class", no_wrap=True)
     for column in (*statistics.splits, "missing", "corrupt"):
-        table.add_column(column, justify="right")
+        table.add_column(plain(column), justify="right")
     classes: Sequence[ClassCount] = statistics.classes
     if len(classes) > _MAX_CLASSES:
         classes = sorted(classes, key=lambda c: (-c.missing - c.corrupt, c.num_videos))[:_MAX_CLASSES]
     for c in classes:
-        table.add_row(Text(_name(c)), *(str(n) for n in c.splits.values()), str(c.missing), str(c.corrupt))
+        table.add_row(plain(_name(c)), *(str(n) for n in c.splits.values()), str(c.missing), str(c.corrupt))
     return table
 
 
@@ -97,7 +98,9 @@ def _overlap_table(overlaps: Sequence[Overlap]) -> Table:
     for column in ("same content", "same group", "same YouTube id"):
         table.add_column(column, justify="right")
     for o in overlaps:
-        table.add_row(Text(f"{o.first} and {o.second}"), str(o.same_content), str(o.same_group), str(o.same_youtube_id))
+        table.add_row(
+            plain(f"{o.first} and {o.second}"), str(o.same_content), str(o.same_group), str(o.same_youtube_id)
+        )
     return table
 
 
@@ -158,10 +161,10 @@ def _charts(statistics: DatasetStatistics) -> str:
 def _grid(statistics: DatasetStatistics, pictures: Mapping[str, str]) -> str:
     cells = []
     for c in statistics.classes:
-        counts = ", ".join(f"{count} {split}" for split, count in c.splits.items())
+        counts = escape(", ".join(f"{count} {split}" for split, count in c.splits.items()))
         wrong = "".join(f" <b>{n} {name}</b>" for n, name in ((c.missing, "missing"), (c.corrupt, "corrupt")) if n)
         picture = (
-            f"<img loading='lazy' alt='a video of {escape(_name(c), quote=True)}' src='{pictures[c.label]}'>"
+            f"<img loading='lazy' alt='a video of {escape(_name(c))}' src='{pictures[c.label]}'>"
             if c.label in pictures
             else "<div class='none'>no video that can be read</div>"
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError
+from quovadis.report.lettering import lettering
 
 _GAP = 1
 _GROUP_GAP = 3
@@ -69,16 +70,18 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
     count, channels, slices = _over_time(weight).shape[:3]
     dpi = 100
     width, height = (side * _PIXELS_PER_WEIGHT / dpi for side in (sheet.shape[2], sheet.shape[1]))
-    figure = Figure(figsize=(width + 0.3, height + 0.75), dpi=dpi)
-    axes = figure.add_axes(
-        (0.15 / (width + 0.3), 0.1 / (height + 0.75), width / (width + 0.3), height / (height + 0.75))
-    )
-    axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
-    axes.set_axis_off()
     colours = "R, G, B" if channels == 3 else "x in red, y in green"
-    axes.set_title(f"{title}\n{count} filters, {slices} time slices each, early to late; {colours}", fontsize=11)
+    words = f"{count} filters, {slices} time slices each, early to late; {colours}"
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with lettering(title) as draw:
+        figure = Figure(figsize=(width + 0.3, height + 0.75), dpi=dpi)
+        axes = figure.add_axes(
+            (0.15 / (width + 0.3), 0.1 / (height + 0.75), width / (width + 0.3), height / (height + 0.75))
+        )
+        axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(f"{draw(title)}\n{words}", fontsize=11)
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 

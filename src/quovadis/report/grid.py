@@ -1,14 +1,15 @@
 """A table of words and figures, for the terminal, Markdown and HTML."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from quovadis.report.console import plain
 from quovadis.report.page import frame_html
+from quovadis.report.plain import escape, printable
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class Grid:
 
     def to_terminal(self) -> RenderableType:
         """For rich."""
-        table = Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(title=plain(self.title, style="bold"), title_justify="left", box=None, pad_edge=False)
         for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i < self.num_words else "right", no_wrap=i == 0)
+            table.add_column(plain(column), justify="left" if i < self.num_words else "right", no_wrap=i == 0)
         for row in self.rows:
-            table.add_row(*map(Text, row))
-        return Group(table, *(Text(note, style="dim") for note in self.notes))
+            table.add_row(*map(plain, row))
+        return Group(table, *(plain(note, style="dim") for note in self.notes))
 
     def to_markdown(self) -> str:
         """A heading, the table, and the notes."""
@@ -73,5 +74,9 @@ def grid_page(title: str, summary: str, grids: Sequence[Grid]) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(_markdown, cells))} |"
+
+
+def _markdown(cell: str) -> str:
+    """A text as Markdown shows it: nothing in it is markup."""
+    return re.sub(r"([\\|`*<\[])", r"\\\1", printable(cell).replace("\n", " "))

@@ -3,12 +3,12 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 from torch import Tensor
 
 from quovadis.report.pictures import confusion_svg, curves_svg, filmstrip_uri
+from quovadis.report.plain import escape
 from quovadis.types import EvaluationResult
 
 
@@ -101,7 +101,7 @@ def _example(example: Example) -> str:
         for name, p in example.top[:3]
     )
     verdict = "right" if right else "wrong"
-    caption = escape(example.caption, quote=True)
+    caption = escape(example.caption)
     strips = f"<img alt='frames of {caption}' src='{filmstrip_uri(example.frames)}'>"
     if example.flow is not None:
         strips += f"<img alt='optical flow of {caption}' src='{filmstrip_uri(example.flow)}'>"
@@ -122,7 +122,7 @@ def _filters(model: str, png: bytes) -> str:
     address = "data:image/png;base64," + base64.b64encode(png).decode()
     return (
         f"<section><h2>Filters of the first convolution over time, {escape(model)}</h2><div class='scroll'>"
-        f"<img class='wide' alt='filters of {escape(model, quote=True)}' src='{address}'></div></section>"
+        f"<img class='wide' alt='filters of {escape(model)}' src='{address}'></div></section>"
     )
 
 

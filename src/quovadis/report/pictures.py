@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from quovadis.report.lettering import drawable
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
 
@@ -60,8 +63,9 @@ def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> str:
     axis = figure.subplots()
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="GnBu", interpolation="nearest")
     if n <= 60:
-        axis.set_xticks(range(n), labels, rotation=90, fontsize=7)
-        axis.set_yticks(range(n), labels, fontsize=7)
+        names = list(map(drawable, labels))
+        axis.set_xticks(range(n), names, rotation=90, fontsize=7)
+        axis.set_yticks(range(n), names, fontsize=7)
     if n <= 12:
         for i in range(n):
             for j in range(n):
@@ -113,8 +117,8 @@ def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "vide
     figure = Figure(figsize=(4.6, 2.4), layout="constrained")
     axis = figure.subplots()
     axis.hist(values, bins=min(40, max(len(set(values)), 5)), color=_ACCENT)
-    axis.set_xlabel(axis_title)
-    axis.set_ylabel(counted)
+    axis.set_xlabel(drawable(axis_title))
+    axis.set_ylabel(drawable(counted))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
@@ -136,13 +140,13 @@ def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
     figure = Figure(figsize=(4.6, 0.9 + 0.2 * len(shown)), layout="constrained")
     axis = figure.subplots()
     bars = axis.barh(range(len(shown)), list(shown.values()), color=_ACCENT, height=0.7)
-    axis.set_yticks(range(len(shown)), list(shown), fontsize=8, parse_math=False)
+    axis.set_yticks(range(len(shown)), list(map(drawable, shown)), fontsize=8)
     axis.bar_label(bars, padding=3, fontsize=8)
     axis.margins(x=0.15)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.invert_yaxis()
     axis.set_xlabel("videos")
-    axis.set_title(axis_title, loc="left", fontsize=9)
+    axis.set_title(drawable(axis_title), loc="left", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
@@ -165,12 +169,13 @@ def _smooth(values: np.ndarray, window: int = 21) -> np.ndarray:
 
 
 def _svg(figure: Any) -> str:
-    """A figure as an SVG element, its text in the fonts of the page."""
+    """A figure as an SVG element, its text in the fonts of the page; letters that matplotlib lacks are kept."""
     import matplotlib
 
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "quovadis"}):
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "quovadis"}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     return text[text.index("<svg") :]

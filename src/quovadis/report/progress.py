@@ -4,29 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from quovadis.report.console import Console, plain
 
 
-def progress_bar(console: Console) -> Progress:
-    """A bar with the time that has gone and the time that is left."""
+def progress_bar(console: Console, *, transient: bool = False) -> Progress:
+    """Create a progress bar with the elapsed and the remaining time.
+
+    Args:
+        console: Where it is shown.
+        transient: Remove the bar when it is complete.
+    """
     return Progress(
-        TextColumn("{task.description}"),
+        _Description(),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        transient=transient,
     )
+
+
+class _Description(ProgressColumn):
+    """The description of a task as plain text."""
+
+    def render(self, task: Task) -> Text:
+        return plain(task.description)
 
 
 class TrainingProgress:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from quovadis.report.console import Console, plain
 from quovadis.types import EvaluationResult, Prediction
 
 
@@ -16,8 +16,8 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
         table.add_column(column, justify="left" if column in ("model", "split") else "right", no_wrap=column != "model")
     for r in results:
         table.add_row(
-            r.model,
-            r.split,
+            plain(r.model),
+            plain(r.split),
             str(r.num_videos),
             f"{r.top1:.1%}",
             f"{r.top5:.1%}",
@@ -25,20 +25,19 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
             str(len(r.unreadable)),
         )
     lines: list[RenderableType] = [table]
-    lines += [Text(d, style="dim") for d in dict.fromkeys(f"data {r.dataset} {r.data_identity}" for r in results)]
-    lines += [Text(f"protocol {p}", style="dim") for p in dict.fromkeys(r.protocol for r in results)]
+    lines += [plain(d, style="dim") for d in dict.fromkeys(f"data {r.dataset} {r.data_identity}" for r in results)]
+    lines += [plain(f"protocol {p}", style="dim") for p in dict.fromkeys(r.protocol for r in results)]
     for r in results:
-        lines += [Text(f"unreadable, counted as wrong: {v.path}: {v.error}", style="red") for v in r.unreadable[:10]]
+        lines += [plain(f"unreadable, counted as wrong: {v.path}: {v.error}", style="red") for v in r.unreadable[:10]]
     return Group(*lines)
 
 
 def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
     """The top classes of a video as bars, and over time where it has several windows."""
-    table = Table(
-        title=prediction.source, title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
-    )
+    title = plain(prediction.source, style="bold")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     for label, probability in prediction.top(k):
-        table.add_row(label, f"{probability:6.1%}", Text("█" * round(30 * probability), style="cyan"))
+        table.add_row(plain(label), f"{probability:6.1%}", plain("█" * round(30 * probability), style="cyan"))
     lines: list[RenderableType] = [table]
     if len(prediction.windows) > 1:
         time = Table(box=None, pad_edge=False, header_style="dim")
@@ -46,9 +45,10 @@ def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
             time.add_column(column, justify="left" if column == "class" else "right")
         for window in prediction.windows:
             label, probability = prediction.top(1, window)[0]
-            time.add_row(f"{window.start_seconds:.1f} s", f"{window.stop_seconds:.1f} s", label, f"{probability:.1%}")
+            times = (f"{window.start_seconds:.1f} s", f"{window.stop_seconds:.1f} s")
+            time.add_row(*times, plain(label), f"{probability:.1%}")
         lines.append(time)
-    lines += [Text(note, style="dim") for note in prediction.notes]
+    lines += [plain(note, style="dim") for note in prediction.notes]
     return Group(*lines)
 
 
@@ -60,10 +60,10 @@ def findings_table(rows: Sequence[tuple[str, str, str, str, str]]) -> Renderable
         table.add_column(overflow="fold")
     last = ""
     for area, name, status, found, remedy in rows:
-        first = Text(area if area != last else "", style="bold")
-        table.add_row(first, Text(name), Text(status, style=colors[status]), Text(found))
+        first = plain(area if area != last else "", style="bold")
+        table.add_row(first, plain(name), plain(status, style=colors[status]), plain(found))
         if remedy:
-            table.add_row("", "", "", Text(remedy, style="cyan"))
+            table.add_row("", "", "", plain(remedy, style="cyan"))
         last = area
     return table
 

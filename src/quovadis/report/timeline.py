@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from quovadis.report.lettering import lettering
+
 _WIDTH_INCHES, _STRIP_INCHES, _BAND_INCHES, _CURVES_INCHES = 13.0, 1.0, 0.34, 2.9
 _PLOT_SHARE = 0.95
 """Of the width, without the margins."""
@@ -50,6 +52,24 @@ def draw_timeline(
     Returns:
         The bytes of a PNG file.
     """
+    texts = (title, *curves, *(name for *_, name in segments))
+    with lettering(*texts) as draw:
+        drawn = [(start, stop, draw(name)) for start, stop, name in segments]
+        figure = _draw(pictures, center_seconds, {draw(n): v for n, v in curves.items()}, drawn, span, draw(title))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12, facecolor="white")
+        return buffer.getvalue()
+
+
+def _draw(
+    pictures: Sequence[Tensor],
+    center_seconds: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    segments: Sequence[tuple[float, float, str]],
+    span: tuple[float, float],
+    title: str,
+) -> Any:
+    """The figure; the texts are ready for matplotlib."""
     from matplotlib.figure import Figure
 
     heights = (_STRIP_INCHES, _BAND_INCHES, _CURVES_INCHES)
@@ -61,8 +81,9 @@ def draw_timeline(
     colours = _colours(list(curves))
     _draw_strip(strip, pictures, span)
     _draw_band(band, segments, colours, span)
+    lines = []
     for name, values in curves.items():
-        plot.plot(center_seconds, values, color=colours[name], lw=1.8, label=name)
+        lines += plot.plot(center_seconds, values, color=colours[name], lw=1.8)
         if len(values) < 40:
             plot.plot(center_seconds, values, "o", color=colours[name], ms=3.5)
     plot.set_ylim(0, 1.02)
@@ -72,12 +93,10 @@ def draw_timeline(
     plot.grid(axis="y", color="#e4e7eb")
     for axis in (band, plot):
         axis.spines[["top", "right"]].set_visible(False)
-    columns = min(len(curves), 4)
-    plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns, frameon=False, fontsize=9)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": min(len(curves), 4)}
+    plot.legend(lines, list(curves), frameon=False, fontsize=9, **place)
     strip.set_title(title, loc="left", fontsize=11, color=_INK)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12, facecolor="white")
-    return buffer.getvalue()
+    return figure
 
 
 def _draw_strip(axis: Any, pictures: Sequence[Tensor], span: tuple[float, float]) -> None:

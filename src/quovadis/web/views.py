@@ -6,7 +6,6 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from quovadis.flow.draw import draw_legend
 from quovadis.report.pictures import picture_uri
+from quovadis.report.plain import escape
 from quovadis.web.analysis import Comparison, FeatureComparison, Moment, Recognition
 from quovadis.web.limits import VideoFacts, clock
 from quovadis.web.schema import comparison_json, features_json, recognition_json
