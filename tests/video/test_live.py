@@ -14,6 +14,8 @@ from quovadis.video.writer import LOSSLESS, write_video
 from tests.http_server import Server, serving
 from tests.synthetic import moving_square
 
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2,\n{file}\n#EXT-X-ENDLIST\n"
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -92,6 +94,39 @@ def test_what_is_not_there_says_what_to_look_at(server: Server, tmp_path: Path) 
         LiveStream(str(tmp_path / "none.mp4"))
     with pytest.raises(InvalidInputError, match="timeout_seconds"):
         LiveStream("x.mp4", timeout_seconds=0)
+
+
+def test_a_playlist_of_addresses_is_followed(server: Server) -> None:
+    server.files["/live.m3u8"] = HLS.format(file="v.ts").encode()
+    ticks = list(LiveStream(f"{server.root}/live.m3u8").ticks(25.0))
+    assert torch.equal(pixels(ticks), pixels(list(LiveStream(f"{server.root}/v.ts").ticks(25.0))))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "file:", "file://", "crypto:", "crypto+file:", "subfile,,start,0,end,0,,:", "concat:"]
+)
+def test_an_address_cannot_name_files_of_this_machine(server: Server, prefix: str) -> None:
+    path = server.files["/v.ts.path"].decode()
+    key = '#EXT-X-KEY:METHOD=AES-128,URI="{}",IV=0x0\n#EXTINF'
+    texts = {
+        "/hls.m3u8": HLS.format(file=f"{prefix}{path}"),
+        "/key.m3u8": HLS.format(file="v.ts").replace("#EXTINF", key.format(f"{prefix}{path}")),
+        "/concat.mp4": f"ffconcat version 1.0\nfile '{prefix}{path}'\noption safe 0\n",
+        "/sdp.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 0 RTP/AVP 96\n",
+    }
+    server.files |= {name: text.encode() for name, text in texts.items()}
+    for name in texts:
+        with pytest.raises(VideoError):
+            list(LiveStream(f"{server.root}{name}", timeout_seconds=5, reconnect=0).ticks(25.0))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["file:///etc/hostname", "concat://a|b", "crypto+http://127.0.0.1/x", "sap://x", "data://x", "FILE:///x"],
+)
+def test_an_address_of_another_kind_is_refused(source: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not a supported address; expected a file, or one of http, https"):
+        LiveStream(source)
 
 
 def test_names_without_secrets() -> None:

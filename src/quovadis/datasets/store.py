@@ -22,8 +22,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import av
-from av.error import FFmpegError
 from torch import Tensor
 
 from quovadis.datasets.flow_files import FlowJob, FlowSource, store_flow
@@ -35,6 +33,7 @@ from quovadis.flow.codec import preset_for
 from quovadis.flow.store import ClipIdentity, estimate_bytes, read_header
 from quovadis.transforms import resize_short_side
 from quovadis.video.clip import probe
+from quovadis.video.opening import open_container
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 
@@ -260,9 +259,9 @@ def _about(job: ClipJob) -> str:
 
 def _read_about(path: Path) -> str:
     try:
-        with av.open(f"file:{path}") as container:
+        with open_container(path) as container:
             return container.metadata.get("comment", "")
-    except (FFmpegError, OSError):
+    except VideoError:
         return ""
 
 

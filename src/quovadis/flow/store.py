@@ -26,8 +26,9 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, VideoNotFoundError
+from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, VideoError, VideoNotFoundError
 from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow
+from quovadis.video.opening import open_container
 
 FORMAT_VERSION = 1
 FULL_RANGE = int(ColorRange.JPEG)  # grey uses all 256 levels
@@ -155,7 +156,7 @@ class FlowWriter(FlowSink):
         self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part.mp4")
         with self._storing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(self._partial), "w", format="mp4")
+            self._container = av.open(f"file:{self._partial}", "w", format="mp4")
 
     def _append(self, flow: Tensor) -> None:
         pictures = encode_flow(flow, self.preset.clip_px).flatten(1, 2).numpy()
@@ -267,12 +268,12 @@ def estimate_bytes(num_flows: int, height: int, width: int) -> int:
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    if not path.exists():
-        raise VideoNotFoundError(f"no flow file at {path}")
     try:
-        return av.open(str(path))
-    except (FFmpegError, OSError) as error:
-        raise InvalidInputError(f"{path} is no flow file: {error.strerror or error}") from error
+        return open_container(path)
+    except VideoNotFoundError as error:
+        raise VideoNotFoundError(f"no flow file at {path}") from error
+    except VideoError as error:
+        raise InvalidInputError(f"{path} is no flow file: {error}") from error
 
 
 def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:

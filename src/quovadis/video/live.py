@@ -16,9 +16,19 @@ from av.video.reformatter import VideoReformatter
 
 from quovadis.errors import InvalidInputError, VideoError
 from quovadis.video.frame import VideoFrame
-from quovadis.video.opening import close_container, video_stream
+from quovadis.video.opening import FILE_FORMATS, close_container, video_stream
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import tick_of
+
+_ADDRESSES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "tls", "udp")
+
+# What an address may send, and what a playlist among it may name in turn: never a file or a device of this machine.
+_LIVE_ONLY = {
+    "format_whitelist": ",".join(
+        (*FILE_FORMATS, "hls", "dash", "rtsp", "rtp", "live_flv", "mpjpeg", "ac3", "eac3", "webvtt")
+    ),
+    "protocol_whitelist": ",".join((*_ADDRESSES, "httpproxy", "crypto")),
+}
 
 _JUMP_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 30.0
@@ -41,14 +51,15 @@ class LiveStream:
     """A camera, a stream or a file, at a regular frame rate.
 
     Args:
-        source: a file; an address (``rtsp://``, ``http://``, ``https://``, ``rtmp://``, ``udp://`` ...); a camera:
-            ``camera:0`` (Linux and macOS), ``/dev/video0``, or ``camera:NAME`` (Windows, and macOS).
+        source: a file; an address (``rtsp://``, ``http://``, ``https://``, ``rtmp://``, ``udp://`` ...), which may
+            be a playlist of addresses (HLS), but not of files; a camera: ``camera:0`` (Linux and macOS),
+            ``/dev/video0``, or ``camera:NAME`` (Windows, and macOS).
         timeout_seconds: how long an address may be silent.
         reconnect: how often in a row a stream that broke off is asked for again, after 1, 2, 4 ... seconds.
         on_note: told when a stream breaks off and when it comes back.
 
     Raises:
-        InvalidInputError: a timeout that is not above 0, or fewer than 0 attempts.
+        InvalidInputError: a timeout that is not above 0, fewer than 0 attempts, or an address of an unknown kind.
 
     >>> stream = LiveStream(str(getfixture("clip_path")))
     >>> ticks = list(stream.ticks(10.0))
@@ -73,6 +84,10 @@ class LiveStream:
         self._on_note = on_note
         self._is_file = not _is_camera(source) and not _is_address(source)
         self._container: av.container.InputContainer | None = None
+        if _is_address(source) and source.partition("://")[0].lower() not in _ADDRESSES:
+            raise InvalidInputError(
+                f"{self.name} is not a supported address; expected a file, or one of {', '.join(_ADDRESSES)} before ://"
+            )
         if self._is_file:
             VideoReader(source).close()  # says what is wrong with it
         else:
@@ -132,7 +147,15 @@ class LiveStream:
     def _open(self) -> av.container.InputContainer:
         file, container_format, options = _how_to_open(self._source)
         timeout = self._timeout_seconds, self._timeout_seconds
-        return av.open(file, format=container_format, options=options, timeout=timeout, metadata_errors="replace")
+        limits = _LIVE_ONLY if container_format is None else {}  # a camera is opened by its format
+        return av.open(
+            file,
+            format=container_format,
+            options=options,
+            container_options=limits,
+            timeout=timeout,
+            metadata_errors="replace",
+        )
 
 
 def public_name(source: str) -> str:
@@ -148,7 +171,7 @@ def public_name(source: str) -> str:
 
 
 def _is_address(source: str) -> bool:
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source) is not None
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source) is not None  # C:// is a path
 
 
 def _is_camera(source: str) -> bool:

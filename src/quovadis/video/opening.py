@@ -1,5 +1,6 @@
 """Open a file as video, or say why it is none."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -8,9 +9,24 @@ from av.error import FFmpegError
 
 from quovadis.errors import VideoError, VideoNotFoundError
 
+# FFmpeg's names of the formats that keep everything in one file. Playlists, image sequences, devices and scripts are
+# left out: opening one makes FFmpeg open other files or addresses. New names must not do that; check the demuxer.
+FILE_FORMATS = (
+    *("mov", "matroska", "avi", "gif", "apng", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf", "rm", "wtv"),
+    *("nut", "ivf", "dv", "dhav", "yuv4mpegpipe"),  # dhav: surveillance recorders (.dav)
+    *("h264", "hevc", "vvc", "av1", "obu", "m4v", "mjpeg", "h261", "h263", "vc1"),  # video without a container
+    *("png_pipe", "jpeg_pipe", "webp_pipe"),  # one picture, found by its content
+    *("mp3", "wav", "flac", "aac"),  # no video; opened to say so
+)
+
+# FFmpeg applies both lists to whatever a format opens in turn, too.
+_FILES_ONLY = {"format_whitelist": ",".join(FILE_FORMATS), "protocol_whitelist": "file"}
+
 
 def open_container(path: Path, *, max_pixels: int | None = None) -> av.container.InputContainer:
-    """Open a file.
+    """Open a video file, and never another file, device or address that it names.
+
+    Close the result with :func:`close_container`.
 
     Args:
         path: the file.
@@ -18,7 +34,8 @@ def open_container(path: Path, *, max_pixels: int | None = None) -> av.container
             open them. Larger ones have the size 0 x 0.
 
     Raises:
-        VideoNotFoundError: nothing at that path. VideoError: a folder, empty, not to be read, or no video.
+        VideoNotFoundError: nothing at that path. VideoError: a folder, empty, not to be read, no video, or a format
+            outside ``FILE_FORMATS``.
     """
     try:
         status = path.stat()
@@ -36,9 +53,14 @@ def open_container(path: Path, *, max_pixels: int | None = None) -> av.container
         # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
         # A broken title or author must not keep anyone from the pictures.
         options = {} if max_pixels is None else {"max_pixels": str(max_pixels)}
-        return av.open(f"file:{path}", metadata_errors="replace", options=options)
+        return av.open(f"file:{path}", metadata_errors="replace", options=options, container_options=_FILES_ONLY)
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) == errno.EINVAL:  # FFmpeg's answer to a format that is not in the list
+            reason = (
+                "its header is invalid, or it is a playlist, an image sequence or of a format that is not supported; "
+                "convert it to one MP4 or Matroska file"
+            )
         raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error
 
 
