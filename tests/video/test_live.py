@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, VideoError, VideoNotFoundError
-from quovadis.video.live import LiveStream, Tick, public_name
+from quovadis.video.frame import VideoFrame
+from quovadis.video.live import LiveStream, Tick, _on_screen, public_name
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.http_server import Server, serving
@@ -60,6 +62,69 @@ def test_a_file_is_itself(tmp_path: Path) -> None:
     stream = LiveStream(str(write_video(tmp_path / "v.mp4", frames, fps=25, **LOSSLESS)))
     assert not stream.is_live
     assert torch.equal(pixels(list(stream.ticks(25.0))), frames)
+
+
+Shown = list[tuple[int, float, bool]]
+
+
+def on_screen(*frames: tuple[float, int], fps: float = 10.0) -> Shown:
+    """Ticks, time and ``fresh`` for frames of 0.1 s at (seconds, width)."""
+    made = (SimpleNamespace(pts_seconds=t, end_seconds=t + 0.1, stored_size=(width, 48)) for t, width in frames)
+    shown = _on_screen(cast(Iterator[VideoFrame], made), fps)
+    return [(count, frame.pts_seconds, fresh) for count, frame, fresh in shown]
+
+
+def test_a_clock_that_jumps_begins_a_stretch() -> None:
+    steady = [(1, 5.0, True), (1, 5.1, False)]
+    # Forward by 10 s or more; below that the frame stays on screen.
+    assert on_screen((5.0, 64), (5.1, 64), (15.1, 64), (15.2, 64)) == [*steady, (1, 15.1, True), (1, 15.2, False)]
+    assert on_screen((5.0, 64), (5.1, 64), (15.0, 64)) == [(1, 5.0, True), (99, 5.1, False), (1, 15.0, False)]
+    # Back by any time, and a clock that stands still.
+    assert on_screen((5.0, 64), (5.1, 64), (5.05, 64), (5.15, 64)) == [*steady, (1, 5.05, True), (1, 5.15, False)]
+    assert on_screen((5.0, 64), (5.1, 64), (0.0, 64), (0.1, 64)) == [*steady, (1, 0.0, True), (1, 0.1, False)]
+    assert on_screen((5.0, 64), (5.1, 64), (5.1, 64)) == [*steady, (1, 5.1, True)]
+
+
+def test_a_picture_of_another_size_begins_a_stretch() -> None:
+    assert on_screen((0.0, 64), (0.1, 64), (0.2, 80), (0.3, 80)) == [
+        *[(1, 0.0, True), (1, 0.1, False)],
+        *[(1, 0.2, True), (1, 0.3, False)],
+    ]
+
+
+def test_a_stretch_is_fresh_until_a_frame_of_it_is_shown() -> None:
+    # A frame that ends before half a tick is not shown, unless it is the only one.
+    assert on_screen((0.0, 64), (0.01, 64), (0.1, 64)) == [(1, 0.01, True), (1, 0.1, False)]
+    assert on_screen((3.0, 64), (9.0, 80), (9.01, 64)) == [(1, 3.0, True), (1, 9.0, True), (1, 9.01, True)]
+    assert on_screen((3.0, 64), fps=2.0) == [(1, 3.0, True)]
+
+
+def test_ticks_count_from_the_first_frame_of_a_stretch() -> None:
+    first, second = [(1, 3.10, True), (1, 3.14, False)], [(1, 30.06, True), (1, 30.10, False)]
+    assert on_screen((3.06, 64), (3.10, 64), (3.14, 64)) == first
+    assert on_screen((3.06, 64), (3.10, 64), (3.14, 64), (30.02, 64), (30.06, 64), (30.10, 64)) == [*first, *second]
+
+
+def stretches(ticks: list[Tick]) -> list[int]:
+    return [t.number for t in ticks if t.fresh]
+
+
+def test_streams_with_a_jump_and_with_two_sizes(server: Server) -> None:
+    folder = Path(server.files["/v.ts.path"].decode()).parent
+    fast = {"preset": "ultrafast"}
+
+    def part(name: str, width: int, start: float) -> bytes:
+        times = [start + k / 25 for k in range(10)]
+        frames = moving_square(10, 48, width)
+        return write_video(folder / name, frames, fps=25, pts_seconds=times, options=fast).read_bytes()
+
+    first = part("one.ts", 64, 0.0)
+    server.files |= {"/jump.ts": first + part("two.ts", 64, 100.0), "/size.ts": first + part("three.ts", 80, 0.4)}
+    for name, widths in (("jump", {64}), ("size", {64, 80})):
+        ticks = list(LiveStream(f"{server.root}/{name}.ts").ticks(25.0))
+        assert stretches(ticks) == [0, 10], name
+        assert [t.number for t in ticks] == list(range(20))
+        assert {t.frame.stored_size[0] for t in ticks} == widths
 
 
 def test_a_stream_that_breaks_off_is_asked_for_again(server: Server, waits: list[float]) -> None:
