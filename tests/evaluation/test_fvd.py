@@ -1,5 +1,7 @@
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from quovadis.models.zoo import build_model
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights import verify
 from quovadis.weights.from_tensorflow import to_official
-from tests.synthetic import awake, moving_square
+from tests.synthetic import awake, moving_square, numbers_of
 
 Videos = NDArray[np.uint8]
 
@@ -151,24 +153,59 @@ def test_black_against_white_is_the_distance_of_two_points(blessed: VideoModel) 
     assert result.interval.high - result.interval.low < 1e-9
 
 
+def numbered(count: int, num_frames: int, side: int = 4) -> Videos:
+    """Videos whose pixels are the number of their frame."""
+    numbers = np.arange(num_frames, dtype=np.uint8)[None, :, None, None, None]
+    return np.broadcast_to(numbers, (count, num_frames, side, side, 3))
+
+
+def frames_taken(count: int, length: int, **choice: Any) -> list[list[int]]:
+    """The numbers of the frames that are taken of each numbered video."""
+    videos = open_videos(numbered(count, length))
+    clips = [videos.read(i, FrameChoice(**choice), lambda frame: frame) for i in range(count)]
+    return [numbers_of(clip.frames) if clip else [] for clip in clips]
+
+
+def test_random_starts_are_uniform_over_all_that_fit_and_repeatable() -> None:
+    """16 frames in steps of 2 fit into 40 frames at 10 starts: 0 to 9, the last of which ends with frame 39."""
+    taken = frames_taken(300, 40, num_frames=16, frame_stride=2, random_start=True)
+    assert all(numbers == list(range(numbers[0], numbers[0] + 32, 2)) for numbers in taken)
+    starts = Counter(numbers[0] for numbers in taken)
+    assert set(starts) == set(range(10))
+    assert max(starts.values()) < 60  # 30 expected, standard deviation 5
+    assert taken[:50] == frames_taken(50, 40, num_frames=16, frame_stride=2, random_start=True)
+    assert taken[:50] != frames_taken(50, 40, num_frames=16, frame_stride=2, random_start=True, seed=1)
+    assert frames_taken(2, 31, num_frames=16, frame_stride=2, random_start=True) == [[], []]
+
+
 def test_stylegan_v_takes_square_windows_and_divides_by_n(blessed: VideoModel) -> None:
     real, made = noise(6, 40, 32, 1), noise(5, 20, 32, 2)
     options = {"protocol": "stylegan-v", "weights": blessed, "num_resamples": 0}
     result = frechet_video_distance(real, made, **options)
     assert (result.real.num_frames, result.real.ddof) == (16, 0)
     assert (result.real.starts, result.generated.starts) == ("random start, seed 0", "from the first frame")
-    starts = [np.random.default_rng([0, i]).integers(0, 40 - 16 + 1) for i in range(6)]
-    assert len(set(starts)) > 3
-    windows = np.stack([v[s : s + 16] for v, s in zip(real, starts, strict=True)])
+    windows = [real[i, numbers] for i, numbers in enumerate(frames_taken(6, 40, num_frames=16, random_start=True))]
+    assert result.value == pytest.approx(stylegan_v_by_hand(blessed, np.stack(windows), made[:, :16]), rel=1e-5)
+    assert frechet_video_distance(real, made, seed=1, **options).value != result.value
+
+
+def test_stylegan_v_takes_every_second_frame(blessed: VideoModel) -> None:
+    """Both sets from the first frame, as generated videos are."""
+    real, made = noise(4, 18, 32, 1), noise(4, 18, 32, 2)
+    embedder, choice = Embedder(blessed, FVD_PROTOCOLS["stylegan-v"]), FrameChoice(num_frames=9, frame_stride=2)
+    sets = [embed_videos(open_videos(v), embedder, choice, role="generated") for v in (real, made)]
+    expected = stylegan_v_by_hand(blessed, real[:, 0:18:2], made[:, 0:18:2])
+    assert compare_sets(*sets, num_resamples=0).value == pytest.approx(expected, rel=1e-5)
+
+
+def stylegan_v_by_hand(model: VideoModel, *sets: Videos) -> float:
+    """The distance of these frames: stretched with half-pixel centers, covariances divided by N."""
     rows = []
-    for videos in (windows, made[:, :16]):
+    for videos in sets:
         x = transforms.stretch_to_model(torch.from_numpy(videos).permute(0, 1, 4, 2, 3), 64, pixel_centers="half")
         with torch.inference_mode():
-            rows.append(optimize(blessed)(x))
-    assert result.value == pytest.approx(frechet_distance(*rows, ddof=0), rel=1e-5)
-    assert frechet_video_distance(real, made, seed=1, **options).value != result.value
-    every_second = frechet_video_distance(real, made[:, :18], frame_stride=2, num_frames=9, **options)
-    assert every_second.generated.num_videos == 5
+            rows.append(optimize(model)(x))
+    return frechet_distance(*rows, ddof=0)
 
 
 def test_stylegan_v_leaves_out_short_videos_and_wants_squares(

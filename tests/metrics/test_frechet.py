@@ -7,6 +7,7 @@ import torch
 
 import quovadis
 from quovadis.errors import InvalidInputError
+from quovadis.metrics import frechet
 from quovadis.metrics.frechet import FrechetInterval, frechet_distance, frechet_interval
 from quovadis.metrics.moments import FeatureMoments
 
@@ -110,6 +111,19 @@ def test_the_interval_is_where_other_samples_fall() -> None:
     holds = np.mean([i.low <= mean <= i.high for i in intervals])
     assert 0.85 <= holds <= 1
     assert np.mean([i.bias for i in intervals]) == pytest.approx(mean - truth, abs=0.5 * (mean - truth))
+
+
+@pytest.mark.parametrize(("confidence", "low", "high"), [(0.9, 55.0, 145.0), (0.5, 75.0, 125.0)])
+def test_the_interval_leaves_out_as_much_below_as_above(
+    confidence: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The distance is 100 and the resampled ones are 0 to 100: with mean 50, they are moved up by 50."""
+    distances = iter([100.0, *map(float, range(101))])
+    monkeypatch.setattr(frechet, "frechet_distance", lambda *_, **__: next(distances))
+    interval = frechet_interval(np.eye(3), np.eye(3), confidence=confidence, num_resamples=101)
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert interval.bias == pytest.approx(-50)
+    assert (interval.confidence, interval.num_resamples, interval.seed) == (confidence, 101, 0)
 
 
 def test_an_interval_can_be_repeated() -> None:

@@ -7,6 +7,7 @@ import torch
 from quovadis.models.convnet_lstm import BatchNormLSTM, ConvNetLSTM
 from quovadis.models.inception import InceptionV1
 from quovadis.models.zoo import build_model
+from tests.models.parameters import googlenet, linear
 from tests.models.settled import settled
 
 EPS = 1e-5
@@ -16,16 +17,14 @@ def numbers_of(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def test_nine_million_parameters_of_known_parts() -> None:
+def test_the_parameters_are_those_of_known_parts() -> None:
     with torch.device("meta"):
         model = build_model("convnet_lstm")
-    trunk = 5_585_344 + 7_280  # the convolutions of Inception-v1 in 2D, and a shift for each of their channels
-    lstm = 4 * 512 * (1024 + 512) + 4 * 512
     norms = 2 * 4 * 512 + 2 * 512  # scales of both sums, scale and shift of the cell
-    assert numbers_of(model.get_submodule("trunk")) == trunk
-    assert lstm == 3_147_776
-    assert numbers_of(model.get_submodule("lstm")) == lstm + norms
-    assert numbers_of(model) == trunk + lstm + norms + 512 * 400 + 400 == 8_950_720
+    assert numbers_of(model.get_submodule("trunk")) == googlenet()
+    assert numbers_of(model.get_submodule("lstm")) == linear(1024 + 512, 4 * 512) + norms
+    assert numbers_of(model.get_submodule("head")) == linear(512, 400)
+    assert round(numbers_of(model) / 1e6) == 9  # table 1 of the paper
 
 
 def test_shapes_at_full_size() -> None:

@@ -9,7 +9,10 @@ from quovadis.errors import InvalidInputError, TooFewFramesError, WeightsError
 from quovadis.models.contract import VideoModel
 from quovadis.models.resnet import I3DResNet50, ResNet50
 from quovadis.models.zoo import build_model
-from quovadis.weights.from_torchvision import IMAGENET_DEVIATION, IMAGENET_MEAN, inflate_resnet50
+from quovadis.weights.from_torchvision import inflate_resnet50
+
+TORCHVISION_TRANSFORM = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of the channels, from torchvision's documentation of ResNet50_Weights."""
 
 
 def torchvision_forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ def test_a_boring_video_gives_the_pictures_logits(num_frames: int, time_is_repea
     model = I3DResNet50(num_classes=50, width=1 / 4).double().eval()
     model.load_state_dict(inflate_resnet50(state, model))
     picture = torch.rand(2, 3, 65, 97, dtype=torch.float64)
-    mean, deviation = (torch.tensor(v).double().view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    mean, deviation = (torch.tensor(v).double().view(3, 1, 1) for v in TORCHVISION_TRANSFORM)
     # Pad by hand with the mean colour, which is what torchvision's zeros are, so that the border is no difference.
     want = torchvision_forward(state, (picture - mean) / deviation)
     stem = model.trunk.conv1

@@ -8,45 +8,35 @@ from quovadis.errors import InvalidInputError
 from quovadis.models.inception import InceptionV1, SnippetInceptionV1
 from quovadis.models.two_stream import GAUSSIAN_STD, FusedTwoStream, TwoStream
 from quovadis.models.zoo import build_model
+from tests.models.parameters import googlenet, linear
 
-TRUNK = 5_585_344 + 7_280
-TWENTY_CHANNELS = 17 * 49 * 64
-"""What the first convolution over 20 channels has more than that over 3."""
-HEAD = 1024 * 400 + 400
+# A trunk over RGB frames, and one over snippets of ten flow frames with two channels each.
+TRUNKS = {"rgb": googlenet(3), "flow": googlenet(20), "rgb+flow": googlenet(3) + googlenet(20)}
 
 
-@pytest.mark.parametrize(
-    ("stream", "expected"),
-    [
-        ("rgb+flow", 2 * (TRUNK + HEAD) + TWENTY_CHANNELS),
-        ("rgb", TRUNK + HEAD),
-        ("flow", TRUNK + HEAD + TWENTY_CHANNELS),
-    ],
-)
-def test_two_stream_has_twelve_million_parameters(stream: str, expected: int) -> None:
+def num_parameters(name: str, stream: str) -> int:
     with torch.device("meta"):
-        model = build_model("two_stream", stream=stream)
-    assert sum(p.numel() for p in model.parameters()) == expected
-    assert stream != "rgb+flow" or expected == 12_058_560
+        model = build_model(name, stream=stream)
+    return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("stream", "before_the_classifier"),
-    [
-        ("rgb+flow", 2 * TRUNK + TWENTY_CHANNELS + 27 * 2048 * 512 + 512),
-        ("rgb", TRUNK + 27 * 1024 * 512 + 512),
-        ("flow", TRUNK + TWENTY_CHANNELS + 27 * 1024 * 512 + 512),
-    ],
-)
-def test_fused_has_39_million_parameters_because_the_grids_are_concatenated(
-    stream: str, before_the_classifier: int
-) -> None:
-    with torch.device("meta"):
-        model = build_model("fused_two_stream", stream=stream)
-    head = 512 * 400 + 400
-    assert sum(p.numel() for p in model.get_submodule("head").parameters()) == head
-    assert sum(p.numel() for p in model.parameters()) == before_the_classifier + head
-    assert stream != "rgb+flow" or before_the_classifier == 39_550_624
+@pytest.mark.parametrize("stream", ["rgb", "flow", "rgb+flow"])
+def test_two_stream_has_a_trunk_and_a_classifier_for_each_stream(stream: str) -> None:
+    heads = len(stream.split("+")) * linear(1024, 400)
+    assert num_parameters("two_stream", stream) == TRUNKS[stream] + heads
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "rgb+flow"])
+def test_fused_has_a_convolution_over_the_concatenated_grids(stream: str) -> None:
+    grid = 1024 * len(stream.split("+"))
+    fusion = 3**3 * grid * 512 + 512  # with a shift for each channel
+    assert num_parameters("fused_two_stream", stream) == TRUNKS[stream] + fusion + linear(512, 400)
+
+
+def test_the_sizes_of_the_paper() -> None:
+    """Table 1: 12 M and 39 M; the latter without the classifier, so the grids are concatenated and not added."""
+    assert num_parameters("two_stream", "rgb+flow") // 10**6 == 12
+    assert (num_parameters("fused_two_stream", "rgb+flow") - linear(512, 400)) // 10**6 == 39
 
 
 def test_shapes_at_full_size() -> None:
