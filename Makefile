@@ -1,21 +1,38 @@
 # Two commands do everything: `make demo` and `make test`. Both build .venv first, with the pinned versions.
-# Besides: `make docs` (the pages, in build/site), `make dist` (wheel and sdist), `make smoke` (both, into empty environments).
+# Besides: `make test-all` (also the slow tests, with coverage), `make test-extras` and `make test-no-extras` (all tests with
+# every optional part, and with none), `make docs` (the pages, in build/site), `make dist` (wheel and sdist), `make smoke`
+# (both, into empty environments).
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+EXTRAS ?= dev,docs,export,tensorboard
+# All tests of a file run in one process, so that its fixtures are made once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-without-shared lint parity docs dist smoke clean
+.PHONY: demo test test-all test-without-shared test-extras test-no-extras pytest lint parity docs dist smoke clean
 
 demo: $(VENV)/.ready
 	$(BIN)/quovadis demo --out runs/demo
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-without-shared: $(VENV)/.ready
-	QUOVADIS_SHARED=build/absent OMP_NUM_THREADS=1 $(BIN)/pytest -q -m shared
+	QUOVADIS_SHARED=build/absent $(PYTEST) -m shared
+
+test-extras:
+	$(MAKE) pytest VENV=build/extras EXTRAS=dev,docs,opencv,openvino,tensorboard,cluster,export,web,kinetics,browser
+
+test-no-extras:
+	$(MAKE) pytest VENV=build/no-extras EXTRAS=dev
+
+pytest: $(VENV)/.ready
+	$(PYTEST)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -45,7 +62,7 @@ smoke:
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt torch
-	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,docs,export,tensorboard]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:

@@ -1,6 +1,11 @@
 """Fixtures for the tests and for the doctests in the source."""
 
 import os
+
+# Threads that wait for each other sleep: set before the first import of torch, also for the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 from importlib.util import find_spec
 from pathlib import Path
 
