@@ -12,7 +12,7 @@ FLOORS: list[set[str]] = [
     {"errors", "version"},
     {"types", "processes", "prefetch", "atomic"},
     {"video"},
-    {"transforms", "flow", "models", "metrics", "fuse", "report", "paper", "labels", "download"},
+    {"transforms", "flow", "models", "metrics", "fuse", "report", "paper", "labels", "download", "activation_maps"},
     {"weights", "datasets"},
     {"recognizer", "doctor"},
     {"evaluation"},

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from quovadis import transforms
+from quovadis.activation_maps import ActivationMaps
 from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.loader import clip_extent
 from quovadis.datasets.streams import clip_to_streams, cut_clip
-from quovadis.errors import InvalidInputError
+from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.fuse import require_finite, sum_logits
 from quovadis.models.contract import VideoModel
 from quovadis.models.optimize import Backend, Precision, for_inference
@@ -203,6 +204,94 @@ class Recognizer:
             VideoError: the file cannot be read at all. InvalidInputError: a window or stride that is too short; logits
                 that are NaN or infinite.
         """
+        window, stride = self._window_frames(window_seconds, stride_seconds)
+        notes: list[str] = []
+        scored = []
+        for clip, start, stop in self._clips(path, window, stride, notes, num_threads=num_threads):
+            scored.append(Window(start, stop, self.logits(clip)))
+            if on_window is not None:
+                on_window(scored[-1])
+        mean = torch.stack([w.logits for w in scored]).mean(0)
+        require_finite(mean, self.describe(), str(path))
+        return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
+
+    @torch.inference_mode()
+    def explain(
+        self,
+        path: str | PathLike[str],
+        *,
+        labels: Sequence[str] = (),
+        num_labels: int = 1,
+        window_seconds: float | None = None,
+        on_window: Callable[[Window], None] | None = None,
+    ) -> ActivationMaps:
+        """Compute where and when the network finds evidence for a class (class activation maps).
+
+        The classifier of I3D is linear over averaged features, so the maps are exact: pooled, they are the logits.
+        Memory grows with the video, by 15 MB a minute for 400 classes unless ``labels`` are given.
+
+        Args:
+            path: Any video file.
+            labels: Classes to map; by default the most probable ones.
+            num_labels: How many of the most probable classes, where ``labels`` is empty.
+            window_seconds: Length of a window, as for :meth:`predict`.
+            on_window: Called with each window after it was scored.
+
+        Raises:
+            VideoError: If the file cannot be read. UnknownNameError: If a label is not a class of the model.
+            InvalidInputError: If a model has no linear classifier over a grid, such as conv3d.
+        """
+        for label in labels:
+            if label not in self.labels:
+                raise UnknownNameError.among("class", label, self.labels)
+        if num_labels < 1:
+            raise InvalidInputError(f"num_labels must be at least 1; got {num_labels}")
+        chosen = [self.labels.index(label) for label in labels]
+        window, stride = self._window_frames(window_seconds, None)
+        notes: list[str] = []
+        scored: list[Window] = []
+        kept: list[Tensor] = []
+        centers: list[Tensor] = []
+        for clip, start, stop in self._clips(path, window, stride, notes):
+            maps, logits = self._class_maps(clip)
+            step_seconds = len(clip) / self._rate / maps.shape[1]
+            center = start + (torch.arange(maps.shape[1], dtype=torch.float64) + 0.5) * step_seconds
+            # Windows overlap at the end of the video, and a short video is looped.
+            new = (center < stop) & (center > scored[-1].stop_seconds if scored else True)
+            new[0] |= not scored
+            kept.append((maps[chosen] if chosen else maps)[:, new])
+            centers.append(center[new])
+            scored.append(Window(start, stop, logits))
+            if on_window is not None:
+                on_window(scored[-1])
+        mean = torch.stack([w.logits for w in scored]).mean(0)
+        require_finite(mean, self.describe(), str(path))
+        prediction = Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
+        everything = torch.cat(kept, 1)
+        if not chosen:
+            best = mean.topk(min(num_labels, len(self.labels))).indices
+            everything, labels = everything[best], [self.labels[i] for i in best.tolist()]
+        return ActivationMaps(
+            prediction, tuple(labels), everything, torch.cat(centers), self.spec.short_side_px, self.spec.size_px
+        )
+
+    def _class_maps(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Maps (classes, T', h, w) and logits (classes,) of one clip, summed over the models, on the CPU."""
+        clip = transforms.center_crop(clip, self.spec.size_px)
+        all_maps, all_logits = [], []
+        for model in self.models:
+            streams = clip_to_streams(clip, model.spec)
+            maps = model.class_maps(*(transforms.to_model(s[None].to(self.device)) for s in streams))
+            all_logits.append(model.pool_class_maps(maps)[0].float().cpu())
+            all_maps.append(maps[0].float().cpu())
+        return torch.stack(all_maps).sum(0), sum_logits(all_logits)
+
+    def _window_frames(self, window_seconds: float | None, stride_seconds: float | None) -> tuple[int, int]:
+        """Length and stride of the windows in frames.
+
+        Raises:
+            InvalidInputError: If one of them is too short.
+        """
         spec = self.spec
         window = round(window_seconds * spec.fps) if window_seconds is not None else spec.test_frames
         if window < spec.min_frames:
@@ -213,8 +302,16 @@ class Recognizer:
         stride = round(stride_seconds * spec.fps) if stride_seconds is not None else window
         if stride < 1:
             raise InvalidInputError(f"the stride must be at least one frame; got {stride_seconds} seconds")
-        notes: list[str] = []
-        scored = []
+        return window, stride
+
+    def _clips(
+        self, path: str | PathLike[str], window: int, stride: int, notes: list[str], *, num_threads: int = 0
+    ) -> Iterator[tuple[Clip, float, float]]:
+        """Windows of a video with flow where a model needs it, and their start and end in seconds.
+
+        While one is used, the next is decoded. Notes are added where the video is short or damaged.
+        """
+        spec = self.spec
         with (
             VideoReader(path, num_threads=num_threads) as reader,
             closing(prefetch(self._windows(reader, window, stride), depth=1)) as windows,
@@ -223,15 +320,9 @@ class Recognizer:
                 start = float(clip.pts_seconds[0])
                 if self.wants_flow:
                     clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
-                clip = self._fill(clip, window, notes)
-                scored.append(Window(start, stop, self.logits(clip)))
-                if on_window is not None:
-                    on_window(scored[-1])
+                yield self._fill(clip, window, notes), start, stop
             if reader.damage:
                 notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
-        mean = torch.stack([w.logits for w in scored]).mean(0)
-        require_finite(mean, self.describe(), str(path))
-        return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
 
     @property
     def _rate(self) -> float:

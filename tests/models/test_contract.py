@@ -393,6 +393,7 @@ def test_pooled_class_maps_are_the_logits(stream: str) -> None:
         maps = model.class_maps(*x)
         assert maps.shape == (2, 4, math.ceil(num_frames / 8), 2, 2)
         torch.testing.assert_close(pooled("i3d_tiny", maps), model(*x), atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(model.pool_class_maps(maps), model(*x), atol=1e-10, rtol=1e-10)
         assert maps.std((2, 3, 4)).min() > 1e-3, "maps that vary over space and time"
         torch.testing.assert_close(optimize(model).class_maps(*x), maps, atol=1e-9, rtol=1e-9)
 

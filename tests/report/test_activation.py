@@ -1,10 +1,13 @@
 """Overlays of class activation maps."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 
 from quovadis.errors import InvalidInputError
-from quovadis.report.activation import filmstrip, overlay_maps
+from quovadis.report.activation import draw_filmstrip, overlay_maps
 
 
 def test_the_overlay_is_brightest_where_the_evidence_is() -> None:
@@ -39,8 +42,14 @@ def test_what_does_not_fit_is_refused(num_maps: int, crop_px: int, max_evidence:
         overlay_maps(frames, torch.zeros(num_maps, 2, 2), max_evidence=max_evidence, crop_px=crop_px)
 
 
-def test_the_filmstrip_has_the_first_and_the_last_frame() -> None:
-    frames = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 4, 6)
-    strip = filmstrip(frames, 3, gap_px=2)
-    assert strip[0, 0].tolist() == [0] * 6 + [255] * 2 + [4] * 6 + [255] * 2 + [9] * 6
-    assert filmstrip(frames[:2], 8).shape == (3, 4, 16)
+def test_the_filmstrip_shows_every_frame_and_takes_any_title() -> None:
+    from PIL import Image
+
+    frames = torch.zeros(3, 3, 40, 60, dtype=torch.uint8)
+    frames[0, 0], frames[1, 1], frames[2, 2] = 255, 255, 255
+    png = draw_filmstrip(frames, [0.0, 1.0, 2.5], title="$\\frac{$ [/b] <b>")
+    pixels = torch.from_numpy(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).copy())
+    middle = pixels[pixels.shape[0] // 2]
+    colors = torch.unique_consecutive(middle, dim=0).tolist()
+    order = [c for c in colors if c in ([255, 0, 0], [0, 255, 0], [0, 0, 255])]
+    assert order == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]

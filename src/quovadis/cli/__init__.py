@@ -13,6 +13,7 @@ VERBS = {
     "demo": "make a small dataset, train on it, measure, predict, and write a page: the whole system in minutes",
     "predict": "name the action in videos",
     "timeline": "what happens when in long videos: segments and a picture",
+    "explain": "show where and when a network finds evidence for an action",
     "serve": "a page in the browser, and an HTTP API: actions, time line, flow, features",
     "watch": "name the actions in a camera, a stream or a file as it goes on",
     "data": "download, index, verify and describe datasets: Kinetics, UCF-101, HMDB-51, folders, tables",

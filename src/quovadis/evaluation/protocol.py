@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quovadis.datasets.loader import clip_extent
 from quovadis.errors import UnknownNameError
 from quovadis.transforms import crops_along
-from quovadis.types import Clip, ModelSpec
+from quovadis.types import Clip, ModelSpec, require_frames
 from quovadis.video.sampling import clip_ticks, even_starts
 
 
@@ -31,6 +31,8 @@ class Protocol:
     """Of training length, spread evenly over the video."""
     num_crops: int = 1
     """Along the longer side; one is in the centre."""
+    num_frames: int | None = None
+    """Frames of a clip; None is the training length of the model."""
 
     def describe(self, spec: ModelSpec) -> str:
         """The protocol in words, as it is printed beside every figure."""
@@ -43,7 +45,7 @@ class Protocol:
             taken = f"first {spec.test_frames} frames at {spec.fps:g} fps{every}{pieces}"
         else:
             where = "the middle" if self.num_clips == 1 else f"{self.num_clips} places"
-            taken = f"{clip_extent(spec)[0]} frames at {spec.fps:g} fps{every}, from {where}"
+            taken = f"{self._clip_extent(spec)[0]} frames at {spec.fps:g} fps{every}, from {where}"
         crops = "centre crop" if self.num_crops == 1 else f"{self.num_crops} crops along the longer side of"
         return f"{self.name}: {taken}, shorter videos looped, {crops} {spec.size_px} px, logits averaged"
 
@@ -67,12 +69,20 @@ class Protocol:
             num_ticks: length of the video.
             spec: what the model sees.
         """
-        frames, stride, span = clip_extent(spec)
+        frames, stride, span = self._clip_extent(spec)
         if self.extent == "clips":
             starts = even_starts(num_ticks, span, self.num_clips)
             return [clip_ticks(num_ticks, frames, frame_stride=stride, start=int(s)) for s in starts]
         length = spec.test_frames if self.extent == "test" else max(num_ticks, span)
         return [clip_ticks(num_ticks, -(-length // stride), frame_stride=stride)]
+
+    def _clip_extent(self, spec: ModelSpec) -> tuple[int, int, int]:
+        """Frames, stride and span of a clip, as :func:`quovadis.datasets.loader.clip_extent`."""
+        frames, stride, span = clip_extent(spec)
+        if self.num_frames is None:
+            return frames, stride, span
+        require_frames((self.num_frames - 1) * stride + 1, spec.min_frames, f"protocol {self.name}", spec.name)
+        return self.num_frames, stride, (self.num_frames - 1) * stride + 1
 
     def longest(self, spec: ModelSpec) -> int | None:
         """Ticks that are enough to read; None for all."""
@@ -88,6 +98,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("paper", "test"),
         Protocol("whole", "whole"),
         Protocol("center-clip", "clips"),
+        Protocol("center-16", "clips", num_frames=16),
         Protocol("ten-clips", "clips", num_clips=10),
         # The field's, after Wang et al. 2018 (section 4): 30 views.
         Protocol("10x3", "clips", num_clips=10, num_crops=3),

@@ -66,6 +66,14 @@ class VideoModel(nn.Module, ABC):
             "features; use i3d, i3d_tiny or i3d_r50"
         )
 
+    def pool_class_maps(self, maps: Tensor) -> Tensor:
+        """Pool the maps of :meth:`class_maps` as the network pools its features: logits (B, classes).
+
+        Args:
+            maps: float (B, classes, T', h, w).
+        """
+        return maps.mean((2, 3, 4))
+
     @abstractmethod
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Intermediate outputs by the paper's endpoint names; all of them, or those asked for.

@@ -84,13 +84,17 @@ class I3D(VideoModel):
         >>> from quovadis.models.zoo import build_model
         >>> model, x = build_model("i3d_tiny", num_classes=10).eval(), torch.rand(1, 3, 24, 64, 64)
         >>> maps = model.class_maps(x)
-        >>> maps.shape, torch.allclose(model._pool(maps).mean((2, 3, 4)), model(x), atol=1e-5)
+        >>> maps.shape, torch.allclose(model.pool_class_maps(maps), model(x), atol=1e-5)
         (torch.Size([1, 10, 3, 2, 2]), True)
         """
         self.check_inputs(*streams)
         grid = self.trunk(streams[0])
         require_grid(grid, self._window, self.spec.name)
         return self.head(grid.to(self.head.weight.dtype))
+
+    def pool_class_maps(self, maps: Tensor) -> Tensor:
+        """Logits (B, classes): the average pooling, and the mean over what it leaves."""
+        return self._pool(maps).mean((2, 3, 4))
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs by the official names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes).

@@ -72,6 +72,10 @@ class InferenceModel(VideoModel):
         self.check_inputs(*streams)
         return self.network.class_maps(*self._lowered(streams)).to(self._dtype)
 
+    def pool_class_maps(self, maps: Tensor) -> Tensor:
+        """Logits (B, classes), as the model that it was made from pools."""
+        return self.network.pool_class_maps(maps)
+
     @torch.no_grad()
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Intermediate outputs, by PyTorch layer after layer, whatever ``backend`` is."""

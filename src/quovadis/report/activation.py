@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,6 +14,7 @@ from quovadis.errors import InvalidInputError
 
 _MAX_OPACITY = 0.65
 _COLORMAP = "inferno"
+_STRIP_INCHES = 13.0
 
 
 def overlay_maps(frames: Tensor, maps: Tensor, *, max_evidence: float, crop_px: int) -> Tensor:
@@ -53,24 +57,40 @@ def overlay_maps(frames: Tensor, maps: Tensor, *, max_evidence: float, crop_px: 
     return blended.round().to(torch.uint8)
 
 
-def filmstrip(frames: Tensor, num_frames: int = 8, gap_px: int = 4) -> Tensor:
-    """Place evenly spaced frames side by side.
+def draw_filmstrip(frames: Tensor, seconds: Sequence[float], *, title: str) -> bytes:
+    """Draw frames side by side with their times.
 
     Args:
-        frames: uint8 (T, 3, H, W).
-        num_frames: How many to show; all where there are fewer.
-        gap_px: White space between two frames.
+        frames: uint8 (T, 3, H, W), T at least 1.
+        seconds: The time of each frame.
+        title: A line above; plain text.
 
     Returns:
-        uint8 (3, H, W').
+        The bytes of a PNG file.
 
     Example:
-        >>> filmstrip(torch.zeros(9, 3, 4, 6, dtype=torch.uint8), 3, gap_px=1).shape
-        torch.Size([3, 4, 20])
+        >>> draw_filmstrip(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), [0.0, 1.0], title="x")[1:4]
+        b'PNG'
     """
-    index = torch.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().long()
-    padded = F.pad(frames[index], (0, gap_px), value=255)
-    return torch.cat(list(padded), dim=2)[..., :-gap_px]
+    from matplotlib.figure import Figure
+
+    width = _STRIP_INCHES / len(frames)
+    height = width * frames.shape[2] / frames.shape[3]
+    figure = Figure(figsize=(_STRIP_INCHES, height + 0.55), dpi=110)
+    axes = figure.subplots(1, len(frames), squeeze=False)[0]
+    figure.subplots_adjust(
+        left=0.005, right=0.995, wspace=0.03, top=1 - 0.3 / (height + 0.55), bottom=0.22 / (height + 0.55)
+    )
+    for axis, frame, time in zip(axes, frames, seconds, strict=True):
+        axis.imshow(frame.permute(1, 2, 0).numpy())
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+        axis.set_xlabel(f"{time:.2f} s", fontsize=8, labelpad=2)
+    figure.text(0.005, 0.995, title, va="top", fontsize=11, color="#1f2933", parse_math=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    return buffer.getvalue()
 
 
 def _colors() -> Tensor:

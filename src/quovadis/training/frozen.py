@@ -22,6 +22,7 @@ from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.evaluation.evaluate import ProtocolVideos
 from quovadis.evaluation.protocol import Protocol
 from quovadis.models.contract import VideoModel
+from quovadis.models.optimize import optimize
 from quovadis.types import Clip
 from quovadis.weights.files import write_atomically
 
@@ -96,6 +97,7 @@ def frozen_features(
     """
     records = data.split(split)
     place = folder / _key(model, data, protocol, flow)
+    network = optimize(model)
     starts = range(0, len(records), _VIDEOS_PER_FILE)
     missing = processes.from_main(lambda: [start for start in starts if not _file(place, split, start).is_file()])
     done = len(records) - sum(min(_VIDEOS_PER_FILE, len(records) - start) for start in missing)
@@ -113,7 +115,7 @@ def frozen_features(
                 errors[str(index)] = error
             else:
                 views = protocol.views(video, model.spec)
-                tensors[str(index)] = torch.cat([part for view in views for part in _of_clip(model, view, device)])
+                tensors[str(index)] = torch.cat([part for view in views for part in _of_clip(network, view, device)])
             done += 1
             if on_video is not None:
                 on_video(done)

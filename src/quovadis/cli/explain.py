@@ -1,0 +1,98 @@
+"""``quovadis explain``: show where and when a network finds evidence for an action."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from quovadis.activation_maps import ActivationMaps
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Show where and when a network finds evidence for an action (class activation maps).
+
+    Each video gives VIDEO.explain.mp4 with the evidence drawn over the frames, VIDEO.explain.png with a filmstrip, and
+    VIDEO.explain.npz with the arrays: maps (labels, T, h, w), labels, center_seconds.
+    """
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """Video files, any format that FFmpeg reads."""
+    out: Path
+    """The folder to write to."""
+    weights: tuple[Path, ...] = ()
+    """A published name, a weights file or the folder of a training run; several are streams whose logits are added."""
+    labels: tuple[str, ...] = ()
+    """The classes to show; by default the most probable one."""
+    num_labels: int = 1
+    """How many of the most probable classes get maps, without --labels; pictures show the first."""
+    window_seconds: float | None = None
+    """Length of a window; by default the model's test footprint (10 s for I3D)."""
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    """How optical flow is estimated, where a model needs it; use what it was trained with."""
+    flow_folder: Path | None = None
+    """Where quovadis flow stored it; by default next to each video."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    json: bool = False
+    """Print JSON, one object a line."""
+
+
+def main(args: list[str]) -> None:
+    """Run the command; a video that cannot be read is reported, the others are processed, and the exit code is 1."""
+    from quovadis.cli._arguments import arrange
+
+    args = arrange(Explain, args)
+    options = tyro.cli(Explain, args=args, prog="quovadis explain", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.errors import InvalidInputError, VideoError
+    from quovadis.evaluation.explain import write_explanation
+    from quovadis.recognizer import Recognizer
+
+    if not options.videos:
+        raise InvalidInputError("name at least one video: quovadis explain VIDEO ... --out DIR")
+    stems: dict[str, Path] = {}
+    for video in options.videos:
+        if stems.setdefault(video.stem, video) != video:
+            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+    recognizer = Recognizer.load(
+        *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
+    )
+    failed = 0
+    for video in options.videos:
+        try:
+            found = recognizer.explain(
+                video, labels=options.labels, num_labels=options.num_labels, window_seconds=options.window_seconds
+            )
+            files = write_explanation(found, options.out)
+        except VideoError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        rows = _rows(found)
+        if options.json:
+            print(json.dumps({"video": str(video), "maps": rows, "files": [str(f) for f in files]}), flush=True)
+        else:
+            print(video)
+            for row in rows:
+                print(f"  {row['probability']:6.1%}  {row['label']}: most evidence at {row['peak_seconds']:.2f} s")
+            for note in found.prediction.notes:
+                print(f"  {note}")
+        print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
+    if failed:
+        print(f"{failed} of {len(options.videos)} videos could not be read", file=sys.stderr)
+        sys.exit(1)
+
+
+def _rows(found: "ActivationMaps") -> list[dict[str, Any]]:
+    """For each class its probability and the time of the strongest evidence."""
+    rows = []
+    for label in found.labels:
+        strongest = int(found.map_of(label).amax((1, 2)).argmax())
+        probability = float(found.prediction.probabilities[found.prediction.labels.index(label)])
+        peak = float(found.center_seconds[strongest])
+        rows.append({"label": label, "probability": probability, "peak_seconds": round(peak, 3)})
+    return rows
