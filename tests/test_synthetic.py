@@ -7,7 +7,7 @@ from tests import synthetic
 
 def test_without_the_reference_data_a_test_skips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(synthetic, "SHARED", tmp_path / "absent")
-    with pytest.raises(pytest.skip.Exception, match="needs the reference data in .*absent"):
+    with pytest.raises(pytest.skip.Exception, match=r"needs the reference data in .*absent"):
         synthetic.reference_data()
     monkeypatch.setattr(synthetic, "SHARED", tmp_path)
     assert synthetic.reference_data() == tmp_path

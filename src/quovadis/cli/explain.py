@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from quovadis.report.plain import print
+
 if TYPE_CHECKING:
     from quovadis.activation_maps import ActivationMaps
 

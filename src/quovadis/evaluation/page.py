@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from quovadis import transforms
+from quovadis.atomic import write_atomically
 from quovadis.datasets.manifest import Manifest
 from quovadis.flow.draw import draw_flow
 from quovadis.recognizer import Recognizer
@@ -19,7 +20,6 @@ from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
 from quovadis.types import EvaluationResult
 from quovadis.video.clip import read_clip
-from quovadis.atomic import write_atomically
 
 _STRIP_SECONDS = 4.0
 _STRIP_SIDE_PX = 128

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError
+from quovadis.report.lettering import lettering
 
 _MAX_OPACITY = 0.65
 _COLORMAP = "inferno"
@@ -87,9 +88,10 @@ def draw_filmstrip(frames: Tensor, seconds: Sequence[float], *, title: str) -> b
         axis.set_yticks([])
         axis.spines[:].set_visible(False)
         axis.set_xlabel(f"{time:.2f} s", fontsize=8, labelpad=2)
-    figure.text(0.005, 0.995, title, va="top", fontsize=11, color="#1f2933", parse_math=False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
+    with lettering(title) as text:
+        figure.text(0.005, 0.995, text(title), va="top", fontsize=11, color="#1f2933")
+        figure.savefig(buffer, format="png", facecolor="white")
     return buffer.getvalue()
 
 
