@@ -130,3 +130,10 @@ def test_any_name_of_a_file_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_video(name, FRAMES, **LOSSLESS)
     assert torch.equal(read_clip(name).frames, FRAMES)
+
+
+@pytest.mark.parametrize("name", ["x.m3u8", "x.mpd", "%03d.png", "x.chk"])
+def test_a_video_is_one_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"stands for several files \(.+\); use \.mp4 or \.mkv"):
+        write_video(tmp_path / name, moving_square(5), fps=25, codec="png" if "png" in name else "libx264")
+    assert list(tmp_path.iterdir()) == []

@@ -68,6 +68,11 @@ def write_video(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with av.open(f"file:{partial}", "w") as container:
+            if container.format.no_file:  # HLS, DASH, image sequences
+                raise InvalidInputError(
+                    f"cannot write {target}: {target.suffix} stands for several files ({container.format.long_name}); "
+                    "use .mp4 or .mkv"
+                )
             if comment:
                 container.metadata["comment"] = comment
             stream: av.VideoStream | None = None
