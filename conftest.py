@@ -18,8 +18,9 @@ from tests.synthetic import moving_square, reference_data
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
-# Can be imported, to look for doctests, only where Triton is.
-collect_ignore = [] if find_spec("triton") else ["src/quovadis/flow/tvl1_triton.py"]
+# Can be imported, to look for doctests, only where Triton is, or the extra web.
+_NEEDS = {"src/quovadis/flow/tvl1_triton.py": "triton", "src/quovadis/web/server.py": "uvicorn"}
+collect_ignore = [file for file, module in _NEEDS.items() if not find_spec(module)]
 
 
 @pytest.hookimpl(tryfirst=True)

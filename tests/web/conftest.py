@@ -18,10 +18,32 @@ from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
 from quovadis.video.writer import write_video
 from quovadis.weights.files import save_weights
-from tests.launch import ROOT, free_port
+from tests.launch import ROOT
 from tests.synthetic import awake, moving_square
 
 LABELS = ("<b>left</b>", "right & on")
+_SCRIPT = """
+import sys, time
+from pathlib import Path
+from quovadis.cli import main
+from quovadis.web import analysis
+
+recognise = analysis.recognise
+
+def recognise_or_work_for_ever(recognizer, path, *, on_progress, **options):
+    if Path(path).name != "endless.mp4":
+        return recognise(recognizer, path, on_progress=on_progress, **options)
+    try:
+        while True:
+            on_progress(time.monotonic() % 1, "working")
+            time.sleep(0.05)
+    finally:
+        Path(path).with_name("cancelled").touch()
+
+analysis.recognise = recognise_or_work_for_ever
+main(sys.argv[1:])
+"""
+"""``quovadis``, with a video that takes for ever."""
 
 
 def gif_bomb(path: Path, side_px: int = 20_000) -> Path:
@@ -75,8 +97,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     temporary = folder / "tmp"
     temporary.mkdir()
     weights, other = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
-    command = [sys.executable, "-m", "quovadis", "serve", "--weights", weights, "--compare", other]
-    command += ["--port", free_port(), "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
+    command = [sys.executable, "-c", _SCRIPT, "serve", "--weights", weights, "--compare", other]
+    command += ["--port", 0, "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
     environment = {
         **os.environ,
         "TMPDIR": str(temporary),

@@ -41,6 +41,11 @@ def call(server: Served, endpoint: str, *data: Any) -> tuple[str, Any]:
     return lines[ends[0]].removeprefix("event: "), json.loads(lines[ends[0] + 1].removeprefix("data: "))
 
 
+def label_at(seconds: float, recognition: dict[str, Any]) -> str:
+    (label,) = {s["label"] for s in recognition["segments"] if s["start_seconds"] <= seconds < s["stop_seconds"]}
+    return str(label)
+
+
 def test_recognise(server: Served, clip: Path) -> None:
     how, (answer,) = call(server, "recognise", upload(server, clip), "")
     assert how == "complete"
@@ -55,8 +60,13 @@ def test_compare_and_features(server: Served, clip: Path) -> None:
     video = upload(server, clip)
     how, (answer,) = call(server, "compare", video, "rgb", "compare:rgb")
     assert how == "complete"
-    assert 0 <= answer["agreement"] <= 1
     assert answer["first"]["top"] != answer["second"]["top"]
+    middles = [(i + 0.5) / 500 for i in range(1000)]  # of 2 seconds
+    same = [label_at(s, answer["first"]) == label_at(s, answer["second"]) for s in middles]
+    assert answer["agreement"] == pytest.approx(sum(same) / len(same), abs=0.01)
+    _, (answer,) = call(server, "compare", video, "rgb", "rgb")
+    assert answer["first"]["top"] == answer["second"]["top"]
+    assert answer["agreement"] == 1
     how, (answer,) = call(server, "features", video, video, "")
     assert how == "complete"
     assert answer["mean_similarity"] == pytest.approx(1)
@@ -98,6 +108,35 @@ def test_files_of_the_machine_cannot_be_asked_for(server: Served) -> None:
         urllib.request.urlopen(f"{server.url}gradio_api/file=/etc/hostname", timeout=_SECONDS)
     with caught.value as error:
         assert error.code in (403, 404)
+
+
+@pytest.mark.parametrize(
+    "route", ["upload", "call/recognise", "call/v2/recognise", "queue/join", "run/recognise", "reset", "cancel", "none"]
+)
+def test_other_sites_are_refused(route: str, server: Served) -> None:
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
+        request = urllib.request.Request(f"{server.url}gradio_api/{route}", b"{}", headers)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=_SECONDS)
+        with caught.value as error:
+            assert error.code == 403
+            assert "refused" in (words := error.read().decode()) or "this server is not evil.example" in words
+
+
+def test_playlists_are_refused_in_words(server: Served, clip: Path, tmp_path: Path) -> None:
+    playlists = {
+        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2,\n{clip}\n#EXT-X-ENDLIST\n",
+        "concat": f"ffconcat version 1.0\nfile {clip}\n",
+    }
+    for name in ("list.m3u8", "list.mp4"):
+        for kind, text in playlists.items():
+            path = tmp_path / kind / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            how, answer = call(server, "recognise", upload(server, path), "")
+            assert how == "error"
+            assert name in json.dumps(answer)
+            assert str(clip) not in json.dumps(answer)
 
 
 def test_many_at_once(server: Served, clip: Path) -> None:

@@ -33,6 +33,9 @@ class Serve:
     """Where to listen: by default this machine only; 0.0.0.0 is every network that it is in."""
     port: int | None = None
     """By default the first free one from 7860 on."""
+    allowed_hosts: tuple[str, ...] = ()
+    """More names by which browsers may call the server, such as that of a reverse proxy; by default those of this
+    machine, as far as --host reaches. Requests of other web sites are refused."""
     max_mib: int = 200
     """The largest file that is taken."""
     max_seconds: float = 600.0
@@ -54,7 +57,7 @@ def main(args: list[str]) -> None:
     from quovadis.web.examples import folder_examples, motions_examples
     from quovadis.web.handlers import Handlers
     from quovadis.web.limits import Limits
-    from quovadis.web.page import build_page, import_gradio, launch_page, temporary_folder
+    from quovadis.web.page import build_page, import_gradio, serve_page, temporary_folder
 
     limits = Limits(
         max_bytes=options.max_mib * 2**20,
@@ -77,14 +80,16 @@ def main(args: list[str]) -> None:
         examples = folder_examples(options.examples, limits) if options.examples else motions_examples(samples)
         handlers = Handlers(bench, limits, Path(folder))
         blocks = build_page(handlers, examples)
+        served = serve_page(
+            blocks, handlers, examples, host=options.host, port=options.port, allowed_hosts=options.allowed_hosts
+        )
         try:
-            print(launch_page(blocks, handlers, examples, host=options.host, port=options.port), flush=True)
-            print("open this address in a browser; Ctrl-C ends it", file=sys.stderr)
-            threading.Event().wait()
+            with served as url:
+                print(url, flush=True)
+                print("open this address in a browser; Ctrl-C ends it", file=sys.stderr)
+                threading.Event().wait()
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-        finally:
-            blocks.close(verbose=False)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ from quovadis.web.schema import comparison_json, features_json, recognition_json
 from quovadis.web.steps import Desk
 
 Result = TypeVar("Result")
+Answer = Generator[dict[str, Any], None, None]
+"""Of the HTTP API: progress, then the JSON of the result."""
 
 KEEP_SECONDS = 3600
 """How long files that people sent are kept."""
@@ -96,34 +99,46 @@ class Handlers:
         except Exception as error:
             yield views.error(told_words(error)), ""
 
-    def recognise_json(self, video: str | None, model: str = "") -> dict[str, Any]:
+    def recognise_json(self, video: str | None, model: str = "") -> Answer:
         """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
         recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
-        return dict(recognition_json(self._desk.do(lambda _: analysis.recognise(recognizer, path, limits=self.limits))))
+        work = partial(analysis.recognise, recognizer, path, limits=self.limits)
+        return self._answer(lambda report: dict(recognition_json(work(on_progress=report))))
 
-    def compare_json(self, video: str | None, first: str = "", second: str = "") -> dict[str, Any]:
+    def compare_json(self, video: str | None, first: str = "", second: str = "") -> Answer:
         """The same video through two models; see :class:`quovadis.web.schema.ComparisonJson`."""
         pair = self.bench[first or self.bench.pair[0]], self.bench[second or self.bench.pair[1]]
-        path = _wanted(video, "a video")
-        return dict(comparison_json(self._desk.do(lambda _: analysis.compare(*pair, path, limits=self.limits))))
+        work = partial(analysis.compare, *pair, _wanted(video, "a video"), limits=self.limits)
+        return self._answer(lambda report: dict(comparison_json(work(on_progress=report))))
 
-    def features_json(self, first: str | None, second: str | None, model: str = "") -> dict[str, Any]:
+    def features_json(self, first: str | None, second: str | None, model: str = "") -> Answer:
         """How alike two clips are to a network; see :class:`quovadis.web.schema.FeaturesJson`."""
         recognizer = self.bench[model or self.bench.names[0]]
         paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
-        found = self._desk.do(lambda _: analysis.compare_features(recognizer, *paths, limits=self.limits))
-        return dict(features_json(found))
+        work = partial(analysis.compare_features, recognizer, *paths, limits=self.limits)
+        return self._answer(lambda report: dict(features_json(work(on_progress=report))))
+
+    def _answer(self, work: Callable[[analysis.Report], dict[str, Any]]) -> Answer:
+        """The progress of the work again and again, then its result. Closing the generator cancels the work."""
+        with closing(self._desk.in_steps(work)) as steps:
+            while True:
+                try:
+                    share, what = next(steps)
+                except StopIteration as stop:
+                    yield stop.value
+                    return
+                yield {"progress": share, "doing": what}
 
     def _told(self, work: Callable[[analysis.Report], Result]) -> Generator[str | Result, None, None]:
         """How far the work is, as HTML, again and again, and in the end its result."""
-        steps = self._desk.in_steps(work)
-        while True:
-            try:
-                share, what = next(steps)
-            except StopIteration as stop:
-                yield stop.value
-                return
-            yield views.progress(share, what)
+        with closing(self._desk.in_steps(work)) as steps:
+            while True:
+                try:
+                    share, what = next(steps)
+                except StopIteration as stop:
+                    yield stop.value
+                    return
+                yield views.progress(share, what)
 
     def _sweep(self) -> None:
         """Remove old copies."""

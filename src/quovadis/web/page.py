@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
-from quovadis.errors import InvalidInputError, MissingExtraError
+from quovadis.errors import MissingExtraError
 from quovadis.web import views
 from quovadis.web.examples import Example
 from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
 
 _HERE = Path(__file__).parent
+_UPLOADS = "uploads"
 _AT_ONCE, _LINE = 8, 32
 """How many are let in, of whom one is worked for and the others see that they wait; and how many wait outside. Whoever
 comes later is told that it is full."""
@@ -36,7 +38,7 @@ def import_gradio() -> Any:
 
 
 def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
-    """The blocks, ready to be launched; see :func:`launch_page`.
+    """The blocks, ready to be launched; see :func:`serve_page`.
 
     Args:
         handlers: what they do.
@@ -57,15 +59,17 @@ def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
     return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
 
 
-def launch_page(
+@contextmanager
+def serve_page(
     blocks: Any,
     handlers: Handlers,
     examples: Sequence[Example] = (),
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
-) -> str:
-    """Serve the blocks in threads of their own, and return the address.
+    allowed_hosts: Sequence[str] = (),
+) -> Iterator[str]:
+    """Serve the blocks in a thread.
 
     Args:
         blocks: of :func:`build_page`.
@@ -73,42 +77,55 @@ def launch_page(
         examples: those that the blocks show; no other file of their folders is given out.
         host: the address to bind to; ``0.0.0.0`` is every network that this machine is in.
         port: None takes the first free one from 7860 on.
+        allowed_hosts: names besides its own by which browsers may call the server.
+
+    Yields:
+        The address of the page.
 
     Raises:
-        InvalidInputError: the port is taken, or there is no such address here.
+        InvalidInputError: the port is taken, or there is no such address here, or a name is not one.
     """
     gr = import_gradio()
+    from fastapi import FastAPI
+
+    from quovadis.web.guard import Guard
+    from quovadis.web.server import Server
+
     system = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
     mono = ("ui-monospace", "Consolas", "monospace")
-    theme = gr.themes.Base(primary_hue="cyan", neutral_hue="slate", font=system, font_mono=mono)
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        "/",
+        ssr_mode=False,
+        show_error=False,
+        run_history=False,
+        max_file_size=handlers.limits.max_bytes,
+        allowed_paths=[str(handlers.folder), *(str(e.path) for e in examples)],
+        footer_links=["api"],
+        theme=gr.themes.Base(primary_hue="cyan", neutral_hue="slate", font=system, font_mono=mono),
+        css=(_HERE / "page.css").read_text(),
+        head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
+    )
+    guard = Guard(
+        app,
+        host=host,
+        allowed_hosts=allowed_hosts,
+        max_upload_bytes=2 * handlers.limits.max_bytes + 2**20,  # two clips in one request
+        upload_folder=handlers.folder / _UPLOADS,
+    )
+    server = Server(guard, host=host, port=port)
     try:
-        _, url, _ = blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            show_error=False,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            max_file_size=handlers.limits.max_bytes,
-            allowed_paths=[str(handlers.folder), *(str(e.path) for e in examples)],
-            footer_links=["api"],
-            theme=theme,
-            css=(_HERE / "page.css").read_text(),
-            head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
-        )
-    except OSError as error:
-        ports = f"port {port} is" if port else "the ports from 7860 on are"
-        raise InvalidInputError(
-            f"{ports} taken at {host}, or there is no such address here: choose another --port or --host"
-        ) from error
-    return str(url)
+        yield server.url
+    finally:
+        blocks.close(verbose=False)
+        server.close()
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder for everything that is uploaded, removed with all it holds when the page ends; to be made first."""
     folder = tempfile.TemporaryDirectory(prefix="quovadis-serve-")
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder.name) / "uploads")
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder.name) / _UPLOADS)
     return folder
 
 
@@ -255,13 +272,13 @@ def _endpoints(gr: Any, handlers: Handlers) -> None:
         button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **_WORK)
 
 
-def _in_words(gr: Any, function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def _in_words(gr: Any, function: Callable[..., Generator[dict[str, Any], None, None]]) -> Callable[..., Any]:
     """The same, with errors as the clients of the API are told them."""
 
     @wraps(function)
-    def call(*args: str | None) -> dict[str, Any]:
+    def call(*args: str | None) -> Generator[dict[str, Any], None, None]:
         try:
-            return function(*args)
+            yield from function(*args)
         except Exception as error:
             raise gr.Error(told_words(error), print_exception=False) from error
 

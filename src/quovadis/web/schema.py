@@ -18,8 +18,10 @@ Three endpoints of Gradio's HTTP API carry it; each takes files that were upload
 With nothing but curl: ``POST /gradio_api/upload`` the file as form field ``files``, which answers with its path;
 ``POST /gradio_api/call/recognise`` ``{"data": [{"path": PATH, "meta": {"_type": "gradio.FileData"}}, ""]}``, which
 answers with an ``event_id``; ``GET /gradio_api/call/recognise/EVENT_ID`` gives ``event: complete`` with the object in a
-list, or ``event: error`` with a message in words. One request is worked on at a time, the others wait in line; when the
-line is full the answer says so. ``quovadis serve --schema`` prints all this as JSON Schema.
+list, or ``event: error`` with a message in words. Any number of ``event: generating`` come before, with the progress:
+``[{"progress": 0.5, "doing": "window 3 of about 6"}]``. Closing that connection cancels the work. One request is worked
+on at a time, the others wait in line; when the line is full the answer says so.
+``quovadis serve --schema`` prints all this as JSON Schema.
 
 Times are seconds on the clock of the file, probabilities lie in [0, 1].
 """
