@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path
     assert recipe["optimizer"]["learning_rate"] == 0.05
     assert json.loads((folder.root / "data.json").read_text())["identity"] == data.identity
     assert "torch" in json.loads((folder.root / "environment.json").read_text())
-    assert list((folder.root / "tensorboard").iterdir())
+    if find_spec("tensorboard"):
+        assert list((folder.root / "tensorboard").iterdir())
     _, info = load_weights(folder.best)
     best = min((row for row in rows if "val_loss" in row), key=lambda row: row["val_loss"])
     assert (info.model, info.labels) == ("i3d_tiny", ("left", "right"))
