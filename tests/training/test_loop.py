@@ -273,6 +273,7 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
         train(replace(still, model=replace(still.model, name="i3d")), data, tmp_path / "third")
 
 
+@pytest.mark.slow
 def test_a_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Path) -> None:
     """Two-stream I3D from files to figures: two runs, their logits added."""
     short = replace(RECIPE, max_steps=2)
@@ -354,7 +355,7 @@ def test_every_recipe_is_what_it_says(name: str) -> None:
     assert (RECIPES[name].__doc__ or "").strip()
 
 
-@pytest.mark.parametrize("option", ["recompute", "compile"])
+@pytest.mark.parametrize("option", ["recompute", pytest.param("compile", marks=pytest.mark.slow)])
 def test_steps_that_save_memory_or_time_are_the_same_steps(option: str, data: Manifest, tmp_path: Path) -> None:
     """The graph is traced as for every compiler; what the C++ one does with it takes minutes."""
     recipe = replace(RECIPE, max_steps=2)

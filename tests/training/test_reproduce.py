@@ -109,6 +109,7 @@ def test_table_1_computed_is_table_1_published() -> None:
                 assert ours[row, column] == pytest.approx(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_flow")
 def test_a_killed_reproduction_goes_on(
     large: Manifest, small: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,6 +220,7 @@ def test_published_weights_stand_for_i3d_on_kinetics(small: Manifest, tmp_path: 
     assert runs.why_not(replace(tuned, data="kinetics", setting="original")) == "no data for kinetics"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_flow")
 def test_the_verb(small: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = small.save(tmp_path / "small.parquet")
