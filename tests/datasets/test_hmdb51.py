@@ -64,7 +64,7 @@ def test_the_film_is_what_stands_before_class_and_tags(file: str, label: str, fi
     assert group_of(Path(label) / file) == (f"{label}/{film}" if film else "")
 
 
-@pytest.mark.parametrize("line", ["a.avi", "a.avi 3", "../a.avi 1", "x\\a.avi 1", "a.mp4 1", "a b.avi 1"])
+@pytest.mark.parametrize("line", ["a.avi", "a.avi 3", "../a.avi 1", "x\\a.avi 1", "a.txt 1", "a b.avi 1"])
 def test_a_line_that_makes_no_sense_is_refused(annotations: Path, line: str) -> None:
     with (annotations / "climb_test_split3.txt").open("a") as file:
         file.write(line)
@@ -99,3 +99,12 @@ def test_the_published_lists(shared: Path, tmp_path: Path, split: int, num_share
         "1666 videos are not used by this split",
         f"{num_shared} of 1530 test videos come from films that training shows in other classes (official split)",
     )
+
+
+def test_videos_in_another_container_are_found(annotations: Path) -> None:
+    root = annotations.parent / "hmdb51_org"
+    for path in [*root.rglob("*.avi")]:
+        path.rename(path.with_suffix(".mp4"))
+    data = load_hmdb51(root, annotations, split=3)
+    assert data.missing() == ()
+    assert data.notes[0] == "26 files have another ending than in the official lists (.mp4 26)"

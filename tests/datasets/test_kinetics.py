@@ -170,7 +170,7 @@ def test_a_label_that_would_leave_the_root_is_refused(tmp_path: Path, label: str
     if label == label.strip():
         path = tmp_path / "x.csv"
         path.write_text(f'{HEADER}\n"{label}",_dbcJuKJQNs,40,50,val\n')
-        with pytest.raises(DatasetError, match=r"x\.csv:\d: the label .* cannot be the name of a folder"):
+        with pytest.raises(DatasetError, match=r"x\.csv:\d: (the label .* cannot be the name of a folder|a NUL char)"):
             read_annotations(path)
 
 
@@ -194,10 +194,10 @@ def test_a_wrong_header_is_refused(tmp_path: Path, text: str, message: str) -> N
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no file at"):
         read_annotations(tmp_path / "none.csv")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="is a folder, not a file"):
         read_annotations(tmp_path)
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DatasetError, match="is not UTF-8 text"):
+    with pytest.raises(DatasetError, match=r"x\.csv:1: not UTF-16 text"):
         read_annotations(tmp_path / "x.csv")
     whole = gzip.compress(f"{HEADER}\nabseiling,_dbcJuKJQNs,40,50,val\n".encode())
     for damaged in (whole[:-3], b"no gzip", whole[:20] + b"x" + whole[21:]):

@@ -117,8 +117,8 @@ def test_missing_files_of_the_annotations_are_named(annotations: Path, videos: P
         load_ucf101(videos, tmp_path / "nothing")
     with pytest.raises(DatasetError, match="there is no official split 4; expected one of 1, 2, 3"):
         load_ucf101(videos, annotations, split=4)
-    (annotations / "classInd.txt").write_bytes(b"1 caf\xe9")
-    with pytest.raises(DatasetError, match="cannot be read as text"):
+    (annotations / "classInd.txt").write_bytes(b"1 \xcf\xee\xed")
+    with pytest.raises(DatasetError, match=r"classInd\.txt:1: not UTF-8 text"):
         load_ucf101(videos, annotations, split=2)
 
 
@@ -149,3 +149,29 @@ def test_the_published_lists(shared: Path, tmp_path: Path, split: int, num_train
     ]
     assert list(data.labels) == sorted(data.labels, key=str.lower) != sorted(data.labels)
     assert len({r.group for r in data.records}) == 101 * 25
+
+
+def test_videos_in_another_container_are_found(annotations: Path, videos: Path) -> None:
+    for path in [*videos.rglob("*.avi")]:
+        path.rename(path.with_suffix(".mp4"))
+    data = load_ucf101(videos, annotations, split=2)
+    assert len(data.missing()) == 60  # as above
+    assert sum(r.path.suffix == ".mp4" for r in data.records) == 72
+    assert data.notes[0] == "72 files have another ending than in the official lists (.mp4 72)"
+    first = data.records[0].path
+    first.with_suffix(".avi").write_bytes(b"the original")
+    (first.parent / f"._{first.name}").write_bytes(b"x")
+    assert load_ucf101(videos, annotations, split=2).records[0].path == first.with_suffix(".avi")
+
+
+def test_lists_may_name_converted_videos(annotations: Path, videos: Path) -> None:
+    for path in annotations.glob("*list02.txt"):
+        path.write_text(path.read_text().replace(".avi", ".mkv"))
+    assert len(load_ucf101(videos, annotations, split=2).missing()) == 60
+
+
+def test_what_is_there_instead_is_named(annotations: Path, videos: Path) -> None:
+    for path in [*videos.rglob("*.avi")]:
+        path.rename(path.with_suffix(".zip"))
+    with pytest.raises(DatasetError, match=r"none of the \d+ listed files exists.*; the folder .* has v_.*\.zip"):
+        load_ucf101(videos, annotations, split=2)

@@ -7,11 +7,12 @@ from pathlib import Path
 from quovadis.datasets.assemble import Found, assemble
 from quovadis.datasets.manifest import Manifest
 from quovadis.datasets.split_files import SpellingIndex, annotation_folder, check_split, read_lines
+from quovadis.datasets.video_files import is_video
 from quovadis.errors import DatasetError
 
 _FLAGS = {"0": "", "1": "train", "2": "test"}
 # After the class: what of the body is seen, camera moves or not, number of people, view, quality, running number.
-_TAGS = r"_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+\.avi"
+_TAGS = r"_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+\.\w+"
 
 
 def load_hmdb51(
@@ -47,7 +48,7 @@ def load_hmdb51(
     files = SpellingIndex(Path(root), "hmdb51_org", labels)
     rows = [row for label in labels for row in _read_list(folder / f"{label}_test_split{split}.txt", label, files)]
     found = [row for row in rows if row.split]
-    notes = [f"{len(rows) - len(found)} videos are not used by this split", _shared_sources(found)]
+    notes = [*files.notes(), f"{len(rows) - len(found)} videos are not used by this split", _shared_sources(found)]
     return assemble(f"hmdb51-split{split}", files.root, found, labels=labels, split_seed=split_seed, notes=notes)
 
 
@@ -59,7 +60,7 @@ def group_of(path: Path) -> str:
     """
     label = path.parent.name
     match = re.fullmatch(f"(.+)_{re.escape(label)}{_TAGS}", path.name)
-    return f"{label}/{match[1]}" if match else ""
+    return f"{label}/{match[1]}" if match and is_video(path.name) else ""
 
 
 def _find_classes(annotations: Path, split: int) -> tuple[Path, list[str]]:
@@ -75,11 +76,15 @@ def _find_classes(annotations: Path, split: int) -> tuple[Path, list[str]]:
 def _read_list(path: Path, label: str, files: SpellingIndex) -> list[Found]:
     found = []
     for where, words in read_lines(path):
-        if len(words) != 2 or words[1] not in _FLAGS or not re.fullmatch(r"[^/\\]+\.avi", words[0]):
+        if len(words) != 2 or words[1] not in _FLAGS or not _is_file_name(words[0]):
             raise DatasetError(f"{where}: got {' '.join(words)!r}; expected 'FILE.avi FLAG' with flag 0, 1 or 2")
         name, flag = words
         found.append(Found(files.find(label, name), label, _FLAGS[flag], group_of(Path(label, name))))
     return found
+
+
+def _is_file_name(text: str) -> bool:
+    return is_video(text) and not any(c in text for c in "/\\")
 
 
 def _shared_sources(found: list[Found]) -> str:

@@ -6,19 +6,17 @@ Kinetics-400, without ``is_cc`` for the later ones, without ``label`` for most t
 are described nowhere that we could find; they are read if they have these columns, and refused otherwise.
 """
 
-import csv
 import difflib
-import gzip
-import io
 import re
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
+from quovadis.datasets.class_names import plain_name
 from quovadis.datasets.manifest import SPLIT_WORDS, SPLITS
+from quovadis.datasets.text_files import read_text
 from quovadis.errors import DatasetError, UnknownNameError
 from quovadis.labels.class_labels import LABEL_SETS
 
@@ -110,19 +108,19 @@ def read_annotations(
     KineticsClip(youtube_id='_dbcJuKJQNs', start_seconds=40.0, end_seconds=50.0, split='val', label='air drumming')
     """
     path = Path(path)
-    rows = _rows(path)
-    _, header = next(rows, (0, []))
+    rows = read_text(path).rows()
+    _, header = next(rows, ("", []))
     columns = _columns(path, header, split)
-    spelling = {_plain(label): label for label in labels} | {label: label for label in labels}
+    spelling = {plain_name(label): label for label in labels} | {label: label for label in labels}
     clips = []
-    for line, cells in rows:
+    for where, cells in rows:
         if len(cells) != len(header):
-            raise DatasetError(f"{path}:{line}: {len(cells)} cells; the header has {len(header)}")
+            raise DatasetError(f"{where}: {len(cells)} cells; the header has {len(header)}")
         row = {name: cells[place].strip() for name, place in columns.items()}
         try:
             clips.append(_clip(row, spelling, split))
         except DatasetError as error:
-            raise DatasetError(f"{path}:{line}: {error}") from None
+            raise DatasetError(f"{where}: {error}") from None
     if not clips:
         raise DatasetError(f"{path} has a header and no rows")
     return tuple(clips)
@@ -175,7 +173,7 @@ def read_names(path: str | PathLike[str]) -> tuple[str, ...]:
     Raises:
         DatasetError: no such file, or nothing in it.
     """
-    names = tuple(dict.fromkeys(line.strip() for line in _text(Path(path)).splitlines() if line.strip()))
+    names = tuple(dict.fromkeys(line for _, line in read_text(Path(path)).lines()))
     if not names:
         raise DatasetError(f"{path} is empty; expected a name a line")
     return names
@@ -219,30 +217,6 @@ def start_of(stem: str) -> int | None:
     return int(times[1]) if times else None
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells; empty lines are left out."""
-    # skipinitialspace: some copies write a space before a quoted label.
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True, skipinitialspace=True)
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DatasetError(f"{path}:{reader.line_num}: {error}") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise DatasetError(f"no file at {path}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
 def _columns(path: Path, header: Sequence[str], split: str | None) -> Mapping[str, int]:
     """Where each column stands."""
     names = [name.strip().lower() for name in header]
@@ -273,7 +247,7 @@ def _clip(row: Mapping[str, str], spelling: Mapping[str, str], split: str | None
     if label is None and "label" in row and SPLIT_WORDS[word.lower()] != "test":
         raise DatasetError("the label is empty")
     if label is not None and spelling:
-        known = spelling.get(label) or spelling.get(_plain(label))
+        known = spelling.get(label) or spelling.get(plain_name(label))
         if known is None:
             classes = set(spelling.values())
             near = difflib.get_close_matches(label, classes, n=2)
@@ -281,8 +255,3 @@ def _clip(row: Mapping[str, str], spelling: Mapping[str, str], split: str | None
             raise DatasetError(f"unknown class {label!r}{hint} ({len(classes)} classes are known)")
         label = known
     return KineticsClip(row["youtube_id"], times[0], times[1], SPLIT_WORDS[word.lower()], label)
-
-
-def _plain(label: str) -> str:
-    """A class name without what copies of the dataset change in it: underscores for spaces, no ``'`` ``(`` ``)``."""
-    return re.sub(r"['()]", "", label).replace("_", " ").lower()

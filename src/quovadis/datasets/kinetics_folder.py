@@ -1,6 +1,5 @@
 """Kinetics on the disk: which clip lies where, and the manifest of it all."""
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 
 from quovadis.datasets.clip_status import ClipStatus, read_status
 from quovadis.datasets.kinetics import ClipLookup, KineticsClip, read_annotations, select, start_of
-from quovadis.datasets.load import VIDEO_SUFFIXES
 from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord, shorten
+from quovadis.datasets.video_files import find_videos
 from quovadis.errors import DatasetError
 from quovadis.labels.class_labels import LABEL_SETS, class_labels
 
@@ -95,10 +94,10 @@ class FoundClips:
 
 
 def find_clips(root: Path, clips: Collection[KineticsClip]) -> FoundClips:
-    """Where each clip lies under a folder. Reads names only, and nothing in hidden folders."""
+    """Find each clip below a folder, by the names of files alone; hidden and system files are ignored."""
     lookup = ClipLookup(clips)
     places: dict[KineticsClip, list[Path]] = defaultdict(list)
-    for path in _video_files(root):
+    for path in find_videos(root).videos:
         for clip in lookup.clips_of(path.stem):
             places[clip].append(path)
     paths, num_other_times, num_doubled = {}, 0, 0
@@ -108,18 +107,6 @@ def find_clips(root: Path, clips: Collection[KineticsClip]) -> FoundClips:
         num_other_times += start_of(paths[clip].stem) not in (None, int(clip.start_seconds))
         num_doubled += len([p for p in candidates if p.parent.name != _REPLACEMENTS]) > 1
     return FoundClips(paths, num_other_times, num_doubled)
-
-
-def _video_files(root: Path) -> Iterator[Path]:
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if Path(name).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _videos_in_two_splits(clips: Sequence[KineticsClip]) -> frozenset[str]:

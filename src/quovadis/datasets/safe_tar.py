@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from quovadis.datasets.load import VIDEO_SUFFIXES
+from quovadis.datasets.video_files import is_ignored, is_video
 from quovadis.errors import DatasetError, DownloadError
 
 _CHUNK_BYTES = 2**20
@@ -50,7 +50,7 @@ def extract_videos(
         for member in tar:
             _refuse_harm(archive, member)
             name = PurePosixPath(member.name).name
-            if member.isdir() or name.startswith(".") or Path(name).suffix.lower() not in VIDEO_SUFFIXES:
+            if member.isdir() or is_ignored(name) or not is_video(name):
                 continue
             stem = PurePosixPath(name).stem
             found.append(stem)

@@ -1,8 +1,11 @@
 """The text files in which UCF-101 and HMDB-51 publish their splits, and the folders that they are about."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from quovadis.datasets.text_files import read_text
+from quovadis.datasets.video_files import is_ignored, is_video
 from quovadis.errors import DatasetError
 
 OFFICIAL_SPLITS = (1, 2, 3)
@@ -40,18 +43,12 @@ def read_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises:
         DatasetError: it is no text, or cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split()
-        if words:
-            yield f"{path}:{number}", words
+    for where, line in read_text(path).lines():
+        yield where, line.split()
 
 
 class SpellingIndex:
-    """Files of class folders, found whatever the case of their letters.
+    """Files of class folders, found whatever the case of their letters and whatever container they were converted to.
 
     The copies of UCF-101 that are around disagree: ``HandstandPushups/v_HandStandPushups_g01_c01.avi`` in the
     archive, either spelling for both elsewhere.
@@ -78,11 +75,32 @@ class SpellingIndex:
                 f"{root} {state}: expected the folder {child}, which holds {labels[0]}/ and {len(labels) - 1} others, "
                 "or the one above it"
             )
-        self._files = {f"{f.name}/{v.name}".lower(): v for f in folders for v in _entries(f)}
+        files = [(f.name, v) for f in folders for v in _entries(f)]
+        self._files = {f"{folder}/{v.name}".lower(): v for folder, v in files}
+        self._stems: dict[str, list[Path]] = defaultdict(list)
+        for folder, v in files:
+            if is_video(v.name) and not is_ignored(v.name):
+                self._stems[f"{folder}/{v.stem}".lower()].append(v)
+        self._endings: Counter[str] = Counter()
 
     def find(self, folder: str, name: str) -> Path:
-        """The path of a video; as it is listed where no such file exists."""
-        return self._files.get(f"{folder}/{name}".lower(), self.root / folder / name)
+        """Find a video: by its name, else by its name with the ending of another container.
+
+        Returns:
+            The path; as it is listed where there is no such file.
+        """
+        exact = self._files.get(f"{folder}/{name}".lower())
+        others = self._stems.get(f"{folder}/{Path(name).stem}".lower(), ())
+        if exact is not None or not others:
+            return exact or self.root / folder / name
+        self._endings[others[0].suffix.lower()] += 1
+        return others[0]
+
+    def notes(self) -> list[str]:
+        """How many videos were found under another ending than the lists have."""
+        endings = ", ".join(f"{ending} {count}" for ending, count in self._endings.most_common())
+        total = self._endings.total()
+        return [f"{total} files have another ending than in the official lists ({endings})"] if total else []
 
 
 def _entries(folder: Path) -> list[Path]:

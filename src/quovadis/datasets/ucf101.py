@@ -7,9 +7,10 @@ from pathlib import Path
 from quovadis.datasets.assemble import Found, assemble
 from quovadis.datasets.manifest import Manifest
 from quovadis.datasets.split_files import SpellingIndex, annotation_folder, check_split, read_lines
+from quovadis.datasets.video_files import is_video
 from quovadis.errors import DatasetError
 
-_VIDEO = re.compile(r"(?P<folder>\w+)/(?P<file>v_(?P<action>\w+)_g(?P<group>\d+)_c\d+\.avi)")
+_VIDEO = re.compile(r"(?P<folder>\w+)/(?P<file>v_(?P<action>\w+)_g(?P<group>\d+)_c\d+\.\w+)")
 
 
 def load_ucf101(
@@ -26,7 +27,8 @@ def load_ucf101(
 
     Args:
         root: the folder ``UCF-101`` with one sub-folder a class, or the one above it. Upper and lower case need not
-            agree with the lists (``HandstandPushups`` holds files named ``v_HandStandPushups_*``).
+            agree with the lists (``HandstandPushups`` holds files named ``v_HandStandPushups_*``), nor need the ending:
+            files converted to ``.mp4`` are found.
         annotations: the folder ``ucfTrainTestlist`` with ``classInd.txt``, ``trainlist0N.txt``, ``testlist0N.txt``, or
             the one above it.
         split: 1, 2 or 3.
@@ -48,10 +50,11 @@ def load_ucf101(
         ["classInd.txt", *lists.values()],
         "UCF101TrainTestSplits-RecognitionTask.zip",
     )
-    labels = _read_classes(folder / "classInd.txt")
+    labels = read_class_index(folder / "classInd.txt")
     files = SpellingIndex(Path(root), "UCF-101", labels)
     found = [f for part, name in lists.items() for f in _read_list(folder / name, part, labels, files)]
-    return assemble(f"ucf101-split{split}", files.root, found, labels=labels, split_seed=split_seed)
+    notes = files.notes()
+    return assemble(f"ucf101-split{split}", files.root, found, labels=labels, split_seed=split_seed, notes=notes)
 
 
 def group_of(path: Path) -> str:
@@ -61,10 +64,15 @@ def group_of(path: Path) -> str:
     'HandstandPushups_g07'
     """
     match = _VIDEO.fullmatch(f"{path.parent.name}/{path.name}")
-    return f"{match['folder']}_g{match['group']}" if match else ""
+    return f"{match['folder']}_g{match['group']}" if match and is_video(path.name) else ""
 
 
-def _read_classes(path: Path) -> list[str]:
+def read_class_index(path: Path) -> list[str]:
+    """Read ``classInd.txt``: the class names in the order of their numbers, which start at 1.
+
+    Raises:
+        DatasetError: If a line is not the next number and a new name.
+    """
     labels: list[str] = []
     for where, words in read_lines(path):
         if len(words) != 2 or words[0] != str(len(labels) + 1) or words[1] in labels:
@@ -79,7 +87,7 @@ def _read_list(path: Path, split: str, labels: list[str], files: SpellingIndex) 
     found = []
     for where, (text, *numbers) in read_lines(path):
         match = _VIDEO.fullmatch(text)
-        if match is None or match["folder"].lower() != match["action"].lower():
+        if match is None or not is_video(text) or match["folder"].lower() != match["action"].lower():
             raise DatasetError(f"{where}: got {text!r}; expected CLASS/v_CLASS_gXX_cYY.avi")
         label = match["folder"]
         if label not in labels:
