@@ -1,6 +1,7 @@
 """The list of videos that a figure stands on."""
 
 import hashlib
+import os
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quovadis.datasets.class_names import match_names
 from quovadis.errors import DatasetError, UnknownNameError
 
 SPLITS = ("train", "val", "test")
@@ -117,18 +119,17 @@ class Manifest:
     def with_labels(self, labels: tuple[str, ...]) -> "Manifest":
         """The same videos with their classes numbered as in ``labels``: the order of a model's logits.
 
+        Class names may differ in case, blanks, underscores and punctuation where that leaves no choice; a note says so.
+
         Raises:
             DatasetError: a class of these videos is not among ``labels``.
         """
-        unknown = [name for name in self.labels if name not in labels]
-        if unknown:
-            raise DatasetError(
-                f"{self.name} has {len(unknown)} classes that the model does not know: {shorten(unknown)}; it knows "
-                f"{shorten(labels)}"
-            )
-        number = {name: i for i, name in enumerate(labels)}
+        matches = match_names(self.labels, labels, self.name)
+        number = {name: labels.index(match) for name, match in matches.items()}
         records = tuple(replace(r, label=number.get(self.label_of(r), UNLABELLED)) for r in self.records)
-        return replace(self, labels=labels, records=records)
+        renamed = [f"{name} is {match}" for name, match in matches.items() if name != match]
+        notes = (f"classes were matched with those of the model: {shorten(renamed)}",) if renamed else ()
+        return replace(self, labels=labels, records=records, notes=(*self.notes, *notes))
 
     def keep_classes(self, classes: Sequence[str]) -> "Manifest":
         """The videos of some classes only, as in Mini-Kinetics; the classes stay in the order they have here.
@@ -210,7 +211,7 @@ class Manifest:
 
     def missing(self) -> tuple[VideoRecord, ...]:
         """Listed videos that are not there."""
-        return tuple(r for r in self.records if not r.path.is_file())
+        return tuple(r for r in self.records if not os.path.isfile(r.path))
 
     def describe(self) -> str:
         """One line: how many videos of how many classes, by split."""

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from quovadis.datasets.class_names import match_names, plain_name
+from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.errors import DatasetError
+from quovadis.labels.class_labels import LABEL_SETS, class_labels
+
+MODEL = ("clean and jerk", "massaging person's head", "shooting goal (soccer)", "yoga", "Yo-Yo", "tie-dying")
+
+
+def manifest(*labels: str) -> Manifest:
+    return Manifest("mine", Path(), labels, tuple(VideoRecord(Path(f"{i}.mp4"), i, "test") for i in range(len(labels))))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("clean_and_jerk", "massaging_persons_head", "shooting_goal_(soccer)", "Yoga", "yoyo"),
+        ("CleanAndJerk", "MassagingPersonsHead", "shooting goal soccer", "YOGA", "YoYo"),
+        ("clean-and-jerk", "massaging person’s head", "shooting_goal_soccer", "yoga ", "yo_yo"),
+    ],
+)
+def test_copies_of_a_name_match_where_that_is_clear(names: tuple[str, ...]) -> None:
+    data = manifest(*names).with_labels(MODEL)
+    assert data.labels == MODEL
+    assert [data.label_of(r) for r in data.records] == list(MODEL[:5])
+    assert data.notes[0].startswith(f"classes were matched with those of the model: {names[0]} is clean and jerk")
+
+
+def test_equal_names_match_first() -> None:
+    data = manifest("run", "Run").with_labels(("Run", "run"))
+    assert [r.label for r in data.records] == [1, 0]
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "message"),
+    [
+        (("clean_jerk",), MODEL, r"does not know: 'clean_jerk' \(did you mean 'clean and jerk'\?\)\. Rename"),
+        (("xyz",), MODEL, r"1 classes that the model does not know: 'xyz'\. Rename"),
+        (("RUN",), ("run", "Run"), r"'RUN' \(either 'run' or 'Run'\)"),
+        (("run", "r_un"), ("run", "hop"), r"the classes 'run' and 'r_un' both match 'run' of the model"),
+        (("3", "7"), MODEL, r"does not know: '3', '7'"),
+    ],
+)
+def test_what_is_not_clear_is_refused_with_a_suggestion(
+    names: tuple[str, ...], labels: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        manifest(*names).with_labels(labels)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_as_many_numbers_as_classes_are_positions(first: int) -> None:
+    numbers = [str(first + i) for i in range(len(MODEL))]
+    assert match_names(numbers, MODEL, "mine") == dict(zip(numbers, MODEL, strict=True))
+    with pytest.raises(DatasetError, match="does not know"):
+        match_names(numbers[1:], MODEL, "mine")
+
+
+@pytest.mark.parametrize("name", sorted(LABEL_SETS))
+def test_every_class_of_kinetics_can_be_told_from_the_others(name: str) -> None:
+    labels = class_labels(name)
+    assert len({plain_name(label) for label in labels}) == len(labels)
+    folders = [label.replace(" ", "_").replace("/", "_") for label in labels]
+    assert list(match_names(folders, labels, "mine").values()) == list(labels)
