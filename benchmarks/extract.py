@@ -90,7 +90,7 @@ def child(arguments: argparse.Namespace) -> None:
     model = build_model(arguments.model, num_classes=400)
     extractor = FeatureExtractor([model], preset, device="cpu", batch_frames=arguments.batch_frames)
     with tempfile.TemporaryDirectory() as folder:
-        job = ExtractJob(arguments.child, tuple(files_for(Path(folder), "v.mp4", preset, ("rgb",))))
+        job = ExtractJob(arguments.child, tuple(files_for(Path(folder), "v", preset, ("rgb",))))
         start = time.perf_counter()
         result = extract_video(job, extractor)
         seconds = time.perf_counter() - start

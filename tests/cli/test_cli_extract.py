@@ -6,7 +6,8 @@ import pytest
 
 from quovadis.cli import main
 from quovadis.datasets.jobs import run_jobs
-from quovadis.evaluation.extract import ExtractorSettings, extract_on_worker, list_videos, plan_jobs
+from quovadis.datasets.video_inputs import list_videos
+from quovadis.evaluation.extract import ExtractorSettings, extract_on_worker, plan_jobs
 from quovadis.evaluation.feature_presets import find_feature_preset
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo

@@ -132,7 +132,7 @@ def test_a_disk_that_is_too_small_is_known_before(video: Path, tmp_path: Path, m
 
 def test_wrong_usage_is_refused(video: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="one file"):
-        main([str(video), str(tmp_path / "waves.avi"), "--out", str(tmp_path)])
+        main([str(video), str(tmp_path / "waves.mp4"), "--out", str(tmp_path)])
     with pytest.raises(InvalidInputError, match="no videos to work on"):
         main(["--out", str(tmp_path)])
     with pytest.raises(InvalidInputError, match="picture-px"):

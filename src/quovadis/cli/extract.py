@@ -54,7 +54,8 @@ class Extract:
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
     """How optical flow is estimated; use what the network was trained with."""
     flow_folder: Path | None = None
-    """Where quovadis flow stored it; by default it is looked for beside each video."""
+    """Where quovadis flow stored it; every video must have its flow there. By default stored flow next to a video is
+    used, and otherwise computed."""
     backend: Literal["torch", "compile", "openvino"] = "torch"
     """What runs the networks; compile wants a C++ compiler, openvino the extra of that name."""
     devices: tuple[str, ...] = ()
@@ -74,8 +75,9 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Extract, args=args, prog="quovadis extract", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.datasets.flow_files import FlowSource
     from quovadis.datasets.jobs import run_jobs
+    from quovadis.datasets.video_inputs import list_videos
     from quovadis.errors import InvalidInputError
-    from quovadis.evaluation.extract import ExtractorSettings, extract_all, extract_on_worker, list_videos, plan_jobs
+    from quovadis.evaluation.extract import ExtractorSettings, extract_all, extract_on_worker, plan_jobs
     from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
 

@@ -25,7 +25,8 @@ class Flow:
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, any format that FFmpeg reads, or folders of them: the tree is kept below --out."""
+    """Video files, any format that FFmpeg reads, folders of them (the tree is kept below --out), or .txt files with one
+    path a line."""
     out: Path
     """The folder to write to; train, evaluate and predict take it as their flow folder."""
     method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
@@ -107,29 +108,21 @@ def _report(error: Exception | str) -> int:
 
 def _targets(options: Flow) -> dict[Path, Path]:
     """For each file or folder to be written, the video whose flow it holds."""
-    from quovadis.datasets.load import VIDEO_SUFFIXES
+    from quovadis.datasets.video_inputs import list_videos, unique_stems
     from quovadis.errors import InvalidInputError
+
+    if not options.videos:
+        raise InvalidInputError("no videos to work on: quovadis flow VIDEO_OR_FOLDER ... --out DIR")
+    videos = list_videos(options.videos)
+    ending = _ending(options)
+    return {options.out / f"{stem}{ending}": videos[name] for name, stem in unique_stems(videos).items()}
+
+
+def _ending(options: Flow) -> str:
+    """What comes after the name of a video."""
     from quovadis.flow.store import FILE_ENDING
 
-    ending = "" if options.jpeg else FILE_ENDING
-    targets: dict[Path, Path] = {}
-    for given in options.videos:
-        inside = (
-            sorted(p for p in given.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if given.is_dir() else [given]
-        )
-        for video in inside:
-            if video.name.endswith(FILE_ENDING):
-                continue  # flow of an earlier run
-            inner = video.relative_to(given).parent if given.is_dir() else Path()
-            target = options.out / inner / (video.stem + ending)
-            if target in targets:
-                raise InvalidInputError(
-                    f"{targets[target]} and {video} would be written to one file: give each its own --out"
-                )
-            targets[target] = video
-    if not targets:
-        raise InvalidInputError("no videos to work on: quovadis flow VIDEO_OR_FOLDER ... --out DIR")
-    return targets
+    return "" if options.jpeg else FILE_ENDING
 
 
 def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
@@ -140,7 +133,7 @@ def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Pl
     from quovadis.video.reader import VideoReader
 
     clip = ClipIdentity.of(video)
-    pictures = target.with_name(f"{video.stem}.pictures")
+    pictures = target.with_name(f"{target.name.removesuffix(_ending(options))}.pictures")
     if target.exists() and not options.overwrite:
         header = read_folder_header(target) if options.jpeg else read_header(target)
         if header is not None:

@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.load import VIDEO_SUFFIXES
-from quovadis.errors import DatasetError, InvalidInputError, StorageError, TooFewFramesError
+from quovadis.datasets.video_inputs import unique_stems
+from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError
 from quovadis.evaluation.feature_files import FeatureFile, FeatureWriter, files_for, settings_of, standing
 from quovadis.evaluation.feature_presets import FeaturePreset
 from quovadis.evaluation.features import FeatureExtractor, LengthDiffersError
-from quovadis.flow.store import FILE_ENDING, ClipIdentity
+from quovadis.flow.store import ClipIdentity
 from quovadis.models.optimize import Backend
 from quovadis.types import StreamKind
 from quovadis.video.reader import VideoReader
@@ -47,44 +47,6 @@ class Extracted:
     done_before: bool = False
 
 
-def list_videos(inputs: Sequence[Path]) -> dict[str, Path]:
-    """The videos that are meant, by the relative path that their features will have.
-
-    Args:
-        inputs: video files; folders, with all videos below them; text files with one path a line, relative to the file
-            or absolute.
-
-    Raises:
-        DatasetError: a folder or list without videos, or a list that cannot be read.
-        InvalidInputError: two videos whose features would be written to one file.
-    """
-    found: list[tuple[str, Path]] = []
-    for given in inputs:
-        if given.is_dir():
-            videos = sorted(
-                p for p in given.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.endswith(FILE_ENDING)
-            )
-            found += [(p.relative_to(given).as_posix(), p) for p in videos]
-        elif given.suffix.lower() in (".txt", ".lst", ".list"):
-            videos = _listed(given)
-            found += [(_below(p, given.parent), p) for p in videos]
-        else:
-            videos = [given]
-            found.append((given.name, given))
-        if not videos:
-            raise DatasetError(f"{given} names no videos")
-    by_stem: dict[str, Path] = {}
-    for name, path in found:
-        stem = Path(name).with_suffix("").as_posix()
-        if stem in by_stem and by_stem[stem] != path:
-            raise InvalidInputError(
-                f"{by_stem[stem]} and {path} would be written to one file: name their common folder, whose sub-folders "
-                "are kept, or give each its own --out"
-            )
-        by_stem[stem] = path
-    return dict(found)
-
-
 def plan_jobs(
     videos: dict[str, Path],
     out: Path,
@@ -96,7 +58,7 @@ def plan_jobs(
     """What is to be done, and what is settled: done before, refused, or not to be read at all.
 
     Args:
-        videos: see :func:`list_videos`.
+        videos: see :func:`quovadis.datasets.video_inputs.list_videos`.
         out: the folder to write to.
         extractor: networks and preset.
         streams: RGB first.
@@ -104,8 +66,9 @@ def plan_jobs(
     """
     jobs, settled = [], []
     settings: dict[tuple[StreamKind, ...], dict[str, object]] = {}
+    stems = unique_stems(videos)
     for name, path in videos.items():
-        files = files_for(out, name, extractor.preset, streams)
+        files = files_for(out, stems[name], extractor.preset, streams)
         shapes: dict[str, tuple[int, ...]] = {}
         todo = []
         try:
@@ -265,16 +228,3 @@ def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | Non
             with VideoReader(job.video) as reader:
                 writers[0].write_times(extractor.preset.rate(extractor.spec) or reader.info.fps)
         return Extracted(job.video, {str(w.file.path): w.shape for w in writers})
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as a list of videos: {error}") from error
-    return [path.parent / line.strip() for line in lines if line.strip()]
-
-
-def _below(path: Path, root: Path) -> str:
-    """The path below a folder, or its name alone."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

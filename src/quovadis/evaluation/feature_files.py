@@ -39,12 +39,13 @@ class FeatureFile:
         return self.path.with_suffix(".json")
 
 
-def files_for(out: Path, video: str, preset: FeaturePreset, streams: tuple[StreamKind, ...]) -> list[FeatureFile]:
+def files_for(out: Path, stem: str, preset: FeaturePreset, streams: tuple[StreamKind, ...]) -> list[FeatureFile]:
     """The files of a video.
 
     Args:
         out: the folder.
-        video: relative path of the video.
+        stem: relative path of the video without its ending; see
+            :func:`quovadis.datasets.video_inputs.unique_stems`.
         preset: says how they are named.
         streams: RGB first.
 
@@ -52,10 +53,9 @@ def files_for(out: Path, video: str, preset: FeaturePreset, streams: tuple[Strea
         InvalidInputError: the preset keeps one stream only.
 
     >>> from quovadis.evaluation.feature_presets import FEATURE_PRESETS
-    >>> [f.path.as_posix() for f in files_for(Path("o"), "a/v.mp4", FEATURE_PRESETS["quovadis"], ("rgb", "flow"))]
+    >>> [f.path.as_posix() for f in files_for(Path("o"), "a/v", FEATURE_PRESETS["quovadis"], ("rgb", "flow"))]
     ['o/a/v_rgb.npy', 'o/a/v_flow.npy']
     """
-    stem = str(Path(video).with_suffix(""))
     if not preset.joined:
         return [FeatureFile(out / preset.file.format(video=stem, stream=s), (s,)) for s in streams]
     if preset.shape == "T11D" and len(streams) > 1:

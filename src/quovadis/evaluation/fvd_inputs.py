@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from quovadis.datasets.load import VIDEO_SUFFIXES
+from quovadis.datasets.video_files import find_videos, require_videos
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
-from quovadis.flow.store import FILE_ENDING
 from quovadis.video.frame import VideoFrame
 from quovadis.video.reader import VideoReader
 
@@ -108,7 +107,7 @@ class VideoSet(ABC):
 
 
 class FolderVideos(VideoSet):
-    """All video files of a folder and of its sub-folders, in the order of their names.
+    """All video files below a folder, sorted; see :func:`quovadis.datasets.video_files.find_videos`.
 
     Raises:
         DatasetError: there are none.
@@ -117,11 +116,7 @@ class FolderVideos(VideoSet):
     def __init__(self, root: Path):
         self.root = root
         self.name = root.name or str(root)
-        self.files = sorted(
-            p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.endswith(FILE_ENDING)
-        )
-        if not self.files:
-            raise DatasetError(f"{root} has no video files (looked for {', '.join(VIDEO_SUFFIXES)})")
+        self.files = require_videos(find_videos(root))
 
     def __len__(self) -> int:
         return len(self.files)
