@@ -1,6 +1,7 @@
 """Videos that two datasets share where they must not: what a network was trained on, and what it is measured on."""
 
 import hashlib
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _size(record: VideoRecord) -> int:
     """Bytes; -1 where there is no such file."""
     if record.size_bytes is not None:
         return record.size_bytes
-    return record.path.stat().st_size if record.path.is_file() else -1
+    return record.path.stat().st_size if os.path.isfile(record.path) else -1
 
 
 def _digest(record: VideoRecord, known: dict[Path, str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quovadis.datasets.assemble import decisions
 from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELLED, Manifest, VideoRecord
+from quovadis.datasets.text_files import require_file
 from quovadis.errors import DatasetError, StorageError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 FORMAT_VERSION = 1
+_LONGEST_NAME_BYTES = 255
+_LONGEST_PATH_BYTES = 4095
 _METADATA_KEY = b"quovadis.manifest"
 _FACTS = {
     "num_frames": "int64",
@@ -114,7 +117,7 @@ def path_within(root: Path, text: str, where: str) -> Path:
     """A listed path: relative to the root and inside it, or written in full.
 
     Raises:
-        DatasetError: it leaves the root.
+        DatasetError: it leaves the root, or no file can have that name.
 
     >>> path_within(Path("videos"), "run/a.mp4", "list.csv:2").as_posix()
     'videos/run/a.mp4'
@@ -123,6 +126,12 @@ def path_within(root: Path, text: str, where: str) -> Path:
         raise DatasetError(
             f"{where}: the path {text!r} leaves the dataset's folder {root}. Paths are relative to that folder and "
             "stay inside it: write this one in full, or name the folder that holds all videos as the root"
+        )
+    longest = max(text.replace("\\", "/").split("/"), key=len)
+    if len(os.fsencode(longest)) > _LONGEST_NAME_BYTES or len(os.fsencode(text)) > _LONGEST_PATH_BYTES:
+        raise DatasetError(
+            f"{where}: no file can have the path {text[:60]!r}..., of {len(text)} characters: names have at most "
+            f"{_LONGEST_NAME_BYTES} bytes and paths {_LONGEST_PATH_BYTES}. Is a quote not closed?"
         )
     return root / text
 
@@ -146,8 +155,7 @@ def _read_table(path: Path) -> pyarrow.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
-        raise DatasetError(f"no manifest at {path}")
+    require_file(path, "manifest")
     try:
         return pq.read_table(path, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,184 @@
+"""Read a dataset from a table with a header, or from a list of lines ``path label``."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from quovadis.datasets.assemble import Found, assemble
+from quovadis.datasets.manifest import SPLIT_WORDS, Manifest
+from quovadis.datasets.manifest_file import path_within
+from quovadis.datasets.text_files import LIST_SUFFIXES, Text, numbers_first, read_text, require_file, split_list_line
+from quovadis.datasets.ucf101 import read_class_index
+from quovadis.datasets.video_files import is_video
+from quovadis.errors import DatasetError
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+_COLUMNS = {
+    "path": ("path", "file", "filename", "video", "video_path"),
+    "label": ("label", "class", "action"),
+    "split": ("split", "subset"),
+    "group": ("group", "source_group"),
+}
+_DELIMITERS = (",", "\t", ";")
+_CLASS_INDEX = "classInd.txt"
+
+_Row = tuple[str, Mapping[str, str]]
+"""``file:line`` and the cells by column."""
+
+
+def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> Manifest:
+    """Read a table with the columns ``path`` and ``label``, optionally ``split`` and ``group``, or a list.
+
+    Cells are separated by commas, tabs or semicolons. A list has no header, and a path and a label on every line,
+    separated by a comma, a tab, a semicolon or blanks. Where the labels are numbers and the folder of the table has a
+    ``classInd.txt`` as UCF-101 does, the classes get its names.
+
+    Listed files that are missing stay in the dataset: they count as wrong in an evaluation, and a note counts them.
+
+    Raises:
+        DatasetError: If there is no such file, a column is missing, a row has more cells than the header, a cell is
+            empty, a split is unknown, a path leaves the folder, or every file is missing.
+    """
+    require_file(path, "table of videos")
+    text = read_text(path)
+    folder = path.parent if root is None else root
+    rows = list(_rows(text, folder))
+    if not rows:
+        raise DatasetError(f"{path} has a header and no rows" if text.text.strip() else f"{path} is empty")
+    names, notes = _class_names(path, rows)
+    found = []
+    for where, cells in rows:
+        label = _label(cells["label"], names, where)
+        split = SPLIT_WORDS.get(cells.get("split", "").lower(), "")
+        found.append(Found(path_within(folder, cells["path"], where), label, split, cells.get("group", "")))
+    notes = [text.note, *notes] if text.note else notes
+    return assemble(folder.absolute().name, folder, found, labels=names or None, split_seed=split_seed, notes=notes)
+
+
+def _rows(text: Text, folder: Path) -> Iterator[_Row]:
+    first = next(text.lines(), ("", ""))[1]
+    headers = {delimiter: _first_row(text, delimiter) for delimiter in _DELIMITERS}
+    for delimiter, header in headers.items():
+        if {"path", "label"} <= _roles(header):
+            return _table_rows(text, delimiter)
+    for delimiter, cells in headers.items():
+        if len(cells) > 1 and is_video(cells[0].strip()):
+            return _list_rows(_pairs(text, delimiter))
+    is_list = text.path.suffix.lower() in LIST_SUFFIXES
+    if is_list or any(is_video(word) for word in first.split()):
+        return _list_rows((where, *split_list_line(line, where, folder)) for where, line in text.lines())
+    header = max(headers.values(), key=len)
+    absent = [column for column in ("path", "label") if column not in _roles(header)]
+    if not first:
+        return iter(())
+    raise DatasetError(
+        f"{text.path} has no column {' and no column '.join(absent)}; its columns: {', '.join(header)[:200]}. Expected "
+        "a header with path and label, or a list with a path and a label on every line"
+    )
+
+
+def _table_rows(text: Text, delimiter: str) -> Iterator[_Row]:
+    rows = text.rows(delimiter)
+    where, header = next(rows)
+    places = _places(header, where)
+    for where, cells in rows:
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise DatasetError(
+                f"{where}: {len(cells)} cells, and the header has {len(header)}: {delimiter.join(cells)[:200]!r}. Put "
+                f"a cell that contains {delimiter!r} in double quotes"
+            )
+        cells += [""] * (len(header) - len(cells))
+        row = {column: cells[place].strip() for column, place in places.items()}
+        _check_row(row, where)
+        yield where, row
+
+
+def _pairs(text: Text, delimiter: str) -> Iterator[tuple[str, str, str]]:
+    for where, cells in text.rows(delimiter):
+        if len(cells) != 2:
+            raise DatasetError(
+                f"{where}: {len(cells)} cells; a table without a header has two, the path and the label. Add a header "
+                "such as path,label,split for more, or put the label in double quotes"
+            )
+        yield where, cells[0].strip(), cells[1].strip()
+
+
+def _list_rows(lines: Iterator[tuple[str, str, str]]) -> Iterator[_Row]:
+    for number, (where, path, label) in enumerate(lines):
+        if number == 0 and _roles([path, label]) == {"path", "label"}:
+            continue  # a header
+        if re.fullmatch(r"\d+(\s+\d+)+", label):
+            raise DatasetError(
+                f"{where}: several numbers after the path: {label!r}. Lists of frame folders (path, number of frames, "
+                "label) and several labels per video are not supported: expected a path and a label"
+            )
+        row = {"path": path, "label": label}
+        _check_row(row, where)
+        yield where, row
+
+
+def _check_row(row: Mapping[str, str], where: str) -> None:
+    for column in ("path", "label"):
+        if not row[column]:
+            raise DatasetError(f"{where}: the {column} is empty")
+    for column in ("label", "split", "group"):
+        if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in row.get(column, "")):
+            raise DatasetError(
+                f"{where}: the {column} {row[column]!r} has a line break or another control character. Is a quote not "
+                "closed?"
+            )
+    if "split" in row and row["split"].lower() not in SPLIT_WORDS:
+        raise DatasetError(f"{where}: split is {row['split']!r}; expected train, val or test")
+
+
+def _roles(header: Sequence[str]) -> set[str]:
+    """Which of the known columns a header has."""
+    names = {name.strip().lower() for name in header}
+    return {column for column, aliases in _COLUMNS.items() if names & set(aliases)}
+
+
+def _places(header: Sequence[str], where: str) -> dict[str, int]:
+    """Where each column is; its own name counts before other names for it."""
+    names = [name.strip().lower() for name in header]
+    places = {}
+    for column, aliases in _COLUMNS.items():
+        matches = [i for i, name in enumerate(names) if name == column]
+        matches = matches or [i for i, name in enumerate(names) if name in aliases]
+        if len(matches) > 1:
+            raise DatasetError(
+                f"{where}: several columns for the {column}: {', '.join(header[i].strip() for i in matches)}. Name one "
+                f"of them {column}"
+            )
+        if matches:
+            places[column] = matches[0]
+    return places
+
+
+def _first_row(text: Text, delimiter: str) -> list[str]:
+    try:
+        return next(text.rows(delimiter), ("", []))[1]
+    except DatasetError:  # not separated by this
+        return []
+
+
+def _class_names(path: Path, rows: Sequence[_Row]) -> tuple[list[str], list[str]]:
+    """The names of numbered classes, where they are known, and notes."""
+    if not all(cells["label"].isascii() and cells["label"].isdigit() for _, cells in rows):
+        return [], []
+    index = path.parent / _CLASS_INDEX
+    if index.is_file():
+        return read_class_index(index), [f"class names are from {index}"]
+    numbers = numbers_first(list({cells["label"] for _, cells in rows}))
+    return [], [
+        f"the labels are numbers from {numbers[0]} to {numbers[-1]}; to name the classes, put a {_CLASS_INDEX} with "
+        "lines '1 NAME' next to the list, or write names in it"
+    ]
+
+
+def _label(label: str, names: Sequence[str], where: str) -> str:
+    if not names:
+        return label
+    if not 1 <= int(label) <= len(names):
+        raise DatasetError(f"{where}: class {label} is not in {_CLASS_INDEX}, which has 1 to {len(names)}")
+    return names[int(label) - 1]
