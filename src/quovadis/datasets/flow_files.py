@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import FlowPreset, preset_for
 from quovadis.flow.estimate import estimate_flow, flow_for_clip
-from quovadis.flow.folder import FlowFolderWriter
+from quovadis.flow.folder import HEADER_NAME, FlowFolderWriter
 from quovadis.flow.store import FILE_ENDING, ClipIdentity, FlowSink, FlowWriter, read_flow
 from quovadis.transforms import resize_short_side
 from quovadis.types import Clip
@@ -23,10 +24,11 @@ from quovadis.video.reader import VideoReader
 
 @dataclass(frozen=True)
 class FlowSource:
-    """Flow for clips of videos: read where it is stored, estimated where it is not.
+    """Flow for clips of videos, read from files or estimated.
 
-    Stored flow must have been made as this source would make it, of just this video; otherwise reading raises
-    :class:`~quovadis.errors.InvalidInputError`, which says what differs.
+    With a ``folder``, every video must have its flow there. Without one, flow next to a video is read, and estimated
+    where there is none. Stored flow must have been made as this source would make it, of just this video; otherwise
+    reading raises :class:`~quovadis.errors.InvalidInputError`, which says what differs.
 
     >>> FlowSource(folder=Path("flow"), videos=Path("clips")).file_of("clips/run/v.mp4").as_posix()
     'flow/run/v.flow.mp4'
@@ -37,18 +39,64 @@ class FlowSource:
     method: str = "tvl1"
     """See :func:`quovadis.estimate_flow`."""
     folder: Path | None = None
-    """Where ``quovadis flow`` wrote; None looks beside each video."""
+    """Where ``quovadis flow`` wrote; None for the folder of each video."""
     videos: Path | None = None
     """The root of the videos: their paths below it are those of the flow files below ``folder``."""
 
     def file_of(self, video: str | Path) -> Path:
-        """Where the flow of a video is, if it is stored."""
+        """Where the flow of a video is written."""
         video = Path(video)
         if self.folder is None:
             return video.with_name(video.stem + FILE_ENDING)
         below = self.videos is not None and video.is_relative_to(self.videos)
         inner = video.relative_to(self.videos) if below and self.videos is not None else Path(video.name)
         return self.folder / inner.with_name(video.stem + FILE_ENDING)
+
+    def find(self, video: str | Path) -> Path | None:
+        """Find the stored flow of a video.
+
+        In a flow folder, the file is looked for under the path of the video below ``videos``, and under every end of
+        its path, the longest first: ``quovadis flow clips/train --out flow`` writes ``flow/run/v.flow.mp4``, which is
+        found for ``clips/train/run/v.mp4``.
+
+        Returns:
+            The file; None where there is none and no flow folder is named.
+
+        Raises:
+            InvalidInputError: If the flow folder has no flow of the video; names the paths that were tried.
+        """
+        video = Path(video)
+        names = (video.name + FILE_ENDING, video.stem + FILE_ENDING)
+        folders = [video.parent] if self.folder is None else self._places(video.parent)
+        for folder in folders:
+            for name in names:
+                if (folder / name).is_file():
+                    return folder / name
+        if self.folder is None:
+            return None
+        if not self.folder.is_dir():
+            raise InvalidInputError(f"there is no flow folder {self.folder}: quovadis flow writes one")
+        jpeg = next((place / video.stem for place in folders if (place / video.stem / HEADER_NAME).is_file()), None)
+        if jpeg is not None:
+            raise InvalidInputError(
+                f"{jpeg} has the flow of {video} as JPEG files, which are for other programs: run quovadis flow "
+                "without --jpeg"
+            )
+        tried = ", ".join(str(place / names[1]) for place in folders)
+        raise InvalidInputError(
+            f"the flow folder {self.folder} has no flow of {video}; tried {tried}, and the same with "
+            f"{names[0]}. Write it with: quovadis flow {video} --out {self.folder}; or leave the flow folder out to "
+            "have flow computed"
+        )
+
+    def _places(self, parent: Path) -> list[Path]:
+        """Folders below the flow folder where the flow of videos of ``parent`` may be."""
+        assert self.folder is not None
+        parts = Path(os.path.abspath(parent)).parts[1:]
+        places = [self.folder.joinpath(*parts[start:]) for start in range(len(parts) + 1)]
+        if self.videos is not None and parent.is_relative_to(self.videos):
+            places.insert(0, self.folder / parent.relative_to(self.videos))
+        return list(dict.fromkeys(places))
 
     def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int) -> Clip:
         """The clip with its ``flow`` filled.
@@ -60,11 +108,11 @@ class FlowSource:
             first_tick: the number of its first frame, counted at ``fps`` from the start of the video.
 
         Raises:
-            InvalidInputError: flow is stored that was made otherwise, or of another video.
+            InvalidInputError: flow is stored that was made otherwise, or of another video; or the flow folder has none.
             TooFewFramesError: a single frame.
         """
-        path = self.file_of(clip.source)
-        if not path.is_file():
+        path = self.find(clip.source)
+        if path is None:
             return flow_for_clip(clip, method=self.method)
         preset = preset_for(self.method, fps=fps, short_side_px=short_side_px)
         identity = _identity(clip.source)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from quovadis import transforms
 from quovadis.datasets.flow_files import FlowSource
-from quovadis.errors import VideoDamagedError
+from quovadis.errors import InvalidInputError, VideoDamagedError
 from quovadis.evaluation.feature_presets import FeaturePreset
 from quovadis.flow.codec import encode_flow
 from quovadis.flow.estimate import estimate_flow
@@ -141,7 +141,12 @@ def _joined(first: Clip, second: Clip) -> Clip:
 
 def _flow(clip: Clip, source: FlowSource, stored: tuple[float, int] | None, first: int, device: torch.device) -> Tensor:
     """float32 (T, 2, H, W), the last one repeated."""
-    if stored is not None and source.file_of(clip.source).is_file():
+    if stored is None and source.folder is not None:
+        raise InvalidInputError(
+            f"flow stored in {source.folder} does not fit these features, which read other frames (the preset's rate, "
+            "aspect or padding): leave the flow folder out to have flow computed"
+        )
+    if stored is not None and source.find(clip.source) is not None:
         flow = source.add_to(clip, fps=stored[0], short_side_px=stored[1], first_tick=first).flow
         assert flow is not None
         return flow
