@@ -154,6 +154,14 @@ def test_wrong_flow_is_broken(wrong: object, monkeypatch: pytest.MonkeyPatch) ->
     assert arithmetic.flow().is_fatal
 
 
+def test_wrong_gradients_in_bf16_are_reported_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arithmetic.bf16_training().status == "ok"
+    monkeypatch.setattr(arithmetic, "bf16_error", lambda: float("inf"))
+    found = arithmetic.bf16_training()
+    assert (found.status, found.is_fatal) == ("missing", False)
+    assert "--precision no" in found.remedy
+
+
 def test_lossy_decoding_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arithmetic, "LOSSLESS", {"options": {"crf": "30"}})
     assert arithmetic.decoding().is_fatal

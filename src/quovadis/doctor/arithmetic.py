@@ -11,6 +11,7 @@ from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for
 from quovadis.flow.tvl1_reference import tvl1_reference
 from quovadis.models.contract import VideoModel
+from quovadis.models.convolution import BF16_TOLERANCE, bf16_error
 from quovadis.models.zoo import build_model
 from quovadis.video.clip import read_clip
 from quovadis.video.writer import LOSSLESS, write_video
@@ -73,6 +74,15 @@ def _compare(name: str, off: float, tolerance: float, than: str) -> Finding:
     if off <= tolerance:
         return Finding("arithmetic", name, "ok", found)
     return Finding("arithmetic", name, "broken", found, "pip install --force-reinstall torch")
+
+
+def bf16_training() -> Finding:
+    """The weight gradient of a bfloat16 convolution on the CPU against float64, in a case where oneDNN has failed."""
+    error = bf16_error()
+    found = f"a weight gradient differs from float64 by {error:.1e} (at most {BF16_TOLERANCE:g})"
+    if error <= BF16_TOLERANCE:
+        return Finding("arithmetic", "bf16 training, cpu", "ok", found)
+    return Finding("arithmetic", "bf16 training, cpu", "missing", found, "train with --precision no, or on a GPU")
 
 
 def flow() -> Finding:

@@ -24,6 +24,7 @@ def examine() -> Iterator[Finding]:
         ("parts", parts.extras),
         ("parts", parts.triton),
         ("arithmetic", arithmetic.networks),
+        ("arithmetic", arithmetic.bf16_training),
         ("arithmetic", arithmetic.flow),
         ("arithmetic", arithmetic.decoding),
     ]

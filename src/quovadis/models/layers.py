@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError
 from quovadis.models.batch_statistics import BatchStatistics, batch_norm
+from quovadis.models.convolution import convolve
 
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -36,9 +37,7 @@ def conv_same(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
     if any(before != after for before, after in pads):
         x = F.pad(x, [p for pair in reversed(pads) for p in pair])
         padding = [0] * len(pads)
-    if isinstance(conv, nn.Conv3d):
-        return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding)
-    return F.conv2d(x, conv.weight, conv.bias, conv.stride, padding)
+    return convolve(x, conv.weight, conv.bias, conv.stride, padding)
 
 
 def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.models.contract import VideoModel, pick_endpoints
+from quovadis.models.convolution import Conv3d
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d
 from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
 
@@ -194,7 +195,7 @@ def _conv(dims: int, in_channels: int, out_channels: int, kernel: int, time: int
             in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False
         )
     else:
-        conv = nn.Conv3d(
+        conv = Conv3d(
             in_channels,
             out_channels,
             (time, kernel, kernel),
