@@ -1,5 +1,6 @@
 """Batch norm over several processes against PyTorch's over the whole batch in one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from quovadis.errors import InvalidInputError
-from quovadis.models.batch_statistics import batch_norm, pooled_statistics
+from quovadis.models.batch_statistics import batch_norm, pooled_statistics, recompute_running_statistics
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ShiftBatchNorm, StepBatchNorm, choose_batch_norm
 from tests.launch import launch
 
@@ -144,3 +145,58 @@ def test_the_choice_reaches_every_kind_of_batch_norm() -> None:
 def test_a_single_value_has_no_variance() -> None:
     with pytest.raises(InvalidInputError, match="more than one value a channel"):
         ShiftBatchNorm(4)(torch.zeros(1, 4, 1, 1, 1))
+
+
+@pytest.mark.parametrize("norm", [ShiftBatchNorm(3), BatchNorm3d(3)], ids=["shift", "scale"])
+def test_recomputed_statistics_are_those_of_all_batches_together(norm: nn.Module) -> None:
+    """Batches of very different means: the variance between them counts."""
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randn(2, 3, 2, 5, 5, generator=generator) + 10 * i for i in range(4)]
+    model = nn.Sequential(norm, nn.Dropout(0.5)).eval()
+    parameters = [p.detach().clone() for p in model.parameters()]
+    recompute_running_statistics(model, ([x] for x in batches))
+    whole = torch.cat(batches).transpose(0, 1).flatten(1).double()
+    within = torch.stack([x.transpose(0, 1).flatten(1).double().var(1) for x in batches]).mean(0)
+    between = torch.stack([x.double().mean((0, 2, 3, 4)) for x in batches]).var(0, correction=0)
+    torch.testing.assert_close(norm.running_mean.double(), whole.mean(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(norm.running_var.double(), within + between, atol=1e-4, rtol=1e-5)
+    assert not model.training
+    assert norm.momentum == type(norm)(1).momentum  # type: ignore[operator]
+    assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
+
+
+def test_recomputing_leaves_frozen_statistics_and_survives_an_error() -> None:
+    frozen, free = ShiftBatchNorm(2), ShiftBatchNorm(2, momentum=0.25)
+    frozen.statistics = "frozen"
+    model = nn.Sequential(frozen, free)
+    recompute_running_statistics(model, [[torch.randn(4, 2) + 5]])
+    assert torch.equal(frozen.running_mean, torch.zeros(2))
+    before = free.running_mean.clone()
+    assert float(before.min()) > 2
+
+    def breaks_off() -> Iterator[list[torch.Tensor]]:
+        yield [torch.randn(4, 2)]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recompute_running_statistics(model, breaks_off())
+    assert torch.equal(free.running_mean, before)
+    assert free.momentum == 0.25
+    recompute_running_statistics(model, [])
+    assert torch.equal(free.running_mean, before)
+
+
+def test_recomputing_reaches_every_step_that_a_clip_has() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = StepBatchNorm(2, num_steps=3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.norm(part, step) for step, part in enumerate(x.unbind(1))])
+
+    model = Steps()
+    x = torch.randn(5, 2, 2)
+    recompute_running_statistics(model, [[x]])
+    torch.testing.assert_close(model.norm.running_mean, torch.cat([x.mean(0), torch.zeros(1, 2)]))
+    torch.testing.assert_close(model.norm.running_var, torch.cat([x.var(0), torch.ones(1, 2)]))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from quovadis import processes
 from quovadis.errors import InvalidInputError
@@ -112,6 +112,59 @@ def pooled_statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
     pooled = (counts * means).sum(0) / whole
     squares = (counts * (variances + (means - pooled) ** 2)).sum(0)
     return pooled, squares / whole, float(whole)
+
+
+@torch.no_grad()
+def recompute_running_statistics(model: nn.Module, batches: Iterable[Sequence[Tensor]]) -> None:
+    """Replace the running statistics of every batch norm by those of given batches under the present weights.
+
+    Running averages lag behind the weights by about 1 / momentum steps. This is precise batch norm (Wu and Johnson
+    2021, "Rethinking 'Batch' in BatchNorm", section 3), as in SlowFast: the mean over the batches, and the variance
+    within batches plus the variance of their means. Several processes average their moments; all of them must pass
+    the same number of batches. A frozen batch norm and one that no batch reaches stay unchanged.
+
+    Args:
+        model: any network here; only running statistics change.
+        batches: the inputs of the model, one sequence of streams for each batch.
+
+    >>> from quovadis.models.layers import ShiftBatchNorm
+    >>> norm = ShiftBatchNorm(1)
+    >>> recompute_running_statistics(norm, [[torch.tensor([[0.0], [2.0]])], [torch.tensor([[4.0], [6.0]])]])
+    >>> norm.running_mean.item(), norm.running_var.item()  # 2 within each batch, 4 between their means
+    (3.0, 6.0)
+    """
+    norms: list[Any] = [m for m in model.modules() if getattr(m, "statistics", "frozen") != "frozen"]
+    before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]
+    sums = [torch.zeros(2, *norm.running_mean.shape, dtype=torch.float64) for norm in norms]
+    was_training, num_batches = model.training, 0
+    model.train()
+    try:
+        for norm in norms:
+            norm.momentum = 1.0  # the buffers then hold the statistics of one batch
+        for streams in batches:
+            for norm in norms:
+                norm.running_mean.zero_()
+                norm.running_var.fill_(-1)  # stays where the batch has no value
+            model(*streams)
+            num_batches += 1
+            for norm, of_norm in zip(norms, sums, strict=True):
+                mean, variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu()
+                of_norm += torch.stack([mean, variance + mean**2])
+    finally:
+        model.train(was_training)
+        for norm, (mean, variance, momentum) in zip(norms, before, strict=True):
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            norm.momentum = momentum
+    if not num_batches:
+        return
+    processes.average(sums)
+    for norm, of_norm in zip(norms, sums, strict=True):
+        mean, square = (of_norm / num_batches).to(norm.running_mean.device)
+        variance = square - mean**2
+        seen = ~(variance <= -1)  # NaN stays NaN
+        norm.running_mean.copy_(torch.where(seen, mean, norm.running_mean.double()))
+        norm.running_var.copy_(torch.where(seen, variance.clamp_min(0), norm.running_var.double()))
 
 
 class _Normalise(torch.autograd.Function):
