@@ -1,12 +1,27 @@
 """Recipes: what they refuse, the batches of a step, and the schedules of the official README."""
 
-from dataclasses import replace
+import json
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 
 from quovadis.errors import TrainingError
-from quovadis.training.recipes import DataChoice, ModelChoice, Recipe, Schedule, find_recipe, kinetics
+from quovadis.training.classifier import ClassifierRecipe
+from quovadis.training.recipes import (
+    CLASSIFIER_LIMITS,
+    RECIPE_LIMITS,
+    RECIPES,
+    DataChoice,
+    Limits,
+    ModelChoice,
+    OptimizerChoice,
+    Recipe,
+    Schedule,
+    find_recipe,
+    kinetics,
+)
 from quovadis.training.schedule import RateSchedule
 
 PLAIN = Recipe(name="test", max_steps=10, validate_every=5)
@@ -85,3 +100,64 @@ def test_the_schedules_of_the_readme(name: str) -> None:
         schedule.load_state_dict({**state, "last_epoch": done - 1})
         schedule.after_step()
         assert schedule.rate == pytest.approx(rate), done
+
+
+def numeric_fields(recipe: Any, prefix: str = "") -> set[str]:
+    """Dotted names of all fields that hold a number or None for one."""
+    found = set()
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        if is_dataclass(value):
+            found |= numeric_fields(value, f"{prefix}{field.name}.")
+        elif {"int", "float"} & set(str(getattr(field.type, "__name__", field.type)).replace("|", " ").split()):
+            found.add(prefix + field.name)
+    return found
+
+
+def with_field(recipe: Any, name: str, value: object) -> Any:
+    first, _, rest = name.partition(".")
+    return replace(recipe, **{first: with_field(getattr(recipe, first), rest, value) if rest else value})
+
+
+@pytest.mark.parametrize(("recipe", "limits"), [(PLAIN, RECIPE_LIMITS), (ClassifierRecipe(), CLASSIFIER_LIMITS)])
+def test_every_number_of_a_recipe_is_checked(recipe: Any, limits: dict[str, Limits]) -> None:
+    assert set(limits) == numeric_fields(recipe)
+    for name, limit in limits.items():
+        for value in (limit.least - 1, limit.most + 1, float("nan"), float("inf"), -float("inf"), "1", True):
+            option = "--" + name.replace("_", "-")
+            with pytest.raises(TrainingError, match=rf"{option} must be a (whole )?number, (at least|above) .*; got "):
+                with_field(recipe, name, value)
+    with pytest.raises(TrainingError, match=r"--data\.batch-size must be a whole number, at least 1; got 0"):
+        replace(PLAIN, data=DataChoice(batch_size=0))
+    with pytest.raises(TrainingError, match=r"--max-steps must be a whole number, at least 1; got 2\.5"):
+        replace(PLAIN, max_steps=2.5)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=r"multiples of --schedule\.changes must be finite and at least 0; got nan"):
+        replace(PLAIN, schedule=Schedule(kind="multi-step", changes=((5, float("nan")),)))
+
+
+def test_short_runs_recompute_batch_norm_and_the_schedules_of_the_paper_do_not() -> None:
+    found = {name: find_recipe(name).for_processes(1).model.batch_norm_clips for name in RECIPES}
+    long = dict.fromkeys(("kinetics", "kinetics_rgb", "kinetics_flow", "scratch"), 0)
+    assert found == {**long, "finetune": 256, "tiny": 256}
+    frozen = ModelChoice(batch_norm="frozen", weights="a.safetensors", batch_norm_clips=9)
+    assert replace(PLAIN, model=frozen).for_processes(1).model.batch_norm_clips == 0
+    assert replace(PLAIN, model=ModelChoice(batch_norm_clips=7)).for_processes(2).model.batch_norm_clips == 7
+
+
+def test_a_plateau_divides_the_rate_after_the_patience_that_was_given() -> None:
+    """The first validation sets the mark; then ``patience`` ones are let pass and the next one multiplies the rate."""
+    choice = Schedule(patience=2, factor=0.25, min_learning_rate=0.01)
+    recipe = replace(PLAIN, optimizer=OptimizerChoice(learning_rate=0.5), schedule=choice)
+    schedule = RateSchedule(recipe, torch.optim.SGD([torch.zeros(1)]))
+    rates = []
+    for _ in range(8):
+        schedule.after_validation(1.0)
+        rates.append(schedule.rate)
+    assert rates == [0.5, 0.5, 0.5, 0.125, 0.125, 0.125, 0.03125, 0.03125]
+    assert not schedule.has_ended
+    schedule.after_validation(1.0)
+    schedule.after_validation(1.0)
+    assert schedule.rate == 0.0078125
+    assert schedule.has_ended
+    state = json.loads(json.dumps(schedule.state_dict()))
+    assert state["patience"] == 2

@@ -261,7 +261,7 @@ def test_what_cannot_be_is_refused(data: Manifest, source: Path, tmp_path: Path)
     )
     with pytest.raises(DatasetError, match="6 test videos of other were seen in training on squares"):
         transfer([source], [leaking], tmp_path, source_data=data)
-    with pytest.raises(TrainingError, match="max_steps must be at least 1"):
+    with pytest.raises(TrainingError, match="--max-steps must be a whole number, at least 1; got 0"):
         ClassifierRecipe(max_steps=0)
     lacking = replace(data, records=tuple(r for r in data.records if r.split != "train" or r.label == 0))
     with pytest.raises(TrainingError, match="1 classes of squares have no training video that can be read: right"):

@@ -16,6 +16,7 @@ from quovadis.datasets.loader import EpochBatches
 from quovadis.errors import TrainingError
 from quovadis.models.contract import VideoModel
 from quovadis.training.frozen import Features
+from quovadis.training.recipes import CLASSIFIER_LIMITS, check_numbers
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class ClassifierRecipe:
     """Of the first weights and of every random choice."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "validate_every", "batch_size"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}")
+        check_numbers(self, CLASSIFIER_LIMITS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -5,14 +5,101 @@ On the command line a recipe is chosen by name and any field is overridden by it
     quovadis train finetune --data clips/ --optimizer.learning-rate 0.001
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from functools import reduce
+from typing import Any, Literal, NamedTuple
 
 from quovadis.errors import TrainingError, UnknownNameError
 from quovadis.models.batch_statistics import BatchStatistics
 
 _README_BATCH = 6 * 64
+_BATCH_NORM_CLIPS = 256
+_MANY_AVERAGING_TIMES = 100
+"""A run of so many times 1 / momentum steps is long: its rate is small for long enough that the averages catch up."""
+
+
+class Limits(NamedTuple):
+    """The numbers that a field of a recipe may have."""
+
+    least: float
+    most: float = math.inf
+    """Infinity means any finite number."""
+    below: bool = False
+    """Whether ``most`` itself is excluded."""
+    above: bool = False
+    """Whether ``least`` itself is excluded."""
+
+    def allow(self, value: float) -> bool:
+        """Whether a number is within the limits; NaN and infinities never are."""
+        too_small = value <= self.least if self.above else value < self.least
+        too_large = value >= self.most if self.below else value > self.most
+        return math.isfinite(value) and not too_small and not too_large
+
+    def __str__(self) -> str:
+        lower = f"{'above' if self.above else 'at least'} {self.least:g}"
+        if math.isinf(self.most):
+            return lower
+        return f"{lower} and {'below' if self.below else 'at most'} {self.most:g}"
+
+
+_SEED = Limits(0, 2**63, below=True)
+_FRACTION = Limits(0, 1, below=True)
+RECIPE_LIMITS = {
+    "max_steps": Limits(1),
+    "validate_every": Limits(1),
+    "seed": _SEED,
+    "model.dropout": _FRACTION,
+    "model.batch_norm_momentum": Limits(0, 1),
+    "model.batch_norm_clips": Limits(0),
+    "optimizer.learning_rate": Limits(0),
+    "optimizer.momentum": _FRACTION,
+    "optimizer.weight_decay": Limits(0),
+    "schedule.factor": Limits(0, 1, below=True, above=True),
+    "schedule.patience": Limits(0),
+    "schedule.min_learning_rate": Limits(0),
+    "data.batch_size": Limits(1),
+    "data.accumulate_steps": Limits(1),
+    "data.effective_batch_size": Limits(1),
+    "data.num_workers": Limits(0),
+}
+"""For every numeric field of :class:`Recipe`, by its dotted name."""
+CLASSIFIER_LIMITS = {
+    "max_steps": Limits(1),
+    "validate_every": Limits(1),
+    "batch_size": Limits(1),
+    "learning_rate": Limits(0),
+    "momentum": _FRACTION,
+    "weight_decay": Limits(0),
+    "dropout": _FRACTION,
+    "seed": _SEED,
+}
+"""For every numeric field of :class:`quovadis.training.classifier.ClassifierRecipe`."""
+
+
+def check_numbers(recipe: object, limits: Mapping[str, Limits]) -> None:
+    """Raise unless every numeric field of a recipe is a number of its type within its limits.
+
+    Args:
+        recipe: a dataclass.
+        limits: by the dotted names of the fields; fields that are None are not checked.
+
+    Raises:
+        TrainingError: a field is outside of its limits, NaN or infinite, or not a number.
+    """
+    for name, limit in limits.items():
+        *parents, last = name.split(".")
+        owner = reduce(getattr, parents, recipe)
+        value = getattr(owner, last)
+        if value is None:
+            continue
+        whole = "float" not in str(type(owner).__dataclass_fields__[last].type)  # type: ignore[attr-defined]
+        allowed = int if whole else (int, float)
+        if not isinstance(value, allowed) or isinstance(value, bool) or not limit.allow(value):
+            option = name.replace("_", "-")
+            kind = "a whole number" if whole else "a number"
+            raise TrainingError(f"--{option} must be {kind}, {limit}; got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +118,11 @@ class ModelChoice:
     differ."""
     batch_norm_momentum: float = 0.001
     """Share of the new batch in the running averages. 0.001 suits 100,000 steps; a short run needs more."""
+    batch_norm_clips: int | None = None
+    """Training clips from which the running averages are recomputed before each validation, and so before weights are
+    saved (precise batch norm); 0 keeps the averages of the training steps, which lag behind the weights by about 1 /
+    batch_norm_momentum steps. By default 256 for runs of fewer than 100 / batch_norm_momentum steps, and 0 for longer
+    ones, such as those of the paper."""
     batch_norm: BatchStatistics = "per-process"
     """Which clips are normalised together. per-process: those of this process, as the authors had it; their running
     averages are averaged over the processes before they are used or saved. synchronised: those of all processes.
@@ -121,15 +213,13 @@ class Recipe:
     """Of the initial weights and of every random choice."""
 
     def __post_init__(self) -> None:
+        check_numbers(self, RECIPE_LIMITS)
         rate, end = self.optimizer.learning_rate, self.schedule.min_learning_rate
         if self.schedule.kind == "plateau" and rate < end:
             raise TrainingError(
                 f"--optimizer.learning-rate {rate:g} is below --schedule.min-learning-rate {end:g}, where the run "
                 "ends: lower the second"
             )
-        for name in ("max_steps", "validate_every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}")
         self._check_changes()
         if self.model.batch_norm == "frozen" and self.model.weights is None:
             raise TrainingError(
@@ -145,9 +235,14 @@ class Recipe:
             )
         if steps != sorted(set(steps)) or any(step < 1 for step in steps):
             raise TrainingError(f"the steps of --schedule.changes must rise from 1 on; got {steps}")
+        for _, multiple in self.schedule.changes:
+            if not 0 <= multiple < math.inf:
+                raise TrainingError(
+                    f"the multiples of --schedule.changes must be finite and at least 0; got {multiple}"
+                )
 
     def for_processes(self, num_processes: int) -> "Recipe":
-        """The recipe with the batches of a step spelled out: both accumulate_steps and effective_batch_size are set.
+        """The recipe with its defaults resolved: accumulate_steps, effective_batch_size and batch_norm_clips are set.
 
         Args:
             num_processes: that train together.
@@ -167,7 +262,7 @@ class Recipe:
                 f"got --data.effective-batch-size {data.effective_batch_size} and --data.accumulate-steps "
                 f"{data.accumulate_steps}: the second follows from the first, leave it out"
             )
-        elif data.effective_batch_size < 1 or data.effective_batch_size % together:
+        elif data.effective_batch_size % together:
             raise TrainingError(
                 f"--data.effective-batch-size {data.effective_batch_size} is no multiple of {together} "
                 f"({num_processes} processes x --data.batch-size {data.batch_size}): choose a batch size that divides "
@@ -175,7 +270,15 @@ class Recipe:
             )
         else:
             data = replace(data, accumulate_steps=data.effective_batch_size // together)
-        return replace(self, data=data)
+        return replace(self, data=data, model=self._with_batch_norm_clips())
+
+    def _with_batch_norm_clips(self) -> ModelChoice:
+        if self.model.batch_norm == "frozen":
+            return replace(self.model, batch_norm_clips=0)
+        if self.model.batch_norm_clips is not None:
+            return self.model
+        is_short = self.max_steps * self.model.batch_norm_momentum < _MANY_AVERAGING_TIMES
+        return replace(self.model, batch_norm_clips=_BATCH_NORM_CLIPS if is_short else 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
