@@ -13,11 +13,12 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 from PIL import Image
 
 from quovadis.errors import VideoError, VideoNotFoundError
 from quovadis.video.clip import probe, read_clip
-from quovadis.video.opening import FILE_FORMATS, open_container
+from quovadis.video.opening import FILE_FORMATS, close_container, open_container
 from quovadis.video.writer import write_video
 from tests.synthetic import moving_square
 
@@ -178,6 +179,29 @@ def refer_to(movie: bytes, name: bytes) -> bytes:
         (size,) = struct.unpack_from(">I", grown, start)
         struct.pack_into(">I", grown, start, size + len(entry) - old)
     return bytes(grown)
+
+
+def test_a_stream_cannot_grow_without_bound(tmp_path: Path) -> None:
+    fast = {"preset": "ultrafast"}
+    small = write_video(tmp_path / "small.ts", moving_square(25), fps=25, options=fast).read_bytes()
+    for height, width, expected in ((720, 1280, (1280, 720)), (2400, 4096, None)):
+        frame = torch.zeros(3, 3, height, width, dtype=torch.uint8)
+        large = write_video(tmp_path / "large.ts", frame, fps=25, options=fast).read_bytes()
+        path = tmp_path / "both.ts"
+        path.write_bytes(small + large)
+        assert largest(path) == (expected or (64, 48))
+        path.write_bytes(large)
+        assert largest(path) == (width, height)  # the header says so: a limit is up to the caller
+
+
+def largest(path: Path) -> tuple[int, int]:
+    """The largest frame that decodes."""
+    sizes, container = set(), open_container(path)
+    for packet in container.demux(container.streams.video[0]):
+        with suppress(av.error.InvalidDataError):
+            sizes |= {(frame.width, frame.height) for frame in packet.decode()}
+    close_container(container)
+    return max(sizes)
 
 
 FILES = {

@@ -19,6 +19,10 @@ FILE_FORMATS = (
     *("mp3", "wav", "flac", "aac"),  # no video; opened to say so
 )
 
+# A stream may change its size. Frames beyond this, and beyond four times the size in the header, count as broken: some
+# bytes could claim 268 million pixels, FFmpeg's own limit.
+_LARGE_FRAME_PIXELS = 4096 * 2304
+
 # FFmpeg applies both lists to whatever a format opens in turn, too.
 _FILES_ONLY = {"format_whitelist": ",".join(FILE_FORMATS), "protocol_whitelist": "file"}
 
@@ -53,7 +57,7 @@ def open_container(path: Path, *, max_pixels: int | None = None) -> av.container
         # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
         # A broken title or author must not keep anyone from the pictures.
         options = {} if max_pixels is None else {"max_pixels": str(max_pixels)}
-        return av.open(f"file:{path}", metadata_errors="replace", options=options, container_options=_FILES_ONLY)
+        container = av.open(f"file:{path}", metadata_errors="replace", options=options, container_options=_FILES_ONLY)
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) == errno.EINVAL:  # FFmpeg's answer to a format that is not in the list
@@ -62,6 +66,11 @@ def open_container(path: Path, *, max_pixels: int | None = None) -> av.container
                 "convert it to one MP4 or Matroska file"
             )
         raise VideoError(f"{path} is not a video that FFmpeg can open: {reason}") from error
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            pixels = stream.codec_context.width * stream.codec_context.height
+            stream.codec_context.options = {"max_pixels": str(max(4 * pixels, _LARGE_FRAME_PIXELS))}
+    return container
 
 
 def close_container(container: av.container.InputContainer) -> None:
