@@ -158,14 +158,14 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path
 
 
 @contextmanager
-def storage_errors(target: Path) -> Iterator[None]:
+def storage_errors(target: Path, hint: str = "what was there before stays") -> Iterator[None]:
     """Turn an OSError into a :class:`~quovadis.errors.StorageError` that names the target."""
     try:
         yield
     except QuovadisError:
         raise
     except OSError as error:
-        raise StorageError(f"cannot write {target}: {_reason(target, error)}; what was there before stays") from error
+        raise StorageError(f"cannot write {target}: {_reason(target, error)}; {hint}") from error
 
 
 def sweep_partials(folder: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_full_disk_ends_it_and_what_is_done_is_kept(
         replace(source, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(kinetics_cvdf.os, "replace", full_after_a_while)
-    with pytest.raises(StorageError, match=r"No space left on device\. What is done is kept"):
+    with pytest.raises(StorageError, match=r"No space left on device; what is done is kept"):
         download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, num_workers=1)
     monkeypatch.undo()
     assert len(list(tmp_path.rglob("*.mp4"))) == 4

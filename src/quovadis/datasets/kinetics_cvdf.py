@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote, unquote
 
+from quovadis.atomic import write_atomically
 from quovadis.datasets.clip_status import ClipStatus, DownloadReport, StatusTable
 from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.kinetics import ClipLookup, KineticsClip
@@ -210,9 +211,7 @@ class _Job:
                 os.replace(local, rejected)
                 self.problems.append(f"{error} (kept as {rejected.name}; run it again to fetch it anew)")
                 return
-            partial = self._scratch / f"{next(self._number)}.json"
-            partial.write_text(json.dumps(stems))
-            os.replace(partial, marker)
+            write_atomically(marker, json.dumps(stems))
             if not self._keep_archives:
                 local.unlink()
 

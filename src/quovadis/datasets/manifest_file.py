@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from quovadis.atomic import atomic_path
 from quovadis.datasets.assemble import decisions
 from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELLED, Manifest, VideoRecord
 from quovadis.datasets.text_files import require_file
@@ -71,18 +71,11 @@ def save_manifest(data: Manifest, path: str | PathLike[str]) -> Path:
         [(name, pa.type_for_alias(kind)) for name, kind in _COLUMNS.items()],
         metadata={_METADATA_KEY: json.dumps(about, ensure_ascii=False)},
     )
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(rows, schema=schema), partial, compression="zstd", write_page_checksum=True)
-        os.replace(partial, target)
+        with atomic_path(target) as partial:
+            pq.write_table(pa.table(rows, schema=schema), partial, compression="zstd", write_page_checksum=True)
     except UnicodeEncodeError as error:
         raise DatasetError(f"{error.object!r} is not valid UTF-8, which a Parquet file needs: rename it") from error
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return target
 
 

@@ -1,11 +1,11 @@
-"""Where files grow until they are whole, and what to say when the disk does not take them."""
+"""Where files grow until they are whole."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quovadis.errors import QuovadisError, StorageError
+from quovadis import atomic
 
 
 @contextmanager
@@ -30,12 +30,6 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """What the system says about the disk within the block, as a :class:`~quovadis.errors.StorageError`."""
-    try:
+    """:func:`quovadis.atomic.storage_errors` of a job that goes on where it was."""
+    with atomic.storage_errors(path, "what is done is kept; run it again when there is room"):
         yield
-    except QuovadisError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. What is done is kept; run it again when there is room"
-        ) from error

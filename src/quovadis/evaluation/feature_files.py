@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from quovadis.atomic import PartialFile, atomic_path, write_atomically
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError
 from quovadis.evaluation.feature_presets import FeaturePreset
 from quovadis.evaluation.features import FeatureExtractor, FeatureRows
@@ -20,7 +20,6 @@ from quovadis.flow.codec import preset_for
 from quovadis.flow.store import ClipIdentity
 from quovadis.types import StreamKind
 from quovadis.version import __version__
-from quovadis.weights.files import write_atomically
 
 FORMAT_VERSION = 1
 _HEADER_BYTES = 128
@@ -104,10 +103,9 @@ class FeatureWriter:
         self._video = video
         self._row_shape: tuple[int, ...] = ()
         self._times: dict[str, list[float]] = {"start_seconds": [], "center_seconds": [], "stop_seconds": []}
-        self._partial = file.path.with_name(f".{file.path.name}.{os.getpid()}.part")
+        self._partial = PartialFile(file.path)
         try:
-            self._partial.parent.mkdir(parents=True, exist_ok=True)
-            self._open = self._partial.open("wb")
+            self._open = self._partial.path.open("wb")
             self._open.write(bytes(_HEADER_BYTES))
         except OSError as error:
             raise StorageError(f"cannot write {file.path}: {error.strerror or error}") from error
@@ -158,7 +156,7 @@ class FeatureWriter:
             # The sidecar first: without its array it counts for nothing, an array without it looks like a stranger's.
             self.file.path.unlink(missing_ok=True)
             write_atomically(self.file.sidecar, json.dumps(sidecar).encode())
-            os.replace(self._partial, self.file.path)
+            self._partial.commit()
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
@@ -171,13 +169,8 @@ class FeatureWriter:
             ("fps", np.array(fps)),
             ("timestamps_ms", np.array(self._times["stop_seconds"]) * 1000),
         ):
-            partial = self.file.path.with_name(f".{stem}_{name}.{os.getpid()}.part")
-            try:
-                with partial.open("wb") as opened:
-                    np.save(opened, values)
-                os.replace(partial, self.file.path.with_name(f"{stem}_{name}.npy"))
-            except OSError as error:
-                raise StorageError(f"cannot write {self.file.path}: {error.strerror or error}") from error
+            with atomic_path(self.file.path.with_name(f"{stem}_{name}.npy")) as partial:
+                np.save(partial, values)
 
     def __enter__(self) -> FeatureWriter:
         return self
@@ -187,7 +180,7 @@ class FeatureWriter:
     ) -> None:
         with suppress(OSError):
             self._open.close()
-            self._partial.unlink(missing_ok=True)
+        self._partial.discard()
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Flow as folders of pictures: JPEG pairs as the field's tools read them, and colour pictures to look at."""
 
 import json
-import os
-import shutil
 from os import PathLike
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
+from quovadis.atomic import PartialFile
 from quovadis.errors import StorageError
 from quovadis.flow.codec import PAPER, FlowPreset, encode_flow
 from quovadis.flow.draw import draw_flow
@@ -52,11 +51,9 @@ class FlowFolderWriter(FlowSink):
     ):
         super().__init__(path, clip, preset)
         self._longest_px = longest_px
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        if self.path.exists() and read_folder_header(self.path) is None and any(self.path.iterdir()):
+        if self.path.is_dir() and read_folder_header(self.path) is None and any(self.path.iterdir()):
             raise StorageError(f"{self.path} exists and is no folder of flow: move it away, or write elsewhere")
-        with self._storing():
-            self._partial.mkdir(parents=True)
+        self._partial = PartialFile(self.path, folder=True)
 
     def _append(self, flow: Tensor) -> None:
         levels = encode_flow(flow, self.preset.clip_px).numpy() if self._longest_px is None else None
@@ -66,19 +63,18 @@ class FlowFolderWriter(FlowSink):
             if levels is not None:
                 for component, name in enumerate("xy"):
                     picture = Image.fromarray(levels[t, component])
-                    picture.save(self._partial / f"flow_{name}_{number}", quality=JPEG_QUALITY)
+                    picture.save(self._partial.path / f"flow_{name}_{number}", quality=JPEG_QUALITY)
             elif colors is not None:
-                Image.fromarray(colors[t]).save(self._partial / f"flow_{number}", quality=JPEG_QUALITY)
+                Image.fromarray(colors[t]).save(self._partial.path / f"flow_{number}", quality=JPEG_QUALITY)
 
     def _close(self, whole: bool) -> None:
         if whole:
             header = {**self._header, "size": self.size, "num_flows": self.num_flows}
-            (self._partial / HEADER_NAME).write_text(json.dumps(header, indent=1))
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.replace(self._partial, self.path)
+            (self._partial.path / HEADER_NAME).write_text(json.dumps(header, indent=1))
+            self._partial.commit()
 
     def _discard(self) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.discard()
 
 
 def read_folder_header(path: str | PathLike[str]) -> FlowHeader | None:
