@@ -2,11 +2,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.fact_cache import FactCache, cache_folder
+from quovadis.datasets.fact_cache import FactCache
 from quovadis.errors import StorageError
 
 
@@ -65,14 +66,38 @@ def test_what_is_no_cache_is_told(tmp_path: Path) -> None:
     path = touched(tmp_path / "facts.sqlite", b"no database" * 100)
     with pytest.raises(StorageError, match=r"facts\.sqlite cannot be used: .*Delete it"):
         FactCache(path)
-    with pytest.raises(StorageError, match="Not a directory; set QUOVADIS_CACHE"):
+    with pytest.raises(StorageError, match=r"Not a directory.*set QUOVADIS_CACHE"):
         FactCache(path / "sub" / "facts.sqlite")
 
 
+@pytest.mark.parametrize("trouble", ["no folder", "damaged", "read-only", "full"])
+def test_without_a_usable_cache_the_work_goes_on_with_one_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
+    file, other = touched(tmp_path / "a.mp4"), touched(tmp_path / "b.mp4")
+    if trouble == "no folder":
+        touched(tmp_path / "cache")
+    elif trouble == "damaged":
+        (tmp_path / "cache").mkdir()
+        touched(tmp_path / "cache" / "facts.sqlite", b"no database" * 100)
+    else:
+        with FactCache():
+            pass
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        with FactCache() as cache:
+            if cache._database is not None:
+                limit = {"read-only": "PRAGMA query_only = 1", "full": "PRAGMA max_page_count = 1"}[trouble]
+                cache._database.execute(limit)
+            for number, path in enumerate((file, other)):
+                cache.put(path, path.stat(), {"number": number, "long": "x" * 10_000})
+            found = [cache.get(path, path.stat()) for path in (file, other)]
+    assert [facts["number"] for facts in found if facts] == [0, 1]
+    assert ["cannot use the cache" in str(note.message) for note in notes] == [True]
+
+
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("QUOVADIS_CACHE", raising=False)
-    assert cache_folder() == tmp_path / "quovadis"
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "mine"))
     with FactCache() as cache:
         assert cache.path == tmp_path / "mine" / "facts.sqlite"

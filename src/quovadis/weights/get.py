@@ -1,8 +1,8 @@
 """Published weights on this machine: found in the cache, or fetched and proven."""
 
-import os
 from pathlib import Path
 
+from quovadis import cache
 from quovadis.download import Patience, Progress, download, git_blob_id, sha256
 from quovadis.errors import WeightsError
 from quovadis.weights.catalog import CATALOG, PublishedFile, published
@@ -55,11 +55,8 @@ def get_weights(
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept: ``$QUOVADIS_CACHE``, else ``quovadis`` in the user's cache folder."""
-    own = os.environ.get("QUOVADIS_CACHE")
-    if own:
-        return Path(own).expanduser() / "weights"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "quovadis" / "weights"
+    """Where fetched weights are kept: ``weights`` in :func:`quovadis.cache.cache_folder`."""
+    return cache.cache_folder() / "weights"
 
 
 def problem_with(path: Path, file: PublishedFile) -> str:
