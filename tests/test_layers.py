@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "quovadis"
 # From the ground up. A room is a folder or a file directly under quovadis/.
 FLOORS: list[set[str]] = [
     {"errors", "version"},
-    {"types", "processes", "prefetch", "atomic"},
+    {"types", "processes", "prefetch", "atomic", "interrupts", "cache"},
     {"video"},
     {"transforms", "flow", "models", "metrics", "fuse", "report", "paper", "labels", "download", "activation_maps"},
     {"weights", "datasets"},

@@ -1,11 +1,13 @@
 """The command line: ``quovadis VERB ...``, one file a verb, loaded only when it is called."""
 
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from quovadis.errors import OtherProcessError, QuovadisError, UnknownNameError
+from quovadis import interrupts
+from quovadis.errors import OtherProcessError, QuovadisError, StorageError, UnknownNameError
 from quovadis.report.plain import print
 from quovadis.version import __version__
 
@@ -41,8 +43,15 @@ Video action recognition: from a video file to the action, and from labelled vid
 quovadis VERB --help says more. --version prints the version, --debug shows where an error arose."""
 
 
+_SECONDS_TO_EXIT = 1.0
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; errors that a user can cause become one line and exit code 1, wrong usage exit code 2."""
+    """Run one command.
+
+    Errors that a user can cause become one line and exit code 1, wrong usage exit code 2. SIGINT, SIGTERM and SIGHUP
+    stop the command with exit code 128 plus the number of the signal: 130, 143, 129.
+    """
     _replace_what_cannot_be_encoded()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
@@ -57,23 +66,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args[0] not in VERBS:
         print(f"error: {UnknownNameError.among('verb', args[0], VERBS)}", file=sys.stderr)
         sys.exit(2)
-    try:
-        import_module(f"quovadis.cli.{args[0]}").main(args[1:])
-    except OtherProcessError:
-        if debug:
-            raise
-        sys.exit(1)
-    except QuovadisError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
+    with interrupts.stop_on_signals():
+        try:
+            import_module(f"quovadis.cli.{args[0]}").main(args[1:])
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                raise
+            code = _explain(error)
+            if argv is None and interrupts.received_signal() is not None:
+                interrupts.exit_within(_SECONDS_TO_EXIT, code)
+            sys.exit(code)
+
+
+def _explain(error: Exception | KeyboardInterrupt) -> int:
+    """Print why a command ends early; returns the exit code. What users cannot cause is raised again."""
+    number = interrupts.received_signal()
+    if isinstance(error, KeyboardInterrupt) or number is not None:  # a stopped worker process may cause another error
         print("stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
+        return 128 + (number or signal.SIGINT)
+    if isinstance(error, BrokenPipeError):
         sys.stderr.close()
-        sys.exit(141)
+        return 141
+    if isinstance(error, OtherProcessError):
+        return 1
+    if isinstance(error, OSError) and not isinstance(error, QuovadisError) and error.filename is not None:
+        error = StorageError(f"{error.filename}: {error.strerror}")  # a path that no room checks: too long, no access
+    if not isinstance(error, QuovadisError):
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
 
 
 def _replace_what_cannot_be_encoded() -> None:

@@ -129,8 +129,8 @@ def _inspect_all(
     num_done = len(results) - len(todo)
     if on_video is not None:
         on_video(num_done)
-    work = run_jobs(partial(_inspect_item, decode=decode), todo, num_workers=num_workers, on_crash=_crashed)
-    for place, found in work:
+    inspect = partial(_inspect_item, decode=decode)
+    for place, found in run_jobs(inspect, todo, num_workers=num_workers, on_crash=_crashed):
         i = todo[place][0]
         results[i] = found
         # Only what is good is remembered: a disk that failed for a moment must not leave a mark.

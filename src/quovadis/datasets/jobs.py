@@ -7,24 +7,32 @@ function itself, so that a job which is started again, or an item that a cluster
 
 from __future__ import annotations
 
+import multiprocessing.connection
 import os
 import pickle
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process, resource_tracker
+from types import FrameType
 from typing import TypeVar
 
 from quovadis.errors import JobError, MissingExtraError
+from quovadis.interrupts import interrupt, keyboard_signals_blocked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _IN_FLIGHT_PER_WORKER = 4
 _POLL_SECONDS = 0.5
+_SECONDS_TO_STOP = 1.0
+
+_busy = False  # in a worker: whether it is at an item
 
 
 def num_cores() -> int:
@@ -40,7 +48,7 @@ def run_jobs(
     ray_address: str | None = None,
     on_crash: Callable[[Item], Result] | None = None,
     while_waiting: Callable[[], None] | None = None,
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """Apply a function to every item.
 
     A decoder that meets a broken file, or the system when memory runs out, can kill a process. Then every item that
@@ -57,7 +65,7 @@ def run_jobs(
         while_waiting: called about twice a second while processes of this machine work.
 
     Yields:
-        ``(index of the item, result)``, in the order in which they are done.
+        ``(index of the item, result)``, in the order in which they are done. Closing the generator stops the workers.
 
     Raises:
         JobError: an item killed its process, and there is no ``on_crash``; or the cluster gave up.
@@ -90,54 +98,101 @@ def _until_crash(
 ) -> Generator[tuple[int, Result], None, list[int]]:
     """Work through ``todo`` until it is empty or a process dies; returns what was under way then."""
     pending: dict[Future[Result], int] = {}
-    pool = _pool(num_workers)
     try:
-        while todo or pending:
-            while todo and len(pending) < _IN_FLIGHT_PER_WORKER * num_workers:
-                pending[pool.submit(function, items[todo[0]])] = todo[0]
-                todo.popleft()
-            for future in wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done:
-                result = future.result()
-                yield pending.pop(future), result
-            while_waiting()
+        with _pool(num_workers) as pool:
+            while todo or pending:
+                while todo and len(pending) < _IN_FLIGHT_PER_WORKER * num_workers:
+                    pending[_submit(pool, function, items[todo[0]])] = todo[0]
+                    todo.popleft()
+                for future in wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield pending.pop(future), result
+                while_waiting()
     except BrokenProcessPool:
         return list(pending.values())
-    finally:
-        pool.shutdown(cancel_futures=True)
     return []
 
 
 def _alone(function: Callable[[Item], Result], item: Item, on_crash: Callable[[Item], Result] | None) -> Result:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(function, item).result()
-        except BrokenProcessPool as error:
-            if on_crash is not None:
-                return on_crash(item)
-            raise JobError(
-                f"the process that worked on {item} was killed, perhaps because memory ran out: start again with fewer "
-                "workers; what is done is kept"
-            ) from error
+    try:
+        with _pool(1) as pool:
+            return _submit(pool, function, item).result()
+    except BrokenProcessPool as error:
+        if on_crash is not None:
+            return on_crash(item)
+        raise JobError(
+            f"the process that worked on {item} was killed, perhaps because memory ran out: start again with fewer "
+            "workers; what is done is kept"
+        ) from error
 
 
-def _pool(num_workers: int) -> ProcessPoolExecutor:
+@contextmanager
+def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes, which are stopped if the block raises and awaited otherwise."""
+    with keyboard_signals_blocked():
+        resource_tracker.ensure_running()  # a process too; started by the pool it would unblock the signals
     # Not forked: a fork of a process that has threads (torch, FFmpeg) may wait for ever.
-    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_begin_worker)
+    pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_begin_worker)
+    try:
+        yield pool
+    except BaseException:
+        _stop(pool)
+        raise
+    pool.shutdown()
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    with keyboard_signals_blocked():  # submitting starts a process
+        return pool.submit(_work, function, item)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """Interrupt the workers, so that they remove their partial files; kill those that do not react."""
+    running = {process.sentinel: process for process in list((pool._processes or {}).values())}
+    for process in running.values():
+        process.terminate()
+    deadline = time.monotonic() + _SECONDS_TO_STOP
+    while running and (left := deadline - time.monotonic()) > 0:
+        for sentinel in multiprocessing.connection.wait(list(running), left):
+            del running[sentinel]  # type: ignore[arg-type]
+    for process in running.values():
+        process.kill()
+    pool.shutdown(cancel_futures=True)
+
+
+def _work(function: Callable[[Item], Result], item: Item) -> Result:
+    """Call the function in a worker. An interrupt ends the worker: the pool would give it the next item."""
+    global _busy
+    _busy = True
+    try:
+        return function(item)
+    except KeyboardInterrupt:
+        os._exit(1)
+    finally:
+        _busy = False
 
 
 def _begin_worker() -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's
+    signal.signal(signal.SIGTERM, _interrupt_worker)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
+def _interrupt_worker(number: int, frame: FrameType | None) -> None:
+    if not _busy:
+        os._exit(1)
+    interrupt(number, frame)
+
+
 def _end_with_parent() -> None:
-    """A killed parent ends nobody: without this, workers would wait for its next item for ever."""
+    """Stop when the parent was killed: without this, workers would wait for its next item for ever."""
     parent = parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_STOP)
         os._exit(1)
 
 

@@ -8,6 +8,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from quovadis import interrupts
 from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from quovadis.flow.codec import repeat_last
 from quovadis.flow.opencv import OPENCV_METHODS, opencv_flow
@@ -183,6 +184,7 @@ def _halving(
     start, size = 0, min(pairs_per_batch, len(pairs))
     told = False
     while start < len(pairs):
+        interrupts.check()
         some = pairs[start : start + size]
         try:
             first = torch.stack([greys[c][t] for c, t in some])

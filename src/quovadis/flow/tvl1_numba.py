@@ -26,6 +26,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quovadis import interrupts
 from quovadis.flow.parameters import TVL1Parameters
 
 Image = NDArray[np.float32]
@@ -85,6 +86,7 @@ def tvl1_numba(first: Tensor, second: Tensor, parameters: TVL1Parameters, num_th
     settings = _settings(parameters, first.shape[1], first.shape[2])
 
     def one_pair(number: int) -> None:
+        interrupts.check()
         _estimate(pictures[0][number], pictures[1][number], *settings, flow[number])
 
     num_threads = min(num_threads or torch.get_num_threads(), len(first))
