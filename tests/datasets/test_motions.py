@@ -59,6 +59,14 @@ def test_the_same_seed_gives_the_same_video_and_no_two_splits_share_one() -> Non
         assert first.frames.shape != other.frames.shape or not torch.equal(first.frames, other.frames)
 
 
+def test_the_same_seed_gives_the_same_bytes_and_fingerprint(tmp_path: Path) -> None:
+    config = MotionsConfig(1, 1, 1, size_px=128, seconds=0.6, things=("disc",), motions=("spins",))
+    one, other = (load_motions(config, root=tmp_path / name) for name in ("one", "other"))
+    assert one.identity == other.identity
+    for a, b in zip(one.records, other.records, strict=True):
+        assert a.path.read_bytes() == b.path.read_bytes()
+
+
 def test_writing_goes_on_where_it_stopped(written: Path) -> None:
     data = load_motions(SMALL, root=written)
     gone, stays = data.records[3].path, data.records[4].path

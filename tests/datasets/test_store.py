@@ -18,6 +18,7 @@ from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
+from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.datasets.store import (
     MANIFEST_NAME,
     StoreSettings,
@@ -28,6 +29,7 @@ from quovadis.datasets.store import (
 )
 from quovadis.errors import DatasetError, StorageError
 from quovadis.flow.codec import preset_for
+from quovadis.flow.estimate import flow_for_clip
 from quovadis.flow.store import ClipIdentity, read_flow, read_header
 from quovadis.transforms import resize_short_side
 from quovadis.video.clip import probe, read_clip
@@ -88,19 +90,28 @@ def test_the_manifest_is_the_dataset_again(tmp_path: Path) -> None:
 
 def test_flow_lies_beside_and_is_what_a_loader_accepts(tmp_path: Path) -> None:
     settings = replace(SMALL, flow_method="tvl1-fast")
-    stored = prepare(squares(tmp_path / "raw", 1), tmp_path / "store", settings)
+    data = squares(tmp_path / "raw", 1)
+    stored = prepare(data, tmp_path / "store", settings)
     record = stored.records[0]
     clip = read_clip(record.path, fps=25)
+    expected = flow_for_clip(clip, method="tvl1-fast").flow
     filled = FlowSource("tvl1-fast").add_to(clip, fps=25, short_side_px=32, first_tick=0)
     path = record.path.with_name(record.path.stem + ".flow.mp4")
     preset = preset_for("tvl1-fast", short_side_px=32)
     assert filled.flow is not None
-    assert torch.equal(filled.flow, read_flow(path, preset=preset))
-    stamp = path.stat().st_mtime_ns
-    prepare(squares(tmp_path / "raw", 1), tmp_path / "store", SMALL)  # later without: nothing is lost
-    prepare(load_dataset(tmp_path / "raw"), tmp_path / "store", settings)
+    assert expected is not None
     assert read_header(path).clip == ClipIdentity.of(record.path)
-    assert path.stat().st_mtime_ns == stamp or record.path.stat().st_mtime_ns > stamp
+    assert torch.equal(filled.flow, read_flow(path, preset=preset))  # read, not estimated anew
+    assert not torch.equal(filled.flow, expected)
+    assert (filled.flow - expected).abs().mean() < 0.1  # 256 levels and H.264
+    stamp = path.stat().st_mtime_ns
+    prepare(data, tmp_path / "store", SMALL)  # later without: nothing is lost
+    prepare(data, tmp_path / "store", settings)
+    assert path.stat().st_mtime_ns == stamp
+    write_square(data.records[0].path, seed=50)  # another video: its flow is made again
+    prepare(data, tmp_path / "store", settings)
+    assert path.stat().st_mtime_ns > stamp
+    assert read_header(path).clip == ClipIdentity.of(record.path)
 
 
 def test_what_is_done_is_not_done_again_and_what_changed_is(tmp_path: Path) -> None:
@@ -150,6 +161,21 @@ def test_a_video_that_ends_early_is_no_clip(tmp_path: Path) -> None:
     assert [(r.path.name, r.status) for r in bad] == [("0.mp4", "corrupt")]
     assert not bad[0].path.exists()
     assert data.labels == stored.labels
+
+
+def test_the_same_videos_give_the_same_bytes(tmp_path: Path) -> None:
+    """Of these frames libx264 makes other bytes from run to run, unless its options prevent it."""
+    from quovadis.video.writer import write_video
+
+    clip = motions_clip(MotionsConfig(size_px=128, seconds=1), "train", 3, 0)
+    write_video(tmp_path / "raw" / "a" / "v.mp4", clip.frames)
+    write_square(tmp_path / "raw" / "b" / "w.mp4", seed=0)
+    data = load_dataset(tmp_path / "raw")
+    stores = [tmp_path / str(number) for number in range(4)]
+    for store in stores:
+        prepare(data, store, StoreSettings(short_side_px=128, flow_method="tvl1-fast"))
+    for name in ("a/v.mp4", "a/v.flow.mp4"):
+        assert len({(store / name).read_bytes() for store in stores}) == 1
 
 
 def test_processes_make_the_same_store(tmp_path: Path) -> None:
@@ -216,6 +242,10 @@ def test_folders_of_other_settings_or_other_things_are_refused(tmp_path: Path) -
         prepare(data, tmp_path / "store", replace(SMALL, short_side_px=48))
     with pytest.raises(StorageError, match="holds something else"):
         prepare(data, tmp_path / "raw", SMALL)
+    for damage in (b"", b"{", b"[]", b"\xff\xfe", b'"text"'):
+        (tmp_path / "store" / "store.json").write_bytes(damage)
+        with pytest.raises(StorageError, match=r"store\.json is damaged: .*Delete it .* or choose another --out"):
+            prepare(data, tmp_path / "store", SMALL)
     with pytest.raises(DatasetError, match="short side"):
         StoreSettings(short_side_px=0)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, StorageError
 from quovadis.video.clip import probe, read_clip
 from quovadis.video.reader import VideoReader
@@ -50,6 +51,16 @@ def test_variable_times_are_kept_to_the_millisecond(tmp_path: Path) -> None:
         with VideoReader(path) as reader:
             assert [round(f.pts_seconds, 4) for f in reader.frames()] == [0.0, 0.001, 0.5, 0.533, 2.0]
         assert probe(path, count=True).variable_frame_rate is True
+
+
+@pytest.mark.parametrize("options", [None, {"crf": "20", "preset": "veryfast"}], ids=["default", "veryfast"])
+def test_equal_frames_give_equal_bytes_whatever_the_number_of_cores(
+    tmp_path: Path, options: dict[str, str] | None
+) -> None:
+    frames = motions_clip(MotionsConfig(size_px=128), "train", 3, 0).frames
+    files = [write_video(tmp_path / f"{number}.mp4", frames, options=options) for number in range(6)]
+    files.append(write_video(tmp_path / "one_thread.mp4", frames, options={**(options or {}), "threads": "1"}))
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 FRAMES = moving_square(3)

@@ -97,7 +97,6 @@ def _explain(error: Exception | KeyboardInterrupt) -> int:
     return 1
 
 
-
 def _replace_what_cannot_be_encoded() -> None:
     """Write the code point of a letter that the encoding of the output lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):

@@ -18,6 +18,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from quovadis.datasets.fact_cache import cache_folder
+from quovadis.atomic import write_atomically
+from quovadis.cache import cache_folder
 from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
@@ -125,9 +127,10 @@ def load_motions(
         for number in range(config.count(split))
     ]
     todo = [take for take in takes if not take.path.is_file()]
-    for done, _ in enumerate(run_jobs(_write, todo, num_workers=num_workers), len(takes) - len(todo) + 1):
-        if on_video is not None:
-            on_video(done)
+    with closing(run_jobs(_write, todo, num_workers=num_workers)) as work:
+        for done, _ in enumerate(work, len(takes) - len(todo) + 1):
+            if on_video is not None:
+                on_video(done)
     records = [VideoRecord(take.path, take.label, take.split) for take in takes]
     _write_table(root, records, config.labels)
     name = next((name for name, known in EMBEDDED.items() if known == config), "motions")
@@ -268,8 +271,8 @@ def _claim_folder(root: Path, config: MotionsConfig) -> None:
     text = json.dumps(asdict(config), indent=2) + "\n"
     if note.is_file() and note.read_text() != text:
         raise DatasetError(f"{root} holds motions made with other settings (see motions.json): choose another folder")
-    root.mkdir(parents=True, exist_ok=True)
-    note.write_text(text)
+    if not note.is_file():
+        write_atomically(note, text)
 
 
 def _write_table(root: Path, records: list[VideoRecord], labels: tuple[str, ...]) -> None:
@@ -280,4 +283,4 @@ def _write_table(root: Path, records: list[VideoRecord], labels: tuple[str, ...]
     writer.writerows([r.path.relative_to(root).as_posix(), labels[r.label], r.split] for r in records)
     table = root / "motions.csv"
     if not table.is_file() or table.read_text() != text.getvalue():
-        table.write_text(text.getvalue())
+        write_atomically(table, text.getvalue())

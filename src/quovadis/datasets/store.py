@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
+from quovadis.atomic import sweep_partials, write_atomically
 from quovadis.datasets.flow_files import FlowJob, FlowSource, store_flow
 from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.jobs import run_jobs
@@ -80,7 +81,6 @@ class StoreSettings:
             "g": str(self.key_frame_every),
             "preset": "veryfast",
             "tune": "fastdecode",
-            "threads": "1",
         }
 
 
@@ -140,12 +140,13 @@ def prepare(
         outcome = {job.target: clip for job in jobs if (clip := quarantine.known(job)) is not None}
         todo = [job for job in jobs if job.target not in outcome]
         work = run_jobs(store_clip, todo, num_workers=num_workers, ray_address=ray_address, on_crash=_crashed)
-        for done, (index, clip) in enumerate(work, start=len(outcome) + 1):
-            outcome[todo[index].target] = clip
-            if clip.status == "corrupt":
-                quarantine.add(todo[index], clip)
-            if on_video is not None:
-                on_video(done)
+        with closing(work):
+            for done, (index, clip) in enumerate(work, start=len(outcome) + 1):
+                outcome[todo[index].target] = clip
+                if clip.status == "corrupt":
+                    quarantine.add(todo[index], clip)
+                if on_video is not None:
+                    on_video(done)
         stored = _stored_manifest(data, root, outcome, settings)
         stored.save(root / MANIFEST_NAME)
     return stored
@@ -333,12 +334,11 @@ def _target(data: Manifest, record: VideoRecord, root: Path) -> Path:
 
 def _claim(root: Path, settings: StoreSettings) -> None:
     """Note the settings in the folder, so that videos of two are never mixed."""
-    for left in root.rglob(".*.part.mp4"):  # by a process that was killed: nobody else works here
-        left.unlink(missing_ok=True)
+    sweep_partials(root)
     note = root / _SETTINGS_NAME
     made = {**asdict(settings), "flow_method": None}
     if note.is_file():
-        there = json.loads(note.read_text())
+        there = _read_settings(note)
         if there != made:
             differing = ", ".join(f"{k} is {there.get(k)}, not {made[k]}" for k in made if there.get(k) != made[k])
             raise StorageError(f"{root} holds a store of other settings ({differing}): choose another --out")
@@ -346,7 +346,20 @@ def _claim(root: Path, settings: StoreSettings) -> None:
     foreign = [p.name for p in root.iterdir() if not p.name.startswith(".")]
     if foreign:
         raise StorageError(f"{root} holds something else ({foreign[0]} ...): choose an empty folder for the store")
-    note.write_text(json.dumps(made, indent=2) + "\n")
+    write_atomically(note, json.dumps(made, indent=2) + "\n")
+
+
+def _read_settings(note: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(note.read_bytes())
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise StorageError(
+            f"{note} is damaged: it must hold the settings of this folder as JSON. Delete it together with the videos "
+            "in the folder, or choose another --out"
+        )
+    return settings
 
 
 def _reason(record: VideoRecord, clip: StoredClip) -> str:

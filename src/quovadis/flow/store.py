@@ -26,6 +26,7 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 from torch import Tensor
 
+from quovadis.atomic import PartialFile
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, VideoError, VideoNotFoundError
 from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow
 from quovadis.video.opening import open_container
@@ -35,6 +36,7 @@ FULL_RANGE = int(ColorRange.JPEG)  # grey uses all 256 levels
 FILE_ENDING = ".flow.mp4"
 # Measured: what it adds to the error of the 256 levels stays under that error.
 ENCODER_OPTIONS = {"crf": "18", "g": "12", "preset": "veryfast", "tune": "fastdecode"}
+ENCODER_OPTIONS |= {"threads": "1", "mbtree": "0"}  # equal flow, equal bytes: as in quovadis.video.writer
 _BYTES_PER_PIXEL = 0.028  # for both components together, on real clips
 
 
@@ -153,10 +155,9 @@ class FlowWriter(FlowSink):
 
     def __init__(self, path: str | PathLike[str], clip: ClipIdentity, preset: FlowPreset = PAPER):
         super().__init__(path, clip, preset)
-        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part.mp4")
+        self._partial = PartialFile(self.path)
         with self._storing():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(f"file:{self._partial}", "w", format="mp4")
+            self._container = av.open(f"file:{self._partial.path}", "w", format="mp4")
 
     def _append(self, flow: Tensor) -> None:
         pictures = encode_flow(flow, self.preset.clip_px).flatten(1, 2).numpy()
@@ -186,10 +187,10 @@ class FlowWriter(FlowSink):
             self._container.mux(self._stream.encode(None))
         self._container.close()
         if whole:
-            os.replace(self._partial, self.path)
+            self._partial.commit()
 
     def _discard(self) -> None:
-        self._partial.unlink(missing_ok=True)
+        self._partial.discard()
 
 
 def read_header(path: str | PathLike[str]) -> FlowHeader:
