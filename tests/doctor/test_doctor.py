@@ -23,7 +23,7 @@ def test_tables_name_what_the_project_declares() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {line.split(">")[0] for line in project["dependencies"]}
     assert needed == set(machine.REQUIRED)
-    assert set(project["optional-dependencies"]) - {"dev", "docs"} <= set(parts.EXTRAS)
+    assert set(project["optional-dependencies"]) - {"browser", "dev", "docs"} <= set(parts.EXTRAS)
 
 
 def test_a_missing_dependency_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
