@@ -23,7 +23,7 @@ test-all: lint
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-without-shared: $(VENV)/.ready
-	QUOVADIS_SHARED=build/absent $(PYTEST) -m shared
+	QUOVADIS_SHARED=build/absent OMP_NUM_THREADS=1 $(BIN)/pytest -m shared
 
 test-extras:
 	$(MAKE) pytest VENV=build/extras EXTRAS=dev,docs,opencv,openvino,tensorboard,cluster,export,web,kinetics,browser
