@@ -30,6 +30,7 @@ from quovadis.training.classifier import ClassifierRecipe, classify_features, tr
 from quovadis.training.frozen import Features, frozen_features, hash_trunk
 from quovadis.training.loop import Progress, Silent, train
 from quovadis.training.recipes import Recipe
+from quovadis.training.run_folder import lock_folder
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights, write_atomically
 from quovadis.weights.load import load_model, locate
@@ -152,14 +153,24 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
     """
     with processes.together():
         told = progress if progress is not None and processes.is_main() else Silent()
-        folder = out / experiment.folder_name
+        folder = processes.from_main(lambda: _folder_of(experiment, out))
         if processes.from_main(lambda: (folder / SCORES).is_file()):
             told.note(f"{folder} is done")
             return read_dump(folder / SCORES), folder
         told.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
-        dump = (_fixed if experiment.setting == "fixed" else _end_to_end)(experiment, folder, told)
+        if experiment.setting == "fixed":
+            with lock_folder(folder, "training"):
+                dump = _fixed(experiment, folder, told)
+        else:
+            dump = _end_to_end(experiment, folder, told)
         processes.from_main(lambda: write_dump(folder / SCORES, dump))
         return dump, folder
+
+
+def _folder_of(experiment: Experiment, out: Path) -> Path:
+    """Where the experiment was begun, under whatever name its data had; else where it will be."""
+    begun = sorted(out.glob(f"*-{experiment.key}"))
+    return begun[0] if begun else out / experiment.folder_name
 
 
 def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> LogitDump:

@@ -19,6 +19,7 @@ from quovadis.training.experiment import SCORES, Experiment, run_experiment
 from quovadis.training.loop import Progress, Silent
 from quovadis.training.material import CellResult, Material
 from quovadis.training.plan import TABLES, Cell, Run, network_name, plan_table
+from quovadis.training.run_folder import lock_folder
 from quovadis.training.tables import write_results
 from quovadis.types import EvaluationResult
 
@@ -44,8 +45,8 @@ def reproduce(
         The cells for which the paper has a number, row by row.
 
     Raises:
-        UnknownNameError: no such table. DatasetError: UCF-101 or HMDB-51 share test videos with Kinetics. And whatever
-            :func:`quovadis.training.loop.train` raises.
+        UnknownNameError: no such table. DatasetError: UCF-101 or HMDB-51 share test videos with Kinetics.
+        StorageError: another process writes into the folder. And whatever :func:`quovadis.training.loop.train` raises.
     """
     if table not in TABLES[1:]:
         raise UnknownNameError.among("table with results", table, TABLES[1:])
@@ -53,12 +54,17 @@ def reproduce(
         for name in ("ucf101", "hmdb51"):
             for target in material.data.get(name, ()):
                 refuse_shared_videos(kinetics_data, target)
-    runs = _Runs(material, Path(out), progress or Silent())
+    with processes.together(), lock_folder(Path(out), "reproducing tables"):
+        return _reproduce(table, material, Path(out), progress or Silent())
+
+
+def _reproduce(table: str, material: Material, out: Path, progress: Progress) -> list[CellResult]:
+    runs = _Runs(material, out, progress)
     plan = plan_table(table, inflated=material.variant == "paper" or material.picture_network is not None)
     cells = [CellResult(cell, _published(table, cell), (), reason="not yet") for cell in plan]
     for i, cell in enumerate(plan):
         cells[i] = runs.cell(cell, _published(table, cell))
-        processes.from_main(lambda: write_results(table, material, cells, Path(out)))
+        processes.from_main(lambda: write_results(table, material, cells, out))
     return cells
 
 

@@ -18,6 +18,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,17 @@ from typing import Any
 import torch
 
 from quovadis import processes
+from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.manifest import SPLITS, Manifest
 from quovadis.errors import StorageError, TrainingError
 from quovadis.training.recipes import Recipe
 from quovadis.version import __version__
 from quovadis.weights.files import write_atomically
 
-_MAY_DIFFER = {"data.batch_size", "data.accumulate_steps", "data.num_workers"}
-"""What follows from the machines that a run goes on with; their product, the effective batch, has to stay."""
+_MAY_DIFFER = {"data.batch_size", "data.accumulate_steps", "data.num_workers", "data.flow_folder"}
+"""Fields of a recipe that depend on the machine. The effective batch, a product of the first two, has to stay."""
+_DATA_COMPARED = ("identity", "labels")
+"""What makes the data the same. Names and notes change when a folder is renamed."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ class RunFolder:
         return self.checkpoint.exists()
 
     def _refuse_other(self, path: Path, content: dict[str, Any]) -> None:
-        there, here = _flat(json.loads(path.read_text())), _flat(json.loads(json.dumps(content)))
+        there, here = _flat(read_object(path)), _flat(json.loads(json.dumps(content)))
+        if path.stem == "data":
+            there, here = ({key: values.get(key) for key in _DATA_COMPARED} for values in (there, here))
         differing = {key for key in there | here if there.get(key) != here.get(key)} - _MAY_DIFFER
         if differing == {"max_steps"} and here["schedule.kind"] != "one-cycle":
             return  # a longer run of the same
@@ -116,15 +122,19 @@ class RunFolder:
         """The state to go on from.
 
         Raises:
-            TrainingError: the file is broken.
+            TrainingError: the file is broken, or is not a checkpoint of a run.
         """
         try:
-            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise TrainingError(
-                f"{self.checkpoint} cannot be read as a checkpoint ({type(error).__name__}); remove it to begin again"
-            ) from error
+            raise self.broken_checkpoint(type(error).__name__) from error
+        if not isinstance(state, dict):
+            raise self.broken_checkpoint(f"it holds a {type(state).__name__}")
         return state
+
+    def broken_checkpoint(self, reason: str) -> TrainingError:
+        """The error for a checkpoint from which no run can continue."""
+        return TrainingError(f"{self.checkpoint} cannot be read as a checkpoint ({reason}); remove it to begin again")
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -135,9 +145,50 @@ class RunFolder:
             raise StorageError(f"cannot write {self.log}: {error.strerror}") from error
 
     def rewind_log(self, step: int) -> None:
-        """Drop the lines after ``step``: steps that a killed run made and that will be made again."""
-        kept = [row for row in read_log(self.log) if row["step"] <= step]
+        """Drop the lines after ``step``: steps that a killed run made and that will be made again.
+
+        Raises:
+            TrainingError: the log is damaged, or does not reach ``step``.
+        """
+        if not self.log.exists():
+            return
+        rows = list(read_log(self.log))
+        if not any(row["step"] == step for row in rows):
+            raise TrainingError(
+                f"{self.log} has no line of step {step}, where {self.checkpoint} continues: restore it, or delete it "
+                "to continue without the log of the earlier steps"
+            )
+        kept = [row for row in rows if row["step"] <= step]
         write_atomically(self.log, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run folder that holds one object.
+
+    Raises:
+        TrainingError: the file is empty, damaged or holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{path} is damaged ({error}): restore it, or start the run again in another folder"
+        ) from error
+    if not isinstance(content, dict):
+        raise TrainingError(
+            f"{path} must hold a JSON object; got {type(content).__name__}: restore it, or start the run again in "
+            "another folder"
+        )
+    return content
+
+
+def lock_folder(folder: Path, work: str) -> AbstractContextManager[object]:
+    """Keep other runs out of a folder, by a lock that the main process of a run takes for all of them.
+
+    Raises:
+        StorageError: another process works there.
+    """
+    return FolderLock(folder, work) if processes.is_main() else nullcontext()
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -149,14 +200,30 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log; a half-written last line, as a kill leaves it, is passed over."""
-    if not path.is_file():
+    """Read the lines of a log. An incomplete last line, which a killed run may leave, is skipped.
+
+    Raises:
+        TrainingError: another line is damaged, or the log cannot be read.
+    """
+    if not path.exists():
         return
-    for line in path.read_text().splitlines():
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise TrainingError(f"cannot read {path}: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except ValueError:
-            return
+            row = json.loads(line)
+            if not isinstance(row["step"], int):
+                raise ValueError(f"step {row['step']!r}")
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                return
+            raise TrainingError(
+                f"{path}, line {number} is damaged: restore the file, or delete it to continue without the log of the "
+                "earlier steps"
+            ) from error
+        yield row
 
 
 def environment() -> dict[str, Any]:

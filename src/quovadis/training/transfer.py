@@ -20,7 +20,7 @@ from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.experiment import Setting, run_experiment, transfer_experiment
 from quovadis.training.loop import Progress
 from quovadis.training.recipes import Recipe, finetune, scratch
-from quovadis.training.run_folder import environment
+from quovadis.training.run_folder import environment, lock_folder
 from quovadis.types import EvaluationResult
 from quovadis.weights.files import write_atomically
 
@@ -107,6 +107,7 @@ def transfer(
 
     Raises:
         TrainingError: no source, target or setting. DatasetError: a target shares videos with the source.
+        StorageError: another process writes into the folder.
     """
     if not sources or not targets or not settings:
         raise TrainingError("transfer needs the weights of a source, a target dataset and a setting")
@@ -116,7 +117,19 @@ def transfer(
     elif progress is not None:
         progress.note("the source's data are not given: nobody has looked whether test videos are among them")
     recipes = recipes or TransferRecipes()
-    out = Path(out)
+    with processes.together(), lock_folder(Path(out), "transfer"):
+        return _transfer(sources, targets, Path(out), settings, recipes, protocol, progress)
+
+
+def _transfer(
+    sources: Sequence[str | PathLike[str]],
+    targets: Sequence[Manifest],
+    out: Path,
+    settings: Sequence[Setting],
+    recipes: TransferRecipes,
+    protocol: str | None,
+    progress: Progress | None,
+) -> list[TransferRow]:
     rows = []
     for setting in settings:
         done = [
