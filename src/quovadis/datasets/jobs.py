@@ -11,6 +11,7 @@ import multiprocessing.connection
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TypeVar
 
 from quovadis.errors import JobError, MissingExtraError
@@ -127,6 +128,21 @@ def _alone(function: Callable[[Item], Result], item: Item, on_crash: Callable[[I
 
 
 @contextmanager
+def without_main_script() -> Iterator[None]:
+    """Start processes that do not import the main script, which would run it again.
+
+    So a script needs no ``if __name__ == "__main__":``, and workers do not load what only the script needs. What is
+    sent to the processes must not be defined in the script.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
 def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes, which are stopped if the block raises and awaited otherwise."""
     with keyboard_signals_blocked():
@@ -142,7 +158,7 @@ def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    with keyboard_signals_blocked():  # submitting starts a process
+    with keyboard_signals_blocked(), without_main_script():  # submitting starts a process
         return pool.submit(_work, function, item)
 
 

@@ -8,10 +8,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
 from quovadis import processes, transforms
 from quovadis.datasets.flow_files import FlowSource
+from quovadis.datasets.loading import Loading
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
 from quovadis.evaluation.protocol import Protocol, find_protocol
@@ -121,7 +122,7 @@ def evaluate_streams(
     flow = replace(recognizer.flow, videos=data.root) if recognizer.wants_flow else None
     videos = ProtocolVideos(records, recognizer.spec, chosen, flow)
     own = Subset(videos, range(processes.rank(), len(records), processes.count()))
-    loader = DataLoader(own, batch_size=None, num_workers=num_workers)
+    loader = Loading(own, batch_size=None, num_workers=num_workers)
     found: dict[int, tuple[list[Tensor] | None, str]] = {}
     for index, video, error in loader:
         scores = None

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from quovadis import processes, transforms
 from quovadis.datasets.flow_files import FlowSource
+from quovadis.datasets.loading import Loading
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.streams import clip_to_streams, cut_clip
 from quovadis.errors import DatasetError, InvalidInputError
@@ -106,7 +107,7 @@ def frozen_features(
     missing = missing[processes.rank() :: processes.count()]
     videos = ProtocolVideos(records, model.spec, protocol, replace(flow, videos=data.root) if _flows(model) else None)
     todo = [i for start in missing for i in range(start, min(start + _VIDEOS_PER_FILE, len(records)))]
-    loader = iter(DataLoader(Subset(videos, todo), batch_size=None, num_workers=num_workers))
+    loader = iter(Loading(Subset(videos, todo), batch_size=None, num_workers=num_workers))
     for start in missing:
         tensors, errors = {}, {}
         for _ in range(start, min(start + _VIDEOS_PER_FILE, len(records))):
@@ -164,14 +165,26 @@ def _write(path: Path, tensors: dict[str, Tensor], errors: dict[str, str]) -> No
     write_atomically(path, save(contiguous, {"errors": json.dumps(errors)}))
 
 
+def _read_file(path: Path) -> tuple[dict[int, str], list[Tensor]]:
+    """The errors, by the number of the video, and the features of one file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            errors = {int(index): str(error) for index, error in json.loads(file.metadata()["errors"]).items()}
+            return errors, [file.get_tensor(index) for index in sorted(file.keys(), key=int)]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(
+            f"{path} is not a file of features ({error}): delete it to have it computed again"
+        ) from error
+
+
 def _read(place: Path, data: Manifest, split: str, records: tuple[VideoRecord, ...]) -> Features:
     errors = [""] * len(records)
     values: list[Tensor] = []
     for start in range(0, len(records), _VIDEOS_PER_FILE):
-        with safe_open(_file(place, split, start), framework="pt") as file:
-            for index, error in json.loads(file.metadata()["errors"]).items():
-                errors[int(index)] = error
-            values += [file.get_tensor(index) for index in sorted(file.keys(), key=int)]
+        found, of_videos = _read_file(_file(place, split, start))
+        values += of_videos
+        for index, error in found.items():
+            errors[index] = error
     if not values:
         raise DatasetError(f"none of the {len(records)} {split} videos of {data.name} can be read: {errors[0]}")
     shapes = {tuple(v.shape) for v in values}
