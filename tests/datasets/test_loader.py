@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.loader import ClipDataset, EpochBatches, clip_extent, collate
+from quovadis.datasets.loading import Loading
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import DatasetError, InvalidInputError
@@ -24,7 +24,7 @@ def records(two_classes: Path) -> tuple[VideoRecord, ...]:
 def test_a_sample_is_bytes_of_the_size_that_the_spec_asks_for(records: tuple[VideoRecord, ...]) -> None:
     sample = ClipDataset(records, SPEC)[0, 3]
     assert [(s.dtype, tuple(s.shape)) for s in sample["streams"]] == [(torch.uint8, (8, 3, 32, 32))]
-    assert (sample["label"], sample["unreadable"]) == (records[3].label, "")
+    assert (sample["label"], sample["unreadable"]) == (records[3].label, {})
 
 
 def test_a_cut_is_a_function_of_seed_epoch_and_index(records: tuple[VideoRecord, ...]) -> None:
@@ -41,7 +41,7 @@ def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -
     def batches(workers: int) -> list[torch.Tensor]:
         data = ClipDataset(records, SPEC, seed=3)
         order = EpochBatches(len(data), 4, seed=3)
-        loader = DataLoader(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
+        loader = Loading(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
         return [batch["streams"][0] for batch in islice(loader, 4)]
 
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(2), strict=True))
@@ -69,14 +69,36 @@ def test_an_unreadable_video_is_replaced_by_one_of_its_class_and_told(
     broken.write_text("not a video")
     listed = [VideoRecord(broken, 0, "train"), *records]
     first, again = ClipDataset(listed, SPEC)[5, 0], ClipDataset(listed, SPEC)[5, 0]
-    assert first["unreadable"] == str(broken)
+    assert list(first["unreadable"]) == [str(broken)]
+    assert "not a video that FFmpeg can open" in first["unreadable"][str(broken)]
     assert first["label"] == 0
     assert torch.equal(first["streams"][0], again["streams"][0])
 
 
+def test_an_unreadable_validation_video_is_not_replaced(records: tuple[VideoRecord, ...], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("not a video")
+    clips = ClipDataset([VideoRecord(broken, 0, "val"), *records], SPEC, augment=False)
+    batch = collate([clips[0, 0], clips[0, 1]])
+    assert (len(batch["streams"][0]), batch["labels"].tolist()) == (1, [records[0].label])
+    assert list(batch["unreadable"]) == [str(broken)]
+    alone = collate([clips[0, 0]])
+    assert (alone["streams"], alone["labels"].tolist()) == ([], [])
+
+
+def test_classes_without_a_readable_video_are_found(records: tuple[VideoRecord, ...], tmp_path: Path) -> None:
+    broken = [tmp_path / f"{i}.mp4" for i in range(3)]
+    for path in broken:
+        path.write_text("not a video")
+    listed = [VideoRecord(path, label, "val") for path, label in zip(broken, (0, 7, 7), strict=True)]
+    found = ClipDataset([*listed, *records], SPEC).unreadable_classes()
+    assert list(found) == [7]
+    assert found[7].startswith(f"{broken[1]} is not a video")
+
+
 def test_a_class_of_unreadable_videos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no")
-    with pytest.raises(DatasetError, match=r"a.mp4 cannot be read, nor can 9 others"):
+    with pytest.raises(DatasetError, match=r"a.mp4 is not a video .*; nor can 9 others"):
         ClipDataset([VideoRecord(tmp_path / "a.mp4", 0, "train")], SPEC)[0, 0]
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,28 +16,39 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from quovadis.datasets import flow_files
+from quovadis.datasets.flow_files import FlowSource
+from quovadis.datasets.folder_lock import LOCK_NAME, FolderLock
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
 from quovadis.evaluation.evaluate import evaluate
+from quovadis.models.batch_statistics import recompute_running_statistics
+from quovadis.models.contract import VideoModel
+from quovadis.models.i3d import I3D
 from quovadis.recognizer import Recognizer
 from quovadis.training import run_folder
-from quovadis.training.loop import Silent, train
+from quovadis.training.loop import Silent, step_seed, train
 from quovadis.training.recipes import RECIPES, DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
+from quovadis.types import Clip
 from quovadis.weights.files import load_weights
 from quovadis.weights.load import create_model
+from tests.synthetic import with_numbered_flow
 
 RECIPE = Recipe(
     name="test",
     max_steps=6,
     validate_every=2,
-    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.1),
+    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.1, batch_norm_clips=0),
     optimizer=OptimizerChoice(learning_rate=0.05),
     data=DataChoice(batch_size=4, num_workers=0),
 )
+
+
+SHORT = replace(RECIPE, max_steps=2, data=replace(RECIPE.data, batch_size=2))
 
 
 @pytest.fixture
@@ -46,6 +58,10 @@ def data(two_classes: Path) -> Manifest:
 
 def losses(root: Path) -> dict[int, float]:
     return {row["step"]: row["loss"] for row in read_log(root / "log.jsonl") if "loss" in row}
+
+
+def val_losses(root: Path) -> dict[int, float]:
+    return {row["step"]: row["val_loss"] for row in read_log(root / "log.jsonl") if "val_loss" in row}
 
 
 def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path) -> None:
@@ -67,10 +83,12 @@ def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path
 
 
 def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Path) -> None:
-    whole = train(replace(RECIPE, max_steps=8), data, tmp_path / "whole")
-    train(replace(RECIPE, max_steps=4), data, tmp_path / "parts")
-    parts = train(replace(RECIPE, max_steps=8), data, tmp_path / "parts")
+    recipe = replace(RECIPE, max_steps=3, validate_every=2, model=replace(RECIPE.model, batch_norm_clips=4))
+    whole = train(replace(recipe, max_steps=4), data, tmp_path / "whole")
+    train(replace(recipe, max_steps=2), data, tmp_path / "parts")
+    parts = train(replace(recipe, max_steps=4), data, tmp_path / "parts")
     assert losses(parts.root) == losses(whole.root)
+    assert val_losses(parts.root) == val_losses(whole.root)
     a, b = load_weights(whole.last)[0], load_weights(parts.last)[0]
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -109,26 +127,36 @@ def test_a_killed_run_goes_on_with_the_same_losses(two_classes: Path, tmp_path: 
 
 
 def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_path: Path) -> None:
-    """Against the same step written out by hand: two batches of 4, plain SGD, no dropout."""
+    """Against two steps written out by hand: two batches of 2 each, SGD with momentum and weight decay, no dropout."""
+    rate, momentum, decay = 0.001, 0.5, 10.0
     recipe = replace(
         RECIPE,
-        max_steps=1,
-        validate_every=1,
+        max_steps=2,
+        validate_every=2,
         model=replace(RECIPE.model, dropout=0.0),
-        optimizer=OptimizerChoice(learning_rate=0.05, momentum=0.0, weight_decay=0.0),
-        data=DataChoice(batch_size=4, accumulate_steps=2, num_workers=0),
+        optimizer=OptimizerChoice(learning_rate=rate, momentum=momentum, weight_decay=decay),
+        data=DataChoice(batch_size=2, accumulate_steps=2, num_workers=0),
     )
     after = load_weights(train(recipe, data, tmp_path / "run").last)[0]
     torch.manual_seed(recipe.seed)
     model = create_model("i3d_tiny", num_classes=2, dropout=0.0).channels_last()
     clips = ClipDataset(data.split("train"), model.spec, seed=recipe.seed)
-    for batch in islice(EpochBatches(len(clips), 4, seed=recipe.seed), 2):
-        samples = [clips[key] for key in batch]
-        x = to_model(torch.stack([s["streams"][0] for s in samples]))
-        logits = model(x.contiguous(memory_format=torch.channels_last_3d))
-        (torch.nn.functional.cross_entropy(logits, torch.tensor([s["label"] for s in samples])) / 2).backward()
+    velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    batches = iter(EpochBatches(len(clips), 2, seed=recipe.seed))
+    for _ in range(2):
+        model.zero_grad()
+        for batch in islice(batches, 2):
+            samples = [clips[key] for key in batch]
+            x = to_model(torch.stack([s["streams"][0] for s in samples]))
+            logits = model(x.contiguous(memory_format=torch.channels_last_3d))
+            (torch.nn.functional.cross_entropy(logits, torch.tensor([s["label"] for s in samples])) / 2).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            velocity[name] = momentum * velocity[name] + parameter.grad + decay * parameter.detach()
+            parameter.data -= rate * velocity[name]
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(after[name], parameter.detach() - 0.05 * parameter.grad, atol=1e-6, rtol=1e-4)
+        scale = float(parameter.detach().abs().max())
+        torch.testing.assert_close(after[name], parameter.detach(), atol=1e-4 * scale, rtol=1e-4)
 
 
 class _StopAt(Silent):
@@ -249,7 +277,183 @@ def test_unreadable_training_videos_are_counted(data: Manifest, tmp_path: Path) 
     notes: list[str] = []
     more = replace(data, records=(*data.records, VideoRecord(broken, 0, "train")))
     train(replace(RECIPE, max_steps=4), more, tmp_path / "run", progress=_Collect(notes))
+    assert sum(note.startswith(f"{broken} is not a video") for note in notes) == 1
+    first = next(note for note in notes if note.startswith(f"{broken} is not a video"))
+    assert first.endswith("; another video of its class replaces it in training")
     assert any("1 training videos could not be read and were replaced" in note for note in notes)
+
+
+def test_an_unreadable_validation_video_counts_as_wrong_and_is_named_at_once(data: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    notes = _Collect([])
+    more = replace(data, records=(*data.records, VideoRecord(tmp_path / "broken.mp4", 0, "val")))
+    recipe = replace(RECIPE, max_steps=1, validate_every=1, data=replace(RECIPE.data, batch_size=2))
+    with_broken = train(recipe, more, tmp_path / "more", progress=notes)
+    without = train(recipe, data, tmp_path / "run")
+    rows = [next(row for row in read_log(f.log) if "val_loss" in row) for f in (with_broken, without)]
+    assert rows[0]["val_accuracy"] == rows[1]["val_accuracy"] * 4 / 5
+    assert rows[0]["val_loss"] == pytest.approx(rows[1]["val_loss"], rel=1e-4)
+    assert notes.notes[0].endswith("it counts as wrong in validation")
+    assert "1 validation videos could not be read and counted as wrong: " in notes.notes[1]
+
+
+@pytest.mark.parametrize(("split", "name"), [("train", "training"), ("val", "validation")])
+def test_a_class_without_a_readable_video_is_refused_before_training(
+    split: str, name: str, data: Manifest, tmp_path: Path
+) -> None:
+    records = [replace(r, path=tmp_path / f"{i}.mp4") for i, r in enumerate(data.split(split)) if r.label == 1]
+    for record in records:
+        record.path.write_text("no video")
+    kept = [r for r in data.records if r.split != split or r.label == 0]
+    lonely = replace(data, records=(*kept, *records))
+    with pytest.raises(
+        TrainingError, match=rf"1 classes of squares have no {name} video that can be read: right \(.*mp4"
+    ):
+        train(RECIPE, lonely, tmp_path / "run")
+    assert not (tmp_path / "run" / "recipe.json").exists()
+    gone = replace(data, records=[replace(r, path=Path("no")) if r.split == split else r for r in data.records])
+    with pytest.raises(TrainingError, match=r"exists?: "):
+        train(RECIPE, gone, tmp_path / "run")
+
+
+def test_weights_are_saved_with_the_statistics_of_training_clips(data: Manifest, tmp_path: Path) -> None:
+    """Whatever the momentum is; and they are those of the clips of the first batches under the saved weights."""
+    found = []
+    for momentum in (0.1, 0.9):
+        choice = replace(RECIPE.model, batch_norm_momentum=momentum, batch_norm_clips=8, dropout=0.0)
+        recipe = replace(RECIPE, max_steps=1, validate_every=1, model=choice)
+        found.append(load_weights(train(recipe, data, tmp_path / str(momentum)).last)[0])
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    model = create_model("i3d_tiny", num_classes=2, dropout=0.0)
+    model.load_state_dict(found[0])
+    clips = ClipDataset(data.split("train"), model.spec, seed=RECIPE.seed)
+    batches = [[clips[key]["streams"][0] for key in batch] for batch in islice(EpochBatches(12, 4, seed=0), 2)]
+    recompute_running_statistics(model, ([to_model(torch.stack(batch))] for batch in batches))
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(found[0][key], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, data=replace(RECIPE.data, batch_size=2))
+    loss = VideoModel.loss
+    monkeypatch.setattr(I3D, "loss", lambda *args: _ToInfinity.apply(loss(*args)))
+    with pytest.raises(
+        LossNotFiniteError, match=r"the norm of the gradients is (inf|nan) at step 1, .*nothing was saved"
+    ):
+        train(recipe, data, tmp_path / "run")
+
+
+class _ToInfinity(torch.autograd.Function):
+    """A finite loss with an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return grads[0] * torch.inf
+
+
+def test_two_runs_do_not_share_a_folder_and_an_interrupted_one_leaves_no_lock(data: Manifest, tmp_path: Path) -> None:
+    with FolderLock(tmp_path / "run", "training"):
+        with pytest.raises(
+            StorageError, match=r"run is in use by process .*training, since .*: wait for it, or stop it"
+        ):
+            train(RECIPE, data, tmp_path / "run")
+        assert not (tmp_path / "run" / "recipe.json").exists()
+    quick = replace(RECIPE, data=replace(RECIPE.data, batch_size=2))
+    with pytest.raises(KeyboardInterrupt):
+        train(quick, data, tmp_path / "run", progress=_StopAt(3))
+    assert not (tmp_path / "run" / LOCK_NAME).exists()
+    assert RunFolder(tmp_path / "run").load_checkpoint()["step"] == 2
+    with FolderLock(tmp_path / "run", "training"):
+        pass
+
+
+def test_every_step_and_every_process_has_its_own_dropout(data: Manifest, tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    class Seeds(Silent):
+        def step(self, row: dict[str, Any], max_steps: int) -> None:
+            seeds.append(torch.initial_seed())
+
+    recipe = replace(RECIPE, max_steps=2, seed=5, data=replace(RECIPE.data, batch_size=2))
+    train(recipe, data, tmp_path / "run", progress=Seeds())
+    assert seeds == [step_seed(5, 1, 0), step_seed(5, 2, 0)]
+    every = {step_seed(seed, step, rank) for seed in range(4) for step in range(4) for rank in range(4)}
+    assert len(every) == 64
+
+
+def test_stored_flow_is_found_by_its_path_below_the_data(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = []
+    add_to = FlowSource.add_to
+
+    def add(self: FlowSource, clip: Clip, **options: Any) -> Clip:
+        sources.append(self)
+        return add_to(replace(self, folder=None), clip, **options)
+
+    monkeypatch.setattr(FlowSource, "add_to", add)
+    monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
+    choice = replace(RECIPE.data, batch_size=2, flow_folder=str(tmp_path / "flow"), flow_method="dis")
+    recipe = replace(RECIPE, max_steps=1, model=replace(RECIPE.model, stream="flow"), data=choice)
+    train(recipe, data, tmp_path / "run")
+    video = data.records[0].path
+    expected = tmp_path / "flow" / video.relative_to(data.root).with_suffix(".flow.mp4")
+    assert {source.file_of(video) for source in sources} == {expected}
+    assert {source.method for source in sources} == {"dis"}
+
+
+@pytest.fixture(scope="module")
+def finished(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(SHORT, load_dataset(two_classes), folder)
+    return folder
+
+
+DAMAGES = [
+    ("recipe.json", b"", r"recipe.json is damaged .*restore it, or start the run again in another folder"),
+    ("recipe.json", b"[1]", r"recipe.json must hold a JSON object; got list"),
+    ("data.json", b"\xff\xfe{", r"data.json is damaged"),
+    ("log.jsonl", b"", r"log.jsonl has no line of step 2, .*delete it"),
+    ("log.jsonl", b'{"step": 1}\nnonsense\n{"step": 2}\n', r"log.jsonl, line 2 is damaged"),
+    ("log.jsonl", b'{"step": 1}\n{"loss": 1}\n{"step": 2}\n', r"log.jsonl, line 2 is damaged"),
+    ("log.jsonl", b'7\n{"step": 2}\n', r"log.jsonl, line 1 is damaged"),
+    ("last.pt", b"", r"last.pt cannot be read as a checkpoint"),
+    ("last.pt", {"step": 2}, r"last.pt cannot be read as a checkpoint \('model'\); remove it to begin again"),
+    ("last.pt", [1], r"last.pt cannot be read as a checkpoint \(it holds a list\)"),
+    ("last.pt", {"model": {}}, r"last.pt cannot be read as a checkpoint \(Error\(s\) in loading"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), DAMAGES, ids=[f"{d[0]}-{i}" for i, d in enumerate(DAMAGES)])
+def test_damaged_files_of_a_run_are_named(
+    finished: Path, data: Manifest, tmp_path: Path, name: str, content: Any, message: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    if isinstance(content, bytes):
+        (run / name).write_bytes(content)
+    else:
+        torch.save(content, run / name)
+    with pytest.raises(TrainingError, match=message):
+        train(SHORT, data, run)
+
+
+def test_a_run_continues_when_its_data_folder_was_renamed(finished: Path, two_classes: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.copytree(two_classes, tmp_path / "renamed")
+    data = load_dataset(tmp_path / "renamed")
+    assert data.name == "renamed"
+    notes: list[str] = []
+    moved_flow = replace(SHORT, data=replace(SHORT.data, flow_folder=str(tmp_path / "renamed")))
+    train(moved_flow, data, tmp_path / "run", progress=_Collect(notes))
+    assert any("going on from step 2" in note for note in notes)
 
 
 def test_starting_from_weights_replaces_the_head_where_classes_differ(
@@ -312,13 +516,15 @@ def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_up_to_it(tmp_path: P
 def test_a_recipe_that_cannot_run_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"learning-rate 1e-06 is below --schedule.min-learning-rate 1e-05"):
         replace(RECIPE, optimizer=OptimizerChoice(learning_rate=1e-6))
-    with pytest.raises(TrainingError, match="max_steps must be at least 1; got 0"):
+    with pytest.raises(TrainingError, match="--max-steps must be a whole number, at least 1; got 0"):
         replace(RECIPE, max_steps=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, where fp16 runs")
 def test_half_precision_without_a_gpu_is_refused(data: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="--precision fp16 needs a GPU, and this runs on the CPU: use bf16 or no"):
+    with pytest.raises(
+        TrainingError, match="--precision fp16 needs a GPU, and this runs on the CPU: use --precision no"
+    ):
         train(replace(RECIPE, precision="fp16"), data, tmp_path / "run")
 
 

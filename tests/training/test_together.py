@@ -27,12 +27,13 @@ from quovadis.evaluation.dump import read_dump
 from quovadis.evaluation.evaluate import evaluate_streams
 from quovadis.models.batch_statistics import BatchStatistics
 from quovadis.models.contract import VideoModel
+from quovadis.models.convolution import BF16_TOLERANCE, bf16_error
 from quovadis.models.layers import choose_batch_norm
 from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
 from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.experiment import SCORES
-from quovadis.training.loop import Silent, _exchanging, train
+from quovadis.training.loop import Silent, _exchanging, step_seed, train
 from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.training.transfer import TransferRecipes, transfer
@@ -58,6 +59,7 @@ RECIPE = Recipe(
     data=DataChoice(batch_size=2, num_workers=0),
 )
 CLI = "--max-steps 6 --validate-every 2 --data.batch-size 2 --data.num-workers 0 --model.batch-norm synchronised"
+CLI += " --optimizer.learning-rate 0.001"
 """A short run of the recipe tiny."""
 
 
@@ -139,12 +141,15 @@ def work(data_root: str, out: str) -> None:
         with float64():
             train(RECIPE, data, folder / "synchronised", progress=noting)
             train(replace(RECIPE, max_steps=2), data, folder / "half")
+            own_statistics = replace(RECIPE.model, batch_norm="per-process", batch_norm_clips=0)
+            per_process = replace(RECIPE, max_steps=2, model=own_statistics)
+            train(per_process, data, folder / "per-process")
+            (folder / f"seed{rank}").write_text(str(torch.initial_seed()))
         assert noting.steps == ([1, 2, 3, 4] if rank == 0 else [])
-        per_process = replace(RECIPE, max_steps=2, model=replace(RECIPE.model, batch_norm="per-process"))
-        train(per_process, data, folder / "per-process")
         train(replace(per_process, max_steps=1, validate_every=1), data, folder / "first")
-        transferred(folder / "per-process", data, folder / "transfer")
-        train(replace(RECIPE, max_steps=1, validate_every=1, precision="bf16"), data, folder / "bf16")
+        transferred(folder / "first", data, folder / "transfer")
+        if bf16_error() < BF16_TOLERANCE:
+            train(replace(RECIPE, max_steps=1, validate_every=1, precision="bf16"), data, folder / "bf16")
         fewer = replace(data, records=[r for r in data.records if r != data.split("train")[0]])
         try:
             train(RECIPE, fewer if rank else data, folder / "other")
@@ -185,8 +190,8 @@ def val_losses(root: Path) -> dict[int, float]:
 
 
 def test_a_transfer_in_two_processes_is_that_of_one(two: Path, data: Manifest, tmp_path: Path) -> None:
-    both = transferred(two / "per-process", data, two / "transfer")  # it is done: nothing is computed here
-    alone = transferred(two / "per-process", data, tmp_path)
+    both = transferred(two / "first", data, two / "transfer")  # it is done: nothing is computed here
+    alone = transferred(two / "first", data, tmp_path)
     assert both == alone
     assert len(both["features"]) > 3
     assert len(list((two / "transfer").rglob("scores.npz"))) == 1
@@ -252,11 +257,18 @@ def test_per_process_statistics_follow_the_batch_and_not_the_processes(
     two: Path, data: Manifest, tmp_path: Path
 ) -> None:
     """Two processes with one batch each take the steps of one with two batches."""
-    model = replace(RECIPE.model, batch_norm="per-process")
+    model = replace(RECIPE.model, batch_norm="per-process", batch_norm_clips=0)
     parts = replace(RECIPE, max_steps=2, model=model, data=replace(RECIPE.data, accumulate_steps=2))
-    one = train(parts, data, tmp_path)
-    assert losses(two / "per-process") == pytest.approx(losses(one.root), rel=1e-4)
-    assert losses(two / "per-process")[1] != pytest.approx(losses(two / "synchronised")[1], rel=1e-4)
+    with float64():
+        one = train(parts, data, tmp_path)
+    assert losses(two / "per-process") == pytest.approx(losses(one.root), rel=1e-6)
+    assert losses(two / "per-process")[1] != pytest.approx(losses(two / "synchronised")[1], rel=1e-6)
+
+
+def test_each_process_has_its_own_dropout_in_each_step(two: Path) -> None:
+    found = [int((two / f"seed{rank}").read_text()) for rank in range(2)]
+    assert found == [step_seed(RECIPE.seed, 2, rank) for rank in range(2)]
+    assert found[0] != found[1]
 
 
 def test_the_running_averages_that_are_saved_are_the_mean_over_the_processes(two: Path, data: Manifest) -> None:
@@ -276,6 +288,7 @@ def test_the_running_averages_that_are_saved_are_the_mean_over_the_processes(two
         torch.testing.assert_close(saved[key], (averages[0][key] + averages[1][key]) / 2, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.skipif(bf16_error() >= BF16_TOLERANCE, reason="this CPU computes wrong gradients in bfloat16")
 def test_mixed_precision_in_two_processes(two: Path) -> None:
     exact, mixed = losses(two / "synchronised")[1], losses(two / "bf16")[1]
     assert mixed == pytest.approx(exact, rel=0.1)
@@ -313,6 +326,7 @@ def test_one_process_is_killed_and_the_run_goes_on(two_classes: Path, tmp_path: 
         max_steps=6,
         validate_every=2,
         model=replace(tiny.model, batch_norm="synchronised"),
+        optimizer=replace(tiny.optimizer, learning_rate=0.001),
         data=replace(tiny.data, batch_size=2, num_workers=0),
     )
     script = f"""

@@ -6,9 +6,10 @@ run that was killed goes on with exactly the batches it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from quovadis import transforms
 from quovadis.datasets.flow_files import FlowSource
+from quovadis.datasets.jobs import num_cores
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import DatasetError, TooFewFramesError, VideoError
@@ -28,13 +30,13 @@ _MAX_SUBSTITUTES = 10
 
 
 class Sample(TypedDict):
-    """One training clip."""
+    """One training or validation clip."""
 
     streams: list[Tensor]
-    """uint8 (T, C, H, W), one a stream."""
+    """uint8 (T, C, H, W), one a stream; empty for a validation video that cannot be read."""
     label: int
-    unreadable: str
-    """Path of the video that could not be read, when another one of the class stands in for it; else empty."""
+    unreadable: dict[str, str]
+    """Paths of the videos that could not be read for this sample, each with the reason."""
 
 
 class ClipDataset(Dataset[Sample]):
@@ -50,7 +52,8 @@ class ClipDataset(Dataset[Sample]):
         flip: whether mirroring is allowed; turn it off where left and right are different classes.
         flow: where optical flow comes from, where the model wants it.
 
-    A video that cannot be read is replaced by another of its class, chosen by the seed, and reported in the sample.
+    For training, a video that cannot be read is replaced by another of its class, chosen by the seed. For validation
+    it is not replaced: its sample has no streams. Both are reported in the sample.
     """
 
     def __init__(
@@ -80,25 +83,61 @@ class ClipDataset(Dataset[Sample]):
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         record = self.records[index]
-        unreadable = ""
+        unreadable: dict[str, str] = {}
         for _ in range(_MAX_SUBSTITUTES):
             try:
                 clip = self._read(record, rng)
-            except (VideoError, TooFewFramesError):
-                unreadable = unreadable or str(record.path)
+            except (VideoError, TooFewFramesError) as error:
+                unreadable[str(record.path)] = str(error)
+                if not self.augment:
+                    return Sample(streams=[], label=record.label, unreadable=unreadable)
                 record = self.records[int(rng.choice(self._of_class[record.label]))]
                 continue
             return Sample(streams=clip_to_streams(clip, self.spec), label=record.label, unreadable=unreadable)
-        raise DatasetError(f"{unreadable} cannot be read, nor can {_MAX_SUBSTITUTES - 1} others of its class")
+        first = next(iter(unreadable.values()))
+        raise DatasetError(f"{first}; nor can {_MAX_SUBSTITUTES - 1} others that were drawn from its class be read")
+
+    def unreadable_classes(self) -> dict[int, str]:
+        """The classes none of whose videos can be read, each with the reason for its first video.
+
+        Decodes the middle clip of one video of each class, and of further ones only where it cannot be read.
+        """
+
+        def reason(indices: Sequence[int]) -> str:
+            reasons = []
+            for i in indices:
+                try:
+                    self._frames(self.records[i], None)
+                except (VideoError, TooFewFramesError) as error:
+                    reasons.append(str(error))
+                else:
+                    return ""
+            return reasons[0]
+
+        with ThreadPoolExecutor(num_cores()) as pool:
+            reasons = pool.map(reason, self._of_class.values())
+            return {label: why for label, why in zip(self._of_class, reasons, strict=True) if why}
 
     def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
         spec = self.spec
-        frames, stride, span = clip_extent(spec)
+        clip, start = self._frames(record, rng if self.augment else None)
+        if spec.wants_flow:  # before looping, which would show a jump, and before cropping
+            clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
+        clip = clip.take(torch.from_numpy(fit_length(len(clip), clip_extent(spec)[0], "loop")))
+        if not self.augment:
+            return transforms.center_crop(clip, spec.size_px)
+        clip = transforms.random_crop(clip, spec.size_px, rng)
+        return transforms.flip_left_right(clip) if self.flip and rng.random() < 0.5 else clip
+
+    def _frames(self, record: VideoRecord, rng: np.random.Generator | None) -> tuple[Clip, int]:
+        """A clip from a random start, or the middle one without ``rng``; and the number of its first frame."""
+        spec = self.spec
+        _, stride, span = clip_extent(spec)
         # One frame more where there is one, because the flow of the last frame goes to the next.
         stop = span + 1 if spec.wants_flow else span
         with VideoReader(record.path, num_threads=1) as reader:
             num_ticks = reader.num_ticks(spec.fps)
-            start = random_start(num_ticks, span, rng) if self.augment else int(even_starts(num_ticks, span, 1)[0])
+            start = int(even_starts(num_ticks, span, 1)[0]) if rng is None else random_start(num_ticks, span, rng)
             clip = reader.read(
                 fps=spec.fps,
                 start_seconds=reader.first_pts_seconds + start / spec.fps,
@@ -107,13 +146,21 @@ class ClipDataset(Dataset[Sample]):
                 transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
             )
         assert clip is not None
-        if spec.wants_flow:  # before looping, which would show a jump, and before cropping
-            clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
-        clip = clip.take(torch.from_numpy(fit_length(len(clip), frames, "loop")))
-        if not self.augment:
-            return transforms.center_crop(clip, spec.size_px)
-        clip = transforms.random_crop(clip, spec.size_px, rng)
-        return transforms.flip_left_right(clip) if self.flip and rng.random() < 0.5 else clip
+        return clip, start
+
+
+class Splits(Dataset[Sample]):
+    """Several sets of clips as one, whose items are asked for by ``(split, epoch, index)``."""
+
+    def __init__(self, clips: Mapping[str, ClipDataset]):
+        self.clips = dict(clips)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.clips.values()))
+
+    def __getitem__(self, key: tuple[str, int, int]) -> Sample:
+        split, epoch, index = key
+        return self.clips[split][epoch, index]
 
 
 def clip_extent(spec: ModelSpec) -> tuple[int, int, int]:
@@ -166,10 +213,15 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             position += whole
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, object]:
-    """A batch: ``streams`` uint8 (B, T, C, H, W) each, ``labels`` int64 (B,), ``unreadable`` paths."""
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Make a batch of the samples that could be read.
+
+    Returns:
+        ``streams`` uint8 (B, T, C, H, W) each, ``labels`` int64 (B,), and ``unreadable``: the reason for each path.
+    """
+    readable = [s for s in samples if s["streams"]]
     return {
-        "streams": [torch.stack(parts) for parts in zip(*(s["streams"] for s in samples), strict=True)],
-        "labels": torch.tensor([s["label"] for s in samples]),
-        "unreadable": [s["unreadable"] for s in samples if s["unreadable"]],
+        "streams": [torch.stack(parts) for parts in zip(*(s["streams"] for s in readable), strict=True)],
+        "labels": torch.tensor([s["label"] for s in readable], dtype=torch.int64),
+        "unreadable": {path: why for s in samples for path, why in s["unreadable"].items()},
     }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,19 +17,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from quovadis import processes
 from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.loader import ClipDataset, EpochBatches, collate
-from quovadis.datasets.manifest import Manifest
+from quovadis.datasets.loader import ClipDataset, EpochBatches, Splits, collate
+from quovadis.datasets.loading import Loading, worker_context
+from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
+from quovadis.models.batch_statistics import recompute_running_statistics
 from quovadis.models.contract import VideoModel
+from quovadis.models.convolution import require_bf16
 from quovadis.models.layers import choose_batch_norm
 from quovadis.models.recompute import recompute_activations
 from quovadis.models.zoo import choose_stream
 from quovadis.training.recipes import Recipe
-from quovadis.training.run_folder import RunFolder
+from quovadis.training.run_folder import RunFolder, lock_folder
 from quovadis.training.schedule import RateSchedule
 from quovadis.transforms import to_model
 from quovadis.types import WeightsInfo
@@ -46,6 +50,12 @@ class Progress(Protocol):
 
     def note(self, message: str) -> None:
         """Something that the user should know."""
+
+
+_CONSEQUENCES = {
+    "train": "another video of its class replaces it in training",
+    "val": "it counts as wrong in validation",
+}
 
 
 class Silent:
@@ -81,14 +91,19 @@ def train(recipe: Recipe, data: Manifest, out: str | PathLike[str], *, progress:
         progress: is told about steps, validations and notes.
 
     Raises:
-        DatasetError: no training or validation videos, or a class without training videos.
-        TrainingError: the folder holds another run, or the effective batch cannot be made.
-        LossNotFiniteError: the loss became NaN; the last good checkpoint and the best weights are kept.
-        StorageError: the disk is full; likewise. JobError: another process was lost; likewise.
+        DatasetError: no training or validation videos.
+        TrainingError: a class has no video that can be read, the folder holds another run or damaged files, the
+            effective batch cannot be made, or the precision is not usable here.
+        LossNotFiniteError: the loss or a gradient became NaN; the last good checkpoint and the best weights are kept.
+        StorageError: the disk is full; likewise. Or another process is training in the folder.
+        JobError: another process was lost; likewise.
     """
+    if recipe.data.num_workers:
+        worker_context()
     with processes.together():
         told = progress if progress is not None and processes.is_main() else Silent()
-        return _Run(recipe.for_processes(processes.count()), data, RunFolder(Path(out)), told).run()
+        with lock_folder(Path(out), "training"):
+            return _Run(recipe.for_processes(processes.count()), data, RunFolder(Path(out)), told).run()
 
 
 class _Run:
@@ -101,6 +116,7 @@ class _Run:
         self.val_records = [r for r in data.split("val") if r.path.is_file()]
         self._check_classes()
         self._check_same_data()
+        self.unreadable: dict[str, dict[str, str]] = {"train": {}, "val": {}}
         torch.manual_seed(recipe.seed)
         self.model = self._build_model().to(self.accelerator.device).channels_last()
         optimizer = torch.optim.SGD(
@@ -116,10 +132,10 @@ class _Run:
         self.forward = torch.compile(self.exchanging) if recipe.compile else self.exchanging
         self.done_steps = 0
         self.best_loss = math.inf
-        self.unreadable: set[str] = set()
 
     def run(self) -> RunFolder:
         """Train to the end."""
+        processes.from_main(self._check_readable)
         if processes.from_main(lambda: self.folder.begin(self.recipe, self.data)):
             self._resume()
         for note in self.data.notes:
@@ -139,10 +155,8 @@ class _Run:
             writer.close()
         if self.schedule.has_ended:
             self.progress.note("the learning rate has reached its end: the run is complete")
-        unreadable = set().union(*processes.gather(self.unreadable))  # and with that, all have come to the end
-        if unreadable:
-            listed = ", ".join(sorted(unreadable)[:3])
-            self.progress.note(f"{len(unreadable)} training videos could not be read and were replaced: {listed}")
+        self._summarize_unreadable()
+        processes.wait()  # all have come to the end
         return self.folder
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -150,13 +164,14 @@ class _Run:
         started = time.perf_counter()
         step = self.done_steps + 1
         # Dropout's random state is a function of the step, so a resumed run repeats it.
-        torch.manual_seed(hash((self.recipe.seed, step, processes.rank())) & 0x7FFFFFFF)
+        torch.manual_seed(step_seed(self.recipe.seed, step, processes.rank()))
         self.model.train()
         parts = self.recipe.data.accumulate_steps
         losses, right, seen = [], [], 0
+        unreadable: dict[str, str] = {}
         for part in range(parts):
             batch = next(batches)
-            self.unreadable.update(batch["unreadable"])
+            unreadable |= batch["unreadable"]
             labels = batch["labels"].to(self.accelerator.device)
             with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
                 outputs = self.forward(*self._inputs(batch))
@@ -165,12 +180,14 @@ class _Run:
             losses.append(loss.detach())
             right.append((self.model.answer(outputs).argmax(1) == labels).sum())
             seen += len(labels)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         # The device is waited for once a step, here.
-        loss_sum, all_right, all_seen = processes.total(
-            [sum(torch.stack(losses).tolist()), int(torch.stack(right).sum()), seen]
-        )
+        own = [sum(torch.stack(losses).tolist()), int(torch.stack(right).sum()), seen, float(norm)]
+        loss_sum, all_right, all_seen, norm_sum = self._total(own, "train", unreadable)
         mean_loss = loss_sum / (parts * processes.count())
-        self._check_finite(mean_loss, step)
+        self._check_finite(mean_loss, "loss", step)
+        if self.accelerator.scaler is None:  # which skips steps of infinite gradients itself
+            self._check_finite(norm_sum, "norm of the gradients", step)
         rate = self.schedule.rate
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -192,53 +209,94 @@ class _Run:
             return nullcontext()
         return self.exchanging.no_sync()
 
-    def _check_finite(self, loss: float, step: int) -> None:
-        if math.isfinite(loss):
+    def _total(self, values: Sequence[float], split: str, unreadable: dict[str, str]) -> list[float]:
+        """Sum values over all processes, and tell at once which videos one of them found to be unreadable."""
+        rows = processes.gather((list(values), unreadable))
+        known, consequence = self.unreadable[split], _CONSEQUENCES[split]
+        for path, reason in {path: why for _, found in rows for path, why in found.items()}.items():
+            if path not in known:
+                known[path] = reason
+                self.progress.note(f"{reason}; {consequence}")
+        return torch.tensor([row for row, _ in rows], dtype=torch.float64).sum(0).tolist()
+
+    def _summarize_unreadable(self) -> None:
+        for split, what in (
+            ("train", "training videos could not be read and were replaced"),
+            ("val", "validation videos could not be read and counted as wrong"),
+        ):
+            found = sorted(self.unreadable[split])
+            if found:
+                self.progress.note(f"{len(found)} {what}: {', '.join(found[:3])}{' ...' if len(found) > 3 else ''}")
+
+    def _check_finite(self, value: float, name: str, step: int) -> None:
+        if math.isfinite(value):
             return
         folder = self.folder
         kept = f"{folder.best} and {folder.checkpoint} are kept" if folder.best.exists() else "nothing was saved yet"
         raise LossNotFiniteError(
-            f"the loss is {loss} at step {step}, learning rate {self.schedule.rate:g}; {kept}. Start a new run with a "
-            "smaller --optimizer.learning-rate"
+            f"the {name} is {value} at step {step}, learning rate {self.schedule.rate:g}; {kept}. Start a new run with "
+            "a smaller --optimizer.learning-rate"
         )
 
     @torch.no_grad()
     def _validate(self) -> dict[str, Any]:
-        """Loss and accuracy on the middle clip of each validation video; tells the plateau schedule.
+        """Compute loss and accuracy on the middle clip of each validation video, and step the plateau schedule.
 
-        Each process measures its part of the videos with the same weights and averages; what it finds is summed.
+        Each process measures its part of the videos with the same weights and averages; the results are summed. A video
+        that cannot be read counts as wrong; the loss is the mean over the others.
         """
+        batches = iter(self._validation_loader)
+        self._prepare_batch_norm(batches)
         self.model.eval()
-        processes.average([b for b in self.model.buffers() if b.is_floating_point()])
-        choice = self.recipe.data
-        dataset = ClipDataset(
-            self.val_records,
-            self.model.spec,
-            seed=self.recipe.seed,
-            augment=False,
-            flow=self._flow(),
-        )
-        keys = [(0, i) for i in range(processes.rank(), len(dataset), processes.count())]
-        size = max(choice.batch_size, 1)
-        loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=[keys[i : i + size] for i in range(0, len(keys), size)],
-            collate_fn=collate,
-            num_workers=choice.num_workers,
-        )
-        loss_sum, right = 0.0, 0
-        for batch in loader:
-            self.unreadable.update(batch["unreadable"])
+        loss_sum, right, readable = 0.0, 0, 0
+        unreadable: dict[str, str] = {}
+        for batch in batches:
+            unreadable |= batch["unreadable"]
+            if not len(batch["labels"]):
+                continue
             labels = batch["labels"].to(self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(*self._inputs(batch)).float()
             loss_sum += float(F.cross_entropy(logits.cpu().double(), batch["labels"], reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-        loss_sum, all_right = processes.total([loss_sum, right])
-        loss = loss_sum / len(dataset)
-        self._check_finite(loss, self.done_steps)
+            readable += len(labels)
+        loss_sum, all_right, all_readable = self._total([loss_sum, right, readable], "val", unreadable)
+        if not all_readable:
+            raise TrainingError(
+                f"none of the {len(self.val_records)} validation videos of {self.data.name} can be read"
+            )
+        loss = loss_sum / all_readable
+        self._check_finite(loss, "validation loss", self.done_steps)
         self.schedule.after_validation(loss)
-        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": all_right / len(dataset)}
+        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": all_right / len(self.val_records)}
+
+    def _prepare_batch_norm(self, batches: Iterator[dict[str, Any]]) -> None:
+        """Give all processes the same running averages: those of given training clips, or the mean of their own."""
+        if not self._num_statistics_batches:
+            processes.average([b for b in self.model.buffers() if b.is_floating_point()])
+            return
+        torch.manual_seed(step_seed(self.recipe.seed, self.done_steps, processes.rank()))
+        inputs = (self._inputs(batch) for batch in islice(batches, self._num_statistics_batches))
+        with self.accelerator.autocast():
+            recompute_running_statistics(self.model, inputs)
+
+    @cached_property
+    def _num_statistics_batches(self) -> int:
+        clips = min(self.recipe.model.batch_norm_clips or 0, len(self.train_records))
+        return -(-clips // (self.recipe.data.batch_size * processes.count()))
+
+    @cached_property
+    def _validation_loader(self) -> Loading:
+        """The training clips whose statistics batch norm takes, always the same ones; then the validation clips."""
+        choice, seed = self.recipe.data, self.recipe.seed
+        train, val = self._clips(self.train_records, augment=True), self._clips(self.val_records, augment=False)
+        parts = EpochBatches(
+            len(train), choice.batch_size, seed=seed, rank=processes.rank(), num_ranks=processes.count()
+        )
+        keys = [[("train", *key) for key in batch] for batch in islice(parts, self._num_statistics_batches)]
+        own = [("val", 0, i) for i in range(processes.rank(), len(val), processes.count())]
+        keys += [own[i : i + choice.batch_size] for i in range(0, len(own), choice.batch_size)]
+        return self._load(Splits({"train": train, "val": val}), keys)
 
     def _save(self, row: dict[str, Any]) -> None:
         """Write the weights and the state to go on from; first the small promise, last the pointer to go on from."""
@@ -274,16 +332,20 @@ class _Run:
 
     def _resume(self) -> None:
         state = self.folder.load_checkpoint()
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["scheduler"])
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.done_steps, self.best_loss = state["step"], state["best_loss"]
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["scheduler"])
+            if state["scaler"] is not None and self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.done_steps, self.best_loss = int(state["step"]), float(state["best_loss"])
+            before = state["batch_norm_clips"]
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise self.folder.broken_checkpoint(str(error).partition("\n")[0]) from error
         if processes.is_main():
             self.folder.rewind_log(self.done_steps)
         self.progress.note(f"going on from step {self.done_steps} of {self.folder.root}")
-        before, now = state["batch_norm_clips"], self._batch_norm_clips()
+        now = self._batch_norm_clips()
         if before != now:
             self.progress.note(
                 f"batch norm saw {before} clips together before and sees {now} now: from here on the steps are others "
@@ -323,29 +385,34 @@ class _Run:
             recompute_activations(model)
         return model
 
-    def _loader(self) -> DataLoader[Any]:
-        """Batches from the next step on, the same whether the run was interrupted or not."""
-        choice = self.recipe.data
-        dataset = ClipDataset(
-            self.train_records,
-            self.model.spec,
-            seed=self.recipe.seed,
-            flip=choice.flip,
-            flow=self._flow(),
-        )
+    def _loader(self) -> Loading:
+        clips, choice = self._clips(self.train_records, augment=True), self.recipe.data
         batches = EpochBatches(
-            len(dataset),
+            len(clips),
             choice.batch_size,
             seed=self.recipe.seed,
             start=self.done_steps * choice.accumulate_steps,
             rank=processes.rank(),
             num_ranks=processes.count(),
         )
-        return DataLoader(
+        return self._load(clips, batches)
+
+    def _clips(self, records: Sequence[VideoRecord], *, augment: bool) -> ClipDataset:
+        return ClipDataset(
+            records,
+            self.model.spec,
+            seed=self.recipe.seed,
+            augment=augment,
+            flip=self.recipe.data.flip,
+            flow=self._flow(),
+        )
+
+    def _load(self, dataset: Any, batches: Any) -> Loading:
+        return Loading(
             dataset,
             batch_sampler=batches,
             collate_fn=collate,
-            num_workers=choice.num_workers,
+            num_workers=self.recipe.data.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
@@ -366,6 +433,21 @@ class _Run:
                 f"{len(lacking)} classes of {self.data.name} have no training video that exists: "
                 f"{', '.join(lacking[:5])}; add videos or remove the class"
             )
+        if not self.val_records:
+            raise TrainingError(
+                f"none of the validation videos of {self.data.name} exists: add them, or correct the paths"
+            )
+
+    def _check_readable(self) -> None:
+        """Raise if no training or validation video of a class can be read; one video of each class is decoded."""
+        for name, records in (("training", self.train_records), ("validation", self.val_records)):
+            lacking = ClipDataset(records, self.model.spec).unreadable_classes()
+            if lacking:
+                reasons = [f"{self.data.labels[label]} ({why})" for label, why in sorted(lacking.items())[:5]]
+                raise TrainingError(
+                    f"{len(lacking)} classes of {self.data.name} have no {name} video that can be read: "
+                    f"{'; '.join(reasons)}. Replace the files, or remove the class"
+                )
 
     def _check_same_data(self) -> None:
         seen = processes.gather((self.data.identity, len(self.train_records), len(self.val_records)))
@@ -397,6 +479,15 @@ class _Run:
         return SummaryWriter(str(self.folder.root / "tensorboard"), purge_step=purge)
 
 
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of dropout in one step of one process.
+
+    >>> len({step_seed(0, step, rank) for step in range(9) for rank in range(9)})
+    81
+    """
+    return hash((seed, step, rank)) & 0x7FFFFFFF
+
+
 def _accelerator(precision: str) -> Any:
     """The device and the precision."""
     from accelerate import Accelerator
@@ -407,10 +498,12 @@ def _accelerator(precision: str) -> Any:
     try:
         accelerator = Accelerator(mixed_precision=precision)
     except ValueError as error:
-        raise TrainingError(f"--precision {precision} cannot run here: {error}; use no, or bf16 on a CPU") from error
+        raise TrainingError(f"--precision {precision} cannot run here: {error}; use --precision no") from error
     # Accelerate lets this pass, without the scaling of the loss that half precision needs.
     if precision == "fp16" and accelerator.device.type == "cpu":
-        raise TrainingError("--precision fp16 needs a GPU, and this runs on the CPU: use bf16 or no")
+        raise TrainingError("--precision fp16 needs a GPU, and this runs on the CPU: use --precision no")
+    if precision == "bf16" and accelerator.device.type == "cpu":
+        require_bf16()
     return accelerator
 
 
