@@ -317,10 +317,11 @@ class Recognizer:
             closing(prefetch(self._windows(reader, window, stride), depth=1)) as windows,
         ):
             for first_tick, clip, stop in windows:
-                start = float(clip.pts_seconds[0])
+                start = reader.tick_seconds(first_tick, spec.fps)
                 if self.wants_flow:
                     clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
                 yield self._fill(clip, window, notes), start, stop
+            notes += reader.notes
             if reader.damage:
                 notes.append(f"the file is damaged ({reader.damage}); this is about the part that decodes")
 
@@ -348,10 +349,10 @@ class Recognizer:
                 kept.append((tick, picture, frame.pts_seconds))
             until_next -= 1
             if until_next == 0:
-                yield kept[0][0], _clip(kept, reader), frame.pts_seconds + 1 / self.spec.fps
+                yield kept[0][0], _clip(kept, reader), reader.tick_seconds(tick + 1, self.spec.fps)
                 until_next = stride
         if len(kept) < -(-window // every) or until_next != stride:
-            yield kept[0][0], _clip(kept, reader), frame.pts_seconds + 1 / self.spec.fps
+            yield kept[0][0], _clip(kept, reader), reader.tick_seconds(tick + 1, self.spec.fps)
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""

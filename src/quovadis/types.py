@@ -112,13 +112,14 @@ class VideoInfo:
 
     path: Path
     width: int
-    """As shown: after the rotation that the file asks for."""
+    """As shown: upright, with square pixels."""
     height: int
     fps: float
     """Average frames a second."""
     num_frames: int | None
-    """From the header, or decoded one by one when asked; None when the header does not say."""
+    """Packets of the picture stream, or frames decoded one by one when asked."""
     duration_seconds: float | None
+    """From the first frame to the end of the last one."""
     codec: str
     container: str
     rotation_degrees: int
@@ -127,6 +128,12 @@ class VideoInfo:
     """True when ``num_frames`` was counted by decoding every frame."""
     variable_frame_rate: bool | None = None
     """Known only when every frame was decoded."""
+    mirrored: bool = False
+    """True if the file asks for the picture to be mirrored left-right after the rotation."""
+    pixel_aspect_ratio: float = 1.0
+    """Width of a stored pixel divided by its height; already applied to ``width`` and ``height``."""
+    notes: tuple[str, ...] = ()
+    """What else a user should know, in words."""
 
 
 @dataclass(frozen=True)

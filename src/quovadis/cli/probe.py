@@ -16,7 +16,7 @@ class Probe:
     videos: tyro.conf.Positional[tuple[Path, ...]]
     """Video files."""
     count: bool = False
-    """Decode every frame, for the exact number of frames."""
+    """Decode every frame, for the exact number of frames and the exact length."""
     json: bool = False
     """Print JSON."""
 
@@ -33,10 +33,14 @@ def main(args: list[str]) -> None:
     for info in infos:
         frames = "? frames" if info.num_frames is None else f"{info.num_frames} frames"
         length = "" if info.duration_seconds is None else f", {info.duration_seconds:.2f} s"
+        aspect = f", pixel aspect ratio {info.pixel_aspect_ratio:.4g}" if info.pixel_aspect_ratio != 1 else ""
         turned = f", turned {info.rotation_degrees} degrees" if info.rotation_degrees else ""
+        turned += ", mirrored" if info.mirrored else ""
         varying = ", variable frame rate" if info.variable_frame_rate else ""
         sound = ", with sound" if info.has_audio else ""
         print(
             f"{info.path}: {info.width}x{info.height}, {info.fps:g} fps{varying}, {frames}{length}, {info.codec} in "
-            f"{info.container}{turned}{sound}"
+            f"{info.container}{aspect}{turned}{sound}"
         )
+        for note in info.notes:
+            print(f"  note: {note}")

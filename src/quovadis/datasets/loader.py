@@ -140,8 +140,8 @@ class ClipDataset(Dataset[Sample]):
             start = int(even_starts(num_ticks, span, 1)[0]) if rng is None else random_start(num_ticks, span, rng)
             clip = reader.read(
                 fps=spec.fps,
-                start_seconds=reader.first_pts_seconds + start / spec.fps,
-                stop_seconds=reader.first_pts_seconds + (start + stop) / spec.fps,
+                start_seconds=reader.tick_seconds(start, spec.fps),
+                stop_seconds=reader.tick_seconds(start + stop, spec.fps),
                 frame_stride=stride,
                 transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -66,19 +65,7 @@ def middle_frame(path: Path) -> Tensor | None:
     """The frame in the middle of a video, small, uint8 (3, H, W); None where it cannot be read."""
     try:
         with VideoReader(path, num_threads=1) as reader:
-            start = reader.first_pts_seconds
-            middle = start + (reader.info.duration_seconds or 0.0) / 2
-            for start_seconds in (middle, start):  # a header may promise more than there is
-                clip = reader.read(
-                    fps=None,
-                    start_seconds=start_seconds,
-                    num_frames=1,
-                    short="skip",
-                    damaged="keep",
-                    transform=partial(transforms.resize_short_side, size_px=_PICTURE_SIDE_PX),
-                )
-                if clip is not None:
-                    return clip.frames[0]
+            frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
+            return transforms.resize_short_side(frame.pixels[None], _PICTURE_SIDE_PX)[0]
     except QuovadisError:
-        pass
-    return None
+        return None

@@ -57,7 +57,7 @@ class ProtocolVideos(Dataset[tuple[int, Clip | None, str]]):
         with VideoReader(record.path, num_threads=1) as reader:
             clip = reader.read(
                 fps=spec.fps,
-                stop_seconds=None if longest is None else reader.first_pts_seconds + longest / spec.fps,
+                stop_seconds=None if longest is None else reader.tick_seconds(longest, spec.fps),
                 transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
             )
         assert clip is not None

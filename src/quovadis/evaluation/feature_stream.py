@@ -120,8 +120,7 @@ def _timed_frames(reader: VideoReader, rate: float | None) -> Iterator[tuple[flo
     if rate is None:
         yield from ((frame.pts_seconds, frame) for frame in reader.frames())
         return
-    origin = reader.first_pts_seconds
-    yield from ((origin + tick / rate, frame) for tick, frame in reader.ticks(rate))
+    yield from ((reader.tick_seconds(tick, rate), frame) for tick, frame in reader.ticks(rate))
 
 
 def _clip(frames: list[Tensor], seconds: list[float], reader: VideoReader) -> Clip:

@@ -166,7 +166,7 @@ class FeatureExtractor:
         rate = self.preset.rate(self.spec)
         if rate is not None:
             return reader.num_ticks(rate)
-        return reader.info.num_frames or sum(1 for _ in reader.frames())
+        return reader.info.num_frames or 1
 
     def extract(self, path: str | PathLike[str]) -> FeatureRows:
         """All features of a video, in memory.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from quovadis import transforms
 from quovadis.datasets.loader import clip_extent
-from quovadis.errors import InvalidInputError, VideoError
+from quovadis.errors import InvalidInputError
 from quovadis.recognizer import Recognizer
 from quovadis.report.timeline import count_pictures, draw_timeline
 from quovadis.types import Prediction, Window
@@ -211,8 +211,6 @@ def read_pictures(path: Path, start_seconds: float, stop_seconds: float) -> list
         step = (stop_seconds - start_seconds) / count
         pictures: list[Tensor] = []
         for i in range(count):
-            frame = next(reader.frames(start_seconds + (i + 0.5) * step), None)
-            pictures.append(shrink(frame.pixels[None])[0] if frame is not None else pictures[-1])
-    if not pictures:
-        raise VideoError(f"{path} shows no frame")
+            frame = reader.frame_at(start_seconds + (i + 0.5) * step)
+            pictures.append(shrink(frame.pixels[None])[0])
     return pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from typing import Literal, overload
 
@@ -17,8 +18,8 @@ def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
 
     Args:
         path: a video file.
-        count: decode every frame, to know the exact number of frames and whether they are evenly spaced. Without it
-            only the header is read, and the first frame decoded.
+        count: decode every frame, to know the exact number of frames, the length, and whether frames are evenly
+            spaced. Without it the header and all packets are read, and the first frame is decoded.
 
     Raises:
         VideoError: the file cannot be read as video, or no frame decodes.
@@ -32,18 +33,23 @@ def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
         info = reader.info
         if not count:
             return info
-        times = [frame.pts_seconds for frame in reader.frames()]
+        times, end_seconds = [], 0.0
+        for frame in reader.frames():
+            times.append(frame.pts_seconds)
+            end_seconds = frame.end_seconds
+        notes = reader.notes
     gaps = np.diff(times)
     # Containers round timestamps, to a millisecond at worst.
     variable = bool(gaps.size and gaps.max() - gaps.min() > 0.0021)
-    return VideoInfo(
-        **{
-            **info.__dict__,
-            "num_frames": len(times),
-            "counted": True,
-            "variable_frame_rate": variable,
-            "fps": float(1 / gaps.mean()) if variable else info.fps,
-        }
+    measured = float(1 / gaps.mean()) if gaps.size and gaps.mean() else info.fps
+    return replace(
+        info,
+        num_frames=len(times),
+        duration_seconds=end_seconds - times[0],
+        counted=True,
+        variable_frame_rate=variable,
+        fps=measured if variable or abs(measured - info.fps) > 0.01 * measured else info.fps,
+        notes=notes,
     )
 
 

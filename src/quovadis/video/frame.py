@@ -1,21 +1,119 @@
-"""One decoded frame."""
+"""Decoded frames, converted to RGB as players show them."""
 
+from __future__ import annotations
+
+from fractions import Fraction
 from functools import cached_property
 
 import av
 import numpy as np
 import torch
+from av.filter import Graph
+from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorTrc
+from numpy.typing import NDArray
 from torch import Tensor
+
+from quovadis.video.orientation import Orientation, parse_display_matrix
+
+# FFmpeg's types of side data that PyAV has no name for; one of them, EXIF, makes it refuse to list any.
+_UNNAMED_SIDE_DATA = sorted(set(range(64)) - {t.value for t in Type})
+
+_MAX_PIXEL_ASPECT = 16  # beyond this, a pixel aspect ratio is a mistake of the writer
+_HDR = {ColorTrc.SMPTE2084.value: "PQ", ColorTrc.ARIB_STD_B67.value: "HLG"}
+
+
+class FrameConverter:
+    """Convert the frames of one stream to upright RGB pictures with square pixels, all of one size.
+
+    Colors are converted by FFmpeg's ``scale`` filter with its defaults, so pixels equal those of the ``ffmpeg``
+    program. Frames must be passed to :meth:`orient` in the order they are shown.
+
+    Args:
+        pixel_aspect: width of a pixel relative to its height; None if unknown, which means square.
+    """
+
+    def __init__(self, pixel_aspect: Fraction | None = None):
+        self.notes: list[str] = []
+        """What a user should know about the pictures, in words."""
+        self.orientation = Orientation()
+        """Of the first frame."""
+        self.shown_size = 0, 0
+        """Width and height of every picture, given by the first frame."""
+        self.pixel_aspect = self._checked_aspect(pixel_aspect)
+        self._current: Orientation | None = None
+        self._first_stored_size = 0, 0
+        self._graph: tuple[tuple[str, int, int, Orientation], Graph] | None = None
+        self._num_converted = 0
+
+    def restart(self) -> None:
+        """Expect frames from another place of the stream."""
+        self._current = None
+
+    def orient(self, raw: av.VideoFrame) -> Orientation:
+        """Return the orientation of the next frame: its own, or else that of the frame before it.
+
+        In H.264 and HEVC only key frames carry it.
+        """
+        data = _display_matrix(raw)
+        if data is not None:
+            self._current, error_degrees = parse_display_matrix(data)
+            if error_degrees > 1:
+                self._note(
+                    f"the file asks for a rotation that is {error_degrees:.0f} degrees off a multiple of 90; "
+                    "rounded to the nearest multiple"
+                )
+        elif self._current is None:
+            self._current = self.orientation
+        if self.shown_size == (0, 0):
+            self.orientation, self._first_stored_size = self._current, (raw.width, raw.height)
+            width = max(round(raw.width * self.pixel_aspect), 1)
+            self.shown_size = (raw.height, width) if self._current.swap_axes else (width, raw.height)
+            self._describe(raw)
+        elif (raw.width, raw.height) != self._first_stored_size:
+            first = "x".join(map(str, self._first_stored_size))
+            self._note(f"the picture size changes from {first} to {raw.width}x{raw.height}; all scaled to the first")
+        return self._current
+
+    def convert(self, raw: av.VideoFrame, orientation: Orientation) -> NDArray[np.uint8]:
+        """Return the picture as uint8 (H, W, 3)."""
+        wanted = raw.format.name, raw.width, raw.height, orientation
+        if self._graph is None or self._graph[0] != wanted:
+            size = "{}:{}".format(*self.shown_size)
+            self._graph = wanted, _graph(raw, *orientation.filters, ("scale", size), ("format", "rgb24"))
+        _, graph = self._graph
+        raw.pts = self._num_converted  # the filters expect increasing times
+        self._num_converted += 1
+        graph.vpush(raw)
+        return np.asarray(graph.vpull().to_ndarray(), np.uint8)
+
+    def _checked_aspect(self, aspect: Fraction | None) -> Fraction:
+        if not aspect or aspect < 0:
+            return Fraction(1)
+        if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
+            self._note(f"the pixel aspect ratio {aspect.numerator}:{aspect.denominator} is implausible; ignored")
+            return Fraction(1)
+        return aspect
+
+    def _describe(self, raw: av.VideoFrame) -> None:
+        if raw.interlaced_frame:
+            self._note("the video is interlaced; it is not deinterlaced, so fast motion shows combs")
+        if raw.color_trc in _HDR:
+            self._note(f"the video is HDR ({_HDR[raw.color_trc]}); it is not tone-mapped, so colors look pale")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
 
 class VideoFrame:
     """One decoded frame; its pixels are converted to RGB only when asked for."""
 
-    def __init__(self, raw: av.VideoFrame, pts_seconds: float, duration_seconds: float, reformatter: VideoReformatter):
+    def __init__(self, raw: av.VideoFrame, pts_seconds: float, duration_seconds: float, converter: FrameConverter):
         self._raw = raw
-        self._reformatter = reformatter
+        self._converter = converter
+        self._orientation = converter.orient(raw)
         self.pts_seconds = pts_seconds
         self.duration_seconds = duration_seconds
         self.stored_size = raw.width, raw.height
@@ -26,20 +124,33 @@ class VideoFrame:
         return self.pts_seconds + self.duration_seconds
 
     @property
-    def rotation_degrees(self) -> int:
-        """Clockwise degrees that the file asks players to turn the stored picture by: 0, 90, 180 or 270."""
-        return -round(self._raw.rotation / 90) * 90 % 360
-
-    @property
     def stands_alone(self) -> bool:
         """False when the picture was predicted from others, as far as the decoder says."""
         return self._raw.pict_type in (PictureType.NONE, PictureType.I)
 
     @cached_property
     def pixels(self) -> Tensor:
-        """uint8 (3, H, W), RGB, upright; in memory the channels lie together."""
-        # One thread: for pictures of this size, more of them wait for each other longer than they work.
-        rgb: np.ndarray = self._reformatter.reformat(self._raw, format="rgb24", threads=1).to_ndarray()
-        if self.rotation_degrees:
-            rgb = np.ascontiguousarray(np.rot90(rgb, -self.rotation_degrees // 90))
-        return torch.from_numpy(rgb).permute(2, 0, 1)
+        """uint8 (3, H, W), RGB, upright, with square pixels; in memory the channels lie together."""
+        return torch.from_numpy(self._converter.convert(self._raw, self._orientation)).permute(2, 0, 1)
+
+
+def _display_matrix(raw: av.VideoFrame) -> bytes | None:
+    try:
+        data = raw.side_data
+    except ValueError:
+        deletions = [("sidedata", f"mode=delete:type={number}") for number in _UNNAMED_SIDE_DATA]
+        graph = _graph(raw, *deletions)
+        graph.vpush(raw)
+        data = graph.vpull().side_data
+    return bytes(data["DISPLAYMATRIX"]) if "DISPLAYMATRIX" in data else None  # type: ignore[typeddict-item]
+
+
+def _graph(raw: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
+    """Build a chain of filters for frames like this one."""
+    graph = Graph()
+    # One thread: for pictures of this size, more of them wait for each other longer than they work.
+    graph.threads = 1
+    source = graph.add_buffer(width=raw.width, height=raw.height, format=raw.format, time_base=Fraction(1, 25))
+    nodes = [graph.add(*named) for named in (*filters, ("buffersink", ""))]
+    graph.link_nodes(source, *nodes).configure()
+    return graph

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import av
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
 
 from quovadis.errors import InvalidInputError, VideoError
-from quovadis.video.frame import VideoFrame
+from quovadis.video.frame import FrameConverter, VideoFrame
 from quovadis.video.opening import FILE_FORMATS, close_container, video_stream
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import tick_of
@@ -193,7 +192,8 @@ def _how_to_open(source: str) -> tuple[str, str | None, dict[str, str]]:
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[VideoFrame]:
     """Frames as they come; packets that do not decode are passed over, as a stream joined midway begins with some."""
-    reformatter = VideoReformatter()
+    aspect = stream.sample_aspect_ratio
+    converter, size = FrameConverter(aspect), (0, 0)
     base = float(stream.time_base) if stream.time_base else 1.0
     rate = stream.average_rate or stream.guessed_rate
     nominal = 1 / float(rate) if rate else 0.04
@@ -206,7 +206,9 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
         for raw in frames:
             if isinstance(raw, av.VideoFrame):
                 seconds = raw.pts * base if raw.pts is not None else seconds + nominal
-                yield VideoFrame(raw, seconds, raw.duration * base if raw.duration else nominal, reformatter)
+                if (raw.width, raw.height) != size:
+                    converter, size = FrameConverter(aspect), (raw.width, raw.height)
+                yield VideoFrame(raw, seconds, raw.duration * base if raw.duration else nominal, converter)
 
 
 def _on_screen(frames: Iterator[VideoFrame], fps: float) -> Iterator[tuple[int, VideoFrame, bool]]:

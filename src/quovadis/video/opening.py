@@ -86,11 +86,30 @@ def close_container(container: av.container.InputContainer) -> None:
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first stream of moving pictures; a cover picture of a music file is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise VideoError(f"{path} has a video stream that no decoder here understands")
-            return stream
+    """The video stream that the ``ffmpeg`` program chooses: the largest picture, with a bonus for the default stream.
+
+    Cover pictures are not considered.
+
+    Raises:
+        VideoError: no video stream, or none that can be decoded.
+    """
+    streams = moving_streams(container)
+    usable = [stream for stream in streams if stream.codec_context is not None]
+    if usable:
+        return max(usable, key=_preference)
+    if streams:
+        raise VideoError(f"{path} has a video stream that no decoder here understands")
     kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
     raise VideoError(f"{path} has no video stream; it holds {kinds}")
+
+
+def moving_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams without cover pictures."""
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
+
+
+def _preference(stream: av.VideoStream) -> int:
+    """Higher for the stream to show; from FFmpeg's ``map_auto_video``."""
+    num_pixels = stream.codec_context.width * stream.codec_context.height
+    return num_pixels + 5_000_000 * bool(stream.disposition & av.stream.Disposition.default)

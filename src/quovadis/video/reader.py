@@ -1,13 +1,13 @@
-"""Read video files with PyAV: exact timestamps, constant memory, one swscale context a stream.
+"""Read video files with PyAV: exact timestamps, constant memory, one swscale context per stream.
 
-Keeping one ``VideoReformatter`` a stream is what makes PyAV the fastest decoder we measured; its default flags give
-the same pixels as the ``ffmpeg`` program, bit for bit.
+Pictures, times and the choice of the stream are those of the ``ffmpeg`` program.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,6 @@ import av
 import numpy as np
 import torch
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from quovadis.errors import (
@@ -29,8 +28,9 @@ from quovadis.errors import (
     VideoError,
 )
 from quovadis.types import Clip, VideoInfo
-from quovadis.video.frame import VideoFrame
-from quovadis.video.opening import close_container, open_container, video_stream
+from quovadis.video.clock import StreamClock, StreamLength, measure_stream
+from quovadis.video.frame import FrameConverter, VideoFrame
+from quovadis.video.opening import close_container, moving_streams, open_container, video_stream
 from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
 
 FrameTransform = Callable[[Tensor], Tensor]
@@ -41,6 +41,9 @@ _MAX_GAP_SECONDS = 3600.0
 # Containers with an index of key frames. Elsewhere FFmpeg searches by guesses, and the frames that it lands on have
 # guessed times (MPEG program streams) or no clean beginning (transport streams): there a start is found by decoding.
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+
+# Files up to this size are checked for timestamps that step back before a seek; reading more would take too long.
+_CHECKED_BEFORE_SEEK_BYTES = 64 * 2**20
 
 
 class VideoReader:
@@ -70,14 +73,14 @@ class VideoReader:
         except BaseException:
             close_container(self._container)
             raise
-        self._reformatter = VideoReformatter()
+        stream, aspect = self._stream, self._stream.sample_aspect_ratio
+        self._converter = FrameConverter(aspect or stream.codec_context.sample_aspect_ratio)
+        self._clock = StreamClock(self._container, stream)
         self._num_broken = 0
         self._early_end = ""
         self._head: tuple[VideoFrame, Iterator[VideoFrame]] | None = None
         self._decoding: Generator[VideoFrame, None, None] | None = None
         self._closed = False
-        # AVI stores no presentation times; FFmpeg's decode order is exact there, its guesses for B-frames are not.
-        self._clock = "dts" if self._container.format.name == "avi" else "pts"
 
     def __enter__(self) -> VideoReader:
         return self
@@ -104,6 +107,13 @@ class VideoReader:
         broken = f"{self._num_broken} broken packets or frames" if self._num_broken else ""
         return "; ".join(filter(None, [broken, self._early_end]))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a user should know about the part that was decoded so far, in words."""
+        count = len(moving_streams(self._container))
+        several = f"the file has {count} video streams; read stream {self._stream.index}"
+        return (*([several] if count > 1 else []), *self._converter.notes)
+
     @cached_property
     def first_pts_seconds(self) -> float:
         """When the first frame is shown."""
@@ -114,38 +124,79 @@ class VideoReader:
         frames = self._decode()
         first = next(frames, None)
         if first is None:
+            if _is_animated_webp(self.path):
+                raise VideoError(
+                    f"{self.path} is an animated WebP, which FFmpeg cannot decode; convert it to GIF or MP4"
+                )
             raise VideoError(f"{self.path} has a video stream without a single frame that decodes")
         self._head = first, frames  # so that reading from the beginning goes on from here
         return first
 
     @cached_property
     def info(self) -> VideoInfo:
-        """What the header says."""
-        stream, container = self._stream, self._container
-        rotation = self._first_frame.rotation_degrees
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if rotation % 180:
-            width, height = height, width
-        rate = stream.average_rate or stream.guessed_rate
+        """What the file says about itself: its header, its packets and its first frame."""
+        stream, converter = self._stream, self._converter
+        first_seconds = self.first_pts_seconds
+        width, height = converter.shown_size
         return VideoInfo(
             path=self.path,
             width=width,
             height=height,
-            fps=float(rate) if rate else 0.0,
-            num_frames=stream.frames or None,
-            duration_seconds=self._promised_seconds(),
+            fps=float(self._clock.rate or 0),
+            num_frames=self._length.num_frames,
+            duration_seconds=self._length.end_seconds - first_seconds,
             codec=stream.codec_context.name,
-            container=container.format.name,
-            rotation_degrees=rotation,
-            has_audio=bool(container.streams.audio),
+            container=self._container.format.name,
+            rotation_degrees=converter.orientation.rotation_degrees,
+            has_audio=bool(self._container.streams.audio),
+            mirrored=converter.orientation.mirrored,
+            pixel_aspect_ratio=float(converter.pixel_aspect),
+            notes=self.notes,
         )
 
+    @cached_property
+    def _length(self) -> StreamLength:
+        return measure_stream(self.path, self.first_pts_seconds)
+
+    @cached_property
+    def start_seconds(self) -> float:
+        """When the file starts, on its own clock; before the first frame if the picture comes late."""
+        base = self._stream.time_base
+        if self._container.start_time is None or base is None:
+            return self.first_pts_seconds if self._clock.has_no_times else 0.0
+        if self._clock.may_jump:  # only the streams that are used count
+            return float((self._stream.start_time or 0) * base)
+        return float(round(Fraction(self._container.start_time, av.time_base) / base) * base)
+
     def num_ticks(self, fps: float) -> int:
-        """Ticks of the whole video at ``fps``: from the header where it says a duration, else by decoding it all."""
-        duration = self.info.duration_seconds
-        if duration is None:
-            return sum(1 for _ in self.ticks(fps))
-        return max(int(tick_of(duration, fps)), 1)
+        """Ticks of the whole video at ``fps``, from the packets of the picture stream, without decoding."""
+        first, stop = self._ticks_of(fps, self.first_pts_seconds, self._length.end_seconds)
+        return max(stop - first, 1)
+
+    def tick_seconds(self, tick: int, fps: float) -> float:
+        """When a tick begins, on the file's clock.
+
+        Tick 0 shows the first frame and begins at the multiple of ``1 / fps`` nearest to it, counted from the start of
+        the file.
+        """
+        first, _ = self._ticks_of(fps, self.first_pts_seconds, self.first_pts_seconds)
+        return self.start_seconds + (first + tick) / fps
+
+    def _ticks_of(self, fps: float, seconds: float, stop_seconds: float) -> tuple[int, int]:
+        """Two times in ticks since the start of the file."""
+        if not 0 < fps < float("inf"):
+            raise InvalidInputError(f"fps must be above 0; got {fps}")
+        first, stop = tick_of([seconds - self.start_seconds, stop_seconds - self.start_seconds], fps).tolist()
+        return first, stop
+
+    def frame_at(self, seconds: float) -> VideoFrame:
+        """The frame that is on screen at this time: the first or the last one outside of the video."""
+        found: VideoFrame | None = None
+        for frame in self._frames_covering(seconds):
+            if found is not None and frame.pts_seconds > seconds + 1e-9:
+                break
+            found = frame
+        return found or self._first_frame
 
     def frames(self, start_seconds: float | None = None) -> Iterator[VideoFrame]:
         """Frames in the order they are shown, from the first one at or after ``start_seconds``.
@@ -155,7 +206,7 @@ class VideoReader:
         costs decoding everything before the start.
 
         Raises:
-            VideoError: no frame decodes, or the picture changes its size on the way.
+            VideoError: no frame decodes.
             InvalidInputError: a second reading began before this one was at its end, or the file was closed.
         """
         if self._closed:
@@ -177,11 +228,8 @@ class VideoReader:
 
         See :mod:`quovadis.video.sampling` for the rule. Memory holds two frames.
         """
-        if not 0 < fps < float("inf"):
-            raise InvalidInputError(f"fps must be above 0; got {fps}")
-        origin = self.first_pts_seconds
-        # One frame earlier than the tick's own time, because a tick may show a frame that began before it.
-        seek = origin + (start_tick - 1.0) / fps if start_tick > 1 else None
+        # One tick earlier, because a tick may show a frame that began before it.
+        seek = self.tick_seconds(start_tick - 1, fps) if start_tick > 1 else None
         current: VideoFrame | None = None
         for following in self._frames_covering(seek):
             if current is not None:
@@ -249,7 +297,7 @@ class VideoReader:
                     return
                 yield frame
             return
-        origin = self.first_pts_seconds
+        origin = self.tick_seconds(0, fps)
         begin = 0 if start_seconds is None else max(int(tick_of(start_seconds - origin, fps)), 0)
         end = None if stop_seconds is None else int(tick_of(stop_seconds - origin, fps))
         for tick, frame in self.ticks(fps, begin):
@@ -261,8 +309,9 @@ class VideoReader:
         """The ticks ``[first, stop)`` of a frame that is on screen until ``next_seconds``."""
         if next_seconds - seconds > _MAX_GAP_SECONDS:
             raise VideoDamagedError(f"{self.path}: timestamps jump from {seconds:.1f} s to {next_seconds:.1f} s")
-        first, stop = tick_of([seconds - self.first_pts_seconds, next_seconds - self.first_pts_seconds], fps).tolist()
-        return first, stop
+        before, _ = self._ticks_of(fps, self.first_pts_seconds, self.first_pts_seconds)
+        first, stop = self._ticks_of(fps, seconds, next_seconds)
+        return first - before, stop - before
 
     def _frames_covering(self, seconds: float | None) -> Iterator[VideoFrame]:
         """Frames from the one that is on screen at ``seconds``."""
@@ -292,24 +341,32 @@ class VideoReader:
         self._stop_decoding()
         if not fresh:
             self._reopen()
-        return self._start_decoding(0.0)
+        return self._start_decoding(first_stamp=0)
 
     def _seek(self, seconds: float) -> Iterator[VideoFrame]:
         """Decode from the key frame before ``seconds``; gives nothing where the container cannot find it."""
         assert self._stream.time_base is not None
         self._stop_decoding()
-        if self._container.format.name not in _INDEXED:
+        if not self._can_seek:
             return iter(())
         try:
             target = round(seconds / float(self._stream.time_base))
             self._container.seek(target, stream=self._stream, backward=True)
         except (FFmpegError, OverflowError):  # an index without this stretch; a time that no container can hold
             return iter(())
-        return self._start_decoding(None)
+        return self._start_decoding(first_stamp=None)
 
-    def _start_decoding(self, default_seconds: float | None) -> Iterator[VideoFrame]:
-        """Decode from where the container stands; see :meth:`_decoded_frames`."""
-        self._decoding = decoding = self._decoded_frames(default_seconds)
+    @cached_property
+    def _can_seek(self) -> bool:
+        if self._container.format.name not in _INDEXED:
+            return False
+        return self.path.stat().st_size > _CHECKED_BEFORE_SEEK_BYTES or self._length.in_order
+
+    def _start_decoding(self, first_stamp: int | None) -> Iterator[VideoFrame]:
+        """Decode from where the container stands; see :class:`StreamClock`."""
+        self._clock = StreamClock(self._container, self._stream, first_stamp)
+        self._converter.restart()
+        self._decoding = decoding = self._decoded_frames()
         return self._undisturbed(decoding)
 
     def _undisturbed(self, decoding: Generator[VideoFrame, None, None]) -> Iterator[VideoFrame]:
@@ -320,35 +377,17 @@ class VideoReader:
                 f"{self.path} was closed or read anew before this reading was at its end; open a second VideoReader"
             )
 
-    def _decoded_frames(self, default_seconds: float | None) -> Generator[VideoFrame, None, None]:
-        """Frames from where the container stands to its end, with times that always advance.
-
-        ``default_seconds`` is the time of a first frame that carries none; None gives up on such a beginning.
-        """
-        stream = self._stream
+    def _decoded_frames(self) -> Generator[VideoFrame, None, None]:
+        """Frames from where the container stands to its end, with times that never step back."""
         self._num_broken, self._early_end = 0, ""
-        base = float(stream.time_base) if stream.time_base else 1.0
-        nominal = self._nominal_seconds
         last: VideoFrame | None = None
         for raw in self._raw_frames():
-            stamp = getattr(raw, self._clock)
-            seconds = stamp * base if stamp is not None else None
-            if last is None:
-                seconds = default_seconds if seconds is None else seconds
-                if seconds is None:
-                    return
-            else:
-                if seconds is None or seconds <= last.pts_seconds:
-                    seconds = last.pts_seconds + nominal
-                if raw.width != last.stored_size[0] or raw.height != last.stored_size[1]:
-                    raise VideoError(
-                        f"{self.path} changes its picture from {last.stored_size[0]}x{last.stored_size[1]} to "
-                        f"{raw.width}x{raw.height} at {seconds:.2f} s; convert it to one size, or split it there"
-                    )
-            duration = raw.duration * base if raw.duration else nominal
-            last = VideoFrame(raw, seconds, duration, self._reformatter)
+            shown = self._clock.stamp(raw)
+            if shown is None:
+                return
+            last = VideoFrame(raw, shown.start_seconds, shown.duration_seconds, self._converter)
             yield last
-        self._early_end = self._judge_end(last, nominal)
+        self._early_end = self._judge_end(last, self._nominal_seconds)
 
     def _stop_decoding(self) -> None:
         """End what is under way: FFmpeg must not be moved or closed under a running decoder."""
@@ -376,6 +415,9 @@ class VideoReader:
             except FFmpegError:
                 self._num_broken += 1
                 return
+            if packet.buffer_ptr and not packet.size:  # "show the last picture again", not an end
+                continue
+            self._clock.correct(packet)
             try:
                 frames = packet.decode()
             except FFmpegError:
@@ -389,8 +431,7 @@ class VideoReader:
     @property
     def _nominal_seconds(self) -> float:
         """How long a frame is shown, by the header."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return 1 / float(rate) if rate else 0.04
+        return 1 / float(self._clock.rate or 25)
 
     def _promised_seconds(self) -> float | None:
         """The duration in the header: of the stream, or else of the whole file."""
@@ -405,7 +446,7 @@ class VideoReader:
         stream = self._stream
         promised = self._promised_seconds()
         another_stream_may_last_longer = stream.duration is None and len(self._container.streams) > 1
-        if promised is None or another_stream_may_last_longer:
+        if promised is None or another_stream_may_last_longer or self._clock.jumped:
             return ""
         # A stream's duration counts from its own start; a whole file's counts from zero (Matroska).
         start = stream.start_time or 0 if stream.duration is not None else 0
@@ -419,6 +460,12 @@ class VideoReader:
 def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     yield first
     yield from rest
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _check_arguments(

@@ -1,9 +1,9 @@
 """Which frames to take: arithmetic on timestamps and indices, without any video.
 
 A video at its own frame rate is read on a regular grid of *ticks*, ``fps`` of them a second (25 in the paper). The
-grid starts at the first frame, and tick ``k`` shows the frame that is on screen just before the middle of the tick,
-``(k + 0.5) / fps``. That is the rule of FFmpeg's ``fps`` filter: an exact 25 fps video is taken as it is, frame by
-frame, also when its container rounds timestamps.
+grid is aligned to the start of the file, and tick 0 is the first one that shows a frame. A tick that begins at ``t``
+shows the frame that is on screen just before its middle, ``t + 0.5 / fps``. That is the rule of FFmpeg's ``fps``
+filter: an exact 25 fps video is taken as it is, frame by frame, also when its container rounds timestamps.
 """
 
 from typing import Literal
@@ -25,7 +25,7 @@ def tick_of(seconds: ArrayLike, fps: float) -> NDArray[np.int64]:
     """The tick at which a frame that appears after ``seconds`` is first taken.
 
     Args:
-        seconds: time since the first frame of the video.
+        seconds: time since the start of the file.
         fps: ticks a second.
 
     >>> tick_of([0.0, 0.02, 0.04, 0.0333], 25.0).tolist()
@@ -34,13 +34,16 @@ def tick_of(seconds: ArrayLike, fps: float) -> NDArray[np.int64]:
     return np.floor(np.asarray(seconds, np.float64) * fps + 0.5 + _ROUNDING_SLACK).astype(np.int64)
 
 
-def frames_at_ticks(pts_seconds: ArrayLike, end_seconds: float, fps: float) -> NDArray[np.int64]:
+def frames_at_ticks(
+    pts_seconds: ArrayLike, end_seconds: float, fps: float, *, start_seconds: float | None = None
+) -> NDArray[np.int64]:
     """For each tick, the index of the frame that it shows.
 
     Args:
         pts_seconds: (N,) presentation times of all frames, never decreasing.
         end_seconds: when the last frame leaves the screen.
         fps: ticks a second.
+        start_seconds: when the file starts; None is the first frame.
 
     Returns:
         int64 (num_ticks,), at least one tick if there is a frame; source: FFmpeg's ``fps`` filter, ``round=near``.
@@ -53,8 +56,9 @@ def frames_at_ticks(pts_seconds: ArrayLike, end_seconds: float, fps: float) -> N
     pts = np.asarray(pts_seconds, np.float64)
     if pts.size == 0:
         return np.zeros(0, np.int64)
-    edges = tick_of(np.append(pts, end_seconds) - pts[0], fps)
-    edges[-1] = max(edges[-1], 1)
+    start = pts[0] if start_seconds is None else start_seconds
+    edges = tick_of(np.append(pts, end_seconds) - start, fps)
+    edges[-1] = max(edges[-1], edges[0] + 1)
     return np.repeat(np.arange(pts.size), np.maximum(np.diff(edges), 0))
 
 

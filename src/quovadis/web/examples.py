@@ -83,6 +83,5 @@ def _story() -> Iterator[Tensor]:
 def _thumbnail(path: Path) -> Tensor:
     """A frame from the middle, a small one."""
     with VideoReader(path) as reader:
-        seconds = (reader.info.duration_seconds or 0.0) / 2
-        frame = next(reader.frames(seconds), None) or next(reader.frames())
+        frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
         return transforms.resize_short_side(frame.pixels[None], _THUMBNAIL_PX)[0]
