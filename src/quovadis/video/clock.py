@@ -18,10 +18,13 @@ import av
 from av.error import FFmpegError
 from av.format import Flags
 
+from quovadis.errors import VideoNotFoundError
 from quovadis.video.opening import close_container, open_container, video_stream
 
 _MAX_JUMP_SECONDS = 10  # FFmpeg's -dts_delta_threshold
 _MAX_STEP_BACK_SECONDS = Fraction(1, 10)
+_NEVER = -(1 << 63)
+_MAX_REORDER = 16  # frames that a codec may decode before it shows the first of them
 
 
 class Shown(NamedTuple):
@@ -40,7 +43,7 @@ class StreamLength:
     end_seconds: float
     """When the last frame leaves the screen."""
     in_order: bool
-    """False if timestamps step back from one group of pictures to another, so that seeking by time misses frames."""
+    """False if timestamps repeat or step back from one group of pictures to another: seeking would miss frames."""
 
 
 class StreamClock:
@@ -69,17 +72,16 @@ class StreamClock:
         """Frames per second by the header, or None. Raw streams have their rate inside; FFmpeg's header says 25."""
         self._reorder_depth = stream.codec_context.reorder_depth
         self._first_stamp = first_stamp
+        self.jumped = False
+        """True once a jump of the timestamps was removed."""
         self._offset = 0
         self._packet_dts: int | None = None
         self._next_packet_dts = 0
         self._last: int | None = None
         self._last_duration = 0
         self._latest_seconds = float("-inf")
-
-    @property
-    def jumped(self) -> bool:
-        """True once a jump of the timestamps was removed."""
-        return self._offset != 0
+        self._num_faulty_pts = self._num_faulty_dts = 0
+        self._last_pts = self._last_dts = _NEVER
 
     def correct(self, packet: av.Packet[av.VideoStream]) -> None:
         """Remove jumps from the timestamps of the next packet.
@@ -93,6 +95,7 @@ class StreamClock:
             jump = dts - self._next_packet_dts
             far = abs(jump) > self._in_units(_MAX_JUMP_SECONDS)
             if far or dts + self._in_units(_MAX_STEP_BACK_SECONDS) < self._packet_dts:
+                self.jumped = True
                 self._offset -= jump
                 dts -= jump
         if self._offset:
@@ -108,7 +111,7 @@ class StreamClock:
         Returns:
             None for a first frame without a timestamp, if no ``first_stamp`` was given.
         """
-        stamp = raw.dts if self._uses_dts or raw.pts is None else raw.pts
+        stamp = raw.dts if self._uses_dts else self._plausible_stamp(raw.pts, raw.dts)
         if stamp is None:
             stamp = self._first_stamp if self._last is None else self._last + self._last_duration
         if stamp is None:
@@ -120,6 +123,24 @@ class StreamClock:
         end_seconds = float((stamp + duration) * self._time_base)
         return Shown(self._latest_seconds, max(end_seconds - self._latest_seconds, 0.0))
 
+    def _plausible_stamp(self, pts: int | None, dts: int | None) -> int | None:
+        """The presentation or the decoding time of a frame, whichever went wrong less often; one may be missing.
+
+        From FFmpeg's ``guess_correct_pts``.
+        """
+        if dts is not None:
+            self._num_faulty_dts += dts <= self._last_dts
+            self._last_dts = dts
+        elif pts is not None:
+            self._last_dts = pts
+        if pts is not None:
+            self._num_faulty_pts += pts <= self._last_pts
+            self._last_pts = pts
+        elif dts is not None:
+            self._last_pts = dts
+        trusted = self._num_faulty_pts <= self._num_faulty_dts or dts is None
+        return pts if pts is not None and trusted else dts
+
     def measure(self, packets: Iterable[av.Packet[av.VideoStream]], first_seconds: float) -> StreamLength:
         """Find the length of the whole stream from all its packets.
 
@@ -129,7 +150,7 @@ class StreamClock:
         """
         times: list[tuple[int, int]] = []
         num_frames = total = 0
-        latest = latest_before_group = -(1 << 63)
+        latest = latest_before_group = _NEVER
         in_order = True
         for packet in packets:
             if not packet.size or packet.is_discard:
@@ -147,12 +168,13 @@ class StreamClock:
             latest = max(latest, stamp)
         if not times:
             return StreamLength(num_frames, first_seconds + float(total * self._time_base), in_order)
-        times.sort()
-        step = times[-1][0] - times[-2][0] if len(times) > 1 else 0
-        end = times[-1][0] + self._duration(times[-1][1], step)
+        in_order &= len({stamp for stamp, _ in times}) == len(times)
+        tail = sorted(times[-_MAX_REORDER:])
+        last, claimed = tail[-1]
+        end = max(last + self._duration(claimed, last - tail[-2][0] if len(tail) > 1 else 0), latest)
         earliest = round(first_seconds / self._time_base)
         if self._uses_dts:  # the decoder shows a picture this many packets after it was given the first
-            delay = self._reorder_depth * self._duration(times[-1][1], 0)
+            delay = self._reorder_depth * self._duration(claimed, 0)
             end, earliest = end + delay, earliest - delay
         num_frames -= sum(stamp < earliest for stamp, _ in times)  # the decoder drops what comes before a key frame
         return StreamLength(num_frames, float(end * self._time_base), in_order)
@@ -173,8 +195,15 @@ class StreamClock:
 
 
 def measure_stream(path: Path, first_seconds: float) -> StreamLength:
-    """Find the length of a file's video stream by reading its packets; remembered until the file changes."""
-    status = path.stat()
+    """Find the length of a file's video stream by reading its packets; remembered until the file changes.
+
+    Raises:
+        VideoError: it cannot be opened any more.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise VideoNotFoundError(f"no file at {path}") from error
     return _measure_stream(path, first_seconds, status.st_size, status.st_mtime_ns)
 
 
