@@ -61,6 +61,20 @@ def test_windows_can_be_chosen(recognizer: Recognizer, long_video: Path) -> None
         recognizer.predict(long_video, stride_seconds=0.0)
 
 
+def test_windows_have_their_own_times_not_those_of_frames(recognizer: Recognizer, tmp_path: Path) -> None:
+    """At one frame in two seconds, several windows show the same frame."""
+    path = write_video(tmp_path / "slow.mp4", moving_square(3, 72, 90), fps=0.5, **LOSSLESS)
+    found = recognizer.predict(path, window_seconds=1.0).windows
+    assert [w.start_seconds for w in found] == pytest.approx([0, 1, 2, 3, 4, 5])
+    assert [w.stop_seconds for w in found] == pytest.approx([1, 2, 3, 4, 5, 6])
+
+
+def test_notes_about_the_file_are_notes_of_the_prediction(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_square(20, 72, 90), options={"x264-params": "tff=1"})
+    (note,) = recognizer.predict(path).notes
+    assert "interlaced" in note
+
+
 def test_windows_that_fit_exactly_are_not_doubled(recognizer: Recognizer, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", moving_square(64, 72, 90), **LOSSLESS)
     assert [round(w.start_seconds * 25) for w in recognizer.predict(path).windows] == [0, 16, 32, 48]

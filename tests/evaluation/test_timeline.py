@@ -10,7 +10,9 @@ from quovadis.errors import InvalidInputError, VideoError
 from quovadis.evaluation.timeline import Segment, Timeline, make_timeline, read_pictures, write_timeline
 from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
+from quovadis.transforms import resize_short_side
 from quovadis.types import Prediction, Window
+from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import awake, moving_square
 
@@ -110,6 +112,19 @@ def test_the_filmstrip_has_the_frames_of_their_times(video: Path) -> None:
     left = [int((p[:, 20].float().mean(0) > 150).nonzero().min()) for p in pictures]
     step = 60 / len(pictures)
     assert left == pytest.approx([round((i + 0.5) * step) * 96 / 72 for i in range(len(pictures))], abs=2.5)
+
+
+def test_a_slow_video_has_a_timeline_up_to_its_end(recognizer: Recognizer, tmp_path: Path) -> None:
+    """Four frames, two seconds each; every picture of the filmstrip is the one on screen at its time."""
+    path = write_video(tmp_path / "slow.mp4", moving_square(4, 72, 90), fps=0.5, **LOSSLESS)
+    line = make_timeline(recognizer, path, window_seconds=1.0, stride_seconds=1.0)
+    cells = line.cells()
+    assert (cells[0][0], cells[-1][1]) == (0, pytest.approx(8.0))
+    with VideoReader(path) as reader:
+        small = [resize_short_side(f.pixels[None], 96)[0] for f in reader.frames()]
+    pictures = read_pictures(path, 0.0, 8.0)
+    for i, picture in enumerate(pictures):
+        assert torch.equal(picture, small[int((i + 0.5) * 8 / len(pictures) // 2)])
 
 
 def test_what_cannot_be_done_is_said(recognizer: Recognizer, video: Path, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ FrameTransform = Callable[[Tensor], Tensor]
 """Applied to each frame as it is decoded: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
 
 _MAX_GAP_SECONDS = 3600.0
+_MAX_FRAME_RATE = 1000  # more is the resolution of a clock, not a rate
 
 # Containers with an index of key frames. Elsewhere FFmpeg searches by guesses, and the frames that it lands on have
 # guessed times (MPEG program streams) or no clean beginning (transport streams): there a start is found by decoding.
@@ -138,13 +139,14 @@ class VideoReader:
         stream, converter = self._stream, self._converter
         first_seconds = self.first_pts_seconds
         width, height = converter.shown_size
+        seconds = self._length.end_seconds - first_seconds
         return VideoInfo(
             path=self.path,
             width=width,
             height=height,
-            fps=float(self._clock.rate or 0),
+            fps=self.frame_rate or (self._length.num_frames / seconds if seconds else 0.0),
             num_frames=self._length.num_frames,
-            duration_seconds=self._length.end_seconds - first_seconds,
+            duration_seconds=seconds,
             codec=stream.codec_context.name,
             container=self._container.format.name,
             rotation_degrees=converter.orientation.rotation_degrees,
@@ -153,6 +155,12 @@ class VideoReader:
             pixel_aspect_ratio=float(converter.pixel_aspect),
             notes=self.notes,
         )
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Average frames per second by the header; None if it says nothing plausible."""
+        rate = self._clock.rate
+        return float(rate) if rate and rate <= _MAX_FRAME_RATE else None
 
     @cached_property
     def _length(self) -> StreamLength:
@@ -431,7 +439,7 @@ class VideoReader:
     @property
     def _nominal_seconds(self) -> float:
         """How long a frame is shown, by the header."""
-        return 1 / float(self._clock.rate or 25)
+        return 1 / (self.frame_rate or 25.0)
 
     def _promised_seconds(self) -> float | None:
         """The duration in the header: of the stream, or else of the whole file."""

@@ -44,7 +44,7 @@ def trim_video(
     """
     source, target = Path(source), Path(target)
     with VideoReader(source) as reader:
-        rate = reader.info.fps or 25.0
+        rate = reader.frame_rate or 25.0
         start, end = (reader.first_pts_seconds + seconds for seconds in (start_seconds, end_seconds))
         times, last_seconds = [], 0.0
         for frame in reader.frames(start):
