@@ -1,5 +1,7 @@
 import base64
+import errno
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,3 +67,17 @@ def test_a_page_that_cannot_be_written_is_told(two_classes: Path, tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         write_dataset_page(tmp_path / "file" / "p.html", data, dataset_statistics(data))
+
+
+def test_a_full_disk_leaves_the_old_page(two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = load_dataset(two_classes)
+    page = tmp_path / "p.html"
+    page.write_text("old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_dataset_page(page, data, dataset_statistics(data))
+    assert page.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [page]

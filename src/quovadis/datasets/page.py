@@ -10,8 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from quovadis import transforms
+from quovadis.atomic import write_atomically
 from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord
-from quovadis.errors import QuovadisError, StorageError
+from quovadis.errors import QuovadisError
 from quovadis.report.dataset import dataset_page
 from quovadis.report.pictures import picture_uri
 from quovadis.types import DatasetStatistics
@@ -39,7 +40,6 @@ def write_dataset_page(
     Raises:
         StorageError: it cannot be written.
     """
-    target = Path(path)
     pictures = {}
     members: dict[int, list[VideoRecord]] = defaultdict(list)
     for record in data.records:
@@ -53,12 +53,7 @@ def write_dataset_page(
             pictures[label] = picture_uri(frame)
         if on_class is not None:
             on_class(number + 1)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(dataset_page(data.name, statistics, pictures), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror}") from error
-    return target
+    return write_atomically(path, dataset_page(data.name, statistics, pictures))
 
 
 def middle_frame(path: Path) -> Tensor | None:
