@@ -256,8 +256,10 @@ def test_two_videos_never_become_one_file(tmp_path: Path) -> None:
     data_root = tmp_path / "raw"
     squares(data_root, 1)
     write_video(data_root / "left" / "0.avi", moving_square(10, 40, 48), codec="mpeg4")
-    with pytest.raises(DatasetError, match="would both become"):
-        prepare(load_dataset(data_root), tmp_path / "store", SMALL)
+    stored = prepare(load_dataset(data_root), tmp_path / "store", SMALL)
+    names = sorted(stored.relative(r) for r in stored.records if "left" in r.path.parts)
+    assert names == ["left/0.avi.mp4", "left/0.mp4.mp4"]
+    assert all(r.status == "ok" and r.path.is_file() for r in stored.records)
 
 
 def test_the_estimate_is_about_right(shared: Path, tmp_path: Path) -> None:

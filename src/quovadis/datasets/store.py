@@ -29,6 +29,7 @@ from quovadis.datasets.flow_files import FlowJob, FlowSource, store_flow
 from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.datasets.video_inputs import unique_stems
 from quovadis.errors import DatasetError, StorageError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import preset_for
 from quovadis.flow.store import ClipIdentity, estimate_bytes, read_header
@@ -128,7 +129,7 @@ def prepare(
         the reason, so that they count as wrong when something is measured.
 
     Raises:
-        DatasetError: two videos would be written to one file, or one lies outside of the dataset's folder.
+        DatasetError: a video lies outside of the dataset's folder.
         StorageError: the folder is in use, is full or cannot be written, or holds a store of other settings.
     """
     settings = settings or StoreSettings()
@@ -156,15 +157,9 @@ def clip_jobs(data: Manifest, root: Path, settings: StoreSettings) -> list[ClipJ
     """A job for each file of a dataset, in the tree of the source.
 
     Raises:
-        DatasetError: two videos would be written to one file, or one lies outside of the dataset's folder.
+        DatasetError: a video lies outside of the dataset's folder.
     """
-    jobs: dict[Path, ClipJob] = {}
-    for record in data.records:
-        target = _target(data, record, root)
-        other = jobs.setdefault(target, ClipJob(record.path, target, settings))
-        if other.source != record.path:
-            raise DatasetError(f"{other.source} and {record.path} would both become {target}: rename one of them")
-    return list(jobs.values())
+    return [ClipJob(source, target, settings) for source, target in _targets(data, root).items()]
 
 
 def estimate_store_bytes(jobs: list[ClipJob]) -> int:
@@ -322,14 +317,17 @@ class _Quarantine:
         return str(job.source), status.st_size, status.st_mtime_ns
 
 
-def _target(data: Manifest, record: VideoRecord, root: Path) -> Path:
-    if not record.path.is_relative_to(data.root):
-        raise DatasetError(
-            f"{record.path} lies outside of {data.root}, so it has no place in the store: name the folder that holds "
-            "all videos as the root of the dataset"
-        )
-    inner = record.path.relative_to(data.root)
-    return root / inner.with_name(inner.stem + ".mp4")
+def _targets(data: Manifest, root: Path) -> dict[Path, Path]:
+    """Where each video is written; ``a.avi`` next to ``a.mp4`` becomes ``a.avi.mp4``."""
+    sources = {}
+    for record in data.records:
+        if not record.path.is_relative_to(data.root):
+            raise DatasetError(
+                f"{record.path} lies outside of {data.root}, so it has no place in the store: name the folder that "
+                "holds all videos as the root of the dataset"
+            )
+        sources[record.path.relative_to(data.root).as_posix()] = record.path
+    return {sources[name]: root / f"{stem}.mp4" for name, stem in unique_stems(sources).items()}
 
 
 def _claim(root: Path, settings: StoreSettings) -> None:
@@ -369,8 +367,9 @@ def _reason(record: VideoRecord, clip: StoredClip) -> str:
 
 def _stored_manifest(data: Manifest, root: Path, outcome: dict[Path, StoredClip], settings: StoreSettings) -> Manifest:
     records = []
+    targets = _targets(data, root)
     for record in data.records:
-        target = _target(data, record, root)
+        target = targets[record.path]
         clip = outcome[target]
         blank = VideoRecord(target, record.label, record.split, record.group)
         records.append(replace(blank, status=clip.status, reason=_reason(record, clip), **(clip.facts or {})))

@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = tuple(
     f".{suffix}"
     for suffix in (
         *("264", "265", "3g2", "3gp", "3gpp", "amv", "asf", "avc", "avi", "dav", "dif", "divx", "dv", "f4v", "flv"),
-        *("gif", "gxf", "h261", "h263", "h264", "h265", "hevc", "insv", "ivf", "lrv", "m1v", "m2p", "m2t", "m2ts"),
+        *("gif", "h261", "h263", "h264", "h265", "hevc", "insv", "ivf", "lrv", "m1v", "m2p", "m2t", "m2ts"),
         *("m2v", "m4v", "mj2", "mjpeg", "mjpg", "mkv", "mod", "mov", "mp2v", "mp4", "mp4v", "mpe", "mpeg", "mpeg1"),
         *("mpeg2", "mpeg4", "mpg", "mpg2", "mpg4", "mpv", "mts", "mxf", "nut", "ogm", "ogv", "ogx", "qt", "rm", "rmvb"),
         *("tod", "tp", "trp", "ts", "vob", "webm", "wm", "wmv", "wtv", "xvid", "y4m"),
