@@ -71,6 +71,7 @@ class Index(_Source):
         from quovadis.datasets.inspection import index_videos
 
         data = open_source(source, self)
+        _print_notes(data)
         target = _target(source, self.out, data)
         with FactCache() as cache, _progress("indexing", len(data.records)) as on_video:
             data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
@@ -95,6 +96,7 @@ class Verify(_Source):
         from quovadis.datasets.inspection import verify_videos
 
         data = open_source(source, self)
+        _print_notes(data)
         target = _target(source, self.out, data)
         with FactCache() as cache, _progress("verifying", len(data.records)) as on_video:
             data = verify_videos(data, num_workers=self.workers, cache=cache, again=self.again, on_video=on_video)
@@ -124,6 +126,7 @@ class Stats(_Source):
 
         against = None if self.against is None else Manifest.load(self.against)
         data = open_source(source, self)
+        _print_notes(data)
         if not is_manifest(source):
             with FactCache() as cache, _progress("indexing", len(data.records)) as on_video:
                 data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
@@ -142,7 +145,8 @@ ACTIONS: dict[str, type[_Source]] = {"index": Index, "verify": Verify, "stats": 
 
 _USAGE = f"""usage: quovadis data NAME_OR_PATH index|verify|stats|download [--OPTION VALUE ...]
 
-NAME_OR_PATH is a folder with one sub-folder a class, a .csv or .tsv table, a .parquet manifest, or one of
+NAME_OR_PATH is a folder with one sub-folder a class, a .csv or .tsv table, a .txt list with lines "path label", a
+.parquet manifest, or one of
 {", ".join(NAMES)}; a folder of such a name is written ./NAME.
 
   index     look at every file and write a manifest (Parquet), which train and evaluate take as --data
@@ -255,6 +259,14 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
     print(data.describe())
     good = len(data.records) - len(wrong)
     print(f"{path}: {good} good, {statuses['missing']} missing, {statuses['corrupt']} corrupt")
+
+
+def _print_notes(data: "Manifest") -> None:
+    from quovadis.report.console import Console
+
+    errors = Console(stderr=True, soft_wrap=True)
+    for note in data.notes:
+        errors.print(f"note: {note}", style="dim")
 
 
 @contextmanager

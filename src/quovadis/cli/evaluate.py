@@ -72,6 +72,7 @@ def _evaluate(options: Evaluate) -> None:
         flow_folder=options.flow_folder,
     )
     errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
+    data = data.with_labels(recognizer.labels)
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")
     with progress_bar(errors) as bar:

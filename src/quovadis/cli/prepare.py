@@ -66,6 +66,8 @@ def main(args: list[str]) -> None:
     data = load_dataset(options.data, split_seed=options.split_seed)
     errors = Console(stderr=True, soft_wrap=True)
     errors.print(data.describe())
+    for note in data.notes:
+        errors.print(f"note: {note}", style="dim")
     jobs = clip_jobs(data, options.out, settings)
     left = [job for job in jobs if not job.target.is_file()]
     num_bytes = estimate_store_bytes(left)
