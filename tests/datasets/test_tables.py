@@ -65,6 +65,8 @@ def test_a_row_that_is_not_clear_is_refused_with_its_line(folder: Path, text: st
         "path,label,\nv/0.mp4,spins\\, left,\n".replace("spins\\, left", '"spins, left"'),
         "v/0.mp4\tspins, left\n",
         "v/0.mp4;spins, left\n",
+        "sep=;\r\npath;label\r\nv/0.mp4;spins, left\r\n",
+        "path;label\nv\\0.mp4;spins, left\n",
         "v/0.mp4 spins, left\n",
     ],
 )

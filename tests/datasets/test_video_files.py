@@ -24,6 +24,7 @@ SYSTEM = (
     "$RECYCLE.BIN/S-1-5/a.mp4",
     "System Volume Information/a.mp4",
     "lost+found/a.mp4",
+    "a.mp4@SynoResource",
     "Thumbs.db",
     "desktop.ini",
 )

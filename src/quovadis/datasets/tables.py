@@ -1,8 +1,10 @@
 """Read a dataset from a table with a header, or from a list of lines ``path label``."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from quovadis.datasets.assemble import Found, assemble
@@ -42,6 +44,7 @@ def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> 
     """
     require_file(path, "table of videos")
     text = read_text(path)
+    text = replace(text, text=re.sub(r"\Asep=.", "", text.text))  # Excel's note on the separator
     folder = path.parent if root is None else root
     rows = list(_rows(text, folder))
     if not rows:
@@ -51,9 +54,17 @@ def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> 
     for where, cells in rows:
         label = _label(cells["label"], names, where)
         split = SPLIT_WORDS.get(cells.get("split", "").lower(), "")
-        found.append(Found(path_within(folder, cells["path"], where), label, split, cells.get("group", "")))
+        found.append(Found(_video(folder, cells["path"], where), label, split, cells.get("group", "")))
     notes = [text.note, *notes] if text.note else notes
     return assemble(folder.absolute().name, folder, found, labels=names or None, split_seed=split_seed, notes=notes)
+
+
+def _video(folder: Path, text: str, where: str) -> Path:
+    """The path of a row; one that Windows wrote has backslashes."""
+    video = path_within(folder, text, where)
+    if "\\" in text and not os.path.lexists(video):
+        return path_within(folder, text.replace("\\", "/"), where)
+    return video
 
 
 def _rows(text: Text, folder: Path) -> Iterator[_Row]:

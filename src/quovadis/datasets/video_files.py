@@ -24,7 +24,7 @@ VIDEO_SUFFIXES = tuple(
 _SYSTEM_NAMES = frozenset(
     (
         *("__macosx", "network trash folder", "temporary items", "icon\r"),  # macOS
-        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),  # Windows
+        *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
         *("thumbs.db", "ehthumbs.db", "desktop.ini"),
         *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),  # Synology, QNAP
         *("lost+found", "__pycache__"),
@@ -113,7 +113,11 @@ def is_ignored(name: str) -> bool:
     >>> [name for name in ("clip.mp4", "._clip.mp4", ".Trash", "@eaDir", "__MACOSX", "Thumbs.db") if is_ignored(name)]
     ['._clip.mp4', '.Trash', '@eaDir', '__MACOSX', 'Thumbs.db']
     """
-    return name.startswith((".", "~$")) or name.lower() in _SYSTEM_NAMES or name.endswith("@SynoEAStream")
+    return (
+        name.startswith((".", "~$"))
+        or name.lower() in _SYSTEM_NAMES
+        or name.endswith(("@SynoEAStream", "@SynoResource"))
+    )
 
 
 def require_videos(found: FoundVideos, hint: str = "") -> tuple[Path, ...]:
