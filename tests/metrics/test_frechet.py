@@ -95,7 +95,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="confidence"):
         frechet_interval(x, x, confidence=95)
     with pytest.raises(InvalidInputError, match="at least 10 resamples"):
-        frechet_interval(x, x, num_resamples=1)
+        frechet_interval(x, x, num_resamples=9)
+    assert frechet_interval(x, x, num_resamples=10).num_resamples == 10
+    for confidence in (0, 1):
+        with pytest.raises(InvalidInputError, match=f"between 0 and 1; got {confidence}"):
+            frechet_interval(x, x, confidence=confidence)
 
 
 def test_the_interval_is_where_other_samples_fall() -> None:
@@ -131,6 +135,8 @@ def test_an_interval_can_be_repeated() -> None:
     first = frechet_interval(x, y, num_resamples=20, seed=5)
     assert isinstance(first, FrechetInterval)
     assert first == frechet_interval(x, y, num_resamples=20, seed=5)
+    assert first == frechet_interval(x, y, num_resamples=20, seed=5, ddof=1)
+    assert first != frechet_interval(x, y, num_resamples=20, seed=5, ddof=0)
     assert first != frechet_interval(x, y, num_resamples=20, seed=6)
     assert 0 <= first.low < frechet_distance(x, y) < first.high
     assert frechet_interval(x, x, num_resamples=20).low == 0

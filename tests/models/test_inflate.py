@@ -80,7 +80,7 @@ def test_the_picture_network_is_torchvisions(
     assert np.abs(logits.numpy() - expected[f"{key}/logits_f64"]).max() < 1e-3
 
 
-@pytest.mark.parametrize("num_frames", [10, 24])
+@pytest.mark.parametrize("num_frames", [10, pytest.param(24, marks=pytest.mark.slow)])
 def test_the_inflated_network_gives_the_reference_logits(
     video_net: nn.Module, pictures: Tensor, expected: dict[str, np.ndarray], num_frames: int
 ) -> None:
@@ -211,6 +211,7 @@ def test_with_zero_padding_a_short_boring_video_is_not_the_picture(
     assert (found - want.unsqueeze(2)).abs().max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_inside_a_long_video_zero_padding_does_not_matter(video_net: nn.Module, pictures: Tensor, shared: Path) -> None:
     reference = np.load(shared / "oracles" / "inflation" / "expected.npz")
