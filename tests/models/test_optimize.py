@@ -75,7 +75,7 @@ def test_odd_and_even_sizes(size: tuple[int, int, int], dtype: torch.dtype, tole
     assert_alike(model, [torch.rand(2, 2, *size, dtype=dtype) * 2 - 1], tolerance)
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=["float32", "float64"])
+@pytest.mark.parametrize("dtype", [SINGLE, pytest.param(DOUBLE, marks=pytest.mark.slow)], ids=["float32", "float64"])
 @pytest.mark.parametrize("size", ["17x112x96", "19x197x211"])
 def test_every_endpoint_agrees_with_the_official_graph(size: str, dtype: torch.dtype) -> None:
     """Within the bounds that the plain network is held to."""

@@ -34,7 +34,7 @@ def model(kept_model: VideoModel) -> Iterator[VideoModel]:
     [
         ("17x112x96", 16),
         ("19x197x211", 19),
-        pytest.param("24x224x224", 19, marks=pytest.mark.shared),
+        pytest.param("24x224x224", 19, marks=[pytest.mark.shared, pytest.mark.slow]),
     ],
 )
 def test_every_endpoint_agrees_with_the_official_graph(
