@@ -45,6 +45,12 @@ def write_square(path: Path, *, seed: int, reverse: bool = False, num_frames: in
     return write_video(path, frames.flip(0) if reverse else frames, fps=25, options={"preset": "ultrafast"})
 
 
+def random_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Random values everywhere, so that two tensors that change places are seen; variances are positive."""
+    state = {name: torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {name: values.abs() if name.endswith("running_var") else values for name, values in state.items()}
+
+
 def numbered_clip(num_frames: int, size_px: int = 16) -> Clip:
     """A clip that tells which frame is which: pixels and flow bytes of frame t are t (modulo 256)."""
     numbers = torch.arange(num_frames).remainder(256).to(torch.uint8).view(-1, 1, 1, 1)

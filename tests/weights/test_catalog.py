@@ -18,6 +18,7 @@ from quovadis.weights.from_pytorch_i3d import HASSONY2, to_port
 from quovadis.weights.from_tensorflow import NAMES
 from quovadis.weights.load import load_model
 from quovadis.weights.verify import official_checksums, verify_state
+from tests.synthetic import random_state
 from tests.weights.bundle import masked, official_names, write_bundle
 
 PREFIX = {"rgb_scratch_kin600": "", "flow_imagenet": "Flow/inception_i3d/", "flow_scratch": "Flow/inception_i3d/"}
@@ -78,7 +79,7 @@ def test_the_official_checksums_are_those_of_the_official_index(shared: Path, ch
 @pytest.fixture
 def declared_official(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """A tiny network whose checksums stand where those of rgb_imagenet are: we have not the official bytes."""
-    state = {n: torch.randn(t.shape) for n, t in build_model("i3d_tiny").state_dict().items()}
+    state = random_state(build_model("i3d_tiny"))
     tensors = official_names({n: t.numpy() for n, t in state.items()}, prefix="")
     table = {n: masked(np.ascontiguousarray(tensors[NAMES[n]]).tobytes(), crc32c) for n in state}
     others = {name: values for name, values in official_checksums().items() if name != "rgb_imagenet"}

@@ -1,21 +1,20 @@
 """Any weights file that holds one of our networks: recognised by its bytes and names, never by its ending."""
 
-import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from quovadis.errors import WeightsError
 from quovadis.labels.class_labels import LABEL_SETS, class_labels
 from quovadis.types import WeightsInfo
-from quovadis.weights.files import load_weights
+from quovadis.weights.files import check_values, read_safetensors
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, from_port
 from quovadis.weights.from_tensorflow import NAMES, find_prefix, from_tensorflow
 from quovadis.weights.tensor_bundle import TensorBundle, bundle_prefix
+from quovadis.weights.torch_files import read_torch_file
 from quovadis.weights.verify import verify_checksums
 
 _STEM = "trunk.Conv3d_1a_7x7.conv.weight"
@@ -26,6 +25,9 @@ _PICTURE_NETWORKS = {
     "layer1.0.conv1.weight": ("ResNet-50", ("i3d_r50",)),
 }
 """A tensor that only this 2D network has; its name, and the models that it can be inflated to."""
+
+_AVERAGE_COUNTER = "n_averaged"
+"""What torch.optim.swa_utils.AveragedModel adds to a state dict."""
 
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 """What a run folder is asked for, in this order."""
@@ -45,9 +47,9 @@ def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
     path = find_weights(path)
     if _is_bundle(path):
         return _open_bundle(path)
-    if _is_safetensors(path):
-        return load_weights(path)
-    state = read_torch_file(path)
+    state, info = read_tensors(path)
+    if info is not None:
+        return state, info
     found = picture_network(state)
     if found is not None:
         raise WeightsError(
@@ -55,13 +57,51 @@ def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
             f"quovadis.create_model({found[1][0]!r}, num_classes=..., weights={str(path)!r})"
         )
     if _STEM in state:
-        return state, _describe(state, {"format": "quovadis state dict", "file": path.name})
+        return state, describe(state, {"format": "quovadis state dict", "file": path.name})
     for spelling in (PYTORCH_I3D, HASSONY2):
         if spelling.marker in state:
-            ours = from_port(state, spelling)
-            return ours, _describe(ours, {"format": spelling.name, "file": path.name})
-    shown = ", ".join(list(state)[:3])
-    raise WeightsError(f"{path} holds no network that quovadis knows; its tensors start with {shown or 'nothing'}")
+            ours = from_port(state, spelling, str(path))
+            return ours, describe(ours, {"format": spelling.name, "file": path.name})
+    shown = ", ".join(list(state)[:4])
+    expected = ", ".join((PYTORCH_I3D.marker, HASSONY2.marker, _STEM))
+    raise WeightsError(
+        f"{path} holds no network that quovadis knows. It has {len(state)} tensors, such as {shown or 'none'}; "
+        f"expected one of {expected} (with any prefix). See 'quovadis weights list' for networks that load"
+    )
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo | None]:
+    """Read a safetensors or PyTorch file: its tensors, and the description in it where quovadis wrote the file.
+
+    Without a description the tensors keep the names of their project, less any prefix that all of them have.
+
+    Raises:
+        WeightsError: It cannot be read, or a value is not finite or a variance negative.
+    """
+    state, info = read_safetensors(path) if _is_safetensors(path) else (read_torch_file(path), None)
+    check_values(state, str(path))
+    return (state if info is not None else _without_prefix(state, path)), info
+
+
+def _without_prefix(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Remove what wrappers put before the names: ``module.``, ``_orig_mod.``, ``model.``, ``backbone.`` ..."""
+    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items() if name != _AVERAGE_COUNTER}
+    for marker in (_STEM, PYTORCH_I3D.marker, HASSONY2.marker, *_PICTURE_NETWORKS):
+        prefixes = [name.removesuffix(marker) for name in state if f".{name}".endswith(f".{marker}")]
+        if len(prefixes) > 1:
+            raise WeightsError(
+                f"{path} holds {len(prefixes)} networks, under the prefixes {', '.join(map(repr, prefixes))}; save one "
+                "of them to a file by itself"
+            )
+        if prefixes and prefixes[0]:
+            others = [name for name in state if not name.startswith(prefixes[0])]
+            if others:
+                raise WeightsError(
+                    f"{path} holds a network under the prefix {prefixes[0]!r} and {len(others)} other tensors, such as "
+                    f"{', '.join(others[:3])}; save the network to a file by itself"
+                )
+            return {name.removeprefix(prefixes[0]): tensor for name, tensor in state.items()}
+    return state
 
 
 def find_weights(path: str | PathLike[str]) -> Path:
@@ -96,57 +136,21 @@ def files_of(path: Path) -> list[Path]:
     return [prefix.with_name(prefix.name + ".index"), *sorted(prefix.parent.glob(f"{prefix.name}.data-*-of-*"))]
 
 
-def read_torch_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pt`` or ``.pth`` file; never runs what a pickle asks for.
-
-    A dictionary around the state dict (``state_dict`` or ``model_state_dict``) and the ``module.`` that
-    ``DataParallel`` puts before every name are taken off.
-
-    Raises:
-        WeightsError: it cannot be read, wants to run code, or holds something else than tensors.
-    """
-    try:
-        with warnings.catch_warnings():  # torch warns of old pickles before it reads or refuses them
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises nearly anything for a damaged file
-        reason = str(error).strip().splitlines()
-        raise WeightsError(
-            f"{path} cannot be opened as plain tensors: {_refusal(str(error)) or (reason or [type(error).__name__])[0]}"
-        ) from error
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds a {type(content).__name__} that is no state dict (names to tensors)")
-    if content and all(str(name).startswith("module.") for name in content):
-        return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-    return {str(name): tensor for name, tensor in content.items()}
-
-
 def read_picture_network(path: Path) -> dict[str, Tensor] | None:
     """The state dict of a 2D network that can be inflated, or None where the file holds something else.
 
     Raises:
         WeightsError: the file cannot be read.
     """
-    if path.is_dir() or _is_bundle(path) or _is_safetensors(path):
+    if path.is_dir() or _is_bundle(path):
         return None
-    state = read_torch_file(path)
-    return None if picture_network(state) is None else state
+    state, info = read_tensors(path)
+    return None if info is not None or picture_network(state) is None else state
 
 
 def picture_network(state: Mapping[str, Tensor]) -> tuple[str, tuple[str, ...]] | None:
     """The name of a 2D network and the models that it can be inflated to, or None for the tensors of something else."""
     return next((found for marker, found in _PICTURE_NETWORKS.items() if marker in state), None)
-
-
-def _refusal(message: str) -> str:
-    """What a pickle wanted, if it was refused for wanting more than tensors."""
-    for line in message.splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return f"it wants to run code while it is read ({line.strip()[:160]}); quovadis never does that"
-    return ""
 
 
 def _is_bundle(path: Path) -> bool:
@@ -172,10 +176,10 @@ def _open_bundle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     verdict = verify_checksums({ours: bundle.entries[prefix + theirs].masked_crc32c for ours, theirs in NAMES.items()})
     if verdict.official:
         source["published"] = verdict.nearest
-    return state, _describe(state, source)
+    return state, describe(state, source)
 
 
-def _describe(state: dict[str, Tensor], source: dict[str, Any]) -> WeightsInfo:
+def describe(state: dict[str, Tensor], source: dict[str, Any]) -> WeightsInfo:
     """Model, stream and number of classes from the shapes; labels from the number of classes, saying so."""
     width, channels = state[_STEM].shape[:2] if _STEM in state and state[_STEM].ndim == 5 else (0, 0)
     head = state.get("head.weight")

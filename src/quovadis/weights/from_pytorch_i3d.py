@@ -54,7 +54,7 @@ HASSONY2 = Spelling("hassony2", _hassony2, "conv3d", "batch3d", "conv3d_0c_1x1.c
 """hassony2/kinetics_i3d_pytorch."""
 
 
-def from_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]:
+def from_port(state: dict[str, Tensor], spelling: Spelling, source: str = "the state dict") -> dict[str, Tensor]:
     """A port's state dict as one of our ``i3d``.
 
     The ports' batch norm has a scale, which the official network has not: it is folded into the convolution before
@@ -63,36 +63,53 @@ def from_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]
     Args:
         state: 344 tensors, or 287 where ``num_batches_tracked`` is absent; any number of classes.
         spelling: the project's names.
+        source: the file, for messages.
 
     Raises:
-        WeightsError: a tensor is missing or unknown; lists it.
+        WeightsError: a tensor is missing or unknown, or a scale does not fit; lists them.
     """
-    rest = {name: t for name, t in state.items() if not name.endswith(".num_batches_tracked")}
+    theirs = {name: t for name, t in state.items() if not name.endswith(".num_batches_tracked")}
+    expected = _port_names(spelling)
+    missing = [name for name in expected if name not in theirs]
+    unknown = [name for name in theirs if name not in expected]
+    if missing or unknown:
+        raise WeightsError(
+            f"{source} is not a state dict of {spelling.name}: {_listed('missing', missing)}"
+            f"{_listed('unknown', unknown)}expected {len(expected)} tensors such as {', '.join(expected[:2])}"
+        )
     ours: dict[str, Tensor] = {}
-    what = f"not a state dict of {spelling.name}"
-    try:
-        for unit in UNITS:
-            theirs, mine = spelling.unit(unit), f"trunk.{unit}"
-            conv, norm = f"{theirs}.{spelling.conv}", f"{theirs}.{spelling.batch_norm}"
-            scale = rest.pop(f"{norm}.weight")
-            weight = rest.pop(f"{conv}.weight")
-            if scale.shape != weight.shape[:1]:
-                raise WeightsError(
-                    f"{what}: {theirs} has a scale {tuple(scale.shape)} for a convolution {tuple(weight.shape)}"
-                )
-            ours[f"{mine}.conv.weight"] = weight * scale.view(-1, 1, 1, 1, 1)
-            ours[f"{mine}.batch_norm.bias"] = rest.pop(f"{norm}.bias")
-            ours[f"{mine}.batch_norm.running_mean"] = rest.pop(f"{norm}.running_mean") * scale
-            ours[f"{mine}.batch_norm.running_var"] = rest.pop(f"{norm}.running_var")
-        for part in ("weight", "bias"):
-            ours[f"head.{part}"] = rest.pop(f"{spelling.head}.{part}")
-    except KeyError as error:
-        raise WeightsError(f"{what}: {error} is missing") from error
-    except RuntimeError as error:
-        raise WeightsError(f"{what}: {unit} has a convolution and a batch norm that do not fit together") from error
-    if rest:
-        raise WeightsError(f"{what}: unknown tensors {', '.join(sorted(rest)[:5])}")
+    for unit in UNITS:
+        prefix, mine = spelling.unit(unit), f"trunk.{unit}"
+        conv, norm = f"{prefix}.{spelling.conv}", f"{prefix}.{spelling.batch_norm}"
+        weight, scale, mean = theirs[f"{conv}.weight"], theirs[f"{norm}.weight"], theirs[f"{norm}.running_mean"]
+        if weight.ndim != 5 or scale.shape != weight.shape[:1] or mean.shape != scale.shape:
+            raise WeightsError(
+                f"{source} is not a state dict of {spelling.name}: {prefix} has a convolution {tuple(weight.shape)}, a "
+                f"scale {tuple(scale.shape)} and a running mean {tuple(mean.shape)}, which do not fit together"
+            )
+        ours[f"{mine}.conv.weight"] = weight * scale.view(-1, 1, 1, 1, 1)
+        ours[f"{mine}.batch_norm.bias"] = theirs[f"{norm}.bias"]
+        ours[f"{mine}.batch_norm.running_mean"] = mean * scale
+        ours[f"{mine}.batch_norm.running_var"] = theirs[f"{norm}.running_var"]
+    for part in ("weight", "bias"):
+        ours[f"head.{part}"] = theirs[f"{spelling.head}.{part}"]
     return ours
+
+
+def _port_names(spelling: Spelling) -> list[str]:
+    names: list[str] = []
+    for unit in UNITS:
+        prefix = spelling.unit(unit)
+        names.append(f"{prefix}.{spelling.conv}.weight")
+        norm = f"{prefix}.{spelling.batch_norm}"
+        names += [f"{norm}.weight", f"{norm}.bias", f"{norm}.running_mean", f"{norm}.running_var"]
+    return [*names, f"{spelling.head}.weight", f"{spelling.head}.bias"]
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    return f"{what} {len(names)}: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; "
 
 
 def to_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quovadis.errors import WeightsError
+from quovadis.weights.files import check_values
 from quovadis.weights.tensor_bundle import TensorBundle
 from quovadis.weights.units import UNITS
 
@@ -60,8 +61,9 @@ def from_tensorflow(bundle: TensorBundle) -> dict[str, Tensor]:
         )
     state: dict[str, Tensor] = {}
     for ours, theirs in NAMES.items():
-        state[ours] = _to_ours(bundle.tensor(prefix + theirs), ours, theirs)
+        state[ours] = to_ours(bundle.tensor(prefix + theirs), ours, theirs)
         bundle.release(prefix + theirs)
+    check_values({prefix + theirs: state[ours] for ours, theirs in NAMES.items()}, str(bundle.prefix))
     return state
 
 
@@ -92,7 +94,12 @@ def to_official(ours: str, tensor: Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _to_ours(values: NDArray[np.generic], ours: str, theirs: str) -> Tensor:
+def to_ours(values: NDArray[np.generic], ours: str, theirs: str) -> Tensor:
+    """One official tensor in our layout: kernels from (T, H, W, in, out) to (out, in, T, H, W), the rest as (C,).
+
+    Raises:
+        WeightsError: it is not float32, or has another number of axes; names ``theirs``.
+    """
     if values.dtype != np.float32:
         raise WeightsError(f"{theirs} is {values.dtype}; the official checkpoints are float32")
     if ours.endswith("weight"):
