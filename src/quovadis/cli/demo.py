@@ -1,216 +1,244 @@
-"""``quovadis demo``: the whole system in minutes, without a download."""
+"""``quovadis demo``: the pretrained network on new classes and on your video, in minutes."""
+
+from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
-if TYPE_CHECKING:
-    from quovadis.datasets.manifest import Manifest
-    from quovadis.report.console import Console
-    from quovadis.training.recipes import Recipe
-    from quovadis.training.run_folder import RunFolder
+from quovadis.report.plain import print
 
-_STREAMS: tuple[Literal["rgb", "flow"], ...] = ("rgb", "flow")
-_FLOW_METHOD: Final = "tvl1-fast"  # whole TV-L1 of 31,000 pairs of frames would take longer than all the rest
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quovadis.datasets.manifest import Manifest, VideoRecord
+    from quovadis.datasets.motions import MotionsConfig
+    from quovadis.recognizer import Recognizer
+    from quovadis.report.console import Console
+
+_PROTOCOL = "center-16"
+_WINDOW_SECONDS = 0.64  # 16 frames, as the classifier was trained
+_REEL_PX = 96
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Make the small dataset "motions", train a two-stream network on it, measure, predict, and write a page.
+    """Recognize actions with the pretrained network, and teach it new classes from frozen features.
 
-    Nothing is downloaded. Started again, it goes on where it was.
+    Downloads the default network once, writes the small dataset "motions", trains a classifier on frozen features,
+    evaluates it, and writes a page with a timeline and activation maps. Name a video to recognize it first. Started
+    again, it continues where it was. Where the network cannot be downloaded, it trains a small one from scratch.
     """
 
+    video: tyro.conf.Positional[Path | None] = None
+    """A video of yours, to be recognized with the 400 classes of Kinetics."""
     out: Path = Path("runs/demo")
     """Where everything goes: the videos, the runs, the page."""
+    from_scratch: bool = False
+    """Train both streams of a small network from random weights instead (eight minutes, no download)."""
     max_steps: int = 300
-    """Training steps of each stream; more make it slower and better."""
-    train_per_class: int = 16
-    """Training videos for each of the 25 classes."""
-    test_per_class: int = 6
-    """Test videos for each class."""
+    """With --from-scratch: training steps of each stream."""
+    train_per_class: int | None = None
+    """Training videos for each of the 25 classes; by default 8, or 16 from scratch."""
+    test_per_class: int | None = None
+    """Test videos for each class; by default 4, or 6 from scratch."""
+    weights: str | None = None
+    """Another pretrained network: a published name, a file or a run folder."""
     seed: int = 0
     """Of the videos and of the training."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
-    options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
-    import torch
+    """Run the command."""
+    from quovadis.cli._arguments import arrange
 
-    from quovadis.evaluation.evaluate import evaluate_streams
+    args = arrange(Demo, args)
+    options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.cli.demo_scratch import run_from_scratch
+    from quovadis.errors import DownloadError
+    from quovadis.video.clip import probe
+
+    if options.video is not None:
+        probe(options.video)  # a wrong path is better known before the download
+    if options.from_scratch:
+        run_from_scratch(options)
+        return
+    try:
+        run_pretrained(options)
+    except DownloadError as error:
+        print(f"The pretrained network cannot be downloaded: {error}")
+        print("Training a small network from scratch instead (about eight minutes).\n")
+        run_from_scratch(options)
+
+
+def run_pretrained(options: Demo) -> None:
+    """Recognize the video of the user, train on frozen features, evaluate, and write the page.
+
+    Raises:
+        DownloadError: If the network cannot be downloaded.
+    """
+    from quovadis.datasets.motions import MotionsConfig
     from quovadis.evaluation.page import write_page, write_results
     from quovadis.recognizer import Recognizer
     from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
     from quovadis.report.terminal import evaluation_table, prediction_table
-    from quovadis.training.run_folder import environment, read_log
+    from quovadis.training.frozen_classifier import train_frozen
+    from quovadis.training.run_folder import environment
+    from quovadis.weights.catalog import DEFAULT_WEIGHTS
 
-    # One core decodes; threads that outnumber the cores wait for each other.
-    torch.set_num_threads(max(torch.get_num_threads() - 1, 1))
     started = time.perf_counter()
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-
-    _print_step(console, "1. Videos", ": what moves x how it moves; one frame tells the thing, never the motion")
-    data = _make_videos(options, errors)
-    console.print(f"   {data.describe()}, in {data.root}")
-
-    _print_step(console, "2. Optical flow", f" of each video: {_FLOW_METHOD}, at the size that the network sees")
-    _store_flow(data, errors)
-
-    recipes: dict[str, Recipe] = {stream: _recipe(stream, options) for stream in _STREAMS}
-    recipe = recipes["rgb"]
-    _print_step(
-        console,
-        "3. Training",
-        f": two {recipe.model.name}, one on RGB and one on flow, from random weights, up to "
-        f"{recipe.max_steps} steps each",
+    weights = options.weights or DEFAULT_WEIGHTS
+    print_step(console, "1. Network", f": {weights}")
+    pretrained = Recognizer.load(weights)
+    sections = []
+    if options.video is not None:
+        print_step(console, "   Your video", f", with {len(pretrained.labels)} classes")
+        sections.append(
+            _recognize(pretrained, options.video, f"Your video: {options.video.name}", options.out, console)
+        )
+    print_step(console, "2. Videos", ": what moves x how it moves; one frame shows the thing, never the motion")
+    config = MotionsConfig(
+        train_per_class=options.train_per_class or 8,
+        val_per_class=2,
+        test_per_class=options.test_per_class or 4,
+        seed=options.seed,
     )
-    folders = _train(recipes, data, options.out, errors)
-
-    _print_step(console, "4. Measuring", " the test split")
-    recognizer = Recognizer.load(*(folder.root for folder in folders), flow_method=_FLOW_METHOD)
+    data = make_videos(config, errors, options.out)
+    console.print(f"   {data.describe()}, in {data.root}")
+    print_step(console, "3. Classifier", " for the 25 new classes: logistic regression on the network's features")
     with progress_bar(errors) as bar:
-        task = bar.add_task("evaluating test", total=len(data.split("test")))
-        results = evaluate_streams(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
-    console.print(evaluation_table(results))
+        task = bar.add_task("features", total=config.total)
+        done: dict[str, int] = {}
+
+        def advance(split: str, count: int) -> None:
+            done[split] = count
+            bar.update(task, completed=sum(done.values()), description=f"features, {split}")
+
+        run = train_frozen(weights, data, options.out / "frozen", protocol=_PROTOCOL, on_video=advance)
+    print_step(console, "4. Evaluation", " on the test split")
+    console.print(evaluation_table([run.result]))
     console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
-
+    recognizer = Recognizer.load(run.folder)
     held_out = data.split("test")[0]
-    truth = data.labels[held_out.label]
-    _print_step(console, "5. Predicting", f" a video that training never saw (it is: {truth})")
-    console.print(prediction_table(recognizer.predict(held_out.path), 3))
-
+    print_step(console, "5. A video", f" that training never saw (it is: {data.labels[held_out.label]})")
+    prediction = recognizer.predict(held_out.path, window_seconds=_WINDOW_SECONDS, stride_seconds=_WINDOW_SECONDS / 2)
+    console.print(prediction_table(prediction, 3))
+    reel = _write_reel(data, options.out / "reel.mp4")
+    sections.append(
+        _recognize(
+            recognizer,
+            reel,
+            "Five test videos in a row",
+            options.out,
+            None,
+            window_seconds=_WINDOW_SECONDS,
+            stride_seconds=_WINDOW_SECONDS / 2,
+        )
+    )
     seconds = time.perf_counter() - started
-    write_results(options.out / "evaluation.json", results)
+    write_results(options.out / "evaluation.json", [run.result])
     versions = environment()
     page = write_page(
         options.out / "report.html",
-        results,
+        [run.result],
         data,
         recognizer,
         title="quovadis demo",
         summary=(
-            "Two-stream I3D with few channels: one network sees RGB and one optical flow, trained apart from random "
-            f"weights on {len(data.split('train'))} small videos of what moves and how it moves, their logits added, "
-            f"and measured on {results[-1].num_videos} videos that they never saw."
+            f"A new classifier on the features of {weights}: {len(data.split('train'))} small videos of what moves and "
+            f"how it moves, one clip of 16 frames each, evaluated on {run.result.num_videos} videos it never saw."
         ),
-        logs={stream: list(read_log(f.log)) for stream, f in zip(recipes, folders, strict=True)},
+        sections=sections,
         facts={
-            "command": "quovadis demo",
-            "recipe": f"{recipe.name}: {recipe.to_dict()}",
-            "data": f"{data.describe()}, identity {data.identity}",
-            "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than the paper's, to be done in minutes",
+            "command": "quovadis demo" + (f" {options.video}" if options.video else ""),
+            "network": f"{pretrained.describe()}, {weights}",
+            "classifier": f"L2-regularized logistic regression, l2 {run.fit.l2:g} chosen on the validation split",
+            "data": f"{data.describe()}, fingerprint {data.identity}",
             "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
             "time": f"{seconds:.0f} seconds in all",
         },
     )
-    _print_step(console, "6. The page", f": {page}  ({seconds:.0f} s in all)")
-    rgb, flow = (folder.root for folder in folders)
-    console.print(
+    print_step(console, "6. Page", f": {page}  ({seconds:.0f} s in all)")
+    print(
         "\nNext:\n"
-        f"  quovadis predict YOUR_VIDEO --weights {rgb} {flow} --flow-method {_FLOW_METHOD}\n"
-        "  quovadis train tiny --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --out runs/mine\n"
-        "  quovadis evaluate --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --weights runs/mine"
+        "  quovadis predict YOUR_VIDEO\n"
+        "  quovadis timeline YOUR_VIDEO --out timeline/\n"
+        "  quovadis explain YOUR_VIDEO --out explain/"
     )
 
 
-def _print_step(console: "Console", name: str, words: str) -> None:
+def print_step(console: Console, name: str, words: str) -> None:
+    """Print a line with a bold beginning."""
     from rich.text import Text
 
     console.print(Text.assemble((name, "bold"), words))
 
 
-def _make_videos(options: Demo, errors: "Console") -> "Manifest":
-    from quovadis.datasets.motions import MotionsConfig, load_motions
+def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
+    """Write the dataset "motions", or load it where it is complete."""
+    from quovadis.datasets.motions import load_motions
     from quovadis.report.progress import progress_bar
 
-    config = MotionsConfig(
-        train_per_class=options.train_per_class, test_per_class=options.test_per_class, seed=options.seed
-    )
     with progress_bar(errors) as bar:
         task = bar.add_task("writing videos", total=config.total)
         return load_motions(
             config,
-            root=options.out / "motions",
+            root=out / "motions",
             num_workers=os.cpu_count() or 1,
             on_video=lambda done: bar.update(task, completed=done),
         )
 
 
-def _store_flow(data: "Manifest", errors: "Console") -> None:
-    """Flow files beside the videos, for those that have none yet."""
-    from quovadis.datasets.flow_files import FlowJob, FlowSource, finish_flow
-    from quovadis.datasets.jobs import run_jobs
-    from quovadis.flow.codec import preset_for
-    from quovadis.models.zoo import build_model
-    from quovadis.report.progress import progress_bar
+def _recognize(
+    recognizer: Recognizer,
+    video: Path,
+    title: str,
+    out: Path,
+    console: Console | None,
+    *,
+    window_seconds: float | None = None,
+    stride_seconds: float | None = None,
+) -> str:
+    """Write timeline and activation maps of a video; returns the section of the page, and prints the answer."""
+    from quovadis.evaluation.explain import write_explanation
+    from quovadis.evaluation.timeline import make_timeline, write_timeline
+    from quovadis.report.page import recognition_section
+    from quovadis.report.terminal import prediction_table
 
-    spec = build_model("i3d_tiny", stream="flow", num_classes=len(data.labels)).spec
-    preset = preset_for(_FLOW_METHOD, fps=spec.fps, short_side_px=spec.short_side_px)
-    place = FlowSource(_FLOW_METHOD)
-    jobs = [FlowJob(r.path, place.file_of(r.path), preset) for r in data.records]
-    todo = [job for job in jobs if not job.target.is_file()]
-    with progress_bar(errors) as bar:
-        task = bar.add_task("optical flow", total=len(jobs), completed=len(jobs) - len(todo))
-        for _ in run_jobs(finish_flow, todo, num_workers=os.cpu_count() or 1):
-            bar.advance(task)
-
-
-def _recipe(stream: Literal["rgb", "flow"], options: Demo) -> "Recipe":
-    from quovadis.training.recipes import find_recipe
-
-    recipe = find_recipe("tiny")
-    return replace(
-        recipe,
-        seed=options.seed,
-        max_steps=options.max_steps,
-        model=replace(recipe.model, stream=stream),
-        # Each process has cores of its own, so it decodes for itself.
-        data=replace(recipe.data, flow_method=_FLOW_METHOD, num_workers=0),
-    )
+    timeline = make_timeline(recognizer, video, window_seconds=window_seconds, stride_seconds=stride_seconds)
+    found = recognizer.explain(video)
+    if console is not None:
+        console.print(prediction_table(found.prediction))
+    pictures = {
+        "Timeline": write_timeline(timeline, out)[2].read_bytes(),
+        f"Evidence for {found.labels[0]}": write_explanation(found, out)[1].read_bytes(),
+    }
+    return recognition_section(title, found.prediction, pictures)
 
 
-@dataclass(frozen=True)
-class _Training:
-    recipe: "Recipe"
-    data: "Manifest"
-    out: Path
-    num_threads: int
+def _write_reel(data: Manifest, path: Path) -> Path:
+    """Five test videos of different things and motions, one after the other, at one size."""
+    from quovadis import transforms
+    from quovadis.video.clip import read_clip
+    from quovadis.video.writer import write_video
 
+    chosen: dict[tuple[str, str], VideoRecord] = {}
+    for record in data.split("test"):
+        thing, motion = data.labels[record.label].split()
+        if thing not in {t for t, _ in chosen} and motion not in {m for _, m in chosen}:
+            chosen[thing, motion] = record
 
-def _train_one(job: _Training) -> "RunFolder":
-    import torch
+    def frames() -> Iterator[Tensor]:
+        for record in chosen.values():
+            clip = read_clip(record.path)
+            clip_frames = transforms.resize_short_side(clip.frames, _REEL_PX)
+            yield from transforms.center_crop(replace(clip, frames=clip_frames), _REEL_PX).frames
 
-    from quovadis.training.loop import train
-
-    torch.set_num_threads(job.num_threads)
-    return train(job.recipe, job.data, job.out)
-
-
-def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
-    """The streams at the same time, each in a process of its own; their logs say how far they are."""
-    from quovadis.datasets.jobs import run_jobs
-    from quovadis.report.progress import progress_bar
-    from quovadis.training.run_folder import RunFolder, read_log
-
-    num_threads = max((os.cpu_count() or 1) // len(recipes), 1)
-    jobs = [_Training(recipe, data, out / stream, num_threads) for stream, recipe in recipes.items()]
-    folders = [RunFolder(job.out) for job in jobs]
-    with progress_bar(errors) as bar:
-        tasks = [bar.add_task(stream, total=recipe.max_steps) for stream, recipe in recipes.items()]
-
-        def show() -> None:
-            for task, stream, folder in zip(tasks, recipes, folders, strict=True):
-                steps = [row for row in read_log(folder.log) if "loss" in row]
-                if steps:
-                    words = f"training {stream}, loss {steps[-1]['loss']:.3f}"
-                    bar.update(task, completed=steps[-1]["step"], description=words)
-
-        for _ in run_jobs(_train_one, jobs, num_workers=len(jobs), while_waiting=show):
-            show()
-    return folders
+    return write_video(path, frames(), fps=25)

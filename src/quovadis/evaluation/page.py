@@ -36,8 +36,21 @@ def write_page(
     logs: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     facts: Mapping[str, str] | None = None,
     num_examples: int = 8,
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write one HTML page about the results; the examples are of the last of them.
+
+    Args:
+        path: The file.
+        results: At least one.
+        data: What was evaluated.
+        recognizer: The network or networks, for filters and flow.
+        title: Of the page.
+        summary: A sentence or two under the title.
+        logs: Rows of ``log.jsonl`` by the name of the stream.
+        facts: How it was made.
+        num_examples: Videos of the test split to show.
+        sections: HTML before the metrics, see :func:`quovadis.report.page.recognition_section`.
 
     Raises:
         StorageError: it cannot be written.
@@ -46,6 +59,7 @@ def write_page(
         title=title,
         summary=summary,
         results=results,
+        sections=sections,
         examples=pick_examples(results[-1], data, recognizer, num_examples),
         logs=logs or {},
         facts=facts or {},

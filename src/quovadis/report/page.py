@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quovadis.report.pictures import confusion_svg, curves_svg, filmstrip_uri
 from quovadis.report.plain import escape
-from quovadis.types import EvaluationResult
+from quovadis.types import EvaluationResult, Prediction
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Page:
     summary: str
     """A sentence or two under the title."""
     results: Sequence[EvaluationResult]
+    sections: Sequence[str] = ()
+    """HTML of sections before the metrics, see :func:`recognition_section`."""
     examples: Sequence[Example] = ()
     logs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """For each stream that was trained the rows of the run's ``log.jsonl``."""
@@ -45,6 +47,7 @@ class Page:
     def to_html(self) -> str:
         """The page as one string; it needs no other file and no network."""
         sections = [
+            *self.sections,
             _figures(self.results),
             *(_curves(stream, log) for stream, log in self.logs.items()),
             _examples(self.examples),
@@ -54,6 +57,27 @@ class Page:
             _facts(self.facts),
         ]
         return frame_html(self.title, self.summary, sections)
+
+
+def recognition_section(title: str, prediction: Prediction, pictures: Mapping[str, bytes], k: int = 5) -> str:
+    """A section about one video: the most probable classes, and pictures.
+
+    Args:
+        title: The heading, plain text.
+        prediction: The answer for the video.
+        pictures: PNG files by their description.
+        k: How many classes to show.
+
+    Returns:
+        HTML.
+    """
+    bars = _bars(prediction.top(k))
+    images = "".join(
+        f"<p class='note'>{escape(what)}</p><img class='wide' alt='{escape(what)}' src='{_png_uri(png)}'>"
+        for what, png in pictures.items()
+    )
+    notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in prediction.notes)
+    return f"<section><h2>{escape(title)}</h2>{bars}{notes}<div class='scroll'>{images}</div></section>"
 
 
 def frame_html(title: str, summary: str, sections: Sequence[str]) -> str:
@@ -96,10 +120,7 @@ def _examples(examples: Sequence[Example]) -> str:
 
 def _example(example: Example) -> str:
     right = bool(example.top) and example.top[0][0] == example.label
-    bars = "".join(
-        f"<div class='bar'><i style='width:{100 * p:.1f}%'></i><span>{escape(name)}</span><b>{p:.1%}</b></div>"
-        for name, p in example.top[:3]
-    )
+    bars = _bars(example.top[:3])
     verdict = "right" if right else "wrong"
     caption = escape(example.caption)
     strips = f"<img alt='frames of {caption}' src='{filmstrip_uri(example.frames)}'>"
@@ -111,6 +132,17 @@ def _example(example: Example) -> str:
     )
 
 
+def _bars(top: Sequence[tuple[str, float]]) -> str:
+    return "".join(
+        f"<div class='bar'><i style='width:{100 * p:.1f}%'></i><span>{escape(name)}</span><b>{p:.1%}</b></div>"
+        for name, p in top
+    )
+
+
+def _png_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
 def _confusion(result: EvaluationResult) -> str:
     return (
         f"<section><h2>Confusion, {escape(result.model)}</h2>"
@@ -119,10 +151,9 @@ def _confusion(result: EvaluationResult) -> str:
 
 
 def _filters(model: str, png: bytes) -> str:
-    address = "data:image/png;base64," + base64.b64encode(png).decode()
     return (
         f"<section><h2>Filters of the first convolution over time, {escape(model)}</h2><div class='scroll'>"
-        f"<img class='wide' alt='filters of {escape(model)}' src='{address}'></div></section>"
+        f"<img class='wide' alt='filters of {escape(model)}' src='{_png_uri(png)}'></div></section>"
     )
 
 

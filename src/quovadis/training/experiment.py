@@ -217,7 +217,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
         )
 
     parts = {part: features_of(part) for part in dict.fromkeys(("train", "val", split))}
-    _check_classes(parts["train"], data)
+    require_all_classes(parts["train"], data)
 
     def fit() -> LogitDump:
         assert experiment.classifier is not None
@@ -227,7 +227,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
         )
         progress.validation(best)
         _save_fixed(experiment, folder, model, {"source_weights": trunk, **best}, rows)
-        return _scores_of(model, parts[split], data, split, protocol.describe(model.spec))
+        return score_features(model, parts[split], data, split, protocol.describe(model.spec))
 
     return processes.from_main(fit)
 
@@ -255,7 +255,8 @@ def _save_fixed(
     write_atomically(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _scores_of(model: VideoModel, features: Features, data: Manifest, split: str, protocol: str) -> LogitDump:
+def score_features(model: VideoModel, features: Features, data: Manifest, split: str, protocol: str) -> LogitDump:
+    """Scores of the videos of a split from features that were computed before."""
     readable = torch.tensor([not error for error in features.errors])
     logits = torch.full((len(readable), len(data.labels)), torch.nan)
     logits[readable] = classify_features(model, features)
@@ -273,7 +274,8 @@ def _scores_of(model: VideoModel, features: Features, data: Manifest, split: str
     )
 
 
-def _check_classes(features: Features, data: Manifest) -> None:
+def require_all_classes(features: Features, data: Manifest) -> None:
+    """Raise :class:`~quovadis.errors.TrainingError` if a class has no training video that can be read."""
     lacking = sorted(set(range(len(data.labels))) - set(features.targets.tolist()))
     if lacking:
         raise TrainingError(

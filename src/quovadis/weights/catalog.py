@@ -197,6 +197,10 @@ CATALOG: dict[str, Published] = {entry.name: entry for entry in _ALL}
 """Every set of published weights by its name."""
 
 
+DEFAULT_WEIGHTS = "i3d-rgb-kinetics400"
+"""The network that is used when none is named."""
+
+
 def list_weights() -> list[str]:
     """Names of all published weights that quovadis can fetch and prove."""
     return sorted(CATALOG)

@@ -1,0 +1,177 @@
+"""``quovadis demo --from-scratch``: train a small two-stream network on the dataset motions, without a download."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from quovadis.cli.demo import Demo
+    from quovadis.datasets.manifest import Manifest
+    from quovadis.report.console import Console
+    from quovadis.training.recipes import Recipe
+    from quovadis.training.run_folder import RunFolder
+
+_STREAMS: tuple[Literal["rgb", "flow"], ...] = ("rgb", "flow")
+_FLOW_METHOD: Final = "tvl1-fast"  # whole TV-L1 of 31,000 pairs of frames would take longer than all the rest
+
+
+def run_from_scratch(options: "Demo") -> None:
+    """Train both streams from random weights on the small dataset, evaluate, recognize a video, and write the page."""
+    import torch
+
+    from quovadis.cli.demo import make_videos, print_step
+    from quovadis.datasets.motions import MotionsConfig
+    from quovadis.evaluation.evaluate import evaluate_streams
+    from quovadis.evaluation.page import write_page, write_results
+    from quovadis.recognizer import Recognizer
+    from quovadis.report.console import Console
+    from quovadis.report.progress import progress_bar
+    from quovadis.report.terminal import evaluation_table, prediction_table
+    from quovadis.training.run_folder import environment, read_log
+
+    # One core decodes; threads that outnumber the cores wait for each other.
+    torch.set_num_threads(max(torch.get_num_threads() - 1, 1))
+    started = time.perf_counter()
+    console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+    print_step(console, "1. Videos", ": what moves x how it moves; one frame tells the thing, never the motion")
+    config = MotionsConfig(
+        train_per_class=options.train_per_class or 16, test_per_class=options.test_per_class or 6, seed=options.seed
+    )
+    data = make_videos(config, errors, options.out)
+    console.print(f"   {data.describe()}, in {data.root}")
+
+    print_step(console, "2. Optical flow", f" of each video: {_FLOW_METHOD}, at the size that the network sees")
+    _store_flow(data, errors)
+
+    recipes: dict[str, Recipe] = {stream: _recipe(stream, options) for stream in _STREAMS}
+    recipe = recipes["rgb"]
+    print_step(
+        console,
+        "3. Training",
+        f": two {recipe.model.name}, one on RGB and one on flow, from random weights, up to "
+        f"{recipe.max_steps} steps each",
+    )
+    folders = _train(recipes, data, options.out, errors)
+
+    print_step(console, "4. Measuring", " the test split")
+    recognizer = Recognizer.load(*(folder.root for folder in folders), flow_method=_FLOW_METHOD)
+    with progress_bar(errors) as bar:
+        task = bar.add_task("evaluating test", total=len(data.split("test")))
+        results = evaluate_streams(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
+    console.print(evaluation_table(results))
+    console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
+
+    held_out = data.split("test")[0]
+    truth = data.labels[held_out.label]
+    print_step(console, "5. Predicting", f" a video that training never saw (it is: {truth})")
+    console.print(prediction_table(recognizer.predict(held_out.path), 3))
+
+    seconds = time.perf_counter() - started
+    write_results(options.out / "evaluation.json", results)
+    versions = environment()
+    page = write_page(
+        options.out / "report.html",
+        results,
+        data,
+        recognizer,
+        title="quovadis demo",
+        summary=(
+            "Two-stream I3D with few channels: one network sees RGB and one optical flow, trained apart from random "
+            f"weights on {len(data.split('train'))} small videos of what moves and how it moves, their logits added, "
+            f"and measured on {results[-1].num_videos} videos that they never saw."
+        ),
+        logs={stream: list(read_log(f.log)) for stream, f in zip(recipes, folders, strict=True)},
+        facts={
+            "command": "quovadis demo --from-scratch",
+            "recipe": f"{recipe.name}: {recipe.to_dict()}",
+            "data": f"{data.describe()}, identity {data.identity}",
+            "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than the paper's, to be done in minutes",
+            "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
+            "time": f"{seconds:.0f} seconds in all",
+        },
+    )
+    print_step(console, "6. The page", f": {page}  ({seconds:.0f} s in all)")
+    rgb, flow = (folder.root for folder in folders)
+    console.print(
+        "\nNext:\n"
+        f"  quovadis predict YOUR_VIDEO --weights {rgb} {flow} --flow-method {_FLOW_METHOD}\n"
+        "  quovadis train tiny --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --out runs/mine\n"
+        "  quovadis evaluate --data FOLDER_WITH_ONE_SUBFOLDER_PER_CLASS --weights runs/mine"
+    )
+
+
+def _store_flow(data: "Manifest", errors: "Console") -> None:
+    """Flow files beside the videos, for those that have none yet."""
+    from quovadis.datasets.flow_files import FlowJob, FlowSource, finish_flow
+    from quovadis.datasets.jobs import run_jobs
+    from quovadis.flow.codec import preset_for
+    from quovadis.models.zoo import build_model
+    from quovadis.report.progress import progress_bar
+
+    spec = build_model("i3d_tiny", stream="flow", num_classes=len(data.labels)).spec
+    preset = preset_for(_FLOW_METHOD, fps=spec.fps, short_side_px=spec.short_side_px)
+    place = FlowSource(_FLOW_METHOD)
+    jobs = [FlowJob(r.path, place.file_of(r.path), preset) for r in data.records]
+    todo = [job for job in jobs if not job.target.is_file()]
+    with progress_bar(errors) as bar:
+        task = bar.add_task("optical flow", total=len(jobs), completed=len(jobs) - len(todo))
+        for _ in run_jobs(finish_flow, todo, num_workers=os.cpu_count() or 1):
+            bar.advance(task)
+
+
+def _recipe(stream: Literal["rgb", "flow"], options: "Demo") -> "Recipe":
+    from quovadis.training.recipes import find_recipe
+
+    recipe = find_recipe("tiny")
+    return replace(
+        recipe,
+        seed=options.seed,
+        max_steps=options.max_steps,
+        model=replace(recipe.model, stream=stream),
+        # Each process has cores of its own, so it decodes for itself.
+        data=replace(recipe.data, flow_method=_FLOW_METHOD, num_workers=0),
+    )
+
+
+@dataclass(frozen=True)
+class _Training:
+    recipe: "Recipe"
+    data: "Manifest"
+    out: Path
+    num_threads: int
+
+
+def _train_one(job: _Training) -> "RunFolder":
+    import torch
+
+    from quovadis.training.loop import train
+
+    torch.set_num_threads(job.num_threads)
+    return train(job.recipe, job.data, job.out)
+
+
+def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
+    """The streams at the same time, each in a process of its own; their logs say how far they are."""
+    from quovadis.datasets.jobs import run_jobs
+    from quovadis.report.progress import progress_bar
+    from quovadis.training.run_folder import RunFolder, read_log
+
+    num_threads = max((os.cpu_count() or 1) // len(recipes), 1)
+    jobs = [_Training(recipe, data, out / stream, num_threads) for stream, recipe in recipes.items()]
+    folders = [RunFolder(job.out) for job in jobs]
+    with progress_bar(errors) as bar:
+        tasks = [bar.add_task(stream, total=recipe.max_steps) for stream, recipe in recipes.items()]
+
+        def show() -> None:
+            for task, stream, folder in zip(tasks, recipes, folders, strict=True):
+                steps = [row for row in read_log(folder.log) if "loss" in row]
+                if steps:
+                    words = f"training {stream}, loss {steps[-1]['loss']:.3f}"
+                    bar.update(task, completed=steps[-1]["step"], description=words)
+
+        for _ in run_jobs(_train_one, jobs, num_workers=len(jobs), while_waiting=show):
+            show()
+    return folders

@@ -1,0 +1,105 @@
+"""A classifier for new classes on the features of a pretrained network: minutes on a CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+from pathlib import Path
+
+import torch
+
+from quovadis.atomic import write_atomically
+from quovadis.datasets.flow_files import FlowSource
+from quovadis.datasets.manifest import Manifest
+from quovadis.evaluation.dump import score_dump
+from quovadis.evaluation.protocol import find_protocol
+from quovadis.training.experiment import require_all_classes, score_features
+from quovadis.training.frozen import frozen_features, hash_trunk
+from quovadis.training.logistic import LogisticFit, fit_head
+from quovadis.types import EvaluationResult, WeightsInfo
+from quovadis.weights.files import save_weights
+from quovadis.weights.load import load_model
+
+
+@dataclass(frozen=True)
+class FrozenRun:
+    """A trained classifier and its test metrics."""
+
+    folder: Path
+    """The run folder; every command takes it as ``--weights``."""
+    fit: LogisticFit
+    result: EvaluationResult
+    """On the test split."""
+
+
+def train_frozen(
+    weights: str | PathLike[str],
+    data: Manifest,
+    out: str | PathLike[str],
+    *,
+    protocol: str = "center-clip",
+    flow: FlowSource | None = None,
+    on_video: Callable[[str, int], None] | None = None,
+) -> FrozenRun:
+    """Train a logistic regression on frozen features and evaluate it.
+
+    Features are kept in ``out/features``, so an interrupted or repeated run computes none twice. The classifier is
+    folded into the network, and the run folder holds the complete model.
+
+    Args:
+        weights: The pretrained network: a published name, a file or a run folder.
+        data: Videos with the splits train, val (chooses the strength of the regularization) and test.
+        out: The run folder.
+        protocol: Which clips of a video give features; see :data:`quovadis.evaluation.protocol.PROTOCOLS`.
+        flow: Where optical flow comes from, if the network needs it.
+        on_video: Called with the split and the number of its videos that are done.
+
+    Raises:
+        WeightsError: If the weights cannot be read. DatasetError: If the data lack a split or cannot be read.
+        TrainingError: If a class has no readable training video, or the network has no single linear classifier.
+        StorageError: If ``out`` cannot be written to.
+    """
+    out = Path(out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(weights).to(device)
+    flow = flow or FlowSource()
+    chosen = find_protocol(protocol)
+    parts = {
+        split: frozen_features(
+            model,
+            data,
+            split,
+            out / "features",
+            protocol=chosen,
+            flow=flow,
+            device=device,
+            on_video=None if on_video is None else lambda done, split=split: on_video(split, done),  # type: ignore[misc]
+        )
+        for split in ("train", "val", "test")
+    }
+    require_all_classes(parts["train"], data)
+    source = hash_trunk(model)
+    fit = fit_head(model, data.labels, parts["train"], parts["val"])
+    described = chosen.describe(model.spec)
+    info = WeightsInfo(
+        model=model.spec.name,
+        options={"stream": model.spec.stream, "num_classes": len(data.labels)},
+        labels=data.labels,
+        source={
+            "recipe": "frozen",
+            "weights": fspath(weights),
+            "source_weights": source,
+            "data": data.name,
+            "data_identity": data.identity,
+            "protocol": described,
+            "flow_method": flow.method if model.spec.wants_flow else None,
+            **asdict(fit),
+        },
+    )
+    save_weights(out / "best.safetensors", model.state_dict(), info)
+    recipe = {"name": "frozen", "weights": fspath(weights), "protocol": described, "l2": fit.l2}
+    write_atomically(out / "recipe.json", json.dumps(recipe, indent=2) + "\n")
+    result = score_dump(score_features(model, parts["test"], data, "test", described))[0]
+    return FrozenRun(out, fit, result)
