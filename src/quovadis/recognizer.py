@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
 import torch
@@ -28,7 +28,9 @@ from quovadis.prefetch import prefetch
 from quovadis.types import Clip, ModelSpec, Prediction, Window
 from quovadis.video.reader import VideoReader
 from quovadis.video.sampling import fit_length
+from quovadis.weights.default import default_weights
 from quovadis.weights.load import load_model
+from quovadis.weights.verify import state_sha256
 
 
 class Recognizer:
@@ -77,6 +79,8 @@ class Recognizer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [for_inference(m, self.device, precision=precision, backend=backend) for m in models]
         self.labels = tuple(labels)
+        self.networks: tuple[dict[str, str], ...] = ()
+        """For each network that :meth:`load` read: ``weights``, ``model`` and ``sha256`` of its tensors."""
         self.spec = first
         self.flow = flow or FlowSource()
         self.wants_flow = any(model.spec.wants_flow for model in models)
@@ -94,7 +98,7 @@ class Recognizer:
         """A recogniser from weights files or run folders, one a stream.
 
         Args:
-            weights: files, run folders or published names.
+            weights: files, run folders or published names; none for the default network, which is downloaded once.
             device: where the models run; by default a GPU if there is one.
             flow_method: how optical flow is estimated, where a model wants it; see :func:`quovadis.estimate_flow`.
             flow_folder: where ``quovadis flow`` stored it; by default it is looked for beside each video.
@@ -104,14 +108,21 @@ class Recognizer:
         Raises:
             WeightsError: they cannot be read. InvalidInputError: they do not go together.
         """
-        models = [load_model(w) for w in weights]
+        chosen = weights or (default_weights(),)
+        models = [load_model(w) for w in chosen]
         label_sets = {model.labels for model in models}
         if len(label_sets) > 1:
             raise InvalidInputError("these weights name different classes; streams must be trained on the same ones")
         labels = label_sets.pop() if label_sets else ()
         folder = None if flow_folder is None else Path(flow_folder)
         flow = FlowSource(flow_method, folder)
-        return cls(models, labels, device=device, flow=flow, precision=precision, backend=backend)
+        networks = tuple(
+            {"weights": fspath(w), "model": describe_model(m), "sha256": state_sha256(m.state_dict())}
+            for w, m in zip(chosen, models, strict=True)
+        )
+        recognizer = cls(models, labels, device=device, flow=flow, precision=precision, backend=backend)
+        recognizer.networks = networks
+        return recognizer
 
     def describe(self) -> str:
         """The models in words: name and streams.

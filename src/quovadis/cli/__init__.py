@@ -11,36 +11,51 @@ from quovadis.errors import OtherProcessError, QuovadisError, StorageError, Unkn
 from quovadis.report.plain import print
 from quovadis.version import __version__
 
-VERBS = {
-    "demo": "make a small dataset, train on it, measure, predict, and write a page: the whole system in minutes",
-    "predict": "name the action in videos",
-    "timeline": "what happens when in long videos: segments and a picture",
-    "explain": "show where and when a network finds evidence for an action",
-    "serve": "a page in the browser, and an HTTP API: actions, time line, flow, features",
-    "watch": "name the actions in a camera, a stream or a file as it goes on",
-    "data": "download, index, verify and describe datasets: Kinetics, UCF-101, HMDB-51, folders, tables",
-    "prepare": "write a dataset once as the networks read it, with its flow, for fast training",
-    "train": "make a model from labelled videos",
-    "transfer": "train on a small dataset in three settings from a trained network, and measure each",
-    "reproduce": "run the tables of the paper and print our numbers beside the published ones",
-    "evaluate": "measure a model on labelled videos by a protocol",
-    "fuse": "measure and fuse what evaluate --dump kept, without any network",
-    "extract": "features of videos into files, for localisation, captioning, anomalies ...",
-    "fvd": "the Frechet Video Distance of generated videos to real ones",
-    "weights": "list, show, get, convert, verify and draw weights files, of other projects too",
-    "export": "write a network for other runtimes: ONNX, torch.export, TorchScript; checked, with a card",
-    "flow": "estimate the optical flow of videos and store it",
-    "probe": "say what a video file is",
-    "doctor": "say what works on this machine, and the command that mends what does not",
+GROUPS = {
+    "Recognize actions": {
+        "predict": "name the action in videos",
+        "timeline": "find what happens when in long videos: segments and a picture",
+        "explain": "show where and when a network finds evidence for an action",
+        "watch": "name the actions in a camera or a stream while it runs",
+        "serve": "open the web demo and its HTTP API",
+        "demo": "try everything on a small dataset and on your video, in minutes",
+    },
+    "Train": {
+        "train": "train a model on labeled videos",
+        "transfer": "train on a small dataset from a pretrained network, in three settings, and evaluate each",
+    },
+    "Evaluate": {
+        "evaluate": "evaluate a model on labeled videos by a protocol",
+        "fuse": "evaluate and fuse the scores that evaluate --dump wrote, without a network",
+        "reproduce": "run the tables of the paper and print the results next to the published ones",
+    },
+    "Datasets": {
+        "data": "download, index, verify and describe datasets: Kinetics, UCF-101, HMDB-51, folders, tables",
+        "prepare": "re-encode a dataset for fast training, with optical flow",
+    },
+    "Features, flow and metrics": {
+        "extract": "write features of videos to files",
+        "flow": "estimate the optical flow of videos and store it",
+        "fvd": "compute the Frechet Video Distance of generated videos to real ones",
+    },
+    "Tools": {
+        "weights": "list, download, convert, verify and draw weights",
+        "export": "write a network for other runtimes: ONNX, torch.export, TorchScript",
+        "probe": "describe a video file",
+        "doctor": "check this machine and print the command that fixes each problem",
+    },
 }
+"""The commands by what they are for."""
+
+VERBS = {verb: what for group in GROUPS.values() for verb, what in group.items()}
 
 _USAGE = """usage: quovadis [--debug] VERB ...
 
-Video action recognition: from a video file to the action, and from labelled videos to a model.
+Video action recognition with I3D.
 
 {verbs}
 
-quovadis VERB --help says more. --version prints the version, --debug shows where an error arose."""
+quovadis VERB --help lists the options. --version prints the version, --debug prints the traceback of an error."""
 
 
 _SECONDS_TO_EXIT = 1.0
@@ -57,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     if not args or args[0] in ("-h", "--help", "help"):
-        width = max(map(len, VERBS))
-        print(_USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())))
+        print(_USAGE.format(verbs="\n\n".join(_describe_group(name) for name in GROUPS)))
         return
     if args[0] in ("-V", "--version"):
         print(f"quovadis {__version__}")
@@ -95,6 +109,11 @@ def _explain(error: Exception | KeyboardInterrupt) -> int:
         raise error
     print(f"error: {error}", file=sys.stderr)
     return 1
+
+
+def _describe_group(name: str) -> str:
+    width = max(map(len, VERBS))
+    return "\n".join([f"{name}:", *(f"  {verb:<{width}}  {what}" for verb, what in GROUPS[name].items())])
 
 
 def _replace_what_cannot_be_encoded() -> None:

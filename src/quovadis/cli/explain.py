@@ -23,11 +23,12 @@ class Explain:
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, any format that FFmpeg reads."""
+    """Video files, folders of them, or .txt files with one path a line."""
     out: Path
     """The folder to write to."""
-    weights: tuple[Path, ...] = ()
-    """A published name, a weights file or the folder of a training run; several are streams whose logits are added."""
+    weights: tuple[str, ...] = ()
+    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
+    default the official Kinetics-400 network, which is downloaded once."""
     labels: tuple[str, ...] = ()
     """The classes to show; by default the most probable one."""
     num_labels: int = 1
@@ -50,26 +51,34 @@ def main(args: list[str]) -> None:
 
     args = arrange(Explain, args)
     options = tyro.cli(Explain, args=args, prog="quovadis explain", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.cli._inputs import VideoProgress, open_videos
     from quovadis.errors import InvalidInputError, VideoError
+
+    videos, failed = open_videos(options.videos, "quovadis explain VIDEO ... --out DIR")
+    stems: dict[str, Path] = {}
+    for video in videos:
+        if stems.setdefault(video.stem, video) != video:
+            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+    if not videos:
+        sys.exit(1)
     from quovadis.evaluation.explain import write_explanation
     from quovadis.recognizer import Recognizer
 
-    if not options.videos:
-        raise InvalidInputError("name at least one video: quovadis explain VIDEO ... --out DIR")
-    stems: dict[str, Path] = {}
-    for video in options.videos:
-        if stems.setdefault(video.stem, video) != video:
-            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
     recognizer = Recognizer.load(
         *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
     )
-    failed = 0
-    for video in options.videos:
+    progress = VideoProgress(videos)
+    for video in videos:
         try:
-            found = recognizer.explain(
-                video, labels=options.labels, num_labels=options.num_labels, window_seconds=options.window_seconds
-            )
-            files = write_explanation(found, options.out)
+            with progress.video(video):
+                found = recognizer.explain(
+                    video,
+                    labels=options.labels,
+                    num_labels=options.num_labels,
+                    window_seconds=options.window_seconds,
+                    on_window=progress.window,
+                )
+                files = write_explanation(found, options.out)
         except VideoError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
@@ -85,7 +94,7 @@ def main(args: list[str]) -> None:
                 print(f"  {note}")
         print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
     if failed:
-        print(f"{failed} of {len(options.videos)} videos could not be read", file=sys.stderr)
+        print(f"{failed} of {len(videos) + failed} videos could not be read", file=sys.stderr)
         sys.exit(1)
 
 

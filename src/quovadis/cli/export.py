@@ -18,10 +18,11 @@ class Export:
     features. FILE.json beside it says everything that is needed to feed it; the same stands in the file.
     """
 
-    weights: tyro.conf.Positional[str]
-    """A weights file, the folder of a training run, or a name of the catalogue."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write, for example i3d.onnx, i3d.pt2 or i3d.pt."""
+    weights: tyro.conf.Positional[str | None] = None
+    """A published name, a weights file or the folder of a training run; by default the official Kinetics-400 network,
+    which is downloaded once."""
     format: Literal["onnx", "torch-export", "torchscript"] = "onnx"
     """onnx needs the extra: pip install 'quovadis[export]'. PyTorch calls torchscript deprecated."""
     free: tuple[Literal["batch", "time", "space"], ...] = ("batch",)

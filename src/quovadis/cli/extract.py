@@ -27,10 +27,11 @@ class Extract:
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     """Video files, folders of them (sub-folders are kept), or .txt files with one path a line."""
-    weights: tuple[str, ...]
-    """Names or files of the networks: one of RGB, one of flow, or both."""
     out: Path
     """The folder to write to."""
+    weights: tuple[str, ...] = ()
+    """Names or files of the networks: one of RGB, one of flow, or both; by default the official Kinetics-400 network
+    (RGB), which is downloaded once."""
     preset: str = "quovadis"
     """quovadis, video-features, pytorch-i3d, ms-tcn, actionformer, ten-crop; what follows changes it."""
     streams: tuple[Literal["rgb", "flow"], ...] = ()
@@ -72,6 +73,9 @@ class Extract:
 
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be done is reported, the others go on, and the exit code is 1."""
+    from quovadis.cli._arguments import arrange
+
+    args = arrange(Extract, args)
     options = tyro.cli(Extract, args=args, prog="quovadis extract", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.datasets.flow_files import FlowSource
     from quovadis.datasets.jobs import run_jobs
@@ -80,15 +84,17 @@ def main(args: list[str]) -> None:
     from quovadis.evaluation.extract import ExtractorSettings, extract_all, extract_on_worker, plan_jobs
     from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
+    from quovadis.weights.default import default_weights
 
     if not options.videos:
-        raise InvalidInputError("name at least one video: quovadis extract VIDEO ... --weights W --out DIR")
+        raise InvalidInputError("name at least one video: quovadis extract VIDEO ... --out DIR")
     preset = _preset(options)
     videos = list_videos(options.videos)
     root = options.videos[0] if options.videos[0].is_dir() else None
     flow = FlowSource(options.flow_method, options.flow_folder, root)
+    weights = options.weights or (default_weights(),)
     settings = [
-        ExtractorSettings(options.weights, preset, options.batch_frames, flow, device, options.backend)
+        ExtractorSettings(weights, preset, options.batch_frames, flow, device, options.backend)
         for device in options.devices or (None,)
     ]
     extractors = [s.build() for s in settings]

@@ -28,7 +28,7 @@ class Fvd:
     """The generated videos."""
     protocol: Literal["reference", "stylegan-v", "own"] = "reference"
     """reference: the TensorFlow code of the paper; stylegan-v: as its authors measure; own: any network."""
-    weights: str = "i3d-rgb-kinetics400"
+    weights: str | None = None
     """Name or file of the network; all but own need just this one, and prove it tensor by tensor."""
     features: str = "logits"
     """With own: logits, features, or an endpoint such as Mixed_5c, averaged over time and space."""
@@ -64,6 +64,7 @@ def main(args: list[str]) -> None:
     from quovadis.evaluation.fvd import frechet_video_distance
     from quovadis.report.console import Console
     from quovadis.report.progress import progress_bar
+    from quovadis.weights.default import default_weights
     from quovadis.weights.files import write_atomically
 
     tasks: dict[int, TaskID] = {}
@@ -78,7 +79,7 @@ def main(args: list[str]) -> None:
             options.real,
             options.generated,
             protocol=options.protocol,
-            weights=options.weights,
+            weights=options.weights or default_weights(),
             features=options.features,
             num_frames=options.frames,
             frame_stride=options.frame_stride,

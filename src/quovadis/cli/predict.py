@@ -16,9 +16,10 @@ class Predict:
     """Name the action in videos, for each video as a whole and over time where it is long."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, any format that FFmpeg reads."""
-    weights: tuple[Path, ...]
-    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    """Video files, folders of them, or .txt files with one path a line."""
+    weights: tuple[str, ...] = ()
+    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
+    default the official Kinetics-400 network, which is downloaded once."""
     top: int = 5
     """How many classes to show."""
     window_seconds: float | None = None
@@ -37,16 +38,22 @@ class Predict:
 
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
+    from quovadis.cli._arguments import arrange
+
+    args = arrange(Predict, args)
     options = tyro.cli(Predict, args=args, prog="quovadis predict", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.cli._inputs import VideoProgress, open_videos
     from quovadis.errors import InvalidInputError, VideoError
+
+    if options.top < 1:
+        raise InvalidInputError(f"--top must be at least 1; got {options.top}")
+    videos, failed = open_videos(options.videos, "quovadis predict VIDEO ...")
+    if not videos:
+        sys.exit(1)
     from quovadis.recognizer import Recognizer
     from quovadis.report.console import Console
     from quovadis.report.terminal import prediction_table
 
-    if not options.videos:
-        raise InvalidInputError("name at least one video: quovadis predict VIDEO ... --weights RUN")
-    if options.top < 1:
-        raise InvalidInputError(f"--top must be at least 1; got {options.top}")
     recognizer = Recognizer.load(
         *options.weights,
         device=options.device,
@@ -54,22 +61,27 @@ def main(args: list[str]) -> None:
         flow_folder=options.flow_folder,
     )
     console = Console(soft_wrap=True)
-    failed = 0
-    for number, video in enumerate(options.videos):
+    progress = VideoProgress(videos)
+    for number, video in enumerate(videos):
         try:
-            prediction = recognizer.predict(
-                video, window_seconds=options.window_seconds, stride_seconds=options.stride_seconds
-            )
+            with progress.video(video):
+                prediction = recognizer.predict(
+                    video,
+                    window_seconds=options.window_seconds,
+                    stride_seconds=options.stride_seconds,
+                    on_window=progress.window,
+                )
         except VideoError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
             continue
         if options.json:
-            print(json.dumps(prediction.to_dict(options.top), allow_nan=False), flush=True)
+            row = {**prediction.to_dict(options.top), "networks": list(recognizer.networks)}
+            print(json.dumps(row, allow_nan=False), flush=True)
         else:
             if number:
                 console.print()
             console.print(prediction_table(prediction, options.top))
     if failed:
-        print(f"{failed} of {len(options.videos)} videos could not be read", file=sys.stderr)
+        print(f"{failed} of {len(videos) + failed} videos could not be read", file=sys.stderr)
         sys.exit(1)

@@ -22,9 +22,9 @@ class Serve:
     /features (video, video, networks), through gradio_client or plain HTTP; --schema prints what they answer with.
     """
 
-    weights: tuple[Path, ...] = ()
-    """A weights file, the folder of a training run, or a published name; several are streams whose logits are added,
-    and each can also be chosen alone."""
+    weights: tuple[str, ...] = ()
+    """A published name, a weights file or the folder of a training run; several are streams whose logits are added, and
+    each can also be chosen alone. By default the official Kinetics-400 network, which is downloaded once."""
     compare: tuple[Path, ...] = ()
     """The same of a second recogniser to compare with."""
     examples: Path | None = None

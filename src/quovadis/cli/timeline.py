@@ -4,11 +4,15 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from quovadis.report.plain import print
+
+if TYPE_CHECKING:
+    from quovadis.evaluation.timeline import Timeline as VideoTimeline
+    from quovadis.types import Window
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,12 @@ class Timeline:
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, any format that FFmpeg reads."""
-    weights: tuple[Path, ...]
-    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    """Video files, folders of them, or .txt files with one path a line."""
     out: Path
     """The folder to write to."""
+    weights: tuple[str, ...] = ()
+    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
+    default the official Kinetics-400 network, which is downloaded once."""
     window_seconds: float | None = None
     """Length of a window; by default that of a training clip (2.56 s for I3D)."""
     stride_seconds: float | None = None
@@ -47,44 +52,69 @@ class Timeline:
 
 def main(args: list[str]) -> None:
     """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
-    options = tyro.cli(Timeline, args=args, prog="quovadis timeline", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.errors import InvalidInputError, VideoError
-    from quovadis.evaluation.timeline import make_timeline, write_timeline
-    from quovadis.recognizer import Recognizer
+    from quovadis.cli._arguments import arrange
 
-    if not options.videos:
-        raise InvalidInputError("name at least one video: quovadis timeline VIDEO ... --weights W --out DIR")
+    args = arrange(Timeline, args)
+    options = tyro.cli(Timeline, args=args, prog="quovadis timeline", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.cli._inputs import VideoProgress, open_videos
+    from quovadis.errors import InvalidInputError, VideoError
+
+    videos, failed = open_videos(options.videos, "quovadis timeline VIDEO ... --out DIR")
     stems: dict[str, Path] = {}
-    for video in options.videos:
+    for video in videos:
         if stems.setdefault(video.stem, video) != video:
             raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+    if not videos:
+        sys.exit(1)
+    from quovadis.evaluation.timeline import make_timeline, partial_timeline
+    from quovadis.recognizer import Recognizer
+
     recognizer = Recognizer.load(
         *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
     )
-    failed = 0
-    for video in options.videos:
+    progress = VideoProgress(videos)
+    for video in videos:
+        windows: list[Window] = []
+
+        def keep(window: "Window", windows: "list[Window]" = windows) -> None:
+            windows.append(window)
+            progress.window(window)
+
         try:
-            timeline = make_timeline(
-                recognizer,
-                video,
-                window_seconds=options.window_seconds,
-                stride_seconds=options.stride_seconds,
-                smooth_seconds=options.smooth_seconds,
-            )
+            with progress.video(video):
+                timeline = make_timeline(
+                    recognizer,
+                    video,
+                    window_seconds=options.window_seconds,
+                    stride_seconds=options.stride_seconds,
+                    smooth_seconds=options.smooth_seconds,
+                    on_window=keep,
+                )
         except VideoError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
             continue
-        files = write_timeline(timeline, options.out, k=options.top, min_probability=options.min_probability)
-        if options.json:
-            print(json.dumps(timeline.to_dict(options.top, options.min_probability), allow_nan=False), flush=True)
-        else:
-            print(f"{video}")
-            for s in timeline.segments(options.min_probability):
-                print(f"  {s.start_seconds:8.2f} s to {s.stop_seconds:8.2f} s  {s.probability:6.1%}  {s.label}")
-            for note in timeline.prediction.notes:
-                print(f"  {note}")
-        print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
+        except KeyboardInterrupt:
+            if windows:
+                _write(partial_timeline(recognizer.labels, video, windows, options.smooth_seconds), options)
+            raise
+        _write(timeline, options)
     if failed:
-        print(f"{failed} of {len(options.videos)} videos could not be read", file=sys.stderr)
+        print(f"{failed} of {len(videos) + failed} videos could not be read", file=sys.stderr)
         sys.exit(1)
+
+
+def _write(timeline: "VideoTimeline", options: Timeline) -> None:
+    """Write the files of one video, and print its segments."""
+    from quovadis.evaluation.timeline import write_timeline
+
+    files = write_timeline(timeline, options.out, k=options.top, min_probability=options.min_probability)
+    if options.json:
+        print(json.dumps(timeline.to_dict(options.top, options.min_probability), allow_nan=False), flush=True)
+    else:
+        print(timeline.prediction.source)
+        for s in timeline.segments(options.min_probability):
+            print(f"  {s.start_seconds:8.2f} s to {s.stop_seconds:8.2f} s  {s.probability:6.1%}  {s.label}")
+        for note in timeline.prediction.notes:
+            print(f"  {note}")
+    print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)

@@ -4,7 +4,6 @@ import json
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -23,8 +22,9 @@ class Watch:
 
     source: tyro.conf.Positional[str]
     """A file; an address such as rtsp://... or http://...; camera:0, /dev/video0, or on Windows camera:NAME."""
-    weights: tuple[Path, ...]
-    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    weights: tuple[str, ...] = ()
+    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
+    default the official Kinetics-400 network, which is downloaded once."""
     every: float | None = None
     """Seconds from one window to the next; by default half a window."""
     window_seconds: float | None = None
@@ -47,6 +47,9 @@ class Watch:
 
 def main(args: list[str]) -> None:
     """Run the verb until the stream ends or Ctrl-C."""
+    from quovadis.cli._arguments import arrange
+
+    args = arrange(Watch, args)
     options = tyro.cli(Watch, args=args, prog="quovadis watch", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.evaluation.watch import Watcher, watch
     from quovadis.recognizer import Recognizer

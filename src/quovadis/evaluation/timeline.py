@@ -166,6 +166,22 @@ def make_timeline(
     return Timeline(prediction, smooth_seconds)
 
 
+def partial_timeline(
+    labels: Sequence[str], path: str | PathLike[str], windows: Sequence[Window], smooth_seconds: float = 0.0
+) -> Timeline:
+    """Make the timeline of the windows that were scored before an interrupt; a note says where it ends.
+
+    Args:
+        labels: The classes.
+        path: The video.
+        windows: At least one.
+        smooth_seconds: As for :func:`make_timeline`.
+    """
+    logits = torch.stack([w.logits for w in windows]).mean(0)
+    note = f"interrupted: this covers the video up to {windows[-1].stop_seconds:.2f} s"
+    return Timeline(Prediction(str(path), tuple(labels), logits, tuple(windows), (note,)), smooth_seconds)
+
+
 def write_timeline(
     timeline: Timeline, folder: str | PathLike[str], *, k: int = 6, min_probability: float = 0.0
 ) -> list[Path]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -14,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -37,6 +42,29 @@ def progress_bar(console: Console, *, transient: bool = False) -> Progress:
         console=console,
         transient=transient,
     )
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Show a download on stderr, once it has started; yields what takes the bytes done and the bytes in all.
+
+    Yields None where stderr is not a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (_Description(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with ExitStack() as stack:
+        tasks: list[tuple[Progress, TaskID]] = []
+
+        def show(done: int, total: int | None) -> None:
+            if not tasks:
+                bar = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
+                tasks.append((bar, bar.add_task(name, total=total)))
+            bar, task = tasks[0]
+            bar.update(task, completed=done, total=total)
+
+        yield show
 
 
 class _Description(ProgressColumn):

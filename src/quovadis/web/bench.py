@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 
-from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.errors import UnknownNameError
 from quovadis.recognizer import Recognizer
-
-_HOW_TO_GET_WEIGHTS = (
-    "a page needs a model: --weights takes the folder of a training run, weights files, or names of published ones.\n"
-    "  quovadis demo                                   trains two small networks here, in minutes\n"
-    "  quovadis serve --weights runs/demo/rgb runs/demo/flow --flow-method tvl1-fast\n"
-    "  quovadis weights list                           shows what is published and how to get it"
-)
 
 
 @dataclass(frozen=True)
@@ -55,16 +48,14 @@ class Bench:
         """From weights files or run folders.
 
         Args:
-            weights: one a stream; their logits are added.
+            weights: one a stream; their logits are added. None for the default network.
             compare: the same of a second recogniser.
             device: where the networks run.
             flow_method: how optical flow is estimated.
 
         Raises:
-            InvalidInputError: no weights, or some that do not go together. WeightsError: they cannot be read.
+            InvalidInputError: some that do not go together. WeightsError: they cannot be read.
         """
-        if not weights:
-            raise InvalidInputError(_HOW_TO_GET_WEIGHTS)
         recognizers = _choices(Recognizer.load(*weights, device=device, flow_method=flow_method))
         if compare:
             second = _choices(Recognizer.load(*compare, device=device, flow_method=flow_method))

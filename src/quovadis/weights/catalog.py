@@ -116,7 +116,7 @@ _ALL = (
     ),
     _deepmind(
         "i3d-rgb-kinetics400",
-        "RGB I3D trained on Kinetics-400 from scratch; the one behind the Frechet Video Distance",
+        "RGB I3D trained on Kinetics-400 from scratch; the network of the Frechet Video Distance",
         "rgb_scratch",
         ("84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73", "fa7df95674dbf3579e7fccd954e51e706b4734c1"),
         (10953, 50818176),

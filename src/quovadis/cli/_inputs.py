@@ -1,0 +1,94 @@
+"""The videos of a command: files, folders and lists, checked before the network is loaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quovadis.report.plain import print
+
+if TYPE_CHECKING:
+    from quovadis.types import Window
+
+
+def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
+    """List the named videos that can be opened, and report the others.
+
+    Args:
+        inputs: Video files, folders with videos, or text files with one path a line.
+        usage: The command, for the message where nothing is named.
+
+    Returns:
+        The videos, and the number of those that cannot be read.
+
+    Raises:
+        InvalidInputError: If nothing is named. DatasetError: If a folder or list has no videos.
+    """
+    from quovadis.datasets.video_inputs import list_videos
+    from quovadis.errors import InvalidInputError, VideoError
+    from quovadis.video.opening import close_container, open_container, video_stream
+
+    if not inputs:
+        raise InvalidInputError(f"name at least one video, folder or list: {usage}")
+    videos, failed = [], 0
+    for given in dict.fromkeys(inputs):
+        for path in list_videos([given]).values():
+            try:
+                container = open_container(path)
+                try:
+                    video_stream(container, path)
+                finally:
+                    close_container(container)
+            except VideoError as error:
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                videos.append(path)
+    return list(dict.fromkeys(videos)), failed
+
+
+class VideoProgress:
+    """Progress over the seconds of several videos, with the time that is left, on stderr.
+
+    Args:
+        videos: In the order in which :meth:`video` is called.
+    """
+
+    def __init__(self, videos: Sequence[Path]):
+        from quovadis.report.console import Console
+        from quovadis.report.progress import progress_bar
+
+        self._seconds = [_seconds_of(path) for path in videos]
+        self._bar = progress_bar(Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("", total=max(round(sum(self._seconds)), 1))
+        self._done = 0.0
+
+    @contextmanager
+    def video(self, path: Path) -> Iterator[None]:
+        """Show the bar while the block works on a video."""
+        self._start: float | None = None
+        self._bar.update(self._task, description=f"seconds of video, {path.name}")
+        try:
+            with self._bar:
+                yield
+        finally:
+            self._done += self._seconds.pop(0)
+            self._bar.update(self._task, completed=round(self._done))
+
+    def window(self, window: Window) -> None:
+        """Advance to the end of a window."""
+        self._start = window.start_seconds if self._start is None else self._start
+        self._bar.update(self._task, completed=round(self._done + window.stop_seconds - self._start))
+
+
+def _seconds_of(path: Path) -> float:
+    from quovadis.errors import VideoError
+    from quovadis.video.clip import probe
+
+    try:
+        return probe(path).duration_seconds or 0.0
+    except VideoError:
+        return 0.0

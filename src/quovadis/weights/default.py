@@ -1,0 +1,34 @@
+"""The network that is used when none is named."""
+
+import sys
+
+from quovadis.report.plain import print
+from quovadis.weights.catalog import DEFAULT_WEIGHTS, published
+
+_MORE_ACCURATE = "i3d-rgb-imagenet-kinetics400", "i3d-flow-imagenet-kinetics400"
+_MORE_ACCURATE_TOP1 = 74.2  # both streams, Table 3 of the paper
+
+_announced = False
+
+
+def default_weights() -> str:
+    """Return the name of the default network, and print it on stderr the first time.
+
+    What is printed: what the network is, its published accuracy and license, and the more accurate choice.
+
+    Example:
+        >>> default_weights()
+        'i3d-rgb-kinetics400'
+    """
+    global _announced
+    if not _announced:
+        _announced = True
+        entry = published(DEFAULT_WEIGHTS)
+        print(
+            f"Using {entry.name}: {entry.title}; {entry.num_classes} classes, top-1 {entry.top1:.1f} %, "
+            f"top-5 {entry.top5:.1f} % as published; license {entry.licence}.\n"
+            f"More accurate, with optical flow (top-1 {_MORE_ACCURATE_TOP1:.1f} %): "
+            f"--weights {' '.join(_MORE_ACCURATE)}",
+            file=sys.stderr,
+        )
+    return DEFAULT_WEIGHTS

@@ -1,0 +1,143 @@
+"""Commands without --weights use the default network; inputs are checked before it is loaded."""
+
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+import quovadis
+from quovadis.cli import main
+from quovadis.labels.class_labels import class_labels
+from quovadis.models.zoo import build_model
+from quovadis.recognizer import Recognizer
+from quovadis.types import WeightsInfo, Window
+from quovadis.weights import default
+from quovadis.weights.catalog import DEFAULT_WEIGHTS
+from quovadis.weights.files import save_weights
+from quovadis.weights.verify import state_sha256
+
+
+def run(*args: object) -> int:
+    """The exit code of a command."""
+    try:
+        main([str(a) for a in args])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network of 400 classes in the place of the downloaded one."""
+    torch.manual_seed(0)
+    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 400}, class_labels("kinetics400"))
+    model = build_model("i3d_tiny", num_classes=400)
+    return save_weights(tmp_path_factory.mktemp("cache") / "default.safetensors", model.state_dict(), info)
+
+
+@pytest.fixture(autouse=True)
+def fetched(cached: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that were fetched, and no connection."""
+    names: list[str] = []
+
+    def get(name: str, **_: object) -> Path:
+        names.append(name)
+        return cached
+
+    monkeypatch.setattr("quovadis.weights.load.get_weights", get)
+    monkeypatch.setattr(default, "_announced", False)
+    return names
+
+
+def test_python_uses_the_default_network(
+    fetched: list[str], clip_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quovadis.load_model().source["published"] == DEFAULT_WEIGHTS
+    assert len(quovadis.Recognizer.load().labels) == 400
+    assert fetched == [DEFAULT_WEIGHTS] * 2
+    said = capsys.readouterr().err
+    assert said.count("Using i3d-rgb-kinetics400: ") == 1, "announced once"
+    assert "400 classes, top-1 68.4 %, top-5 88.0 % as published; license Apache-2.0" in said
+    assert "--weights i3d-rgb-imagenet-kinetics400 i3d-flow-imagenet-kinetics400" in said
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("predict", "CLIP"),
+        ("timeline", "CLIP", "--out", "OUT"),
+        ("explain", "CLIP", "--out", "OUT"),
+        ("watch", "CLIP", "--json"),
+        ("extract", "CLIP", "--out", "OUT", "--window", "16"),
+        ("export", "--out", "OUT/i3d.pt2", "--format", "torch-export"),
+    ],
+    ids=lambda args: args[0],
+)
+def test_commands_use_it_and_name_it(
+    args: tuple[str, ...], fetched: list[str], clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*(a.replace("CLIP", str(clip_path)).replace("OUT", str(tmp_path)) for a in args)) == 0
+    assert set(fetched) == {DEFAULT_WEIGHTS}
+    captured = capsys.readouterr()
+    assert "Using i3d-rgb-kinetics400" in captured.err
+    assert "Using" not in captured.out
+
+
+def test_json_names_the_network_and_the_hash_of_its_tensors(
+    cached: Path, clip_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("predict", clip_path, "--json", "--weights", cached) == 0
+    row = json.loads(capsys.readouterr().out)
+    sha256 = state_sha256(quovadis.load_model(cached).state_dict())
+    assert row["networks"] == [{"weights": str(cached), "model": "i3d_tiny (rgb)", "sha256": sha256}]
+
+
+@pytest.mark.parametrize("verb", ["predict", "timeline", "explain"])
+def test_folders_and_lists_are_read(
+    verb: str, two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = two_classes / "test" / "left"
+    videos = sorted(folder.glob("*.mp4"))
+    (tmp_path / "list.txt").write_text(f"{videos[0]}\n{tmp_path / 'none.mp4'}\n")
+    out = () if verb == "predict" else ("--out", tmp_path / "out")
+    assert run(verb, folder, *out, "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["video"] for row in rows] == [str(v) for v in videos]
+    assert run(verb, tmp_path / "list.txt", *out, "--json") == 1
+    captured = capsys.readouterr()
+    assert [json.loads(line)["video"] for line in captured.out.splitlines()] == [str(videos[0])]
+    assert "no file at" in captured.err
+    assert "1 of 2 videos could not be read" in captured.err
+
+
+@pytest.mark.parametrize("verb", ["predict", "timeline", "explain"])
+def test_no_network_is_loaded_for_videos_that_cannot_be_read(
+    verb: str, fetched: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = () if verb == "predict" else ("--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    assert run(verb, tmp_path / "none.mp4", *out) == 1
+    assert run(verb, *out) == 1
+    assert run(verb, tmp_path / "empty", *out) == 1
+    said = capsys.readouterr().err
+    assert "no file at" in said
+    assert "name at least one video" in said
+    assert fetched == []
+
+
+def test_an_interrupted_timeline_is_kept(
+    clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], cached: Path
+) -> None:
+    def interrupted(recognizer: Recognizer, path: Path, *, on_window: object, **_: object) -> None:
+        assert callable(on_window)
+        for start in (0.0, 0.32):
+            on_window(Window(start, start + 0.64, torch.arange(400.0)))
+        raise KeyboardInterrupt
+
+    with patch("quovadis.evaluation.timeline.make_timeline", interrupted):
+        assert run("timeline", clip_path, "--out", tmp_path, "--weights", cached) == 130
+    kept = json.loads((tmp_path / "square.timeline.json").read_text())
+    assert len(kept["windows"]) == 2
+    assert kept["notes"] == ["interrupted: this covers the video up to 0.96 s"]
