@@ -166,7 +166,9 @@ def test_pixels_are_square(tmp_path: Path, aspect: str, width: int, ending: str)
 def test_an_implausible_aspect_is_ignored_with_a_note(tmp_path: Path) -> None:
     path = write_aspect(tmp_path / "a.mp4", Fraction(20))
     assert read_clip(path).frames.shape == (1, 3, 48, 64)
-    assert "pixel aspect ratio 20:1 is implausible; ignored" in probe(path).notes[0]
+    info = probe(path)
+    assert "pixel aspect ratio 20:1 is implausible; ignored" in info.notes[0]
+    assert info.pixel_aspect_ratio == 1
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,9 @@ from quovadis.video.orientation import Orientation, parse_display_matrix
 # FFmpeg's types of side data that PyAV has no name for; one of them, EXIF, makes it refuse to list any.
 _UNNAMED_SIDE_DATA = sorted(set(range(64)) - {t.value for t in Type})
 
-_MAX_PIXEL_ASPECT = 16  # beyond this, a pixel aspect ratio is a mistake of the writer
+# Beyond these, a pixel aspect ratio is a mistake of the writer, and would take much memory.
+_MAX_PIXEL_ASPECT = 16
+_MAX_STRETCHED_WIDTH_PX = 16384
 _HDR = {ColorTrc.SMPTE2084.value: "PQ", ColorTrc.ARIB_STD_B67.value: "HLG"}
 
 
@@ -41,7 +43,8 @@ class FrameConverter:
         """Of the first frame."""
         self.shown_size = 0, 0
         """Width and height of every picture, given by the first frame."""
-        self.pixel_aspect = self._checked_aspect(pixel_aspect)
+        self.pixel_aspect = pixel_aspect if pixel_aspect and pixel_aspect > 0 else Fraction(1)
+        """Width of a pixel relative to its height; 1 where the file says nothing plausible."""
         self._current: Orientation | None = None
         self._first_stored_size = 0, 0
         self._graph: tuple[tuple[str, int, int, Orientation], Graph] | None = None
@@ -68,7 +71,7 @@ class FrameConverter:
             self._current = self.orientation
         if self.shown_size == (0, 0):
             self.orientation, self._first_stored_size = self._current, (raw.width, raw.height)
-            width = max(round(raw.width * self.pixel_aspect), 1)
+            width = self._square_width(raw.width)
             self.shown_size = (raw.height, width) if self._current.swap_axes else (width, raw.height)
             self._describe(raw)
         elif (raw.width, raw.height) != self._first_stored_size:
@@ -88,13 +91,15 @@ class FrameConverter:
         graph.vpush(raw)
         return np.asarray(graph.vpull().to_ndarray(), np.uint8)
 
-    def _checked_aspect(self, aspect: Fraction | None) -> Fraction:
-        if not aspect or aspect < 0:
-            return Fraction(1)
-        if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
-            self._note(f"the pixel aspect ratio {aspect.numerator}:{aspect.denominator} is implausible; ignored")
-            return Fraction(1)
-        return aspect
+    def _square_width(self, width: int) -> int:
+        """The width of the picture with square pixels."""
+        aspect = self.pixel_aspect
+        stretched = max(round(width * aspect), 1)
+        if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT and stretched <= max(width, _MAX_STRETCHED_WIDTH_PX):
+            return stretched
+        self._note(f"the pixel aspect ratio {aspect.numerator}:{aspect.denominator} is implausible; ignored")
+        self.pixel_aspect = Fraction(1)
+        return width
 
     def _describe(self, raw: av.VideoFrame) -> None:
         if raw.interlaced_frame:
