@@ -8,8 +8,10 @@ bytes are evidence (a proxy's login page, a moved file), so they are kept aside 
 import contextlib
 import hashlib
 import http.client
+import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,6 +48,10 @@ class _TryAgain(Exception):
         self.wait_seconds = wait_seconds
 
 
+class _NoSuchHost(Exception):
+    """The name does not resolve: there is no network, and waiting does not help."""
+
+
 def download(
     url: str,
     target: Path,
@@ -53,6 +59,7 @@ def download(
     *,
     progress: Progress | None = None,
     patience: Patience | None = None,
+    advice: str | None = None,
 ) -> Path:
     """Fetch a file unless it is there, going on from where an earlier try was cut.
 
@@ -62,6 +69,7 @@ def download(
         problem_with: looks at the whole file and says what is wrong with its bytes, or ``""``.
         progress: told about every chunk.
         patience: how often to try and how long to wait.
+        advice: ends the message of an error for want of a connection; by default, what to fetch by hand.
 
     Raises:
         DownloadError: the server has no such file, stays silent or broken, or sent wrong bytes (kept as
@@ -72,10 +80,10 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
-        with _alone(part):
+        with alone(part):
             if target.exists():  # another process fetched it while this one waited
                 return target
-            _fetch(url, part, patience, progress, target)
+            _fetch(url, part, patience, progress, _by_hand(url, target) if advice is None else advice)
             problem = problem_with(part)
             if problem:
                 rejected = target.with_name(target.name + ".rejected")
@@ -92,7 +100,7 @@ def download(
     return target
 
 
-def _fetch(url: str, part: Path, patience: Patience, progress: Progress | None, target: Path) -> None:
+def _fetch(url: str, part: Path, patience: Patience, progress: Progress | None, advice: str) -> None:
     """Bring ``part`` to its full length."""
     wait, failures = patience.first_wait_seconds, 0
     while True:
@@ -100,12 +108,14 @@ def _fetch(url: str, part: Path, patience: Patience, progress: Progress | None, 
         try:
             _attempt(url, part, before, patience.timeout_seconds, progress)
             return
+        except _NoSuchHost as failure:
+            raise DownloadError(f"cannot fetch {url}: {failure}. {advice}".rstrip()) from failure
         except _TryAgain as failure:
             grown = part.exists() and part.stat().st_size > before
             failures = 1 if grown else failures + 1
             if failures >= patience.attempts:
                 raise DownloadError(
-                    f"cannot fetch {url}: {failure} ({failures} times in a row). {_by_hand(url, target)}"
+                    f"cannot fetch {url}: {failure} ({failures} times in a row). {advice}".rstrip()
                 ) from failure
             asked = failure.wait_seconds
             time.sleep(min(asked if asked is not None else wait, _LONGEST_WAIT_SECONDS))
@@ -133,6 +143,9 @@ def _attempt(url: str, part: Path, have: int, timeout_seconds: float, progress: 
         _judge(error, url, part)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, socket.gaierror):
+            host = urllib.parse.urlsplit(url).hostname
+            raise _NoSuchHost(f"no connection: the name {host} does not resolve ({reason.strerror})") from error
         raise _TryAgain(str(reason) or type(error).__name__) from error
     except ValueError as error:
         raise DownloadError(f"{url} is no address that can be fetched: {error}") from error
@@ -179,7 +192,7 @@ def _by_hand(url: str, target: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone(part: Path) -> Iterator[None]:
+def alone(part: Path) -> Iterator[None]:
     """Let one process at a time write this file; where the system has no such locks, trust the caller."""
     try:
         import fcntl
