@@ -37,6 +37,22 @@ def shared() -> Path:
     return reference_data()
 
 
+@pytest.fixture(scope="session")
+def pretrained() -> Path:
+    """The official Kinetics-400 RGB network, fetched once into the user's cache; use with the marker ``pretrained``.
+
+    Processes that ask at once wait for one download.
+    """
+    from quovadis.errors import DownloadError
+    from quovadis.weights.catalog import DEFAULT_WEIGHTS
+    from quovadis.weights.get import get_weights
+
+    try:
+        return get_weights(DEFAULT_WEIGHTS)
+    except DownloadError as error:
+        pytest.skip(f"needs the official network, and no source can be reached: {str(error).splitlines()[1].strip()}")
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Every test starts from the same random state, whatever ran before."""

