@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import get_context, parent_process
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from quovadis.datasets.jobs import without_main_script
 from quovadis.errors import InvalidInputError, JobError, QuovadisError
+from quovadis.interrupts import keyboard_signals_blocked
 
 _PRELOADED = ["quovadis.datasets.loader", "quovadis.evaluation.evaluate"]
 """Imported once by the fork server, so that a worker does not spend seconds on importing PyTorch."""
@@ -95,7 +96,12 @@ def worker_context() -> BaseContext:
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    forkserver.ensure_running()
+    from multiprocessing import forkserver, resource_tracker  # Windows has neither
+
+    with keyboard_signals_blocked():
+        resource_tracker.ensure_running()  # started by the fork server it would unblock the signals
+    with keyboard_signals_blocked():
+        forkserver.ensure_running()
     return context
 
 
