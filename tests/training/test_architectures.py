@@ -36,7 +36,7 @@ def recipe(name: str, stream: str | None = None, **model: object) -> Recipe:
         name="test",
         max_steps=2,
         validate_every=2,
-        model=ModelChoice(name=name, stream=stream, batch_norm_momentum=0.5, **model),  # type: ignore[arg-type]
+        model=ModelChoice(name=name, stream=stream, batch_norm_momentum=0.5, batch_norm_clips=0, **model),  # type: ignore[arg-type]
         optimizer=OptimizerChoice(learning_rate=0.01),
         data=DataChoice(batch_size=2, num_workers=0),
     )

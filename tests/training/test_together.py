@@ -4,8 +4,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
@@ -26,7 +24,6 @@ from quovadis.errors import OtherProcessError, TrainingError
 from quovadis.evaluation.dump import read_dump
 from quovadis.evaluation.evaluate import evaluate_streams
 from quovadis.models.batch_statistics import BatchStatistics
-from quovadis.models.contract import VideoModel
 from quovadis.models.convolution import BF16_TOLERANCE, bf16_error
 from quovadis.models.layers import choose_batch_norm
 from quovadis.models.zoo import build_model
@@ -39,9 +36,9 @@ from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.training.transfer import TransferRecipes, transfer
 from quovadis.transforms import to_model
 from quovadis.weights.files import load_weights
-from quovadis.weights.load import create_model
 from tests.launch import launch, torchrun
 from tests.models.settled import settled
+from tests.training.precision import float64
 
 pytestmark = pytest.mark.slow
 
@@ -88,20 +85,6 @@ def measure(root: Path, broken: Path) -> list[dict[str, Any]]:
         torch.manual_seed(seed)
         models.append(settled(build_model("i3d_tiny", num_classes=2)))
     return [r.to_dict() for r in evaluate_streams(Recognizer(models, ("left", "right")), data, num_workers=0)]
-
-
-@contextmanager
-def float64() -> Iterator[None]:
-    """Training in double precision, where rounding decides nothing."""
-
-    def create(*args: Any, **options: Any) -> VideoModel:
-        return create_model(*args, **options).double()
-
-    with (
-        patch("quovadis.training.loop.create_model", create),
-        patch("quovadis.training.loop.to_model", lambda x: to_model(x).double()),
-    ):
-        yield
 
 
 def transferred(source: Path, data: Manifest, out: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ RECIPE = Recipe(
     name="test",
     max_steps=2,
     validate_every=2,
-    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.5),
+    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.5, batch_norm_clips=0),
     optimizer=OptimizerChoice(learning_rate=0.01),
     data=DataChoice(batch_size=2, num_workers=0),
 )

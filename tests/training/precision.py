@@ -1,0 +1,24 @@
+"""Training in double precision, for comparisons of runs that rounding would drive apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from quovadis.models.contract import VideoModel
+from quovadis.transforms import to_model
+from quovadis.weights.load import create_model
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Training in double precision, where rounding decides nothing."""
+
+    def create(*args: Any, **options: Any) -> VideoModel:
+        return create_model(*args, **options).double()
+
+    with (
+        patch("quovadis.training.loop.create_model", create),
+        patch("quovadis.training.loop.to_model", lambda x: to_model(x).double()),
+    ):
+        yield
