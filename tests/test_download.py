@@ -1,6 +1,7 @@
 """Downloads, against a server of our own that misbehaves on purpose."""
 
 import hashlib
+import socket
 import threading
 from pathlib import Path
 
@@ -121,3 +122,18 @@ def test_hashes_are_gits_and_the_worlds(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"hello\n")
     assert git_blob_id(tmp_path / "a") == "ce013625030ba8dba906f756967f9e9ca394464a"  # git's own documentation
     assert sha256(tmp_path / "a") == hashlib.sha256(b"hello\n").hexdigest()
+
+
+def test_a_name_that_does_not_resolve_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def offline(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError, match=r"weights\.example does not resolve .*Without a connection: fetch"):
+        download("http://weights.example/f", tmp_path / "f", problem, patience=QUICK)
+    assert len(asked) == 1

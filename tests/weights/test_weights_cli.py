@@ -58,6 +58,29 @@ def test_get_finds_what_lies_in_the_folder(
         main(["get", "googlenet-imagenet"])
 
 
+def test_list_shows_what_is_on_this_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path))
+    folder = tmp_path / "weights" / "googlenet-imagenet1k"
+    folder.mkdir(parents=True)
+    main(["list", "--json"])
+    assert not any(entry["here"] for entry in json.loads(capsys.readouterr().out))
+    (folder / "googlenet-1378be20.pth").write_bytes(b"x")
+    main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[1:2] == ["yes"]] == ["googlenet-imagenet1k"]
+    assert f"in {tmp_path / 'weights'}" in "\n".join(lines)
+
+
+def test_get_from_a_file_that_is_something_else(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.pth").write_text("<html></html>")
+    with pytest.raises(WeightsError, match=r"page\.pth is not googlenet-imagenet1k: its sha256"):
+        main(["get", "googlenet-imagenet1k", "--from", str(tmp_path / "page.pth"), "--folder", str(tmp_path)])
+    with pytest.raises(WeightsError, match="230 tensors are not the official ones"):
+        main(["get", "i3d-rgb-kinetics400", "--from", str(checkpoint), "--folder", str(tmp_path)])
+
+
 def test_convert_writes_a_file_that_loads(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["convert", str(checkpoint), str(tmp_path / "x.safetensors"), "--json"])
     assert json.loads(capsys.readouterr().out)["model"] == "i3d_tiny"
