@@ -104,7 +104,8 @@ def test_from_a_video_to_its_files(recognizer: Recognizer, video: Path, tmp_path
 
 
 def test_the_filmstrip_has_the_frames_of_their_times(video: Path) -> None:
-    pictures = read_pictures(video, 0.0, 2.4)
+    times, pictures = read_pictures(video, [], (0.0, 2.4))
+    assert times == pytest.approx([(i + 0.5) * 2.4 / len(pictures) for i in range(len(pictures))])
     assert len({tuple(p.shape) for p in pictures}) == 1
     assert pictures[0].shape == (3, 96, 120)
     assert len(pictures) == round(13 * 0.95 / 1.25)
@@ -122,7 +123,7 @@ def test_a_slow_video_has_a_timeline_up_to_its_end(recognizer: Recognizer, tmp_p
     assert (cells[0][0], cells[-1][1]) == (0, pytest.approx(8.0))
     with VideoReader(path) as reader:
         small = [resize_short_side(f.pixels[None], 96)[0] for f in reader.frames()]
-    pictures = read_pictures(path, 0.0, 8.0)
+    _, pictures = read_pictures(path, [], (0.0, 8.0))
     for i, picture in enumerate(pictures):
         assert torch.equal(picture, small[int((i + 0.5) * 8 / len(pictures) // 2)])
 

@@ -19,7 +19,7 @@ from quovadis.report.pictures import bars_svg, confusion_svg, histogram_svg
 from quovadis.report.plain import escape, print, printable
 from quovadis.report.progress import progress_bar
 from quovadis.report.terminal import evaluation_table, prediction_table
-from quovadis.report.timeline import draw_timeline
+from quovadis.report.timeline import Bar, draw_timeline
 from quovadis.types import (
     ClassCount,
     DatasetStatistics,
@@ -152,8 +152,9 @@ def test_figures_keep_names(texts: list[str]) -> None:
 def test_pictures_are_drawn_without_warnings(texts: list[str]) -> None:
     frames = [torch.zeros(3, 8, 8, dtype=torch.uint8)]
     curves = {text: [0.1, 0.2] for text in texts}
-    segments = [(float(i), i + 1.0, text) for i, text in enumerate(texts)]
-    png = draw_timeline(frames, [0.5, 1.5], curves, segments, span=(0, len(texts)), title=" ".join(texts))
+    bars = [Bar(float(i), i + 1.0, text, 0.9) for i, text in enumerate(texts)]
+    bars += [Bar(len(texts) + i / 1000, len(texts) + (i + 1) / 1000, text, 0.2) for i, text in enumerate(texts)]
+    png = draw_timeline(frames, [0.5], [0.5, 1.5], curves, bars, span=(0, len(texts) + 1), title=" ".join(texts))
     assert png.startswith(b"\x89PNG")
     assert draw_filters(torch.randn(4, 3, 2, 2, 2), "\n".join(texts)).startswith(b"\x89PNG")
 

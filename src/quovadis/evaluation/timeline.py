@@ -20,7 +20,7 @@ from quovadis import transforms
 from quovadis.datasets.loader import clip_extent
 from quovadis.errors import InvalidInputError
 from quovadis.recognizer import Recognizer
-from quovadis.report.timeline import count_pictures, draw_timeline
+from quovadis.report.timeline import Bar, count_pictures, draw_timeline, picture_times
 from quovadis.types import Prediction, Window
 from quovadis.video.reader import VideoReader
 from quovadis.weights.files import write_atomically
@@ -204,11 +204,16 @@ def write_timeline(
     source = Path(timeline.prediction.source)
     stem = Path(folder) / f"{source.stem}.timeline"
     start, stop = timeline.cells()[0][0], timeline.cells()[-1][1]
-    pictures = read_pictures(source, start, stop)
-    labels = timeline.top_labels(k)
-    segments = [(s.start_seconds, s.stop_seconds, s.label) for s in timeline.segments(min_probability)]
+    bars = [Bar(**asdict(segment)) for segment in timeline.segments(min_probability)]
+    times, pictures = read_pictures(source, bars, (start, stop))
     picture = draw_timeline(
-        pictures, timeline.center_seconds, timeline.curves(labels), segments, span=(start, stop), title=source.name
+        pictures,
+        times,
+        timeline.center_seconds,
+        timeline.curves(timeline.top_labels(k)),
+        bars,
+        span=(start, stop),
+        title=source.name,
     )
     text = json.dumps(timeline.to_dict(k, min_probability), indent=1, allow_nan=False) + "\n"
     contents = {
@@ -219,14 +224,18 @@ def write_timeline(
     return [write_atomically(stem.with_name(f"{stem.name}.{end}"), content) for end, content in contents.items()]
 
 
-def read_pictures(path: Path, start_seconds: float, stop_seconds: float) -> list[Tensor]:
-    """As many small frames as fit side by side, evenly over a stretch of a video: uint8 (3, h, w) each."""
+def read_pictures(path: Path, bars: Sequence[Bar], span: tuple[float, float]) -> tuple[list[float], list[Tensor]]:
+    """Read as many small frames as fit side by side, see :func:`quovadis.report.timeline.picture_times`.
+
+    Args:
+        path: The video.
+        bars: Its segments.
+        span: First and last second.
+
+    Returns:
+        The times, and uint8 (3, h, w) for each.
+    """
     shrink = partial(transforms.resize_short_side, size_px=_PICTURE_PX)
     with VideoReader(path) as reader:
-        count = count_pictures(reader.info.width / reader.info.height)
-        step = (stop_seconds - start_seconds) / count
-        pictures: list[Tensor] = []
-        for i in range(count):
-            frame = reader.frame_at(start_seconds + (i + 0.5) * step)
-            pictures.append(shrink(frame.pixels[None])[0])
-    return pictures
+        times = picture_times(bars, span, count_pictures(reader.info.width / reader.info.height))
+        return times, [shrink(reader.frame_at(seconds).pixels[None])[0] for seconds in times]
