@@ -7,6 +7,7 @@ import pytest
 
 from quovadis import errors
 from quovadis.errors import MissingExtraError, QuovadisError, UnknownNameError
+from quovadis.extras import install_command
 
 BUILTINS = {
     "VideoError": OSError,
@@ -66,4 +67,4 @@ def test_an_unknown_name_far_from_all_suggests_nothing() -> None:
 
 
 def test_a_missing_part_names_what_to_install() -> None:
-    assert "pip install 'quovadis[web]'" in str(MissingExtraError.of("The page", "web"))
+    assert str(MissingExtraError.of("The page", "web")).endswith(install_command("web"))

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "quovadis"
 
 # From the ground up. A room is a folder or a file directly under quovadis/.
 FLOORS: list[set[str]] = [
+    {"extras"},
     {"errors", "version"},
     {"types", "processes", "prefetch", "atomic", "interrupts", "cache"},
     {"video"},

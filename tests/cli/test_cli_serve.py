@@ -4,6 +4,7 @@ from importlib.util import find_spec
 import pytest
 
 from quovadis.cli import main
+from quovadis.extras import install_command
 
 
 def run(*args: object) -> int:
@@ -18,7 +19,7 @@ def run(*args: object) -> int:
 @pytest.mark.skipif(find_spec("gradio") is not None, reason="gradio is installed")
 def test_without_gradio_it_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve", "--weights", "w.safetensors") == 1
-    assert "pip install 'quovadis[web]'" in capsys.readouterr().err
+    assert install_command("web") in capsys.readouterr().err
 
 
 def test_no_model_is_made_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

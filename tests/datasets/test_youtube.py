@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("_tidied"),
 ]
-yt_dlp = pytest.importorskip("yt_dlp", reason="needs quovadis[kinetics]")
+yt_dlp = pytest.importorskip("yt_dlp", reason="needs yt-dlp: pip install '.[kinetics]'")
 
 ID = "-3B32lodo2M"
 QUICK = {"retries": 0, "extractor_retries": 0, "sleep_interval_requests": 0, "cachedir": False}

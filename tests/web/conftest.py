@@ -92,7 +92,7 @@ class Served:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """``quovadis serve`` in a process of its own; that it ends cleanly is looked at in the end."""
     if find_spec("gradio") is None:
-        pytest.skip("needs gradio: pip install 'quovadis[web]'")
+        pytest.skip("needs gradio: pip install '.[web]'")
     folder = tmp_path_factory.mktemp("serve")
     temporary = folder / "tmp"
     temporary.mkdir()

@@ -32,7 +32,8 @@ class Download:
     annotations: Path | None = None
     """The annotation file, CSV, also .gz; by default CVDF's is fetched, where there is a whole one."""
     source: Literal["youtube", "cvdf"] = "youtube"
-    """youtube needs quovadis[kinetics]; cvdf is a mirror of archives, which have to be fetched whole."""
+    """youtube needs the optional part kinetics (``pip install '.[kinetics]'`` in the checkout); cvdf is a mirror of
+    archives, which have to be fetched whole."""
     classes: tuple[str, ...] = ()
     """Only these classes: their names, or a file with one a line."""
     ids: Path | None = None

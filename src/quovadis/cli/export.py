@@ -24,7 +24,8 @@ class Export:
     """A published name, a weights file or the folder of a training run; by default the official Kinetics-400 network,
     which is downloaded once."""
     format: Literal["onnx", "torch-export", "torchscript"] = "onnx"
-    """onnx needs the extra: pip install 'quovadis[export]'. PyTorch calls torchscript deprecated."""
+    """onnx needs the optional part export: pip install '.[export]' in the checkout. PyTorch calls torchscript
+    deprecated."""
     free: tuple[Literal["batch", "time", "space"], ...] = ("batch",)
     """Sizes that may differ from call to call; the padding is then computed within the file."""
     batch: int = 1

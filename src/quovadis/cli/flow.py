@@ -30,8 +30,8 @@ class Flow:
     out: Path
     """The folder to write to; train, evaluate and predict take it as their flow folder."""
     method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """tvl1 is the paper's; tvl1-fast the same with fewer iterations; the others need quovadis[opencv], and dis is about
-    fifty times faster."""
+    """tvl1 is the paper's; tvl1-fast the same with fewer iterations; the others need the optional part opencv (``pip
+    install '.[opencv]'`` in the checkout), and dis is about fifty times faster."""
     fps: float = 25.0
     """Frames a second between which flow is computed; what the model sees."""
     short_side_px: int = 256

@@ -11,7 +11,7 @@ Status = Literal["ok", "missing", "broken"]
 class Finding:
     """What was found, and how to mend it.
 
-    >>> Finding("parts", "opencv", "missing", "not installed", "pip install 'quovadis[opencv]'").is_fatal
+    >>> Finding("parts", "opencv", "missing", "not installed", "pip install '.[opencv]'").is_fatal
     False
     """
 

@@ -11,7 +11,8 @@ import torch
 
 from quovadis.doctor.finding import Finding
 from quovadis.version import __version__
-from quovadis.weights.get import cache_folder
+from quovadis.weights.catalog import CATALOG
+from quovadis.weights.get import cache_folder, is_here
 
 REQUIRED = (
     "torch",
@@ -26,6 +27,7 @@ REQUIRED = (
     "rich",
     "matplotlib",
     "pillow",
+    "platformdirs",
 )
 """Distributions that ``pip install quovadis`` brings."""
 
@@ -119,7 +121,7 @@ def cache() -> Finding:
     folder = cache_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    weights = sum(1 for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else 0
+    weights = sum(is_here(entry, folder) for entry in CATALOG.values())
     found = f"{folder}: {weights} set{'s' * (weights != 1)} of weights, {_gib(free)} free"
     move = "export QUOVADIS_CACHE=FOLDER, on a disk with room that you may write to"
     if not os.access(existing, os.W_OK):

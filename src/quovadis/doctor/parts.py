@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import av
 
 from quovadis.doctor.finding import Finding
+from quovadis.extras import install_command
 
 DECODERS = {
     "h264": "most files, and Kinetics",
@@ -20,7 +21,7 @@ DECODERS = {
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional part: ``pip install 'quovadis[NAME]'``."""
+    """An optional part, installed by :func:`quovadis.extras.install_command`."""
 
     purpose: str
     modules: tuple[tuple[str, str], ...]
@@ -66,7 +67,7 @@ def extras() -> Iterator[Finding]:
         absent = [module for module, _ in extra.modules if find_spec(module) is None]
         if absent:
             found = f"not installed: {', '.join(absent)} ({extra.purpose})"
-            yield Finding("parts", name, "missing", found, f"pip install 'quovadis[{name}]'")
+            yield Finding("parts", name, "missing", found, install_command(name))
         else:
             yield Finding("parts", name, "ok", f"{_versions(extra)} ({extra.purpose})")
 
