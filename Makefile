@@ -26,7 +26,7 @@ test-without-shared: $(VENV)/.ready
 	QUOVADIS_SHARED=build/absent OMP_NUM_THREADS=1 $(BIN)/pytest -m shared
 
 test-extras:
-	$(MAKE) pytest VENV=build/extras EXTRAS=dev,docs,opencv,openvino,tensorboard,cluster,export,web,kinetics,browser
+	$(MAKE) pytest VENV=build/extras EXTRAS=dev,docs,opencv,openvino,tensorboard,cluster,export,web,hub,kinetics,browser
 
 test-no-extras:
 	$(MAKE) pytest VENV=build/no-extras EXTRAS=dev

@@ -54,6 +54,7 @@ class Show:
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.formats import open_weights
         from quovadis.weights.get import cache_folder, is_here
+        from quovadis.weights.load import locate
 
         if self.weights in CATALOG and not Path(self.weights).exists():
             entry = CATALOG[self.weights]
@@ -61,7 +62,7 @@ class Show:
             facts["here"] = is_here(entry)
             facts["sources"] = list(entry.sources)
         else:
-            state, info = open_weights(self.weights)
+            state, info = open_weights(locate(self.weights)[0])
             facts = asdict(info) | {"num_parameters": sum(t.numel() for n, t in state.items() if "running" not in n)}
         if self.json:
             _print_json(facts)

@@ -39,6 +39,7 @@ EXTRAS: dict[str, Extra] = {
     ),
     "openvino": Extra("faster networks on a CPU", (("openvino", "openvino"),)),
     "web": Extra("the page in the browser", (("gradio", "gradio"),)),
+    "hub": Extra("weights on the Hugging Face Hub", (("huggingface_hub", "huggingface_hub"),)),
 }
 
 

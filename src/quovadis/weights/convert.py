@@ -14,6 +14,7 @@ from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights, write_atomically
 from quovadis.weights.formats import files_of, open_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
+from quovadis.weights.hub import hub_source
 from quovadis.weights.load import locate
 from quovadis.weights.verify import verify_state
 
@@ -44,7 +45,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str], *, to: str
         raise UnknownNameError.among("weights format", to, FORMATS)
     path, _ = locate(source)
     state, info = open_weights(path)
-    info = WeightsInfo(info.model, info.options, info.labels, _with_proof(info.source, path, state))
+    info = WeightsInfo(info.model, info.options, info.labels, _with_proof(info.source, path, state) | hub_source(path))
     if to == "quovadis":
         save_weights(target, state, info)
     else:

