@@ -154,4 +154,4 @@ def test_errors_are_ours_and_usage_exits_with_2(tmp_path: Path, capsys: pytest.C
         main(["lsit"])
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    assert "{list,show,get,convert,verify,filters}" in capsys.readouterr().out
+    assert "{list,show,get,convert,verify,filters,push}" in capsys.readouterr().out

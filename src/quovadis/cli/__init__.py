@@ -39,7 +39,7 @@ GROUPS = {
         "fvd": "compute the Frechet Video Distance of generated videos to real ones",
     },
     "Tools": {
-        "weights": "list, download, convert, verify and draw weights",
+        "weights": "list, download, convert, verify, draw and push weights",
         "export": "write a network for other runtimes: ONNX, torch.export, TorchScript",
         "probe": "describe a video file",
         "doctor": "check this machine and print the command that fixes each problem",

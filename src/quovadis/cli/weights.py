@@ -1,4 +1,4 @@
-"""``quovadis weights``: list, show, get, convert, verify and draw published weights."""
+"""``quovadis weights``: list, show, get, convert, verify, draw and push weights."""
 
 import contextlib
 import json
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from quovadis.cli.weights_push import Push
 from quovadis.errors import WeightsError
 from quovadis.report.plain import print
 
@@ -225,6 +226,7 @@ Command = (
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Filters, tyro.conf.subcommand("filters")]
+    | Annotated[Push, tyro.conf.subcommand("push")]
 )
 
 
@@ -239,7 +241,7 @@ def main(args: list[str]) -> None:
         args=args,
         prog="quovadis weights",
         config=(tyro.conf.FlagCreatePairsOff,),
-        description="Published weights: list, show, get, convert, verify, filters.",
+        description="Published weights: list, show, get, convert, verify, filters, push.",
     )
     command.run()
 
