@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, TooFewFramesError
+from quovadis.report.terminal import prediction_table, to_text
 from quovadis.types import (
     Clip,
     EvaluationResult,
@@ -91,6 +92,17 @@ def test_a_prediction_becomes_json() -> None:
     assert plain["windows"][1]["start_seconds"] == 2.56
     assert plain["notes"] == ["it ends early"]
     assert "jump" in repr(prediction())
+
+
+def test_a_prediction_says_which_windows_it_used() -> None:
+    p = prediction()
+    assert p.describe_windows() == ""
+    assert dataclasses.replace(p, window_seconds=10.0, stride_seconds=10.0).describe_windows() == "windows of 10 s"
+    overlapping = dataclasses.replace(p, window_seconds=2.56, stride_seconds=1.28)
+    assert overlapping.describe_windows() == "windows of 2.56 s every 1.28 s"
+    assert (overlapping.to_dict()["window_seconds"], overlapping.to_dict()["stride_seconds"]) == (2.56, 1.28)
+    assert "whole video in windows of 2.56 s every 1.28 s" in to_text(prediction_table(overlapping))
+    assert "windows of" not in to_text(prediction_table(p))
 
 
 def test_an_evaluation_counts_unreadable_videos_as_wrong_and_lists_them() -> None:

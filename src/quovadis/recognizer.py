@@ -222,9 +222,7 @@ class Recognizer:
             scored.append(Window(start, stop, self.logits(clip)))
             if on_window is not None:
                 on_window(scored[-1])
-        mean = torch.stack([w.logits for w in scored]).mean(0)
-        require_finite(mean, self.describe(), str(path))
-        return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
+        return self._prediction(path, scored, notes, window, stride)
 
     @torch.inference_mode()
     def explain(
@@ -275,16 +273,23 @@ class Recognizer:
             scored.append(Window(start, stop, logits))
             if on_window is not None:
                 on_window(scored[-1])
-        mean = torch.stack([w.logits for w in scored]).mean(0)
-        require_finite(mean, self.describe(), str(path))
-        prediction = Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes))
+        prediction = self._prediction(path, scored, notes, window, stride)
         everything = torch.cat(kept, 1)
         if not chosen:
-            best = mean.topk(min(num_labels, len(self.labels))).indices
+            best = prediction.logits.topk(min(num_labels, len(self.labels))).indices
             everything, labels = everything[best], [self.labels[i] for i in best.tolist()]
         return ActivationMaps(
             prediction, tuple(labels), everything, torch.cat(centers), self.spec.short_side_px, self.spec.size_px
         )
+
+    def _prediction(
+        self, path: str | PathLike[str], scored: Sequence[Window], notes: Sequence[str], window: int, stride: int
+    ) -> Prediction:
+        """The answer for a video: the mean of the logits of its windows, whose length and stride are in frames."""
+        mean = torch.stack([w.logits for w in scored]).mean(0)
+        require_finite(mean, self.describe(), str(path))
+        fps = self.spec.fps
+        return Prediction(str(path), self.labels, mean, tuple(scored), tuple(notes), window / fps, stride / fps)
 
     def _class_maps(self, clip: Clip) -> tuple[Tensor, Tensor]:
         """Maps (classes, T', h, w) and logits (classes,) of one clip, summed over the models, on the CPU."""

@@ -236,6 +236,10 @@ class Prediction:
     windows: tuple[Window, ...]
     notes: tuple[str, ...] = ()
     """What a reader should know: the video was looped, it ends early ..."""
+    window_seconds: float | None = None
+    """Length of the windows, as asked for; the last window of a video may be shorter."""
+    stride_seconds: float | None = None
+    """From one window to the next."""
 
     @property
     def label(self) -> str:
@@ -253,10 +257,26 @@ class Prediction:
         values, indices = probabilities.topk(min(k, len(self.labels)))
         return [(self.labels[i], float(v)) for v, i in zip(values, indices.tolist(), strict=True)]
 
+    def describe_windows(self) -> str:
+        """Length and stride of the windows in words; empty where they are unknown.
+
+        >>> windows = (Window(0.0, 2.0, torch.zeros(1)),)
+        >>> Prediction("v.mp4", ("run",), torch.zeros(1), windows, (), 10.0, 10.0).describe_windows()
+        'windows of 10 s'
+        >>> Prediction("v.mp4", ("run",), torch.zeros(1), windows, (), 2.56, 1.28).describe_windows()
+        'windows of 2.56 s every 1.28 s'
+        """
+        if self.window_seconds is None or self.stride_seconds is None:
+            return ""
+        every = "" if self.stride_seconds == self.window_seconds else f" every {self.stride_seconds:.4g} s"
+        return f"windows of {self.window_seconds:.4g} s{every}"
+
     def to_dict(self, k: int = 5) -> dict[str, Any]:
         """Plain values for JSON: the top ``k`` of the video and of each window."""
         return {
             "video": self.source,
+            "window_seconds": self.window_seconds,
+            "stride_seconds": self.stride_seconds,
             "top": [{"label": name, "probability": p} for name, p in self.top(k)],
             "windows": [
                 {

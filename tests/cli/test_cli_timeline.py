@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,16 @@ def test_segments_and_files(clip_path: Path, tmp_path: Path, capsys: pytest.Capt
     assert run("timeline", bad, clip_path, "--weights", weights, "--out", out) == 1
     captured = capsys.readouterr()
     assert "0.00 s to     1.20 s" in captured.out
+    assert "timeline in windows of 0.64 s every 0.32 s" in captured.out
     assert "1 of 2 videos could not be read" in captured.err
     assert sorted(p.suffix for p in out.iterdir()) == [".csv", ".json", ".png"]
     assert run("timeline", clip_path, "--weights", weights, "--out", out, "--json", "--top", 1) == 0
     (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert len(row["curves"]) == 1
+    assert (row["window_seconds"], row["stride_seconds"]) == (0.64, 0.32)
     other = tmp_path / "other" / clip_path.name
+    other.parent.mkdir()
+    shutil.copy(clip_path, other)
     assert run("timeline", clip_path, other, "--weights", weights, "--out", out) == 1
     assert "would be written to one file" in capsys.readouterr().err
     assert run("timeline", "--weights", weights, "--out", out) == 1

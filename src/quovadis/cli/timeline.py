@@ -115,6 +115,8 @@ def _write(timeline: "VideoTimeline", options: Timeline) -> None:
         print(timeline.prediction.source)
         for s in timeline.segments(options.min_probability):
             print(f"  {s.start_seconds:8.2f} s to {s.stop_seconds:8.2f} s  {s.probability:6.1%}  {s.label}")
+        if windows := timeline.prediction.describe_windows():
+            print(f"  timeline in {windows}")
         for note in timeline.prediction.notes:
             print(f"  {note}")
     print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)

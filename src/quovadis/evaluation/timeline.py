@@ -120,6 +120,8 @@ class Timeline:
             "segments": [asdict(s) for s in self.segments(min_probability)],
             "min_probability": min_probability,
             "smooth_seconds": self.smooth_seconds,
+            "window_seconds": self.prediction.window_seconds,
+            "stride_seconds": self.prediction.stride_seconds,
             "windows": [[w.start_seconds, w.stop_seconds] for w in self.prediction.windows],
             "curves": self.curves(self.top_labels(k)),
             "notes": list(self.prediction.notes),

@@ -76,7 +76,9 @@ def recognition_section(title: str, prediction: Prediction, pictures: Mapping[st
         f"<p class='note'>{escape(what)}</p><img class='wide' alt='{escape(what)}' src='{_png_uri(png)}'>"
         for what, png in pictures.items()
     )
-    notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in prediction.notes)
+    windows = prediction.describe_windows()
+    lines = ([f"Whole video in {windows}."] if windows else []) + list(prediction.notes)
+    notes = "".join(f"<p class='note'>{escape(line)}</p>" for line in lines)
     return f"<section><h2>{escape(title)}</h2>{bars}{notes}<div class='scroll'>{images}</div></section>"
 
 

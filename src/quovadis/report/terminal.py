@@ -48,7 +48,9 @@ def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
             times = (f"{window.start_seconds:.1f} s", f"{window.stop_seconds:.1f} s")
             time.add_row(*times, plain(label), f"{probability:.1%}")
         lines.append(time)
-    lines += [plain(note, style="dim") for note in prediction.notes]
+    windows = prediction.describe_windows()
+    notes = [f"whole video in {windows}"] if windows else []
+    lines += [plain(note, style="dim") for note in (*notes, *prediction.notes)]
     return Group(*lines)
 
 
