@@ -140,6 +140,11 @@ class Recognizer:
         """Each model in words."""
         return [describe_model(model) for model in self.models]
 
+    @property
+    def has_class_maps(self) -> bool:
+        """Whether :meth:`explain` works: every model has class activation maps."""
+        return all(model.has_class_maps for model in self.models)
+
     def first_filters(self) -> dict[str, Tensor]:
         """For each stream the weight of its first convolution, (out, in, T, H, W): what figure 4 of the paper shows."""
         return {

@@ -13,7 +13,7 @@ from quovadis.evaluation.evaluate import evaluate, summarize
 from quovadis.evaluation.page import pick_examples, write_page, write_results
 from quovadis.models.zoo import build_model
 from quovadis.recognizer import Recognizer
-from quovadis.types import EvaluationResult
+from quovadis.types import EvaluationResult, StreamKind
 
 LABELS = tuple("abcdefg")
 
@@ -160,7 +160,9 @@ def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_cla
         facts={"a": "<b>"},
     )
     html = path.read_text()
-    assert html.count("data:image/jpeg") == len(pick_examples(result, data, recognizer, 8)) > 0
+    num_examples = len(pick_examples(result, data, recognizer, 8))
+    assert html.count("alt='frames of ") == html.count("alt='evidence for ") == num_examples > 0
+    assert html.count("data:image/jpeg") == 2 * num_examples
     assert "<script>" not in html
     assert "&lt;b&gt;" in html
     assert html.count("alt='filters of i3d_tiny (rgb)' src='data:image/png") == 1
@@ -169,3 +171,31 @@ def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_cla
     assert f"{result.top1:.1%}" in html
     assert result.data_identity in html
     write_results(tmp_path / "evaluation.json", [result])
+
+
+def test_examples_show_the_evidence_for_the_most_probable_class(recognizer: Recognizer, two_classes: Path) -> None:
+    data = load_dataset(two_classes)
+    result = evaluate(recognizer, data, num_workers=0)
+    (example,) = pick_examples(result, data, recognizer, 1)
+    assert example.evidence is not None
+    path = next(r.path for r in data.records if data.relative(r) == example.caption)
+    found = recognizer.explain(path, labels=[example.top[0][0]])
+    middle = round(128 * found.crop_px / found.short_side_px)
+    margin = (example.frames.shape[3] - middle) // 2
+    shown, plain = example.evidence.float(), example.frames.float()
+    assert shown.shape == plain.shape
+    torch.testing.assert_close(shown[..., :margin], plain[..., :margin] / 2, atol=0.51, rtol=0)  # not an input
+    inside = (shown - plain).abs()[..., margin:-margin].amax()
+    assert bool(inside > 0) == bool(found.maps.max() > 0)
+
+
+@pytest.mark.parametrize(("name", "stream"), [("conv3d_tiny", "rgb"), ("i3d_tiny", "flow")])
+def test_examples_without_maps_or_with_flow_only_show_no_evidence(
+    name: str, stream: StreamKind, recognizer: Recognizer, two_classes: Path
+) -> None:
+    data = load_dataset(two_classes)
+    result = evaluate(recognizer, data, num_workers=0)
+    model = build_model(name, num_classes=2, stream=stream)
+    (example,) = pick_examples(result, data, Recognizer([model], ("left", "right"), device="cpu"), 1)
+    assert example.evidence is None
+    assert (example.flow is not None) == (stream == "flow")

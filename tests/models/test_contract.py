@@ -396,6 +396,8 @@ def test_pooled_class_maps_are_the_logits(stream: str) -> None:
         torch.testing.assert_close(model.pool_class_maps(maps), model(*x), atol=1e-10, rtol=1e-10)
         assert maps.std((2, 3, 4)).min() > 1e-3, "maps that vary over space and time"
         torch.testing.assert_close(optimize(model).class_maps(*x), maps, atol=1e-9, rtol=1e-9)
+        assert model.has_class_maps
+        assert optimize(model).has_class_maps
 
 
 @torch.no_grad()
@@ -410,6 +412,8 @@ def test_class_maps_of_resnet_average_to_the_logits() -> None:
 @pytest.mark.parametrize("name", [n for n in TINY if n != "i3d_tiny"])
 def test_networks_without_a_linear_head_over_a_grid_refuse_class_maps(name: str) -> None:
     model = unchanged(name)
+    assert not model.has_class_maps
+    assert not optimize(model).has_class_maps
     with pytest.raises(InvalidInputError, match=rf"{name} has no class activation maps.*use i3d"):
         model.class_maps(*inputs(model))
 

@@ -14,6 +14,7 @@ from quovadis import transforms
 from quovadis.activation_maps import ActivationMaps
 from quovadis.atomic import write_atomically
 from quovadis.errors import VideoError
+from quovadis.recognizer import Recognizer
 from quovadis.report.activation import draw_filmstrip, overlay_maps
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
@@ -65,6 +66,21 @@ def explanation_picture(found: ActivationMaps, source: Path) -> bytes:
     Raises:
         VideoError: If the video shows no frame.
     """
+    times, drawn = explanation_frames(found, source)
+    label = found.labels[0]
+    probability = float(found.prediction.probabilities[found.prediction.labels.index(label)])
+    return draw_filmstrip(drawn, times, title=f"{source.name}: evidence for {label} ({probability:.1%})")
+
+
+def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float], Tensor]:
+    """Draw the map of the first class over some frames, evenly over the video.
+
+    Returns:
+        Their times in seconds, and uint8 (T, 3, H, W).
+
+    Raises:
+        VideoError: If the video shows no frame.
+    """
     windows = found.prediction.windows
     start, stop = windows[0].start_seconds, windows[-1].stop_seconds
     frames, times = [], []
@@ -77,10 +93,20 @@ def explanation_picture(found: ActivationMaps, source: Path) -> bytes:
                 times.append(seconds)
     if not frames:
         raise VideoError(f"{source} shows no frame")
-    drawn = _overlay(found, torch.cat(frames), torch.tensor(times))
-    label = found.labels[0]
-    probability = float(found.prediction.probabilities[found.prediction.labels.index(label)])
-    return draw_filmstrip(drawn, times, title=f"{source.name}: evidence for {label} ({probability:.1%})")
+    return times, _overlay(found, torch.cat(frames), torch.tensor(times))
+
+
+def explaining_part(recognizer: Recognizer) -> Recognizer | None:
+    """The part of a recognizer to explain on a page: its RGB networks, so that no flow is computed again, or else all.
+
+    Returns:
+        None where a network has no class activation maps.
+    """
+    rgb = [model for model in recognizer.models if not model.spec.wants_flow]
+    part = recognizer
+    if rgb and len(rgb) < len(recognizer.models):
+        part = Recognizer(rgb, recognizer.labels, device=recognizer.device)
+    return part if part.has_class_maps else None
 
 
 def _overlay(found: ActivationMaps, frames: Tensor, seconds: Tensor) -> Tensor:

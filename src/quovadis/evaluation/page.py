@@ -14,11 +14,13 @@ from torch import Tensor
 from quovadis import transforms
 from quovadis.atomic import write_atomically
 from quovadis.datasets.manifest import Manifest
+from quovadis.evaluation.explain import explaining_part
 from quovadis.flow.draw import draw_flow
 from quovadis.recognizer import Recognizer
+from quovadis.report.activation import overlay_maps
 from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
-from quovadis.types import EvaluationResult
+from quovadis.types import Clip, EvaluationResult
 from quovadis.video.clip import read_clip
 
 _STRIP_SECONDS = 4.0
@@ -83,6 +85,9 @@ def pick_examples(result: EvaluationResult, data: Manifest, recognizer: Recogniz
     chosen = right[::step][: num_examples // 2]
     chosen += wrong[: num_examples - len(chosen)]
     paths = {data.relative(record): record.path for record in data.records}
+    part = explaining_part(recognizer)
+    if part is not None and part.wants_flow:
+        part = None  # the flow of whole videos takes too long for a picture
     examples = []
     for video in chosen:
         clip = read_clip(
@@ -91,8 +96,17 @@ def pick_examples(result: EvaluationResult, data: Manifest, recognizer: Recogniz
             transform=partial(transforms.resize_short_side, size_px=_STRIP_SIDE_PX),
         )
         flow = _flow_colors(paths[video.path], recognizer) if recognizer.wants_flow else None
-        examples.append(Example(clip.frames, video.path, video.label, video.top, flow))
+        evidence = None if part is None else _evidence(part, paths[video.path], video.top[0][0], clip)
+        examples.append(Example(clip.frames, video.path, video.label, video.top, flow, evidence))
     return examples
+
+
+def _evidence(recognizer: Recognizer, path: Path, label: str, clip: Clip) -> Tensor:
+    """The frames of a small clip with the class activation maps of a class."""
+    found = recognizer.explain(path, labels=[label])
+    most = max(float(found.map_of(label).max()), 1e-6)
+    crop_px = round(found.crop_px * min(clip.height, clip.width) / found.short_side_px)
+    return overlay_maps(clip.frames, found.at(clip.pts_seconds, label), max_evidence=most, crop_px=crop_px)
 
 
 def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:

@@ -48,6 +48,9 @@ class VideoModel(nn.Module, ABC):
         They are what ``head`` sees, so a new classifier can be trained on features that were computed once.
         """
 
+    has_class_maps: bool = False
+    """Whether :meth:`class_maps` works."""
+
     def class_maps(self, *streams: Tensor) -> Tensor:
         """Compute the class activation maps: the evidence for each class at each position, (B, classes, T', h, w).
 

@@ -36,6 +36,8 @@ class I3D(VideoModel):
     (torch.Size([2, 10]), torch.Size([2, 1, 256]))
     """
 
+    has_class_maps = True
+
     def __init__(
         self,
         *,

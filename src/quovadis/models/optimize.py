@@ -66,6 +66,11 @@ class InferenceModel(VideoModel):
         """Logits (B, classes)."""
         return self.network.classify(features)
 
+    @property
+    def has_class_maps(self) -> bool:  # type: ignore[override]
+        """As of the model that it was made from."""
+        return self.network.has_class_maps
+
     @torch.no_grad()
     def class_maps(self, *streams: Tensor) -> Tensor:
         """Class activation maps, computed by PyTorch whatever ``backend`` is."""

@@ -125,6 +125,8 @@ class I3DResNet50(VideoModel):
     (torch.Size([2, 10]), torch.Size([2, 4, 256]))
     """
 
+    has_class_maps = True
+
     def __init__(self, *, stream: StreamKind = "rgb", num_classes: int = 400, dropout: float = 0.5, width: float = 1.0):
         super().__init__()
         self.spec = i3d_r50_spec(stream)

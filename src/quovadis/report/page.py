@@ -24,6 +24,8 @@ class Example:
     """Most probable classes first, with probabilities."""
     flow: Tensor | None = None
     """Its optical flow in colours, uint8 (T, 3, H, W), where a model looked at it."""
+    evidence: Tensor | None = None
+    """The frames with the class activation maps of the most probable class, uint8 (T, 3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,13 @@ def _curves(stream: str, log: Sequence[Mapping[str, Any]]) -> str:
 def _examples(examples: Sequence[Example]) -> str:
     if not examples:
         return ""
-    return f"<section><h2>Examples</h2>{''.join(_example(e) for e in examples)}</section>"
+    note = ""
+    if any(e.evidence is not None for e in examples):
+        note = (
+            "<p class='note'>The strip with bright colors shows the evidence for the most probable class (class "
+            "activation map); the darkened margin is not part of the network's input.</p>"
+        )
+    return f"<section><h2>Examples</h2>{note}{''.join(_example(e) for e in examples)}</section>"
 
 
 def _example(example: Example) -> str:
@@ -126,6 +134,9 @@ def _example(example: Example) -> str:
     verdict = "right" if right else "wrong"
     caption = escape(example.caption)
     strips = f"<img alt='frames of {caption}' src='{filmstrip_uri(example.frames)}'>"
+    if example.evidence is not None:
+        what = f"evidence for {escape(example.top[0][0])} in {caption}"
+        strips += f"<img alt='{what}' src='{filmstrip_uri(example.evidence)}'>"
     if example.flow is not None:
         strips += f"<img alt='optical flow of {caption}' src='{filmstrip_uri(example.flow)}'>"
     return (
