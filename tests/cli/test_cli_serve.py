@@ -4,7 +4,9 @@ from importlib.util import find_spec
 import pytest
 
 from quovadis.cli import main
+from quovadis.errors import DownloadError
 from quovadis.extras import install_command
+from quovadis.weights.catalog import DEFAULT_WEIGHTS
 
 
 def run(*args: object) -> int:
@@ -22,12 +24,14 @@ def test_without_gradio_it_says_what_to_install(capsys: pytest.CaptureFixture[st
     assert install_command("web") in capsys.readouterr().err
 
 
-def test_no_model_is_made_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_network_is_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(weights: object) -> object:
+        raise DownloadError(f"cannot fetch {weights}")
+
     monkeypatch.setattr("quovadis.web.page.import_gradio", lambda: None)
+    monkeypatch.setattr("quovadis.recognizer.load_model", load)
     assert run("serve") == 1
-    error = capsys.readouterr().err
-    assert "quovadis demo" in error
-    assert "--weights runs/demo/rgb runs/demo/flow" in error
+    assert f"cannot fetch {DEFAULT_WEIGHTS}" in capsys.readouterr().err
 
 
 def test_sharing_with_the_world_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:

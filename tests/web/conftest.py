@@ -17,6 +17,7 @@ import torch
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
 from quovadis.video.writer import write_video
+from quovadis.web.examples import motions_examples
 from quovadis.weights.files import save_weights
 from tests.launch import ROOT
 from tests.synthetic import awake, moving_square
@@ -98,7 +99,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     temporary.mkdir()
     weights, other = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
     command = [sys.executable, "-c", _SCRIPT, "serve", "--weights", weights, "--compare", other]
-    command += ["--port", 0, "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
+    (folder / "examples").mkdir()
+    motions_examples(folder / "examples")
+    command += ["--examples", folder / "examples", "--port", 0, "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
     environment = {
         **os.environ,
         "TMPDIR": str(temporary),

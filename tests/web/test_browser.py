@@ -119,7 +119,7 @@ def test_an_example_and_another_network(visit: Visit) -> None:
 
 def test_a_second_example_takes_the_place_of_the_first(visit: Visit) -> None:
     examples = visit.page.locator(".qv-examples:visible button")
-    examples.first.click()  # a long one
+    examples.nth(1).click()  # a long one
     visit.page.wait_for_selector("#recognise-status .qv-progress")
     examples.nth(2).click()
     visit.page.wait_for_selector(".qv-player :text('star_spins.mp4')")

@@ -25,10 +25,10 @@ class Serve:
     weights: tuple[str, ...] = ()
     """A published name, a weights file or the folder of a training run; several are streams whose logits are added, and
     each can also be chosen alone. By default the official Kinetics-400 network, which is downloaded once."""
-    compare: tuple[Path, ...] = ()
+    compare: tuple[str, ...] = ()
     """The same of a second recogniser to compare with."""
     examples: Path | None = None
-    """A folder of videos to offer; by default some small ones made on the fly."""
+    """A folder of videos to offer; by default drawn ones where the model knows the classes of "motions", else none."""
     host: str = "127.0.0.1"
     """Where to listen: by default this machine only; 0.0.0.0 is every network that it is in."""
     port: int | None = None
@@ -54,7 +54,7 @@ def main(args: list[str]) -> None:
     """Run the verb until it is interrupted."""
     options = tyro.cli(Serve, args=args, prog="quovadis serve", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.web.bench import Bench
-    from quovadis.web.examples import folder_examples, motions_examples
+    from quovadis.web.examples import fitting_examples, folder_examples
     from quovadis.web.handlers import Handlers
     from quovadis.web.limits import Limits
     from quovadis.web.page import build_page, import_gradio, serve_page, temporary_folder
@@ -75,9 +75,12 @@ def main(args: list[str]) -> None:
     with temporary_folder() as folder:
         import_gradio()
         bench = Bench.load(options.weights, options.compare, device=options.device, flow_method=options.flow_method)
-        print("making the examples ...", file=sys.stderr)
-        samples = Path(folder) / "examples"
-        examples = folder_examples(options.examples, limits) if options.examples else motions_examples(samples)
+        labels = bench[bench.names[0]].labels
+        examples = (
+            folder_examples(options.examples, limits)
+            if options.examples
+            else fitting_examples(labels, Path(folder) / "examples")
+        )
         handlers = Handlers(bench, limits, Path(folder))
         blocks = build_page(handlers, examples)
         served = serve_page(

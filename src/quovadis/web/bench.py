@@ -8,6 +8,10 @@ from os import PathLike
 
 from quovadis.errors import UnknownNameError
 from quovadis.recognizer import Recognizer
+from quovadis.types import ModelSpec
+from quovadis.weights.catalog import CATALOG
+
+_SHOWN_LABELS = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class Bench:
     def names(self) -> list[str]:
         """In the order to be shown; the first is the default."""
         return list(self.recognizers)
+
+    def describe(self, name: str) -> str:
+        """What the networks of a choice are: classes, streams, and the accuracy where they are published ones."""
+        recognizer = self[name]
+        streams = " + ".join(_stream_words(model.spec) for model in recognizer.models)
+        entries = [CATALOG.get(network["weights"]) for network in recognizer.networks]
+        known = [entry for entry in entries if entry is not None]
+        if not known or len(known) < len(recognizer.models):
+            return f"{_counted_labels(recognizer.labels)}, {streams}; {recognizer.describe()}"
+        dataset = known[0].dataset.rstrip("0123456789").capitalize()
+        accuracy = " and ".join(f"{entry.top1:.1f} %" for entry in known if entry.top1 is not None)
+        published = f", {accuracy} top-1 as published" if accuracy else ""
+        return f"{len(recognizer.labels)} {dataset} actions, {streams}{published}; {', '.join(e.name for e in known)}"
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -66,13 +83,28 @@ class Bench:
 def _choices(whole: Recognizer) -> dict[str, Recognizer]:
     """All networks together, then each alone."""
     alone: dict[str, Recognizer] = {}
-    for model in whole.models:
+    for number, model in enumerate(whole.models):
         kind = model.spec.stream
-        names = [kind, *(f"{kind} {number}" for number in range(2, len(whole.models) + 1))]
+        names = [kind, *(f"{kind} {i}" for i in range(2, len(whole.models) + 1))]
         name = next(n for n in names if n not in alone)
         alone[name] = Recognizer([model], whole.labels, device=whole.device, flow=whole.flow)
+        alone[name].networks = whole.networks[number : number + 1]
     if len(alone) == 1:
         return alone
     together = {kind: None for model in whole.models for kind in model.spec.stream.split("+")}
     name = "+".join(kind for kind in ("rgb", "flow") if kind in together)
     return {name if name not in alone else "all": whole, **alone}
+
+
+def _stream_words(spec: ModelSpec) -> str:
+    return " + ".join("RGB" if stream.kind == "rgb" else stream.kind for stream in spec.streams)
+
+
+def _counted_labels(labels: Sequence[str]) -> str:
+    """How many classes, and the first of them.
+
+    >>> _counted_labels(["run", "jump"]), _counted_labels(["a", "b", "c", "d"])
+    ('2 classes (run, jump)', '4 classes (a, b, c ...)')
+    """
+    shown = ", ".join(labels[:_SHOWN_LABELS]) + (" ..." if len(labels) > _SHOWN_LABELS else "")
+    return f"{len(labels)} class{'es' * (len(labels) != 1)} ({shown})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +52,11 @@ def folder_examples(folder: str | Path, limits: Limits) -> list[Example]:
     if not found:
         raise InvalidInputError(f"no file in {folder} is a video that this page takes")
     return found
+
+
+def fitting_examples(labels: Sequence[str], folder: str | Path) -> list[Example]:
+    """Write the drawn ``motions`` for a model that knows them; none for a model of other classes."""
+    return motions_examples(folder) if set(labels) == set(MotionsConfig().labels) else []
 
 
 def motions_examples(folder: str | Path) -> list[Example]:

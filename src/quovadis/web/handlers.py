@@ -149,7 +149,7 @@ class Handlers:
 
 def _wanted(file: str | None, what: str) -> str:
     if not file:
-        raise InvalidInputError(f"{what} is missing: drop one, or pick one of the examples")
+        raise InvalidInputError(f"{what} is missing: drop one on the page, or send one")
     return file
 
 

@@ -46,7 +46,8 @@ def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
     """
     gr = import_gradio()
     bench = handlers.bench
-    models = [f"{name}: {r.describe()}" for name, r in bench.recognizers.items()]
+    alone = len(bench.names) == 1
+    models = [bench.describe(name) if alone else f"{name}: {bench.describe(name)}" for name in bench.names]
     with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as blocks:
         _endpoints(gr, handlers)  # first: what comes later under the same name is numbered
         _html(gr, value=views.header(models, handlers.limits.max_bytes / 2**20, handlers.limits.max_seconds))

@@ -25,10 +25,11 @@ _OTHER = "var(--qv-other)"
 
 def header(models: Sequence[str], max_mib: float, max_seconds: float) -> str:
     """The head of the page."""
+    lines = "".join(f"<p class='qv-soft'>{escape(model)}</p>" for model in models)
     return (
         "<header class='qv qv-head'><h1>quovadis</h1><p>What happens in a video, and when. "
         f"Videos up to {clock(max_seconds)} and {max_mib:.0f} MiB; they stay on this machine, for an hour.</p>"
-        f"<p class='qv-soft'>{escape(' · '.join(models))}</p></header>"
+        f"{lines}</header>"
     )
 
 
