@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets.motions import MotionsConfig
 from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.evaluation.explain import explaining_part, explanation_frames
 from quovadis.evaluation.feature_presets import FEATURE_PRESETS
 from quovadis.evaluation.features import FeatureExtractor
 from quovadis.evaluation.timeline import make_timeline
@@ -14,6 +16,7 @@ from quovadis.types import Prediction, Window
 from quovadis.video.clip import read_clip
 from quovadis.video.writer import write_video
 from quovadis.web.analysis import (
+    Answer,
     Comparison,
     compare,
     compare_features,
@@ -22,8 +25,10 @@ from quovadis.web.analysis import (
     write_preview,
 )
 from quovadis.web.bench import Bench
+from quovadis.web.examples import fitting_examples
 from quovadis.web.limits import Limits
 from quovadis.web.schema import comparison_json, features_json, json_schema, recognition_json
+from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from tests.synthetic import awake, moving_square
 from tests.web.conftest import LABELS, save_tiny
 
@@ -33,22 +38,64 @@ def recognizer() -> Recognizer:
     return Recognizer([awake(build_model("i3d_tiny", num_classes=2))], ["left", "right"], device="cpu")
 
 
-def test_recognise_is_the_timeline_with_pictures(recognizer: Recognizer, clip: Path) -> None:
+def test_the_answer_is_that_of_predict_and_comes_before_the_timeline(recognizer: Recognizer, clip: Path) -> None:
     told: list[tuple[float, str]] = []
-    found = recognise(recognizer, clip, name="my.mp4", on_progress=lambda *step: told.append(step))
+    answers: list[tuple[int, Answer]] = []
+    found = recognise(
+        recognizer,
+        clip,
+        name="my.mp4",
+        on_answer=lambda answer: answers.append((len(told), answer)),
+        on_progress=lambda *step: told.append(step),
+    )
+    whole = recognizer.predict(clip)
+    assert torch.equal(found.answer.prediction.logits, whole.logits)
+    assert [w.start_seconds for w in found.answer.prediction.windows] == [w.start_seconds for w in whole.windows]
     expected = make_timeline(recognizer, clip)
     assert torch.equal(found.timeline.prediction.logits, expected.prediction.logits)
     assert [w.start_seconds for w in found.timeline.prediction.windows] == [
         w.start_seconds for w in expected.prediction.windows
     ]
+    ((after, answer),) = answers
+    assert answer is found.answer
+    first_of_timeline = next(i for i, (_, what) in enumerate(told) if "timeline" in what)
+    assert after <= first_of_timeline
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
-    assert found.timeline.prediction.source == "my.mp4"
+    assert found.answer.prediction.source == found.timeline.prediction.source == "my.mp4"
     document = recognition_json(found)
     assert document["video"]["name"] == "my.mp4"
+    assert (document["window_seconds"], document["stride_seconds"]) == (whole.window_seconds, whole.stride_seconds)
+    assert document["timeline"]["stride_seconds"] == document["timeline"]["window_seconds"] / 2
     assert sum(c["probability"] for c in document["top"]) == pytest.approx(1)
     assert str(clip.parent) not in str(document)
+
+
+def test_evidence_is_that_of_explain(recognizer: Recognizer, clip: Path) -> None:
+    found = recognise(recognizer, clip).evidence
+    assert found is not None
+    assert found.label == recognizer.predict(clip).label
+    times, frames = explanation_frames(recognizer.explain(clip), clip)
+    assert list(found.seconds) == times
+    assert torch.equal(found.frames, frames)
+    assert recognise(recognizer, clip, pictures=False).evidence is None
+
+
+def test_evidence_of_two_streams_is_that_of_rgb(recognizer: Recognizer) -> None:
+    rgb, flow = (build_model("i3d_tiny", num_classes=2, stream=stream) for stream in ("rgb", "flow"))
+    part = explaining_part(Recognizer([flow, rgb], ["left", "right"], device="cpu"))
+    assert part is not None
+    assert part.describe() == "i3d_tiny (rgb)"
+    alone = Recognizer([flow], ["left", "right"], device="cpu")
+    assert explaining_part(alone) is alone
+    assert explaining_part(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"])) is None
+
+
+def test_networks_without_maps_have_no_evidence(clip: Path) -> None:
+    found = recognise(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"], device="cpu"), clip)
+    assert found.evidence is None
+    assert len(found.moments) == 8
 
 
 def test_moments_show_the_frames_and_where_they_move(recognizer: Recognizer, clip: Path) -> None:
@@ -66,7 +113,7 @@ def test_moments_show_the_frames_and_where_they_move(recognizer: Recognizer, cli
 def test_a_long_video_has_few_windows(recognizer: Recognizer, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quovadis.web.analysis._MAX_WINDOWS", 2)
     found = recognise(recognizer, clip)
-    assert found.stride_seconds == pytest.approx(1.0)
+    assert found.timeline.prediction.stride_seconds == pytest.approx(1.0)
     assert len(found.timeline.prediction.windows) <= 4
 
 
@@ -147,5 +194,25 @@ def test_the_bench_names_its_networks(tmp_path: Path) -> None:
     assert bench["rgb"].labels == LABELS
     with pytest.raises(UnknownNameError, match="did you mean 'rgb'"):
         bench["rbg"]
-    with pytest.raises(InvalidInputError, match="quovadis demo"):
-        Bench.load([])
+    assert bench.describe("rgb") == f"2 classes ({', '.join(LABELS)}), RGB; i3d_tiny (rgb)"
+
+
+def test_published_networks_are_described_by_the_catalog() -> None:
+    published = Recognizer([build_model("i3d_tiny", num_classes=400)], [str(i) for i in range(400)], device="cpu")
+    published.networks = ({"weights": DEFAULT_WEIGHTS},)
+    words = "400 Kinetics actions, RGB, 68.4 % top-1 as published; i3d-rgb-kinetics400"
+    assert Bench({"rgb": published}).describe("rgb") == words
+    rgb, flow = (build_model("i3d_tiny", num_classes=400, stream=stream) for stream in ("rgb", "flow"))
+    both = Recognizer([rgb, flow], published.labels, device="cpu")
+    both.networks = ({"weights": "i3d-rgb-imagenet-kinetics400"}, {"weights": "i3d-flow-imagenet-kinetics400"})
+    described = Bench({"rgb+flow": both}).describe("rgb+flow")
+    assert described.startswith("400 Kinetics actions, RGB + flow, 71.1 % and 63.4 % top-1 as published; i3d-rgb-")
+    both.networks = ({"weights": "i3d-rgb-imagenet-kinetics400"}, {"weights": "runs/flow"})
+    described = Bench({"rgb+flow": both}).describe("rgb+flow")
+    assert described.startswith("400 classes (0, 1, 2 ...), RGB + flow; i3d_tiny")
+
+
+def test_examples_are_of_the_classes_of_the_model(tmp_path: Path) -> None:
+    assert fitting_examples(("run", "jump"), tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    assert len(fitting_examples(MotionsConfig().labels[::-1], tmp_path)) == 4

@@ -95,7 +95,11 @@ def test_upload_result_seek_and_files(visit: Visit, clip: Path) -> None:
     line.click(position={"x": 0.75 * line.bounding_box()["width"], "y": 50})
     assert visit.seconds("recognise") == pytest.approx(1.5, abs=0.03)
     page.wait_for_function("Math.abs(parseFloat(document.querySelector('.qv-now').style.left) - 75) < 2")
-    page.locator(".qv-moments button").first.click()
+    evidence = page.locator("#recognise-result .qv-evidence button")
+    assert evidence.count() == 8
+    evidence.nth(4).click()
+    assert visit.seconds("recognise") == pytest.approx(1.12, abs=0.03)
+    page.locator(".qv-moments:not(.qv-evidence) button").first.click()
     assert visit.seconds("recognise") == pytest.approx(0.12, abs=0.03)
     with page.expect_download() as download:
         page.get_by_text("JSON", exact=True).first.click()
@@ -213,6 +217,9 @@ def test_a_narrow_screen_does_not_scroll_sideways(browser: Any, server: Served, 
     narrow = Visit(browser, server.url, viewport={"width": 390, "height": 844})
     narrow.send(clip)
     assert LABELS[0] in narrow.result()
+    narrow.page.wait_for_selector("#recognise-timeline .qv-timeline")
+    answer, line = (narrow.page.locator(f"#recognise-{part}").bounding_box() for part in ("result", "timeline"))
+    assert answer["y"] < line["y"]
     assert narrow.page.evaluate("document.documentElement.scrollWidth") == 390
     assert narrow.outside == []
     narrow.context.close()

@@ -1,10 +1,15 @@
 """What is answered, without a page."""
 
+import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from quovadis.cli import main
+from quovadis.errors import StorageError
+from quovadis.evaluation.timeline import make_timeline
 from quovadis.video.writer import write_video
 from quovadis.web.bench import Bench
 from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
@@ -23,7 +28,7 @@ def handlers(tmp_path_factory: pytest.TempPathFactory) -> Handlers:
 
 def test_results_replace_the_progress(handlers: Handlers, clip: Path) -> None:
     steps = list(handlers.recognise(str(clip), "rgb"))
-    assert all("qv-progress" in status and not rest for status, *_, rest in steps[:-1])
+    assert all("qv-progress" in status and not line and not rest for status, _, line, rest in steps[:-1])
     status, classes, line, frames = steps[-1]
     assert status == ""
     assert "qv-bars" in classes
@@ -32,6 +37,52 @@ def test_results_replace_the_progress(handlers: Handlers, clip: Path) -> None:
     status, both, lines = list(handlers.compare(str(clip), "rgb", "compare:rgb"))[-1]
     assert both.count("qv-bars") == lines.count("qv-timeline") == 2
     assert "<b>1.000</b>" in list(handlers.features(str(clip), str(clip), "rgb"))[-1][1]
+
+
+def test_the_classes_come_before_the_timeline(handlers: Handlers, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeline waits until the page has shown the classes."""
+    shown = threading.Event()
+
+    def wait(*args: object, **options: object) -> object:
+        assert shown.wait(60)
+        return make_timeline(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("quovadis.web.analysis.make_timeline", wait)
+    stages = []
+    for status, classes, line, _ in handlers.recognise(str(clip), "rgb"):
+        stages.append((bool(status), bool(classes), bool(line)))
+        if classes:
+            shown.set()
+    assert (True, True, False) in stages
+    assert stages[-1] == (False, True, True)
+
+
+def test_an_error_after_the_classes_keeps_them(handlers: Handlers, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> object:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr("quovadis.web.analysis.make_timeline", fail)
+    status, classes, line, frames = list(handlers.recognise(str(clip), "rgb"))[-1]
+    assert "disk full" in status
+    assert "qv-bars" in classes
+    assert (line, frames) == ("", "")
+
+
+def test_the_command_line_and_the_page_answer_alike(
+    handlers: Handlers, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = save_tiny(tmp_path / "a.safetensors", 0)
+    main(["predict", str(clip), "--weights", str(weights), "--json", "--device", "cpu"])
+    row = json.loads(capsys.readouterr().out)
+    expected = {c["label"]: pytest.approx(c["probability"], abs=1e-6) for c in row["top"]}
+    for model in ("", "rgb"):
+        answer = list(handlers.recognise_json(str(clip), model))[-1]
+        assert {c["label"]: c["probability"] for c in answer["top"]} == expected
+        assert (answer["window_seconds"], answer["stride_seconds"]) == (row["window_seconds"], row["stride_seconds"])
+        # The mean over the timeline is another one.
+        assert len(answer["timeline"]["windows"]) > len(row["windows"])
+    first = list(handlers.compare_json(str(clip), "rgb", "compare:rgb"))[-1]["first"]
+    assert {c["label"]: c["probability"] for c in first["top"]} == expected
 
 
 def test_mistakes_are_told_in_the_status(handlers: Handlers, clip: Path, tmp_path: Path) -> None:

@@ -42,18 +42,21 @@ def call(server: Served, endpoint: str, *data: Any) -> tuple[str, Any]:
 
 
 def label_at(seconds: float, recognition: dict[str, Any]) -> str:
-    (label,) = {s["label"] for s in recognition["segments"] if s["start_seconds"] <= seconds < s["stop_seconds"]}
+    (label,) = {
+        s["label"] for s in recognition["timeline"]["segments"] if s["start_seconds"] <= seconds < s["stop_seconds"]
+    }
     return str(label)
 
 
 def test_recognise(server: Served, clip: Path) -> None:
     how, (answer,) = call(server, "recognise", upload(server, clip), "")
     assert how == "complete"
-    assert answer["schema"] == "quovadis.recognition/1"
+    assert answer["schema"] == "quovadis.recognition/2"
     assert {c["label"] for c in answer["top"]} == set(LABELS)
     assert answer["video"]["name"] == "clip.mp4"
-    assert answer["segments"][0]["start_seconds"] == 0
-    assert answer["segments"][-1]["stop_seconds"] == pytest.approx(2.0)
+    segments = answer["timeline"]["segments"]
+    assert segments[0]["start_seconds"] == 0
+    assert segments[-1]["stop_seconds"] == pytest.approx(2.0)
 
 
 def test_compare_and_features(server: Served, clip: Path) -> None:

@@ -55,16 +55,18 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def found(recognizer: Recognizer, clip: Path) -> Recognition:
-    return replace(recognise(recognizer, clip, name=EVIL), model=EVIL, flow_method=EVIL)
+    found = recognise(recognizer, clip, name=EVIL)
+    return replace(found, answer=replace(found.answer, model=EVIL, flow_method=EVIL))
 
 
 def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path) -> None:
     both = Comparison(found, found)
     pages = [
         views.header([EVIL], 200, 600),
-        views.player(f"/tmp/{EVIL}", EVIL, found.facts, "recognise"),
+        views.player(f"/tmp/{EVIL}", EVIL, found.answer.facts, "recognise"),
         views.progress(0.5, EVIL),
         views.error(EVIL),
+        views.answer(found.answer),
         views.recognition(found),
         views.timeline(found, "recognise"),
         views.moments(found, "recognise"),
@@ -87,3 +89,15 @@ def test_the_time_line_covers_the_video(found: Recognition) -> None:
     widths = [float(part.split("%")[0]) for part in html.split(";width:")[1:]]
     assert sum(widths) == pytest.approx(100, abs=0.01)
     assert Page(html).tags.count("polyline") == 2
+
+
+def test_both_kinds_of_windows_are_named(found: Recognition) -> None:
+    assert "Whole video in windows of 0.64 s, " in views.answer(found.answer)
+    assert "Timeline in windows of 0.64 s every 0.32 s." in views.timeline(found, "recognise")
+
+
+def test_the_evidence_stands_below_the_classes(found: Recognition) -> None:
+    html = views.recognition(found)
+    assert html.index("qv-bars") < html.index("Evidence for ") < html.index("qv-files")
+    assert html.count("alt='evidence at ") == 8
+    assert "Evidence for " not in views.recognition(replace(found, evidence=None))

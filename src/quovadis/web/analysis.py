@@ -16,13 +16,14 @@ from torch import Tensor
 from quovadis import transforms
 from quovadis.datasets.loader import clip_extent
 from quovadis.errors import InvalidInputError
+from quovadis.evaluation.explain import explaining_part, explanation_frames
 from quovadis.evaluation.feature_presets import FEATURE_PRESETS
 from quovadis.evaluation.features import FeatureExtractor, FeatureRows
 from quovadis.evaluation.timeline import Timeline, make_timeline
 from quovadis.flow.draw import draw_flow
 from quovadis.flow.estimate import estimate_flow
 from quovadis.recognizer import Recognizer
-from quovadis.types import StreamKind
+from quovadis.types import Prediction, StreamKind, Window
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 from quovadis.web.limits import Limits, VideoFacts, called
@@ -48,23 +49,46 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Recognition:
-    """What one model says about one video."""
+class Evidence:
+    """Where a network found evidence for the most probable class: frames with class activation maps."""
+
+    label: str
+    model: str
+    """The network, or the part of it, that has the maps."""
+    seconds: tuple[float, ...]
+    frames: Tensor
+    """uint8 (T, 3, H, W)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The classes of a whole video."""
 
     video: str
     """The name of the file, without a folder."""
     facts: VideoFacts
     model: str
     flow_method: str
+    prediction: Prediction
+    """As :meth:`Recognizer.predict` gives it with its defaults, and so as ``quovadis predict`` does."""
+    work_seconds: float
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """The answer of one model for a video, and what happens when."""
+
+    answer: Answer
     timeline: Timeline
-    window_seconds: float
-    stride_seconds: float
+    """Of shorter windows, which overlap."""
     moments: tuple[Moment, ...]
+    evidence: Evidence | None
+    """None for networks without class activation maps."""
     work_seconds: float
 
     @property
     def span_seconds(self) -> tuple[float, float]:
-        """The first and the last second of the time line, on the file's own clock."""
+        """The first and the last second of the timeline, on the file's own clock."""
         cells = self.timeline.cells()
         return cells[0][0], cells[-1][1]
 
@@ -107,18 +131,22 @@ def recognise(
     *,
     name: str | None = None,
     limits: Limits | None = None,
+    pictures: bool = True,
+    on_answer: Callable[[Answer], None] = lambda answer: None,
     on_progress: Report = lambda share, what: None,
 ) -> Recognition:
-    """Classes, time line and flow of a video.
+    """Classes of a whole video, then its timeline, then pictures of flow and evidence.
 
-    Windows are as long as a training clip and half overlap; in a long video they are further apart, so that there
-    are at most 240. The classes of the whole are those of the mean of their logits.
+    The classes are those of :meth:`Recognizer.predict` with its defaults. Windows of the timeline are as long as a
+    training clip and half overlap; in a long video they are further apart, so that there are at most 240.
 
     Args:
         recognizer: the model or models.
         path: the file.
         name: what the person calls it; by default the name of the file.
         limits: what is taken; by default :class:`~quovadis.web.limits.Limits`.
+        pictures: Whether to draw flow and evidence.
+        on_answer: Called with the classes before the rest is computed.
         on_progress: see :data:`Report`.
 
     Raises:
@@ -127,41 +155,71 @@ def recognise(
     >>> from quovadis.models.zoo import build_model
     >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
     >>> found = recognise(recognizer, getfixture("clip_path"))
-    >>> found.video, found.span_seconds, len(found.timeline.prediction.windows), len(found.moments)
+    >>> found.answer.video, found.span_seconds, len(found.timeline.prediction.windows), len(found.moments)
     ('square.mp4', (0.0, 1.2), 3, 8)
     """
     started = time.perf_counter()
     path = Path(path)
     name = path.name if name is None else name
     facts = (limits or Limits()).check(path, name)
+    on_progress(0.0, "reading the video")
+    with called(path, name):
+        prediction = recognizer.predict(path, on_window=_counter(0.0, 0.4, facts, on_progress))
+        answer = Answer(
+            video=name,
+            facts=facts,
+            model=recognizer.describe(),
+            flow_method=recognizer.flow.method,
+            prediction=replace(prediction, source=name),
+            work_seconds=time.perf_counter() - started,
+        )
+        on_answer(answer)
+        on_progress(0.4, "computing the timeline")
+        timeline = _timeline(recognizer, path, facts, on_progress)
+        moments: tuple[Moment, ...] = ()
+        evidence = None
+        if pictures:
+            on_progress(0.8, "drawing the flow")
+            moments = show_moments(recognizer, path, timeline.cells()[0][0], timeline.cells()[-1][1])
+            evidence = find_evidence(recognizer, path, prediction.label, facts, on_progress)
+    timeline = replace(timeline, prediction=replace(timeline.prediction, source=name))
+    return Recognition(answer, timeline, moments, evidence, time.perf_counter() - started)
+
+
+def _timeline(recognizer: Recognizer, path: Path, facts: VideoFacts, on_progress: Report) -> Timeline:
     spec = recognizer.spec
     window = clip_extent(spec)[2] / spec.fps
     stride = max(window / 2, round(facts.seconds / _MAX_WINDOWS * spec.fps) / spec.fps)
-    expected = max((facts.seconds - window) / stride, 0) + 1
-    on_progress(0.0, "reading the video")
-    done = 0
+    count = _counter(0.4, 0.8, facts, on_progress, "timeline, ")
+    return make_timeline(recognizer, path, window_seconds=window, stride_seconds=stride, on_window=count)
 
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        on_progress(min(0.9 * done / expected, 0.9), f"window {done} of about {max(round(expected), done)}")
 
-    with called(path, name):
-        timeline = make_timeline(recognizer, path, window_seconds=window, stride_seconds=stride, on_window=count)
-        on_progress(0.9, "drawing the flow")
-        moments = show_moments(recognizer, path, timeline.cells()[0][0], timeline.cells()[-1][1])
-    timeline = replace(timeline, prediction=replace(timeline.prediction, source=name))
-    return Recognition(
-        video=name,
-        facts=facts,
-        model=recognizer.describe(),
-        flow_method=recognizer.flow.method,
-        timeline=timeline,
-        window_seconds=window,
-        stride_seconds=stride,
-        moments=moments,
-        work_seconds=time.perf_counter() - started,
-    )
+def find_evidence(
+    recognizer: Recognizer, path: Path, label: str, facts: VideoFacts, on_progress: Report
+) -> Evidence | None:
+    """Frames with the class activation maps of a class; None for networks without maps."""
+    part = explaining_part(recognizer)
+    if part is None:
+        return None
+    count = _counter(0.85, 1.0, facts, on_progress, "evidence, ")
+    found = part.explain(path, labels=[label], on_window=count)
+    seconds, frames = explanation_frames(found, path)
+    small = transforms.resize_short_side(frames, min(_MOMENT_PX, *frames.shape[2:]))
+    return Evidence(label, part.describe(), tuple(seconds), small)
+
+
+def _counter(
+    start: float, stop: float, facts: VideoFacts, on_progress: Report, what: str = ""
+) -> Callable[[Window], None]:
+    """Report progress from ``start`` to ``stop`` by the time that each window ends at."""
+    first: list[float] = []
+
+    def count(window: Window) -> None:
+        first.append(window.start_seconds)
+        share = min((window.stop_seconds - first[0]) / max(facts.seconds, 1e-9), 1.0)
+        on_progress(start + (stop - start) * share, f"{what}window {len(first)}")
+
+    return count
 
 
 def show_moments(recognizer: Recognizer, path: Path, start_seconds: float, stop_seconds: float) -> tuple[Moment, ...]:
@@ -207,8 +265,9 @@ def compare(
     def half(offset: float, which: str) -> Report:
         return lambda share, what: on_progress(offset + share / 2, f"{which} model: {what}")
 
-    a = recognise(first, path, name=name, limits=limits, on_progress=half(0.0, "first"))
-    return Comparison(a, recognise(second, path, name=name, limits=limits, on_progress=half(0.5, "second")))
+    a = recognise(first, path, name=name, limits=limits, pictures=False, on_progress=half(0.0, "first"))
+    b = recognise(second, path, name=name, limits=limits, pictures=False, on_progress=half(0.5, "second"))
+    return Comparison(a, b)
 
 
 def compare_features(

@@ -61,19 +61,24 @@ class Handlers:
             yield "", views.error(told_words(error))
 
     def recognise(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
-        """Status, classes, time line, frames with flow."""
+        """Status, classes, timeline, frames with flow; the classes as soon as they are known."""
+        shown = ""
+
+        def keep(answer: analysis.Answer) -> None:
+            nonlocal shown
+            shown = views.answer(answer)
+
         try:
             path = _wanted(file, "a video")
-            recognizer = self.bench[model]
-            work = partial(analysis.recognise, recognizer, path, limits=self.limits)
+            work = partial(analysis.recognise, self.bench[model], path, limits=self.limits, on_answer=keep)
             for told in self._told(lambda report: work(on_progress=report)):
                 if isinstance(told, str):
-                    yield told, "", "", ""
+                    yield told, shown, "", ""
                 else:
                     line = views.timeline(told, "recognise")
                     yield "", views.recognition(told), line, views.moments(told, "recognise")
         except Exception as error:
-            yield views.error(told_words(error)), "", "", ""
+            yield views.error(told_words(error)), shown, "", ""
 
     def compare(self, file: str | None, first: str, second: str) -> Generator[tuple[str, str, str], None, None]:
         """Status, both models' classes, both time lines."""
@@ -102,7 +107,7 @@ class Handlers:
     def recognise_json(self, video: str | None, model: str = "") -> Answer:
         """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
         recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
-        work = partial(analysis.recognise, recognizer, path, limits=self.limits)
+        work = partial(analysis.recognise, recognizer, path, limits=self.limits, pictures=False)
         return self._answer(lambda report: dict(recognition_json(work(on_progress=report))))
 
     def compare_json(self, video: str | None, first: str = "", second: str = "") -> Answer:

@@ -135,14 +135,14 @@ def _recognise_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> 
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=150, elem_id="recognise-file")
-            player, line = _html(gr), _html(gr, "recognise-timeline")
+            player = _html(gr)
         with gr.Column(scale=2, min_width=300):
             model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
             with gr.Row():
                 run, stop = gr.Button("Recognise", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
             status, result = _html(gr, "recognise-status"), _html(gr, "recognise-result")
             gallery = _gallery(gr, examples)
-    frames = _html(gr)
+    line, frames = _html(gr, "recognise-timeline"), _html(gr)
     outputs = [status, result, line, frames]
     show = partial(handlers.show, which="recognise")
     went: list[Any] = []
@@ -161,7 +161,7 @@ def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> No
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=150, elem_id="compare-file")
-            player, line = _html(gr), _html(gr, "compare-timeline")
+            player = _html(gr)
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
                 first = gr.Dropdown(names, value=pair[0], label="First")
@@ -172,6 +172,7 @@ def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> No
                 run, stop = gr.Button("Compare", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
             status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
             gallery = _gallery(gr, examples)
+    line = _html(gr, "compare-timeline")
     outputs = [status, result, line]
     show = partial(handlers.show, which="compare")
     went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]

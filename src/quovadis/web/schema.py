@@ -33,6 +33,7 @@ from typing import Any
 # That of the standard library cannot be turned into JSON Schema before Python 3.12; PyTorch brings this one.
 from typing_extensions import TypedDict
 
+from quovadis.evaluation.timeline import Timeline
 from quovadis.web.analysis import Comparison, FeatureComparison, Recognition
 
 
@@ -72,20 +73,29 @@ class VideoJson(TypedDict):
     codec: str
 
 
+class TimelineJson(TypedDict):
+    """What happens when: shorter windows, which overlap."""
+
+    window_seconds: float
+    stride_seconds: float
+    segments: list[SegmentJson]
+    windows: list[WindowJson]
+
+
 class RecognitionJson(TypedDict):
-    """What one model says about one video."""
+    """The answer of one model for one video."""
 
     schema: str
-    """``quovadis.recognition/1``; the number grows when something here changes its meaning."""
+    """``quovadis.recognition/2``; the number grows when something here changes its meaning."""
     video: VideoJson
     model: str
     flow_method: str
     window_seconds: float
+    """Of the windows behind ``top``: the model's test footprint, as in ``quovadis predict``."""
     stride_seconds: float
     top: list[ClassJson]
     """Of the whole video: the mean of the logits of the windows; the most probable first, ten at most."""
-    segments: list[SegmentJson]
-    windows: list[WindowJson]
+    timeline: TimelineJson
     notes: list[str]
     """What a reader should know: the video was looped, it ends early ..."""
     work_seconds: float
@@ -122,22 +132,34 @@ _TOP, _WINDOW_TOP = 10, 5
 
 def recognition_json(found: Recognition) -> RecognitionJson:
     """The JSON of a recognition."""
-    prediction, facts = found.timeline.prediction, found.facts
+    answer, facts = found.answer, found.answer.facts
+    prediction = answer.prediction
     return {
-        "schema": "quovadis.recognition/1",
+        "schema": "quovadis.recognition/2",
         "video": {
-            "name": found.video,
+            "name": answer.video,
             "width": facts.width,
             "height": facts.height,
             "num_frames": facts.num_frames,
             "seconds": round(facts.seconds, 3),
             "codec": facts.codec,
         },
-        "model": found.model,
-        "flow_method": found.flow_method,
-        "window_seconds": found.window_seconds,
-        "stride_seconds": found.stride_seconds,
+        "model": answer.model,
+        "flow_method": answer.flow_method,
+        "window_seconds": prediction.window_seconds or 0.0,
+        "stride_seconds": prediction.stride_seconds or 0.0,
         "top": _classes(prediction.top(_TOP)),
+        "timeline": _timeline_json(found.timeline),
+        "notes": list(prediction.notes),
+        "work_seconds": round(found.work_seconds, 3),
+    }
+
+
+def _timeline_json(timeline: Timeline) -> TimelineJson:
+    prediction = timeline.prediction
+    return {
+        "window_seconds": prediction.window_seconds or 0.0,
+        "stride_seconds": prediction.stride_seconds or 0.0,
         "segments": [
             {
                 "start_seconds": round(s.start_seconds, 3),
@@ -145,7 +167,7 @@ def recognition_json(found: Recognition) -> RecognitionJson:
                 "label": s.label,
                 "probability": s.probability,
             }
-            for s in found.timeline.segments()
+            for s in timeline.segments()
         ],
         "windows": [
             {
@@ -155,15 +177,13 @@ def recognition_json(found: Recognition) -> RecognitionJson:
             }
             for w in prediction.windows
         ],
-        "notes": list(prediction.notes),
-        "work_seconds": round(found.work_seconds, 3),
     }
 
 
 def comparison_json(found: Comparison) -> ComparisonJson:
     """The JSON of a comparison."""
     return {
-        "schema": "quovadis.comparison/1",
+        "schema": "quovadis.comparison/2",
         "first": recognition_json(found.first),
         "second": recognition_json(found.second),
         "agreement": found.agreement,

@@ -14,7 +14,7 @@ import numpy as np
 from quovadis.flow.draw import draw_legend
 from quovadis.report.pictures import picture_uri
 from quovadis.report.plain import escape
-from quovadis.web.analysis import Comparison, FeatureComparison, Moment, Recognition
+from quovadis.web.analysis import Answer, Comparison, Evidence, FeatureComparison, Moment, Recognition
 from quovadis.web.limits import VideoFacts, clock
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
@@ -57,14 +57,33 @@ def error(message: str) -> str:
     return f"<div class='qv qv-error' role='alert'>{escape(message)}</div>"
 
 
-def recognition(found: Recognition) -> str:
-    """The classes of the whole video, what was done, and the files to take away."""
-    top = found.timeline.prediction.top(_TOP)
+def answer(found: Answer) -> str:
+    """The classes of the whole video, and what was done."""
     return (
-        f"<section class='qv'><h3>{escape(found.model)}</h3>{_bars(top)}"
-        f"<p class='qv-soft'>Mean over {_counted(len(found.timeline.prediction.windows), 'window')} of "
-        f"{found.window_seconds:.3g} s, {found.work_seconds:.1f} s of work. {_notes(found)}</p>"
-        f"{_downloads(found.video, recognition_json(found), found.timeline.to_csv())}</section>"
+        f"<section class='qv'><h3>{escape(found.model)}</h3>{_bars(found.prediction.top(_TOP))}"
+        f"<p class='qv-soft'>Whole video in {found.prediction.describe_windows()}, {found.work_seconds:.1f} s of work. "
+        f"{_notes(found)}</p></section>"
+    )
+
+
+def recognition(found: Recognition) -> str:
+    """The classes, the evidence for the first one, and the files to take away."""
+    files = _downloads(found.answer.video, recognition_json(found), found.timeline.to_csv())
+    return f"{answer(found.answer)}<section class='qv'>{_evidence(found.evidence)}{files}</section>"
+
+
+def _evidence(found: Evidence | None) -> str:
+    if found is None:
+        return ""
+    frames = "".join(
+        f"<button type='button' data-seek='{seconds:.3f}' title='show {clock(seconds)}'>"
+        f"<img src='{picture_uri(frame)}' alt='evidence at {clock(seconds)}'><span>{clock(seconds)}</span></button>"
+        for seconds, frame in zip(found.seconds, found.frames, strict=True)
+    )
+    return (
+        f"<h4>Evidence for {escape(found.label)}</h4><div class='qv-moments qv-evidence' data-player='recognise'>"
+        f"{frames}</div><p class='qv-soft'>Bright is where {escape(found.model)} finds evidence (class activation "
+        "map); the darkened margin is not part of its input.</p>"
     )
 
 
@@ -78,7 +97,7 @@ def timelines(found: Comparison, which: str) -> str:
     both = (found.first, found.second)
     labels = dict.fromkeys(label for r in both for label in r.timeline.top_labels(_CURVES))
     colours = dict(zip(labels, _COLOURS, strict=False))
-    return "".join(_timeline(r, which, colours, r.model) for r in both)
+    return "".join(_timeline(r, which, colours, r.answer.model) for r in both)
 
 
 def _timeline(found: Recognition, which: str, colours: Mapping[str, str], title: str = "") -> str:
@@ -108,7 +127,8 @@ def _timeline(found: Recognition, which: str, colours: Mapping[str, str], title:
         "<svg viewBox='0 0 1000 100' preserveAspectRatio='none' aria-hidden='true'>"
         f"<line x1='0' x2='1000' y1='50' y2='50'/>{curves}</svg><i class='qv-now'></i>"
         f"<div class='qv-ticks'><span>{clock(start)}</span><span>{clock((start + stop) / 2)}</span>"
-        f"<span>{clock(stop)}</span></div></div><ul class='qv-chips'>{chips}</ul></section>"
+        f"<span>{clock(stop)}</span></div></div><ul class='qv-chips'>{chips}</ul>"
+        f"<p class='qv-soft'>Timeline in {line.prediction.describe_windows()}.</p></section>"
     )
 
 
@@ -119,21 +139,17 @@ def moments(found: Recognition, which: str) -> str:
         f"<section class='qv'><h3>Frames and their optical flow</h3><div class='qv-moments' "
         f"data-player='{escape(which)}'>{''.join(_moment(m) for m in found.moments)}</div>"
         f"<p class='qv-soft qv-wheel'><img src='{wheel}' alt=''> The colour is the direction that a point moves "
-        f"in, its strength the speed; white stands still. {escape(found.flow_method)}.</p></section>"
+        f"in, its strength the speed; white stands still. {escape(found.answer.flow_method)}.</p></section>"
     )
 
 
 def comparison(found: Comparison) -> str:
     """Two models beside each other."""
-    columns = "".join(
-        f"<div><h3>{escape(r.model)}</h3>{_bars(r.timeline.prediction.top(_TOP))}"
-        f"<p class='qv-soft'>{r.work_seconds:.1f} s of work. {_notes(r)}</p></div>"
-        for r in (found.first, found.second)
-    )
+    columns = "".join(f"<div>{answer(r.answer)}</div>" for r in (found.first, found.second))
     return (
         f"<section class='qv'><p class='qv-number'><b>{found.agreement:.0%}</b> of the time both name the same "
         f"class</p><div class='qv-pair'>{columns}</div>"
-        f"{_downloads(found.first.video, comparison_json(found))}</section>"
+        f"{_downloads(found.first.answer.video, comparison_json(found))}</section>"
     )
 
 
@@ -172,12 +188,8 @@ def _moment(moment: Moment) -> str:
     )
 
 
-def _notes(found: Recognition) -> str:
-    return " ".join(f"{escape(note)}." for note in found.timeline.prediction.notes)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("s" if number != 1 else "")
+def _notes(found: Answer) -> str:
+    return " ".join(f"{escape(note)}." for note in found.prediction.notes)
 
 
 def _steps(cells: Sequence[tuple[float, float]], values: Sequence[float]) -> str:
