@@ -97,13 +97,16 @@ def _evaluate(options: Evaluate) -> None:
         Console(soft_wrap=True).print(evaluation_table(results))
     if options.out is not None:
         write_results(options.out / "evaluation.json", results)
-        page = write_page(
-            options.out / "report.html",
-            results,
-            data,
-            recognizer,
-            title=f"{recognizer.describe()} on {data.name}",
-            summary=data.describe(),
-            facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(data.notes) or "none"},
-        )
+        with progress_bar(errors) as bar:
+            task = bar.add_task("drawing examples", total=None)
+            page = write_page(
+                options.out / "report.html",
+                results,
+                data,
+                recognizer,
+                title=f"{recognizer.describe()} on {data.name}",
+                summary=data.describe(),
+                facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(data.notes) or "none"},
+                on_example=lambda done, total: bar.update(task, completed=done, total=total),
+            )
         errors.print(f"wrote {page}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -39,6 +39,7 @@ def write_page(
     facts: Mapping[str, str] | None = None,
     num_examples: int = 8,
     sections: Sequence[str] = (),
+    on_example: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write one HTML page about the results; the examples are of the last of them.
 
@@ -53,6 +54,7 @@ def write_page(
         facts: How it was made.
         num_examples: Videos of the test split to show.
         sections: HTML before the metrics, see :func:`quovadis.report.page.recognition_section`.
+        on_example: Called with the number of examples that are drawn, and how many there will be.
 
     Raises:
         StorageError: it cannot be written.
@@ -62,7 +64,7 @@ def write_page(
         summary=summary,
         results=results,
         sections=sections,
-        examples=pick_examples(results[-1], data, recognizer, num_examples),
+        examples=pick_examples(results[-1], data, recognizer, num_examples, on_example),
         logs=logs or {},
         facts=facts or {},
         filters={name: draw_filters(weight, name) for name, weight in recognizer.first_filters().items()},
@@ -76,7 +78,13 @@ def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]
     return write_atomically(path, content)
 
 
-def pick_examples(result: EvaluationResult, data: Manifest, recognizer: Recognizer, num_examples: int) -> list[Example]:
+def pick_examples(
+    result: EvaluationResult,
+    data: Manifest,
+    recognizer: Recognizer,
+    num_examples: int,
+    on_example: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Example]:
     """Videos for the page: right answers of different classes, and the mistakes that the model was surest of."""
     readable = [v for v in result.videos if v.top]
     wrong = sorted((v for v in readable if not v.correct), key=lambda v: -v.top[0][1])
@@ -98,6 +106,7 @@ def pick_examples(result: EvaluationResult, data: Manifest, recognizer: Recogniz
         flow = _flow_colors(paths[video.path], recognizer) if recognizer.wants_flow else None
         evidence = None if part is None else _evidence(part, paths[video.path], video.top[0][0], clip)
         examples.append(Example(clip.frames, video.path, video.label, video.top, flow, evidence))
+        on_example(len(examples), len(chosen))
     return examples
 
 
