@@ -135,13 +135,13 @@ def _recognise_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> 
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=150, elem_id="recognise-file")
+            gallery = _gallery(gr, examples)  # above what changes, so that it does not move
             player = _html(gr)
         with gr.Column(scale=2, min_width=300):
             model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
             with gr.Row():
                 run, stop = gr.Button("Recognise", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
             status, result = _html(gr, "recognise-status"), _html(gr, "recognise-result")
-            gallery = _gallery(gr, examples)
     line, frames = _html(gr, "recognise-timeline"), _html(gr)
     outputs = [status, result, line, frames]
     show = partial(handlers.show, which="recognise")
@@ -161,6 +161,7 @@ def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> No
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             file = gr.File(label="Drop a video here", height=150, elem_id="compare-file")
+            gallery = _gallery(gr, examples)  # above what changes, so that it does not move
             player = _html(gr)
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
@@ -171,7 +172,6 @@ def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> No
             with gr.Row():
                 run, stop = gr.Button("Compare", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
             status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
-            gallery = _gallery(gr, examples)
     line = _html(gr, "compare-timeline")
     outputs = [status, result, line]
     show = partial(handlers.show, which="compare")
