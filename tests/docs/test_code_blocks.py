@@ -95,6 +95,19 @@ def test_the_readme_has_the_published_accuracies() -> None:
     assert f"{ucf} on UCF-101 and {hmdb} on HMDB-51" in text
 
 
+def test_the_page_on_pretrained_networks_has_the_whole_catalog() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "pretrained.md").read_text().splitlines()]
+    found = {row[0].strip("| `"): row for row in rows if len(row) == 6 and row[0].startswith("| `")}
+    assert found.keys() == CATALOG.keys()
+    for name, (_, classes, top1, top5, sources, licence) in found.items():
+        entry = CATALOG[name]
+        assert classes.startswith(f"{entry.num_classes}, ")
+        assert [top1, top5] == ["-" if value is None else f"{value:.1f}" for value in (entry.top1, entry.top5)]
+        assert entry.project in sources
+        assert entry.licence.startswith(licence.strip("| "))
+        assert entry.package is None or f"{entry.package.name} {entry.package.version}" in sources
+
+
 def test_the_readme_names_every_room() -> None:
     text = (ROOT / "README.md").read_text()
     rooms = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
