@@ -74,6 +74,13 @@ def test_it_is_a_distance(count: int) -> None:
     assert frechet_distance(x + 1e6, y + 1e6) == pytest.approx(distance, rel=1e-6)
 
 
+def test_rounding_never_makes_a_distance_negative() -> None:
+    """The two halves of the formula cancel, and what is left of them has either sign."""
+    for seed in range(40):
+        x = np.random.default_rng(seed).normal(size=(6, 4))
+        assert frechet_distance(x, x) >= 0
+
+
 def test_arrays_tensors_and_lists() -> None:
     x, y = torch.randn(9, 4), torch.randn(8, 4)
     distance = frechet_distance(x, y)
@@ -128,6 +135,13 @@ def test_the_interval_leaves_out_as_much_below_as_above(
     assert (interval.low, interval.high) == pytest.approx((low, high))
     assert interval.bias == pytest.approx(-50)
     assert (interval.confidence, interval.num_resamples, interval.seed) == (confidence, 101, 0)
+
+
+def test_the_interval_is_the_documented_one_unless_asked_otherwise() -> None:
+    x, y = np.random.default_rng(2).normal(size=(2, 9, 2))
+    interval = frechet_interval(x, y)
+    assert (interval.confidence, interval.num_resamples, interval.seed) == (0.95, 200, 0)
+    assert interval == frechet_interval(x, y, ddof=1, confidence=0.95, num_resamples=200, seed=0)
 
 
 def test_an_interval_can_be_repeated() -> None:

@@ -54,6 +54,13 @@ def test_what_was_kept_can_be_gone_on_with() -> None:
             FeatureMoments.restore(count, mean, first.factor)
 
 
+def test_the_moments_of_one_sample_can_be_gone_on_with() -> None:
+    again = FeatureMoments.restore(1, np.array([1.0, 2.0]), np.zeros((0, 2)))
+    again.update(np.array([[3.0, 8.0]]))
+    assert (again.count, again.mean.tolist()) == (2, [2.0, 5.0])
+    np.testing.assert_allclose(again.covariance(), [[2.0, 6.0], [6.0, 18.0]], atol=1e-14)
+
+
 def test_what_is_no_feature_is_refused() -> None:
     moments = FeatureMoments.of(np.zeros((2, 3)))
     with pytest.raises(InvalidInputError, match="one length: 3 before, 4 now"):
