@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quovadis.errors import InvalidInputError, InvalidTypeError
-from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow, repeat_last
-from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow, preset_for, repeat_last
+from quovadis.flow.parameters import FAST, TVL1Parameters
 from quovadis.transforms import to_model
 
 
@@ -91,3 +91,27 @@ def test_presets_survive_json_and_name_their_difference() -> None:
 def test_t_minus_1_flows_become_t() -> None:
     flow = torch.randn(3, 2, 4, 5)
     assert torch.equal(repeat_last(flow), flow[[0, 1, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("method", "fps", "short_side_px", "name"),
+    [
+        ("tvl1", 25, 256, "paper"),
+        ("tvl1", 12.5, 256, "at 12.5 fps"),
+        ("tvl1", 50, 256, "at 50 fps"),
+        ("tvl1", 25, 128, "at 128 px"),
+        ("dis", 25, 512, "dis at 512 px"),
+        ("tvl1-fast", 10, 72, "tvl1-fast at 72 px at 10 fps"),
+    ],
+)
+def test_a_preset_is_named_after_what_differs_from_the_paper(
+    method: str, fps: float, short_side_px: int, name: str
+) -> None:
+    preset = preset_for(method, fps=fps, short_side_px=short_side_px)
+    assert (preset.name, preset.method, preset.fps, preset.short_side_px) == (name, method, fps, short_side_px)
+    assert preset.parameters == (FAST if method == "tvl1-fast" else PAPER.parameters)
+
+
+def test_a_preset_shows_its_parameters_where_they_are_not_the_default() -> None:
+    assert "num_warps=2" in repr(FlowPreset(parameters=TVL1Parameters(num_warps=2)))
+    assert "num_warps" not in repr(PAPER)
