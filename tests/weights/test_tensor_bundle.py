@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,18 @@ from quovadis.errors import WeightsError
 from quovadis.weights.crc32c import crc32c
 from quovadis.weights.leveldb_table import read_table
 from quovadis.weights.tensor_bundle import TensorBundle, bundle_prefix
-from tests.weights.bundle import block, entry_message, header_message, table, varint, with_trailer, write_bundle
+from tests.weights.bundle import (
+    block,
+    entry_message,
+    field,
+    fixed32,
+    header_message,
+    masked,
+    table,
+    varint,
+    with_trailer,
+    write_bundle,
+)
 
 CHECKPOINTS = ("rgb_imagenet", "rgb_scratch", "rgb_scratch_kin600", "flow_imagenet", "flow_scratch")
 
@@ -101,6 +113,110 @@ def test_absurd_entries_are_refused_before_anything_is_allocated(tmp_path: Path,
         TensorBundle(prefix).tensor("w")
 
 
+# DataType in TensorFlow's types.proto.
+TYPE_NUMBERS = (1, 2, 3, 4, 5, 6, 9, 10, 17, 19, 22, 23)
+TYPE_NAMES = ("<f4", "<f8", "<i4", "u1", "<i2", "i1", "<i8", "?", "<u2", "<f2", "<u4", "<u8")
+
+
+@pytest.mark.parametrize(("number", "dtype"), list(zip(TYPE_NUMBERS, TYPE_NAMES, strict=True)))
+def test_types_have_tensorflows_numbers(tmp_path: Path, number: int, dtype: str) -> None:
+    values = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
+    data = values.tobytes()
+    prefix = one_entry(tmp_path, entry_message(number, (3, 2), 0, 0, len(data), masked(data)), data=data)
+    found = TensorBundle(prefix).tensor("w")
+    assert found.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("number", [0, 7, 8, 11, 14, 18, 20, 21, 24])
+def test_other_types_are_refused(tmp_path: Path, number: int) -> None:
+    with pytest.raises(WeightsError, match=f"type {number} are not supported"):
+        TensorBundle(one_entry(tmp_path, entry_message(number, (4,), 0, 0, 16, 0)))
+
+
+def dims(*sides: int) -> bytes:
+    return b"".join(field(2, field(1, side)) for side in sides)
+
+
+def test_fields_that_a_later_version_may_add_are_skipped(tmp_path: Path) -> None:
+    """Of every kind of the protocol buffer encoding: varint, 8 bytes, length and bytes, 4 bytes."""
+    data = np.arange(4, dtype="<f4").tobytes()
+    new = varint(99 << 3) + varint(300) + varint(98 << 3 | 1) + b"12345678" + field(97, b"new") + fixed32(96, 5)
+    message = new + entry_message(1, (4,), 0, 0, 16, masked(data)) + new
+    assert TensorBundle(one_entry(tmp_path, message, data=data)).tensor("w").tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (field(1, 1) + varint(99 << 3 | 3), "a field of unknown kind 3"),
+        (field(1, b"1"), "bytes where a number belongs"),
+        (field(1, 1) + field(2, 4), "a number where a message belongs"),
+        (field(1, 1) + field(2, field(3, 1)), "a tensor of unknown rank"),
+        (field(1, 1) + field(2, dims(*[1] * 33)) + field(5, 4), "says that its shape is"),
+        (field(1, 1) + field(2, dims(2**63)) + field(5, 4), "says that its shape is"),
+    ],
+)
+def test_messages_of_another_form_are_refused(tmp_path: Path, message: bytes, words: str) -> None:
+    with pytest.raises(WeightsError, match=words):
+        TensorBundle(one_entry(tmp_path, message))
+
+
+def test_a_shape_may_have_32_sides(tmp_path: Path) -> None:
+    data = bytes(16)
+    message = entry_message(1, (1,) * 31 + (4,), 0, 0, 16, masked(data))
+    assert TensorBundle(one_entry(tmp_path, message)).tensor("w").shape == (1,) * 31 + (4,)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (field(1, 1) + field(2, 1), "big-endian"),
+        (b"", "speaks of 0 shards"),
+        (field(1, 100_000), "speaks of 100000 shards"),
+    ],
+)
+def test_headers_of_another_form_are_refused(tmp_path: Path, header: bytes, words: str) -> None:
+    (tmp_path / "m.index").write_bytes(table([(b"", header)]))
+    with pytest.raises(WeightsError, match=words):
+        TensorBundle(tmp_path / "m")
+
+
+def test_99999_shards_are_allowed_and_an_index_of_64_mib_is_not(tmp_path: Path) -> None:
+    (tmp_path / "m.index").write_bytes(table([(b"", header_message(99_999))]))
+    assert len(TensorBundle(tmp_path / "m")) == 0
+    with (tmp_path / "m.index").open("wb") as file:
+        file.truncate(2**26 + 1)  # one hole; takes no room
+    with pytest.raises(WeightsError, match="an index of that size"):
+        TensorBundle(tmp_path / "m")
+    (tmp_path / "m.index").unlink()
+    with pytest.raises(WeightsError, match=r"cannot read .*m\.index: No such file"):
+        TensorBundle(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["my.data-set.ckpt", "model", ".index"])
+def test_other_names_are_their_own_prefix(tmp_path: Path, name: str) -> None:
+    assert bundle_prefix(tmp_path / name) == tmp_path / name
+
+
+def test_only_whole_pages_of_a_tensor_are_released(tmp_path: Path) -> None:
+    """The page that it shares with the tensor before stays: that one may still be in use."""
+    page = mmap.PAGESIZE
+    tensors = {"a": np.zeros(100, np.uint8), "b": np.zeros(3 * page, np.uint8), "c": np.zeros(8, np.uint8)}
+    prefix = write_bundle(tmp_path / "m", tensors)
+    bundle, released = TensorBundle(prefix), []
+
+    class Recording(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            released.append((option, start, length))
+
+    with (tmp_path / "m.data-00000-of-00001").open("rb") as file:
+        bundle._shards[0] = Recording(file.fileno(), 0, access=mmap.ACCESS_READ)
+    for name in "abc":
+        bundle.release(name)
+    assert released == [(mmap.MADV_DONTNEED, 0, 100), (mmap.MADV_DONTNEED, page, 2 * page + 100)]
+
+
 def test_a_table_that_comes_back_to_a_block_is_refused() -> None:
     content = block([(b"a", b"1")])
     out = with_trailer(content)
@@ -109,6 +225,60 @@ def test_a_table_that_comes_back_to_a_block_is_refused() -> None:
     footer = (b"\0\0" + handle).ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little")
     with pytest.raises(WeightsError, match="comes back"):
         read_table(out + with_trailer(index) + footer, "t")
+
+
+def one_block(content: bytes, handle: bytes | None = None) -> bytes:
+    """A table with one data block, whose checksum is right, and an index that names it."""
+    out = with_trailer(content)
+    index = block([(b"z", handle or varint(0) + varint(len(content)))])
+    footer = (b"\0\0" + varint(len(out)) + varint(len(index))).ljust(40, b"\0")
+    return out + with_trailer(index) + footer + (0xDB4775248B80FB57).to_bytes(8, "little")
+
+
+def entry(shared: int, own: bytes, value: bytes = b"") -> bytes:
+    return varint(shared) + varint(len(own)) + varint(len(value)) + own + value
+
+
+ONE_RESTART = bytes(4) + (1).to_bytes(4, "little")
+
+
+def test_keys_are_put_together_from_the_key_before() -> None:
+    """By hand, as ``doc/table_format.md`` of LevelDB has it: shared bytes, own bytes, bytes of the value."""
+    content = entry(0, b"block", b"1") + entry(3, b"om", b"") + entry(2, b"t", b"x" * 200) + ONE_RESTART
+    assert read_table(one_block(content), "t") == {b"block": b"1", b"bloom": b"", b"blt": b"x" * 200}
+    assert read_table(one_block(ONE_RESTART), "t") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (entry(0, b"b") + entry(0, b"a") + ONE_RESTART, "key b'a' stands after b'b'"),
+        (entry(0, b"a") + entry(1, b"") + ONE_RESTART, "key b'a' stands after b'a'"),
+        (entry(0, b"a") + entry(2, b"b") + ONE_RESTART, "takes 2 bytes from one of 1"),
+        (entry(0, b"a" * 200) + 100 * entry(200, b"") + ONE_RESTART, "unfold to more than"),
+        (varint(0) + varint(5) + varint(0) + b"abc" + ONE_RESTART, "5 bytes wanted, 3 are left"),
+        (entry(0, b"a") + bytes(8), "0 restart points"),
+        (entry(0, b"a") + bytes(4) + (3).to_bytes(4, "little"), "3 restart points"),
+        (b"abc", "3 bytes with 0 restart points"),
+        (b"\0\x80" + ONE_RESTART, "a number runs over the end"),
+    ],
+)
+def test_damaged_blocks_say_what_is_wrong(content: bytes, words: str) -> None:
+    with pytest.raises(WeightsError, match=words):
+        read_table(one_block(content), "t")
+
+
+def test_blocks_must_lie_before_the_footer_and_have_their_checksum() -> None:
+    content = entry(0, b"a", b"1") + ONE_RESTART
+    good = one_block(content)
+    assert read_table(good, "t") == {b"a": b"1"}
+    for position in range(len(content) + 5):
+        damaged = bytearray(good)
+        damaged[position] ^= 1
+        with pytest.raises(WeightsError, match="checksum of the block at byte 0"):
+            read_table(bytes(damaged), "t")
+    with pytest.raises(WeightsError, match="a block of 1000 bytes at 0"):
+        read_table(one_block(content, varint(0) + varint(1000)), "t")
 
 
 def test_compressed_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
