@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.loader import ClipDataset, EpochBatches, clip_extent, collate
 from quovadis.datasets.loading import Loading
@@ -12,6 +13,8 @@ from quovadis.datasets.streams import clip_to_streams
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.models.zoo import build_model
 from quovadis.types import Clip, ModelSpec, StreamSpec
+from quovadis.video.writer import LOSSLESS, write_video
+from tests.synthetic import with_numbered_flow
 
 SPEC = ModelSpec("toy", (StreamSpec("rgb", 3, num_frames=8, frame_stride=2),), 32, 36, min_frames=1, test_frames=16)
 
@@ -50,6 +53,54 @@ def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -
 def test_validation_takes_the_middle_and_the_centre_of_every_epoch_alike(records: tuple[VideoRecord, ...]) -> None:
     data = ClipDataset(records, SPEC, augment=False)
     assert torch.equal(data[0, 2]["streams"][0], data[7, 2]["streams"][0])
+
+
+def numbered_video(path: Path, num_frames: int) -> VideoRecord:
+    """36 x 48 pixels; frame t is gray of level 5 t, and white in the two middle columns."""
+    levels = 5 * torch.arange(num_frames, dtype=torch.uint8).view(-1, 1, 1, 1)
+    frames = levels.repeat(1, 3, 36, 48)
+    frames[..., 23:25] = 255
+    return VideoRecord(write_video(path, frames, fps=25, **LOSSLESS), 0, "train")
+
+
+def frame_numbers(frames: torch.Tensor) -> list[int]:
+    return (frames[:, 0, 0, 0].float() / 5).round().int().tolist()
+
+
+def test_validation_takes_the_middle_of_time_and_of_the_picture(tmp_path: Path) -> None:
+    """8 frames, every second: 15 of 40, so 12 are left out before and 13 after."""
+    (frames,) = ClipDataset([numbered_video(tmp_path / "v.mp4", 40)], SPEC, augment=False)[0, 0]["streams"]
+    assert frame_numbers(frames) == [12, 14, 16, 18, 20, 22, 24, 26]
+    white = (frames > 250).all(1).all(0).all(0).nonzero().flatten().tolist()
+    assert white == [15, 16]
+
+
+def test_training_starts_anywhere_that_leaves_a_whole_clip(tmp_path: Path) -> None:
+    data = ClipDataset([numbered_video(tmp_path / "v.mp4", 18)], SPEC)
+    clips = [frame_numbers(data[epoch, 0]["streams"][0]) for epoch in range(40)]
+    assert {clip[0] for clip in clips} == {0, 1, 2, 3}
+    assert all(clip == list(range(clip[0], clip[0] + 15, 2)) for clip in clips)
+
+
+def test_a_short_video_is_looped(tmp_path: Path) -> None:
+    for augment in (False, True):
+        data = ClipDataset([numbered_video(tmp_path / "v.mp4", 5)], SPEC, augment=augment)
+        assert frame_numbers(data[0, 0]["streams"][0]) == [0, 2, 4, 0, 2, 4, 0, 2]
+
+
+def test_flow_is_asked_for_at_the_place_of_the_clip_and_to_the_frame_after_it(tmp_path: Path) -> None:
+    asked = []
+
+    class Recording(FlowSource):
+        def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int = 0) -> Clip:
+            asked.append((frame_numbers(clip.frames), fps, short_side_px, first_tick))
+            return with_numbered_flow(clip)
+
+    both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
+    record = numbered_video(tmp_path / "v.mp4", 40)
+    rgb, flow = ClipDataset([record], both, augment=False, flow=Recording())[0, 0]["streams"]
+    assert asked == [(list(range(16, 25)), 25.0, 36, 16)]
+    assert frame_numbers(rgb) == frame_numbers(flow) == list(range(16, 24))
 
 
 def test_half_of_the_clips_are_mirrored_unless_forbidden(records: tuple[VideoRecord, ...]) -> None:
