@@ -1,0 +1,48 @@
+"""Limits of the array reader, by pickles whose bytes are written out here."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from quovadis.errors import WeightsError
+from quovadis.weights.array_pickle import read_arrays
+
+EMPTY = b"}."  # an empty dictionary
+
+
+def frame(size: int) -> bytes:
+    return b"\x95" + size.to_bytes(8, "little")
+
+
+def nested(depth: int) -> bytes:
+    tree: object = np.ones(1, np.float32)
+    for _ in range(depth):
+        tree = {"a": tree}
+    return pickle.dumps(tree)
+
+
+def test_a_frame_is_at_most_as_long_as_the_file() -> None:
+    assert read_arrays(b"\x80\x04" + frame(2) + EMPTY, "t") == {}
+    with pytest.raises(WeightsError, match="a frame of 1099511627776 bytes is longer than the file"):
+        read_arrays(b"\x80\x04" + frame(2**40) + EMPTY, "t")
+
+
+def test_a_memo_index_is_at_most_the_number_of_operations_before() -> None:
+    assert read_arrays(b"\x80\x04}r\x02\0\0\0.", "t") == {}
+    with pytest.raises(WeightsError, match="the memo index 3 is beyond the 2 operations before it"):
+        read_arrays(b"\x80\x04}r\x03\0\0\0.", "t")
+    with pytest.raises(WeightsError, match="the memo index 255 is beyond"):
+        read_arrays(b"\x80\x04}q\xff.", "t")
+
+
+def test_dictionaries_nest_sixteen_deep() -> None:
+    (name,) = read_arrays(nested(16), "t")
+    assert name == "/".join("a" * 16)
+    with pytest.raises(WeightsError, match="is not a dictionary of arrays"):
+        read_arrays(nested(17), "t")
+
+
+def test_an_array_has_a_name() -> None:
+    with pytest.raises(WeightsError, match="the top is not a dictionary of arrays"):
+        read_arrays(pickle.dumps(np.ones(1, np.float32)), "t")
