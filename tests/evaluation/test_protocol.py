@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from quovadis.datasets.streams import clip_to_streams, cut_clip
-from quovadis.errors import UnknownNameError
+from quovadis.errors import TooFewFramesError, UnknownNameError
 from quovadis.evaluation.protocol import PROTOCOLS, find_protocol
 from quovadis.models.i3d import i3d_spec
 from quovadis.models.zoo import build_model
@@ -43,6 +43,16 @@ def test_the_whole_video_is_looped_only_to_a_training_clip() -> None:
 def test_clips_are_spread_evenly() -> None:
     assert [(int(t[0]), len(t)) for t in PROTOCOLS["center-clip"].ticks(264, SPEC)] == [(100, 64)]
     assert [int(t[0]) for t in PROTOCOLS["ten-clips"].ticks(154, SPEC)] == list(range(0, 91, 10))
+
+
+def test_clips_of_sixteen_frames_are_taken_from_the_middle() -> None:
+    (ticks,) = PROTOCOLS["center-16"].ticks(265, SPEC)
+    assert ticks.tolist() == list(range(124, 140))
+    (ticks,) = PROTOCOLS["center-16"].ticks(201, spec_of("convnet_lstm"))  # every fifth frame: 76 of 201
+    assert ticks.tolist() == list(range(62, 138, 5))
+    assert len(PROTOCOLS["center-16"].ticks(264, replace(SPEC, min_frames=16))[0]) == 16
+    with pytest.raises(TooFewFramesError, match="protocol center-16 has 16 frames"):
+        PROTOCOLS["center-16"].ticks(264, replace(SPEC, min_frames=17))
 
 
 def test_a_protocol_speaks_for_itself() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError
-from quovadis.evaluation.time_axis import TIME_AXES
+from quovadis.evaluation.time_axis import TIME_AXES, TimeLayer
 from quovadis.models.contract import VideoModel
 from quovadis.models.i3d import I3D, i3d_tiny_spec
 from quovadis.models.resnet import I3DResNet50
@@ -85,6 +85,12 @@ def test_features_of_the_pieces_are_those_of_the_whole(models: dict[str, VideoMo
             row = piece.stop_row
     assert len(parts) > 2
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-12, rtol=1e-10)
+
+
+def test_too_few_frames_give_no_feature() -> None:
+    assert [TimeLayer(4, 2, same=False).num_steps(n) for n in range(8)] == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert [TIME_AXES["i3d"].num_rows(n) for n in (1, 8, 9)] == [0, 0, 1]
+    assert TIME_AXES["i3d"].num_rows(0) == 0
 
 
 def test_an_empty_piece_is_refused() -> None:
