@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from quovadis import processes
 from quovadis.errors import InvalidInputError
 from quovadis.models.batch_statistics import batch_norm, pooled_statistics, recompute_running_statistics
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ShiftBatchNorm, StepBatchNorm, choose_batch_norm
@@ -88,6 +89,51 @@ def test_synchronised_is_one_large_batch(tmp_path: Path) -> None:
             torch.testing.assert_close(p[name]["mean"], mean, **close)
             torch.testing.assert_close(p[name]["variance"], variance, **close)
             assert torch.equal(p[name]["variance"], parts[0][name]["variance"]), "all have the same bits"
+
+
+def pretend_a_second_process(monkeypatch: pytest.MonkeyPatch, shift: float = 0.0) -> None:
+    """A second process that has the same batch, with ``shift`` added to every value."""
+
+    def all_gather(rows: list[torch.Tensor], own: torch.Tensor) -> None:
+        channels = (len(own) - 1) // 2  # means, variances, number of values
+        rows[0].copy_(own)
+        rows[1].copy_(own)
+        rows[1][:channels] += shift
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.mul_(2))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_with_one_batch_each_are_a_batch_twice_as_large(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without other processes, so that it is as fast as any; a slow test launches real ones."""
+    x, grad, learnt, running = case(name)
+    twice = torch.cat([x, x]).requires_grad_()
+    weight, bias = (None if t is None else t.requires_grad_() for t in learnt)
+    mean, variance = (t.clone() for t in running)
+    y = F.batch_norm(twice, mean, variance, weight, bias, True, 0.3, 1e-3)
+    y.backward(torch.cat([grad, grad]))
+    pretend_a_second_process(monkeypatch)
+    found = outcome(name, slice(None), statistics="synchronised")
+    close = {"atol": 1e-9, "rtol": 1e-9}
+    torch.testing.assert_close(found["y"], y.detach()[: len(x)], **close)
+    torch.testing.assert_close(found["x"], twice.grad[: len(x)], **close)
+    torch.testing.assert_close(found["mean"], mean, **close)
+    torch.testing.assert_close(found["variance"], variance, **close)
+    for key, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None:
+            torch.testing.assert_close(2 * found[key], tensor.grad, **close)
+
+
+def test_two_processes_with_one_vector_each_have_a_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_a_second_process(monkeypatch, shift=4.0)
+    found = outcome("vectors", slice(0, 1), statistics="synchronised")
+    x = case("vectors")[0][0]
+    torch.testing.assert_close(found["mean"], 0.7 * 2 + 0.3 * (x + 2))
+    torch.testing.assert_close(found["variance"], torch.full_like(x, 0.7 * 2 + 0.3 * 8))  # (4 + 4) / (2 - 1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -200,3 +246,23 @@ def test_recomputing_reaches_every_step_that_a_clip_has() -> None:
     recompute_running_statistics(model, [[x]])
     torch.testing.assert_close(model.norm.running_mean, torch.cat([x.mean(0), torch.zeros(1, 2)]))
     torch.testing.assert_close(model.norm.running_var, torch.cat([x.var(0), torch.ones(1, 2)]))
+
+
+def test_recomputing_leaves_steps_that_no_clip_reaches() -> None:
+    norm = StepBatchNorm(64, num_steps=2)
+    norm.running_mean.copy_(torch.linspace(-0.7, 3.1, 128).view(2, 64))
+    before = norm.running_mean.clone()
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x, 0)
+
+    x = torch.randn(5, 64)
+    recompute_running_statistics(First(), [[x], [x]])
+    torch.testing.assert_close(norm.running_mean[0], x.mean(0))
+    assert torch.equal(norm.running_mean[1], before[1])
+    assert torch.equal(norm.running_var[1], torch.ones(64))
