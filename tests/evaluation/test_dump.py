@@ -149,3 +149,11 @@ def test_the_verbs(two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         main(["fuse", str(tmp_path / "0.npz"), "--weights", "1", "1"])
     assert "2 weights for 1 streams" in capsys.readouterr().err
+
+
+def test_dumps_of_other_numbers_of_videos_or_classes_are_refused() -> None:
+    one = dump_of(torch.randn(1, 3, 2))
+    with pytest.raises(DatasetError, match=r"first and second differ in paths \(3 and 2\)"):
+        join_dumps([one, dump_of(torch.randn(1, 2, 2))], ["first", "second"])
+    with pytest.raises(DatasetError, match=r"dump 1 and dump 2 differ in labels \(2 and 3\)"):
+        join_dumps([one, dump_of(torch.randn(1, 3, 3))])

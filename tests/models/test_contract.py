@@ -312,6 +312,19 @@ def test_wrong_input_is_explained(name: str, stream: str, wrong: str) -> None:
             model.endpoints(*[change(v) for v in x])  # type: ignore[arg-type]
 
 
+def test_a_hint_on_the_layout_is_given_only_where_it_fits() -> None:
+    model = build_model("i3d_tiny")
+    for shape, end in (
+        ((1, 4, 16, 64, 64), r"got \(1, 4, 16, 64, 64\)"),
+        ((1, 16, 3, 64, 64), r"use x.transpose\(1, 2\)"),
+        ((1, 16, 64, 64, 3), r"use x.permute\(0, 4, 1, 2, 3\)"),
+        ((3, 16, 3, 64), r"use x.unsqueeze\(0\)"),
+        ((16, 3), r"got \(16, 3\)"),
+    ):
+        with pytest.raises(InvalidInputError, match=end + "$"):
+            model(torch.zeros(shape))
+
+
 @models_and_streams
 def test_one_frame_fewer_than_the_smallest_is_too_few(name: str, stream: str) -> None:
     with torch.device("meta"):

@@ -131,6 +131,17 @@ def test_new_layers_of_the_fused_one_are_gaussian() -> None:
         weight = model.get_parameter(name).detach()
         assert float(weight.std()) == pytest.approx(GAUSSIAN_STD, rel=0.02)
         assert float(weight.abs().max()) > 3 * GAUSSIAN_STD  # not cut off
+    assert not model.get_parameter("head.bias").any()
+    assert not build_model("two_stream_tiny").get_parameter("head.flow.bias").any()
+
+
+@pytest.mark.parametrize(("name", "snippet"), [("two_stream", 10), ("fused_two_stream", 5)])
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32)])
+def test_pictures_smaller_than_the_last_pooling_are_refused(name: str, snippet: int, shape: tuple[int, int]) -> None:
+    model = tiny(name, "rgb+flow")
+    rgb, flow = torch.zeros(1, 3, 1, *shape), torch.zeros(1, 2, snippet, *shape)
+    with pytest.raises(InvalidInputError, match=rf"too small for {name}_tiny.* at least 33 pixels"):
+        model(rgb, flow)
 
 
 @pytest.mark.parametrize("name", ["two_stream", "fused_two_stream"])
