@@ -162,6 +162,14 @@ def test_the_given_model_stays_as_it_is() -> None:
     assert not any(isinstance(m, ShiftBatchNorm | MaxPoolSame | ConvUnit) for m in fast.modules())
 
 
+def test_every_batch_norm_is_folded_and_the_trunk_of_i3d_is_a_fast_one() -> None:
+    """Layers that are left unchanged give the same numbers, only later."""
+    for model in (settled_r50(), unchanged_settled("i3d_tiny"), unchanged_settled("conv3d_tiny")):
+        fast = optimize(model)
+        assert not any(isinstance(m, ShiftBatchNorm | BatchNorm2d | BatchNorm3d) for m in fast.modules())
+        assert any(isinstance(m, FastTrunk) for m in fast.modules()) == (model.spec.name == "i3d_tiny")
+
+
 def test_elsewhere_than_on_a_cpu_the_layers_stay_those_of_pytorch() -> None:
     """Winograd's convolutions pay on a CPU only; here the device is one without numbers."""
     with torch.device("meta"):
