@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from quovadis.cli import VERBS, main
+from quovadis.errors import DownloadError
 from quovadis.models.zoo import build_model
 from quovadis.types import WeightsInfo
-from quovadis.weights.files import save_weights
+from quovadis.weights.files import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +122,9 @@ def test_train_then_evaluate_then_predict(
 
 
 @pytest.mark.slow
-def test_the_demo_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", "--out", tmp_path, "--max-steps", 2, "--train-per-class", 1, "--test-per-class", 1) == 0
+def test_the_demo_from_scratch_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--from-scratch", "--max-steps", 2, "--train-per-class", 1, "--test-per-class", 1)
+    assert run("demo", "--out", tmp_path, *options) == 0
     text = capsys.readouterr().out
     for step in (
         "1. Videos",
@@ -137,3 +139,42 @@ def test_the_demo_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.Captur
     html = (tmp_path / "report.html").read_text()
     assert "quovadis demo" in html
     assert "<svg" in html
+
+
+@pytest.mark.slow
+def test_the_demo_teaches_a_pretrained_network_new_classes(
+    weights: Path, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    options = ("--train-per-class", 1, "--test-per-class", 1, "--weights", weights)
+    assert run("demo", clip_path, "--out", out, *options) == 0
+    text = capsys.readouterr().out
+    for step in ("1. Network", "Your video", "2. Videos", "3. Classifier", "4. Evaluation", "5. A video", "6. Page"):
+        assert step in text
+    html = (out / "report.html").read_text()
+    assert html.index("Your video: square.mp4") < html.index("Five test videos in a row") < html.index("Accuracy")
+    assert html.count("Evidence for ") >= 2
+    assert load_weights(out / "frozen" / "best.safetensors")[1].source["recipe"] == "frozen"
+    assert run("predict", "--weights", out / "frozen", clip_path, "--json") == 0
+    (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert len(row["top"]) == 5
+
+
+def test_the_demo_refuses_a_video_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", tmp_path / "none.mp4", "--out", tmp_path) == 1
+    assert "no file at" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_without_a_connection_the_demo_trains_from_scratch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DownloadError("no connection")
+
+    monkeypatch.setattr("quovadis.weights.load.get_weights", refuse)
+    monkeypatch.setattr("quovadis.cli.demo_scratch.run_from_scratch", lambda options: print("from scratch"))
+    assert run("demo", "--out", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "cannot be downloaded: no connection" in text
+    assert text.endswith("from scratch\n")
