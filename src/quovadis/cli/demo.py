@@ -213,7 +213,7 @@ def _recognize(
     from quovadis.report.terminal import prediction_table
 
     timeline = make_timeline(recognizer, video, window_seconds=window_seconds, stride_seconds=stride_seconds)
-    found = recognizer.explain(video)
+    found = recognizer.explain(video, window_seconds=window_seconds)
     if console is not None:
         console.print(prediction_table(found.prediction))
     pictures = {
