@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError
-from quovadis.evaluation.fvd_inputs import ArrayVideos, FolderVideos, FrameChoice, open_videos
+from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
+from quovadis.evaluation.fvd_inputs import ArrayVideos, FolderVideos, FrameChoice, FrameFolders, open_videos
 from quovadis.video.writer import LOSSLESS, write_video
 
 
@@ -138,3 +139,53 @@ def test_videos_are_found_in_array_files(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     with pytest.raises(DatasetError, match="cannot be read as an array"):
         open_videos(tmp_path / "bad.npz")
+
+
+def frame_folder(folder: Path, num_frames: int, suffix: str = ".png") -> Path:
+    """Frame t is gray of level 5 t; names are not padded, so their order is not that of the alphabet."""
+    folder.mkdir(parents=True)
+    for t in range(num_frames):
+        Image.new("RGB", (48, 32), (5 * t,) * 3).save(folder / f"frame_{t}{suffix}")
+    return folder
+
+
+def test_folders_of_frames_are_videos(tmp_path: Path) -> None:
+    frame_folder(tmp_path / "b", 12)
+    frame_folder(tmp_path / "group" / "a", 11, ".jpg")
+    frame_folder(tmp_path / "__MACOSX" / "a", 11)
+    (tmp_path / "b" / "._frame_0.png").write_bytes(b"no picture")
+    (tmp_path / "b" / "notes.txt").touch()
+    videos = open_videos(tmp_path)
+    assert isinstance(videos, FrameFolders)
+    assert [videos.path(n) for n in range(len(videos))] == ["b", "group/a"]
+
+    def levels(number: int, **choice: object) -> list[int] | None:
+        taken = videos.read(number, FrameChoice(**choice), lambda frame: frame)  # type: ignore[arg-type]
+        return None if taken is None else (taken.frames[:, 0, 0, 0].float() / 5).round().int().tolist()
+
+    assert levels(0) == list(range(12))
+    assert levels(1) == list(range(11))
+    assert levels(1, num_frames=3, frame_stride=3) == [0, 3, 6]
+    assert levels(1, num_frames=12) is None
+    with pytest.raises(InvalidInputError, match="no frame rate"):
+        levels(0, fps=25.0)
+    before = videos.sha256
+    Image.new("RGB", (48, 32), (9,) * 3).save(tmp_path / "b" / "frame_3.png")
+    assert open_videos(tmp_path).sha256 != before
+
+
+def test_frames_that_cannot_be_read_or_differ_in_size_are_named(tmp_path: Path) -> None:
+    folder = frame_folder(tmp_path / "a", 3)
+    (folder / "frame_1.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    with pytest.raises(VideoDamagedError, match=r"frame_1\.png is not a PNG or JPEG picture"):
+        open_videos(tmp_path).read(0, FrameChoice(), lambda frame: frame)
+    Image.new("RGB", (8, 8)).save(folder / "frame_1.png")
+    with pytest.raises(VideoDamagedError, match="several sizes"):
+        open_videos(tmp_path).read(0, FrameChoice(), lambda frame: frame)
+
+
+def test_a_folder_with_neither_videos_nor_frames_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").touch()
+    with pytest.raises(DatasetError, match="no video files and no subfolders of PNG or JPEG frames"):
+        open_videos(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from quovadis.datasets.video_files import find_videos, require_videos
+from quovadis.datasets.video_files import find_videos, is_ignored, require_videos, visible_folders
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
 from quovadis.video.frame import VideoFrame
 from quovadis.video.reader import VideoReader
@@ -26,6 +27,7 @@ from quovadis.video.reader import VideoReader
 FrameTransform = Callable[[Tensor], Tensor]
 """uint8 (3, H, W) to (3, h, w), as soon as the frame is there, so that large frames are never held."""
 
+_FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 _ARRAY_KEYS = ("videos", "video", "arr_0")
 
 
@@ -159,6 +161,61 @@ class FolderVideos(VideoSet):
         return ChosenFrames(torch.stack(frames), *size)
 
 
+class FrameFolders(VideoSet):
+    """Videos as folders of frames, one folder each, as StyleGAN-V stores them: ``ROOT/VIDEO/00000.jpg`` ...
+
+    Frames are PNG or JPEG files of one size, in the order of the numbers in their names.
+
+    Raises:
+        DatasetError: If no subfolder holds frames.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.name = root.name or str(root)
+        self.frames = {folder: frames for folder in _folders_below(root) if (frames := _frame_files(folder))}
+        if not self.frames:
+            raise DatasetError(f"{root} has no video files and no subfolders of PNG or JPEG frames")
+        self.folders = list(self.frames)
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the relative path and the bytes of every frame."""
+        digest = hashlib.sha256()
+        for frames in self.frames.values():
+            for path in frames:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                digest.update(f"{path.relative_to(self.root).as_posix()}\t{content}\n".encode())
+        return digest.hexdigest()
+
+    def path(self, number: int) -> str:
+        """Relative to the root."""
+        return self.folders[number].relative_to(self.root).as_posix()
+
+    def read(self, number: int, choice: FrameChoice, transform: FrameTransform) -> ChosenFrames | None:
+        """Read the chosen frames.
+
+        Raises:
+            InvalidInputError: If a frame rate is given: frames have none.
+            VideoDamagedError: If a frame cannot be read, or has another size than the first.
+        """
+        if choice.fps is not None:
+            raise InvalidInputError(f"{self.name}: frames have no frame rate and cannot be read at {choice.fps} fps")
+        files = self.frames[self.folders[number]]
+        start = choice.start(len(files), number)
+        if start is None:
+            return None
+        frames = [_square(_read_frame(path), choice.resolution_px) for path in files[choice.taken(start)]]
+        sizes = {tuple(frame.shape[1:]) for frame in frames}
+        if len(sizes) > 1:
+            raise VideoDamagedError(f"{self.folders[number]} has frames of several sizes: {sorted(sizes)}")
+        return ChosenFrames(torch.stack([transform(f) for f in frames]), frames[0].shape[1], frames[0].shape[2])
+
+
 class ArrayVideos(VideoSet):
     """Videos in one array.
 
@@ -215,7 +272,7 @@ class ArrayVideos(VideoSet):
 
 
 def open_videos(source: Any) -> VideoSet:
-    """Videos from a folder, a ``.npy`` or ``.npz`` file, or an array.
+    """Videos from a folder of video files or of folders with frames, a ``.npy`` or ``.npz`` file, or an array.
 
     Raises:
         DatasetError: no such folder or file, or no videos in it.
@@ -225,7 +282,7 @@ def open_videos(source: Any) -> VideoSet:
         return ArrayVideos(source)
     path = Path(source)
     if path.is_dir():
-        return FolderVideos(path)
+        return FolderVideos(path) if find_videos(path).videos else FrameFolders(path)
     if path.suffix.lower() not in (".npy", ".npz"):
         raise DatasetError(f"{path} is neither a folder of videos nor a .npy or .npz file")
     try:
@@ -242,6 +299,28 @@ def open_videos(source: Any) -> VideoSet:
         if isinstance(error, DatasetError | InvalidInputError):
             raise
         raise DatasetError(f"{path} cannot be read as an array: {error}") from error
+
+
+def _folders_below(root: Path) -> Iterator[Path]:
+    """All folders below a folder that are neither hidden nor the system's, sorted."""
+    for folder in visible_folders(root):
+        yield folder
+        yield from _folders_below(folder)
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    """The frames in a folder, in the order of the numbers in their names."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in _FRAME_SUFFIXES and not is_ignored(p.name)]
+    return sorted(found, key=lambda p: ([int(digits) for digits in re.findall(r"\d+", p.stem)], p.name))
+
+
+def _read_frame(path: Path) -> Tensor:
+    """uint8 (3, H, W)."""
+    try:
+        with Image.open(path, formats=["PNG", "JPEG"]) as picture:  # by content, PIL would start other programs too
+            return torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoDamagedError(f"{path} is not a PNG or JPEG picture that can be read: {error}") from error
 
 
 def _frames(reader: VideoReader, fps: float | None) -> Iterator[VideoFrame]:
