@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, TooFewFramesError, WeightsError
 from quovadis.models.contract import VideoModel
+from quovadis.models.convolution import Conv3d
 from quovadis.models.resnet import I3DResNet50, ResNet50
 from quovadis.models.zoo import build_model
 from quovadis.weights.from_torchvision import inflate_resnet50
@@ -58,7 +59,7 @@ def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
         x = F.pad(x, [0, 0, 0, 0, time, time], mode="replicate")
         return F.conv3d(x, conv.weight, conv.bias, conv.stride, (0, height, width))
 
-    monkeypatch.setattr(nn.Conv3d, "forward", forward)
+    monkeypatch.setattr(Conv3d, "forward", forward)
 
 
 def test_the_names_and_numbers_are_torchvisions() -> None:

@@ -43,10 +43,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[in
 
 
 class Conv3d(nn.Conv3d):
-    """``torch.nn.Conv3d`` with zero padding, by :func:`convolve`."""
+    """``torch.nn.Conv3d``, by :func:`convolve` where the padding is of zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) to (B, out, T', H', W')."""
+        if self.padding_mode != "zeros":
+            return super().forward(x)
         padding: Any = self.padding
         return convolve(x, self.weight, self.bias, self.stride, padding)
 
