@@ -37,6 +37,7 @@ def stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        _received = None  # work that starts later in this process is not interrupted
         for number, handler in before.items():
             if signal.getsignal(number) is interrupt:
                 signal.signal(number, handler)

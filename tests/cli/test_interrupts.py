@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from quovadis import cli
+from quovadis import cli, interrupts
 from quovadis.errors import StorageError
 from tests.synthetic import write_square
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to see which processes there are")
 
-WORK = """
-import sys, time
-from pathlib import Path
+# Workers do not import the script, so their functions are in a module.
+MODULE = """
+import time
 from quovadis.atomic import atomic_path
 
 def half_a_file(path):
@@ -31,6 +31,13 @@ def stuck(path):
         import ctypes
         partial.write_text("half")
         ctypes.PyDLL(None).sleep(600)  # keeps the interpreter lock: no Python code runs in this process
+"""
+
+WORK = """
+import sys
+from pathlib import Path
+
+import functions_of_workers
 
 class Verb:
     @staticmethod
@@ -40,8 +47,8 @@ class Verb:
         from quovadis.datasets.jobs import run_jobs
         out = Path(args[1])
         with FolderLock(out, "a test"):
-            work = run_jobs(globals()[args[0]], [out / "1", out / "2"], num_workers=1)
-            with closing(work):
+            function = getattr(functions_of_workers, args[0])
+            with closing(run_jobs(function, [out / "1", out / "2"], num_workers=1)) as work:
                 list(work)
 
 if __name__ == "__main__":
@@ -56,7 +63,7 @@ class Command:
 
     def __init__(self, script: Path, kind: str, out: Path):
         self.out = out
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(script.parent), *sys.path]))}
         self.process = subprocess.Popen(
             [sys.executable, script, "prepare", kind, out],
             env=environment,
@@ -97,6 +104,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("verb") / "verb.py"
     path.write_text(WORK)
+    path.with_name("functions_of_workers.py").write_text(MODULE)
     return path
 
 
@@ -148,12 +156,12 @@ def test_prepare_goes_on_after_an_interrupt(tmp_path: Path) -> None:
     wait_until(lambda: bool(list(tmp_path.glob("store/*/[!.]*.mp4"))) or process.poll() is not None)
     process.terminate()
     assert process.wait(timeout=100) in (0, 143)
-    assert list((tmp_path / "store").rglob(".*")) == []
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/*/*.mp4")}
     assert done
     cli.main([*arguments, "--num-workers", "0"])
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
     assert len(list(tmp_path.glob("store/*/*.mp4"))) == 8
+    assert list((tmp_path / "store").rglob(".*")) == [], "what a stopped worker left is swept by the next run"
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
@@ -180,6 +188,7 @@ def test_an_error_that_follows_an_interrupt_is_not_shown(
         signal.signal(signal.SIGINT, before)
     assert stopped.value.code == code
     assert capsys.readouterr().err == "stopped\n"
+    interrupts.check()  # later work in this process is not interrupted
 
 
 def test_a_signal_that_is_switched_off_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
