@@ -135,7 +135,7 @@ def test_opencvs_tvl1_takes_the_same_parameters() -> None:
 
 def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(MissingExtraError, match=r"quovadis\[opencv\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[opencv\]"):
         estimate_flow(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "dis")
 
 
