@@ -280,6 +280,7 @@ kinetics_cvdf.download_from_cvdf("kinetics400", CLIPS, folder, mirror=mirror, nu
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_still_brings_each_clip_once(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with serving() as server:

@@ -93,6 +93,7 @@ def test_the_whole_video_piece_by_piece(tiny: VideoModel, place: Path, num_frame
     assert rows.center_seconds == pytest.approx(centers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [141, 150])
 def test_the_whole_video_through_the_full_network(place: Path, num_frames: int) -> None:
     """All 1024 channels, on small pictures."""
@@ -163,6 +164,7 @@ def test_ten_crops_of_the_whole_video(tiny: VideoModel, place: Path) -> None:
     torch.testing.assert_close(rows.features["rgb"][:, 9], by_hand(tiny, mirrored, corner=(8, 26)), **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_window_around_every_frame(tiny: VideoModel, tiny_flow: VideoModel, place: Path) -> None:
     """MS-TCN: the first and last frames repeated, which makes flow of nothing there."""
     path = video(place, 23)
@@ -231,6 +233,7 @@ def test_rates(tiny: VideoModel, place: Path, tmp_path: Path) -> None:
     assert whole.start_seconds == pytest.approx([times[8 * r] for r in range(4)], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [-1, 1, 3])
 def test_a_header_that_lies_about_the_length_costs_a_second_pass(
     tiny: VideoModel, place: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
@@ -253,6 +256,7 @@ def test_a_file_that_says_no_length_is_counted(tiny: VideoModel, tmp_path: Path)
         assert len(FeatureExtractor([tiny], preset).extract(path)) in (4, 5)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tiny: VideoModel, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: set[int] = set()
     most_clips, most_frames = [0], [0]

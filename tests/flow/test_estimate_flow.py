@@ -171,6 +171,7 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         flow_for_clip(Clip(frames[:1], torch.zeros(1), source="v.mp4"))
 
 
+@pytest.mark.slow
 def test_kernels_compile_without_a_cache_folder() -> None:
     """Where neither the source nor the home can be written, numba's cache is left out."""
     code = (

@@ -381,6 +381,7 @@ def test_the_transform_sees_one_frame_at_a_time_and_each_once(clip_path: Path) -
     assert torch.equal(clip.frames[::2], resize_short_side(moving_square(), 24))
 
 
+@pytest.mark.slow
 def test_4k_frames_are_made_small_one_by_one(tmp_path: Path) -> None:
     frames = moving_square(2, 2160, 3840)
     path = write_video(tmp_path / "4k.mp4", frames, options={"preset": "ultrafast", "g": "1"})
@@ -683,6 +684,7 @@ print(read, refused)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "codec", "header"), [("mp4", "libx264", "end"), ("avi", "mpeg4", "front")])
 def test_no_mutation_of_a_file_crashes_or_hangs(tmp_path: Path, ending: str, codec: str, header: str) -> None:
     """In a process of its own, because a crash of a decoder takes its process with it."""

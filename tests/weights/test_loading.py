@@ -132,6 +132,7 @@ def test_the_ports_outputs_come_out_of_the_ports_file(tmp_path: Path) -> None:
         assert np.abs(model(x).numpy() - expected).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_reference_checkpoint_of_tensorflow_gives_the_official_logits(tmp_path: Path, shared: Path) -> None:
     folder = shared / "oracles" / "i3d"
@@ -156,6 +157,7 @@ def test_the_reference_checkpoint_of_tensorflow_gives_the_official_logits(tmp_pa
 # Converting
 
 
+@pytest.mark.slow
 def test_converting_there_and_back_changes_no_bit(tmp_path: Path) -> None:
     prefix, state = as_checkpoint(tmp_path / "tf", "rgb_kin600")
     state["trunk.Conv3d_2b_1x1.batch_norm.bias"][0] = -0.0
