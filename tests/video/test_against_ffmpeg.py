@@ -73,7 +73,7 @@ def kinds() -> Iterator[Kind]:
     codecs = cycle(
         [
             ("mp4", "libx264", "yuv420p"),
-            ("mov", "libx265", "yuv420p10le"),
+            ("mov", "libx264", "yuv420p10le"),
             ("mp4", "mpeg4", "yuv420p"),
             ("ts", "libx264", "yuv420p"),
             ("mov", "libx264", "yuv444p"),
@@ -114,7 +114,6 @@ def times_of(kind: Kind) -> list[Fraction]:
 def write(path: Path, kind: Kind) -> Path:
     options = {
         "libx264": {"preset": "ultrafast", "g": "9", "bf": "2"},
-        "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:keyint=9"},
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "g": "9"},
         "mpeg4": {"bf": "2", "g": "9"},
         "mpeg2video": {"bf": "2", "g": "9"},
