@@ -142,6 +142,7 @@ def test_a_full_disk_leaves_the_old_report(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_classes: Path, tmp_path: Path) -> None:
     data = load_dataset(two_classes)
     result = evaluate(recognizer, data, num_workers=0)

@@ -130,6 +130,7 @@ def test_the_lstm_learns_at_every_step(motions: Manifest, tmp_path: Path) -> Non
         torch.testing.assert_close(after[name], buffer, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_picture_network(motions: Manifest, tmp_path: Path) -> None:
     """At full size, on single frames, with a rate of zero: the weights of the file come out again."""
     packed = (GOLDEN / "googlenet_torchvision.pt.xz").read_bytes()

@@ -127,6 +127,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(two_classes: Path, tmp_path: 
     assert list(losses(tmp_path / "killed")) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_path: Path) -> None:
     """Against two steps written out by hand: two batches of 2 each, SGD with momentum and weight decay, no dropout."""
     rate, momentum, decay = 2e-5, 0.5, 10.0  # a small step, after which the network is as well conditioned as before
@@ -169,6 +170,7 @@ class _StopAt(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_one_cycle_rises_and_falls_and_goes_on_where_it_was(data: Manifest, tmp_path: Path) -> None:
     cycle = replace(RECIPE, schedule=Schedule(kind="one-cycle"))
     whole = train(cycle, data, tmp_path / "whole")
@@ -540,6 +542,7 @@ def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp
     assert not any("running" in key for key in changed)
 
 
+@pytest.mark.slow
 def test_the_rate_changes_after_the_steps_that_were_given(data: Manifest, tmp_path: Path) -> None:
     changes = ((2, 0.1), (3, 0.01), (5, 1.0))
     steps = replace(RECIPE, schedule=Schedule(kind="multi-step", changes=changes))

@@ -163,6 +163,7 @@ def test_a_killed_reproduction_goes_on(
     assert all("fixed" in folder for folder in frozen.folders)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_flow")
 def test_the_mean_is_over_splits(
     large: Manifest, small: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

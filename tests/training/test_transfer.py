@@ -183,6 +183,7 @@ def test_of_a_classifier_that_gets_worse_the_best_is_kept() -> None:
     assert float(found) == pytest.approx(best["val_loss"])
 
 
+@pytest.mark.slow
 def test_three_settings_on_two_targets(
     data: Manifest, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +229,7 @@ def test_three_settings_on_two_targets(
     transfer([source], [data], tmp_path, settings=["full-ft"], recipes=faster, protocol="center-clip")
 
 
+@pytest.mark.slow
 def test_several_streams_are_also_fused(data: Manifest, source: Path, tmp_path: Path) -> None:
     second = saved("i3d_tiny", tmp_path, seed=1)
     rows = transfer(
