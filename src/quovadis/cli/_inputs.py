@@ -50,6 +50,16 @@ def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
     return list(dict.fromkeys(videos)), failed
 
 
+def require_distinct_names(videos: Sequence[Path]) -> None:
+    """Raise :class:`~quovadis.errors.InvalidInputError` if two videos would be written to files of one name."""
+    from quovadis.errors import InvalidInputError
+
+    stems: dict[str, Path] = {}
+    for video in videos:
+        if stems.setdefault(video.stem, video) != video:
+            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+
+
 class VideoProgress:
     """Progress over the seconds of several videos, with the time that is left, on stderr.
 

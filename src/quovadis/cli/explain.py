@@ -51,14 +51,11 @@ def main(args: list[str]) -> None:
 
     args = arrange(Explain, args)
     options = tyro.cli(Explain, args=args, prog="quovadis explain", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.cli._inputs import VideoProgress, open_videos
-    from quovadis.errors import InvalidInputError, VideoError
+    from quovadis.cli._inputs import VideoProgress, open_videos, require_distinct_names
+    from quovadis.errors import VideoError
 
     videos, failed = open_videos(options.videos, "quovadis explain VIDEO ... --out DIR")
-    stems: dict[str, Path] = {}
-    for video in videos:
-        if stems.setdefault(video.stem, video) != video:
-            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+    require_distinct_names(videos)
     if not videos:
         sys.exit(1)
     from quovadis.evaluation.explain import write_explanation
