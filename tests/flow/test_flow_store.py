@@ -107,7 +107,7 @@ def test_files_that_hold_no_flow_are_refused(tmp_path: Path, clip_path: Path) ->
     with pytest.raises(VideoNotFoundError):
         read_flow(tmp_path / "none.flow.mp4")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(InvalidInputError, match="no flow file"):
+    with pytest.raises(InvalidInputError, match="not a flow file"):
         read_flow(tmp_path / "text")
     with pytest.raises(InvalidInputError, match="lacks the header"):
         read_flow(clip_path)

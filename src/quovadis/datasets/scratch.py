@@ -30,6 +30,6 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """:func:`quovadis.atomic.storage_errors` of a job that goes on where it was."""
+    """:func:`quovadis.atomic.storage_errors` of a job that can be resumed."""
     with atomic.storage_errors(path, "what is done is kept; run it again when there is room"):
         yield

@@ -197,7 +197,7 @@ def read_header(path: str | PathLike[str]) -> FlowHeader:
     """What a flow file says about itself.
 
     Raises:
-        VideoNotFoundError: no such file. InvalidInputError: it is no flow file, or of a later version.
+        VideoNotFoundError: no such file. InvalidInputError: it is not a flow file, or of a later version.
     """
     with _open(Path(path)) as container:
         return _header(Path(path), container)
@@ -274,7 +274,7 @@ def _open(path: Path) -> av.container.InputContainer:
     except VideoNotFoundError as error:
         raise VideoNotFoundError(f"no flow file at {path}") from error
     except VideoError as error:
-        raise InvalidInputError(f"{path} is no flow file: {error}") from error
+        raise InvalidInputError(f"{path} is not a flow file: {error}") from error
 
 
 def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:
@@ -290,7 +290,7 @@ def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:
     except (KeyError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise InvalidInputError(f"{path} is no flow file: it lacks the header that quovadis writes") from error
+        raise InvalidInputError(f"{path} is not a flow file: it lacks the header that quovadis writes") from error
 
 
 def _pictures(container: av.container.InputContainer, start: int, count: int) -> Iterator[np.ndarray]:

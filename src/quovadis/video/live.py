@@ -219,13 +219,13 @@ def _on_screen(frames: Iterator[VideoFrame], fps: float) -> Iterator[tuple[int, 
         if current is None:
             current, origin = frame, frame.pts_seconds
             continue
-        anew = not 0 < frame.pts_seconds - current.pts_seconds < _JUMP_SECONDS
-        anew = anew or frame.stored_size != current.stored_size
-        count = _count_ticks(current, current.end_seconds if anew else frame.pts_seconds, origin, fps)
+        restarts = not 0 < frame.pts_seconds - current.pts_seconds < _JUMP_SECONDS
+        restarts = restarts or frame.stored_size != current.stored_size
+        count = _count_ticks(current, current.end_seconds if restarts else frame.pts_seconds, origin, fps)
         if count:
             yield count, current, fresh
-        fresh = anew or (fresh and not count)
-        origin = frame.pts_seconds if anew else origin
+        fresh = restarts or (fresh and not count)
+        origin = frame.pts_seconds if restarts else origin
         current = frame
     if current is not None:
         count = _count_ticks(current, current.end_seconds, origin, fps)
