@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from quovadis.errors import StorageError
 WRITE = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from quovadis.atomic import PartialFile
 target, kind = Path(sys.argv[1]), sys.argv[2]
 partial = PartialFile(target, folder=kind == "folder")
@@ -112,21 +114,25 @@ def test_without_locks_the_time_of_the_last_change_counts(
     assert left.path.exists() == kept
 
 
-def test_a_sweep_between_creation_and_lock_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = atomic._lock
-    stolen: list[str] = []
+@pytest.mark.parametrize("before", ["_open", "_lock"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_sweep_between_creation_and_lock_does_no_harm(
+    before: str, folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = getattr(atomic, before)
+    removed: list[str] = []
 
-    def late(descriptor: int) -> bool | None:
-        if not stolen:  # another process takes the file for an abandoned one before it is locked
+    def late(argument: Any) -> Any:
+        if not removed:  # another process treats the partial file as abandoned before it is locked
             (partial,) = tmp_path.iterdir()
-            stolen.append(partial.name)
-            partial.unlink()
-        return lock(descriptor)
+            removed.append(partial.name)
+            atomic._remove(partial)
+        return function(argument)
 
-    monkeypatch.setattr(atomic, "_lock", late)
-    partial = PartialFile(tmp_path / "a.txt")
-    assert stolen
-    assert names(tmp_path) == [partial.path.name] != stolen
+    monkeypatch.setattr(atomic, before, late)
+    partial = PartialFile(tmp_path / "a.txt", folder=folder)
+    assert removed
+    assert names(tmp_path) == [partial.path.name] != removed
     partial.discard()
 
 

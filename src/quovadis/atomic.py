@@ -92,10 +92,11 @@ class PartialFile:
                 self.path.mkdir()
             else:
                 self.path.touch(exist_ok=False)
-            self._descriptor = _open(self.path)
-            # A sweep by another process between the creation and the lock takes the file for an abandoned one.
-            if _lock(self._descriptor) is not False and self.path.exists():
-                return
+            # A sweep by another process before the file is locked treats it as abandoned and may remove it.
+            with suppress(FileNotFoundError):
+                self._descriptor = _open(self.path)
+                if _lock(self._descriptor) is not False and self.path.exists():
+                    return
             self._unlock()
 
     def _unlock(self) -> None:
