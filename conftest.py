@@ -16,7 +16,7 @@ import torch
 from tests.synthetic import moving_square, reference_data
 
 if TYPE_CHECKING:
-    from quovadis.models.contract import VideoModel
+    from quovadis.models.video_model import VideoModel
 
 # Two workers on two cores: more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -49,7 +49,7 @@ def pretrained() -> Path:
     """
     from quovadis.errors import DownloadError
     from quovadis.weights.catalog import DEFAULT_WEIGHTS
-    from quovadis.weights.get import get_weights
+    from quovadis.weights.download import get_weights
 
     try:
         return get_weights(DEFAULT_WEIGHTS)

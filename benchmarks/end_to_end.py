@@ -20,12 +20,12 @@ import torch
 
 from benchmarks.machine import describe_machine
 from quovadis import transforms
-from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.motions import MotionsConfig, motions_clip
-from quovadis.datasets.streams import clip_to_streams
+from quovadis.flow.source import FlowSource
+from quovadis.inference.recognizer import Recognizer
+from quovadis.models.inputs import clip_to_streams
 from quovadis.models.zoo import build_model
-from quovadis.recognizer import Recognizer
-from quovadis.types import Clip
+from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from benchmarks.plain_port import PlainPort
 from quovadis import transforms
-from quovadis.evaluation.extract import ExtractJob, extract_video
-from quovadis.evaluation.feature_files import files_for
-from quovadis.evaluation.feature_presets import FEATURE_PRESETS
-from quovadis.evaluation.features import FeatureExtractor
+from quovadis.inference.extract import ExtractJob, extract_video
+from quovadis.inference.feature_files import files_for
+from quovadis.inference.feature_presets import FEATURE_PRESETS
+from quovadis.inference.features import FeatureExtractor
 from quovadis.models.i3d import I3D
 from quovadis.models.zoo import build_model
 from quovadis.video.reader import VideoReader

@@ -26,7 +26,7 @@ from quovadis.flow.opencv import opencv_flow
 from quovadis.flow.parameters import FAST, TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_numba import tvl1_numba
-from quovadis.video.clip import read_clip
+from quovadis.video.read import read_clip
 
 CLIPS = Path(__file__).parent.parent.parent / "shared" / "data" / "clips"
 # Little motion first, then more and more.

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from quovadis.flow.codec import decode_flow, encode_flow
 from quovadis.flow.estimate import estimate_flow
-from quovadis.flow.store import FULL_RANGE, luma
+from quovadis.flow.flow_files import FULL_RANGE, luma
 from quovadis.transforms import resize_short_side
-from quovadis.video.clip import read_clip
+from quovadis.video.read import read_clip
 
 CLIPS = Path(__file__).parent.parent.parent / "shared" / "data" / "clips"
 NAMES = ("ucf_SoccerJuggling_g23_c01.avi", "asl_walk.mkv", "hmdb_wave_TrumanShow.avi", "k400_R6llTwEh07w.mp4")

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.machine import describe_machine
-from quovadis.datasets.loader import ClipDataset
+from quovadis.datasets.clip_dataset import ClipDataset
 from quovadis.datasets.manifest import VideoRecord
-from quovadis.datasets.store import ClipJob, StoreSettings, store_clip
+from quovadis.datasets.prepare import ClipJob, StoreSettings, store_clip
 from quovadis.models.i3d import i3d_spec
-from quovadis.video.clip import probe
+from quovadis.video.read import probe
 
 CLIPS = Path(__file__).parent.parent.parent / "shared" / "data" / "clips"
 NAMES = (

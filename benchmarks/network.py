@@ -33,12 +33,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import describe_machine
 from benchmarks.plain_port import PlainPort
-from quovadis.models.contract import VideoModel
 from quovadis.models.i3d import I3D
 from quovadis.models.layers import ShiftBatchNorm
 from quovadis.models.optimize import InferenceModel, optimize
+from quovadis.models.spec import StreamKind
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
-from quovadis.types import StreamKind
 
 WAYS = ("plain", "ours", "optimize", "optimize-bf16", "compile", "compile-bf16", "openvino", "onnxruntime", "port")
 TRAINING_WAYS = ("plain", "ours", "ours-bf16")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from quovadis.models.contract import VideoModel
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import fit_state
 from quovadis.weights.from_pytorch_i3d import from_pytorch_i3d

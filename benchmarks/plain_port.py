@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.models.contract import VideoModel
 from quovadis.models.i3d import I3D
 from quovadis.models.inception import InceptionBlock, MaxPoolSame
 from quovadis.models.layers import ConvUnit, same_padding
+from quovadis.models.video_model import VideoModel
 
 
 class PlainPort(nn.Module):

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.loader import CLIPS, ours
 from benchmarks.machine import describe_machine
-from quovadis.datasets.store import ClipJob, StoreSettings, store_clip
+from quovadis.datasets.prepare import ClipJob, StoreSettings, store_clip
 from quovadis.video.writer import write_video
 
 NAMES = (

@@ -10,8 +10,8 @@ import datetime
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
-from quovadis.recognizer import Recognizer
-from quovadis.types import Prediction
+from quovadis.inference.prediction import Prediction
+from quovadis.inference.recognizer import Recognizer
 from quovadis.version import __version__
 
 CLIPS: dict[str, tuple[str, ...]] = {

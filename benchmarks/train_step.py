@@ -26,15 +26,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.loader import ClipDataset, EpochBatches, clip_extent, collate
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, clip_extent, collate
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
-from quovadis.datasets.store import StoreSettings, prepare
-from quovadis.models.contract import VideoModel
+from quovadis.datasets.prepare import StoreSettings, prepare
+from quovadis.flow.source import FlowSource
+from quovadis.models.spec import ModelSpec
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.transforms import to_model
-from quovadis.types import ModelSpec
 from quovadis.video.writer import write_video
 
 NETWORKS = (

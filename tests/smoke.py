@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 import quovadis
+from quovadis.datasets.kinetics.class_names import class_labels
 from quovadis.errors import MissingExtraError
-from quovadis.labels.class_labels import class_labels
+from quovadis.export.export import export_model
 from quovadis.video.writer import write_video
-from quovadis.weights.export import export_model
 
 
 def quovadis_command(*arguments: object) -> str:

@@ -12,9 +12,9 @@ from torch import nn
 
 from quovadis.evaluation.dump import LogitDump
 from quovadis.flow.codec import decode_flow
-from quovadis.models.contract import VideoModel
 from quovadis.models.layers import ShiftBatchNorm
-from quovadis.types import Clip
+from quovadis.models.video_model import VideoModel
+from quovadis.video.clip import Clip
 from quovadis.video.writer import write_video
 
 SHARED = Path(os.environ.get("QUOVADIS_SHARED") or Path(__file__).parent.parent.parent / "shared")

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from quovadis import errors
-from quovadis.errors import MissingExtraError, QuovadisError, UnknownNameError
-from quovadis.extras import install_command
+from quovadis.errors import QuovadisError, UnknownNameError
+from quovadis.runtime.extras import install_command, missing_extra
 
 BUILTINS = {
     "VideoError": OSError,
@@ -67,4 +67,4 @@ def test_an_unknown_name_far_from_all_suggests_nothing() -> None:
 
 
 def test_a_missing_part_names_what_to_install() -> None:
-    assert str(MissingExtraError.of("The page", "web")).endswith(install_command("web"))
+    assert str(missing_extra("The page", "web")).endswith(install_command("web"))

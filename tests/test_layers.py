@@ -1,4 +1,4 @@
-"""The floors of the house: an import only goes down, and rooms on one floor do not know each other."""
+"""Imports only go down the layers, and packages of one layer do not import each other."""
 
 import ast
 from pathlib import Path
@@ -7,25 +7,29 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "quovadis"
 
-# From the ground up. A room is a folder or a file directly under quovadis/.
-FLOORS: list[set[str]] = [
-    {"extras"},
+# From the bottom up. A package is a folder or a file directly under quovadis/.
+LAYERS: list[set[str]] = [
     {"errors", "version"},
-    {"types", "processes", "prefetch", "atomic", "interrupts", "cache"},
+    {"runtime"},
     {"video"},
-    {"transforms", "flow", "models", "metrics", "fuse", "report", "paper", "labels", "download", "activation_maps"},
-    {"weights", "datasets"},
-    {"recognizer", "doctor"},
-    {"evaluation"},
-    {"training"},
-    {"web"},
+    {"transforms"},
+    {"flow"},
+    {"models", "metrics"},
+    {"datasets"},
+    {"weights"},
+    {"export"},
+    {"inference"},
+    {"evaluation", "fvd"},
+    {"training", "report"},
+    {"paper"},
+    {"doctor", "web"},
     {"cli"},
     {"__init__", "__main__"},
 ]
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 
 
-def room_of(file: Path) -> str:
+def package_of(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -42,17 +46,17 @@ def imported_modules(file: Path) -> list[tuple[int, str]]:
 
 
 def violations(file: Path) -> list[str]:
-    own = room_of(file)
-    if own not in FLOOR_OF:
-        return [f"{file.relative_to(SOURCE)} is in a room without a floor"]
+    own = package_of(file)
+    if own not in LAYER_OF:
+        return [f"{file.relative_to(SOURCE)} is in a package without a layer"]
     wrong = []
     for line, name in imported_modules(file):
         parts = name.split(".")
         other = parts[1] if len(parts) > 1 else "__init__"
-        if other not in FLOOR_OF:
-            other = "__init__"  # a name taken from the public face
-        if other != own and FLOOR_OF[other] >= FLOOR_OF[own]:
-            direction = "sideways" if FLOOR_OF[other] == FLOOR_OF[own] else "up"
+        if other not in LAYER_OF:
+            other = "__init__"  # a name of the public API
+        if other != own and LAYER_OF[other] >= LAYER_OF[own]:
+            direction = "sideways" if LAYER_OF[other] == LAYER_OF[own] else "up"
             wrong.append(f"{file.relative_to(SOURCE)}:{line} imports {name}: {own} -> {other} runs {direction}")
     return wrong
 
@@ -63,14 +67,14 @@ def test_imports_only_go_down(file: Path) -> None:
 
 
 def test_the_rule_sees_lazy_imports_and_siblings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("test_layers.SOURCE", tmp_path)
+    monkeypatch.setattr("tests.test_layers.SOURCE", tmp_path)
     bad = tmp_path / "flow" / "bad.py"
     bad.parent.mkdir()
     bad.write_text("def f():\n    from quovadis.training import loop\nimport quovadis.models.i3d\nimport quovadis\n")
     assert sorted(v.split(": ")[1] for v in violations(bad)) == [
         "flow -> __init__ runs up",
-        "flow -> models runs sideways",
+        "flow -> models runs up",
         "flow -> training runs up",
     ]
     (tmp_path / "utils.py").write_text("")
-    assert violations(tmp_path / "utils.py") == ["utils.py is in a room without a floor"]
+    assert violations(tmp_path / "utils.py") == ["utils.py is in a package without a layer"]

@@ -12,37 +12,40 @@ if TYPE_CHECKING:
     from quovadis.datasets.load import load_dataset
     from quovadis.errors import QuovadisError
     from quovadis.evaluation.evaluate import evaluate
-    from quovadis.evaluation.fvd import frechet_video_distance
+    from quovadis.evaluation.results import EvaluationResult
     from quovadis.flow.estimate import estimate_flow
+    from quovadis.fvd.distance import frechet_video_distance
+    from quovadis.inference.prediction import Prediction
+    from quovadis.inference.recognizer import Recognizer
     from quovadis.metrics.frechet import frechet_distance
     from quovadis.models.inflate import inflate
     from quovadis.models.optimize import optimize
     from quovadis.models.zoo import list_models
-    from quovadis.recognizer import Recognizer
     from quovadis.training.loop import train
-    from quovadis.types import Clip, EvaluationResult, Prediction, VideoInfo
-    from quovadis.video.clip import probe, read_clip
+    from quovadis.video.clip import Clip
+    from quovadis.video.info import VideoInfo
+    from quovadis.video.read import probe, read_clip
     from quovadis.weights.load import create_model, load_model
 
 _HOMES = {
-    "Clip": "types",
-    "EvaluationResult": "types",
-    "Prediction": "types",
+    "Clip": "video.clip",
+    "EvaluationResult": "evaluation.results",
+    "Prediction": "inference.prediction",
     "QuovadisError": "errors",
-    "Recognizer": "recognizer",
-    "VideoInfo": "types",
+    "Recognizer": "inference.recognizer",
+    "VideoInfo": "video.info",
     "create_model": "weights.load",
     "evaluate": "evaluation.evaluate",
     "inflate": "models.inflate",
     "estimate_flow": "flow.estimate",
     "frechet_distance": "metrics.frechet",
-    "frechet_video_distance": "evaluation.fvd",
+    "frechet_video_distance": "fvd.distance",
     "list_models": "models.zoo",
     "load_dataset": "datasets.load",
     "load_model": "weights.load",
     "optimize": "models.optimize",
-    "probe": "video.clip",
-    "read_clip": "video.clip",
+    "probe": "video.read",
+    "read_clip": "video.read",
     "train": "training.loop",
 }
 

@@ -27,8 +27,6 @@ A message says what happened, what was found, what was expected, and what to do.
 import difflib
 from collections.abc import Iterable
 
-from quovadis.extras import install_command
-
 
 class QuovadisError(Exception):
     """Any error that quovadis raises on purpose."""
@@ -113,12 +111,3 @@ class OtherProcessError(JobError):
 
 class MissingExtraError(QuovadisError, ImportError):
     """An optional part of quovadis is not installed."""
-
-    @classmethod
-    def of(cls, purpose: str, extra: str) -> "MissingExtraError":
-        """The error with the command that installs the extra, see :func:`quovadis.extras.install_command`.
-
-        >>> print(MissingExtraError.of("TensorBoard logs", "tensorboard"))
-        TensorBoard logs need an optional part: pip install ...
-        """
-        return cls(f"{purpose} need an optional part: {install_command(extra)}")

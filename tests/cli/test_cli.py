@@ -8,8 +8,8 @@ import pytest
 from quovadis.cli import VERBS, main
 from quovadis.errors import DownloadError
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import load_weights, save_weights
+from quovadis.weights.info import WeightsInfo
 
 
 @pytest.fixture(scope="module")

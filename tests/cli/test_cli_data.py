@@ -8,8 +8,8 @@ from quovadis.cli import main
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.synthetic import write_square
 
 

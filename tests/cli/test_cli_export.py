@@ -5,8 +5,8 @@ import pytest
 
 from quovadis.cli import main
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 
 
 @pytest.fixture

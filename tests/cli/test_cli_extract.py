@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from quovadis.cli import main
-from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.video_inputs import list_videos
-from quovadis.evaluation.extract import ExtractorSettings, extract_on_worker, plan_jobs
-from quovadis.evaluation.feature_presets import find_feature_preset
+from quovadis.inference.extract import ExtractorSettings, extract_on_worker, plan_jobs
+from quovadis.inference.feature_presets import find_feature_preset
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
+from quovadis.runtime.jobs import run_jobs
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.synthetic import moving_square
 
 

@@ -12,9 +12,9 @@ from quovadis.cli.flow import main
 from quovadis.errors import InvalidInputError, StorageError
 from quovadis.flow.codec import PAPER, decode_flow
 from quovadis.flow.estimate import estimate_flow
-from quovadis.flow.store import ClipIdentity, FlowWriter, read_flow, read_header
+from quovadis.flow.flow_files import ClipIdentity, FlowWriter, read_flow, read_header
 from quovadis.transforms import resize_short_side
-from quovadis.video.clip import read_clip
+from quovadis.video.read import read_clip
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.flow.oracle import waves
 

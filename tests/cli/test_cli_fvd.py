@@ -5,9 +5,9 @@ import pytest
 
 from quovadis.cli import main
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.synthetic import moving_square
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from quovadis.cli import main
 from quovadis.errors import DownloadError
-from quovadis.extras import install_command
+from quovadis.runtime.extras import install_command
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 
 
@@ -29,7 +29,7 @@ def test_the_default_network_is_served(capsys: pytest.CaptureFixture[str], monke
         raise DownloadError(f"cannot fetch {weights}")
 
     monkeypatch.setattr("quovadis.web.page.import_gradio", lambda: None)
-    monkeypatch.setattr("quovadis.recognizer.load_model", load)
+    monkeypatch.setattr("quovadis.inference.recognizer.load_model", load)
     assert run("serve") == 1
     assert f"cannot fetch {DEFAULT_WEIGHTS}" in capsys.readouterr().err
 

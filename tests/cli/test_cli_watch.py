@@ -5,8 +5,8 @@ import pytest
 
 from quovadis.cli import main
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.http_server import serving
 
 
@@ -48,6 +48,6 @@ def test_ctrl_c_is_the_end_and_no_error(
     def interrupted(self: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quovadis.evaluation.watch.Watcher.row", interrupted)
+    monkeypatch.setattr("quovadis.inference.live.Watcher.row", interrupted)
     assert run("watch", clip_path, "--weights", weights) == 0
     assert "stopped\n0 windows" in capsys.readouterr().err

@@ -9,11 +9,11 @@ from types import ModuleType
 import pytest
 
 from quovadis.cli.data_download import main
-from quovadis.datasets import youtube
-from quovadis.datasets.kinetics_cvdf import CVDF_URL
-from quovadis.datasets.youtube import FetchFailure
+from quovadis.datasets.kinetics import yt_dlp as youtube
+from quovadis.datasets.kinetics.cvdf import CVDF_URL
+from quovadis.datasets.kinetics.yt_dlp import FetchFailure
 from quovadis.errors import DatasetError, InvalidInputError, MissingExtraError, UnknownNameError
-from tests.datasets.archives import content, name, tar
+from tests.datasets.kinetics.archive_files import content, name, tar
 from tests.http_server import Server
 from tests.synthetic import write_square
 

@@ -9,13 +9,14 @@ import torch
 
 import quovadis
 from quovadis.cli import main
-from quovadis.labels.class_labels import class_labels
+from quovadis.datasets.kinetics.class_names import class_labels
+from quovadis.inference.prediction import Window
+from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
-from quovadis.recognizer import Recognizer
-from quovadis.types import WeightsInfo, Window
 from quovadis.weights import default
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.verify import state_sha256
 
 
@@ -136,7 +137,7 @@ def test_an_interrupted_timeline_is_kept(
             on_window(Window(start, start + 0.64, torch.arange(400.0)))
         raise KeyboardInterrupt
 
-    with patch("quovadis.evaluation.timeline.make_timeline", interrupted):
+    with patch("quovadis.inference.timeline.make_timeline", interrupted):
         assert run("timeline", clip_path, "--out", tmp_path, "--weights", cached) == 130
     kept = json.loads((tmp_path / "square.timeline.json").read_text())
     assert len(kept["windows"]) == 2

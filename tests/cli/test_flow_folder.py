@@ -9,14 +9,14 @@ import torch
 
 from quovadis.cli import main
 from quovadis.cli.flow import main as flow_main
-from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
 from quovadis.flow.codec import preset_for
-from quovadis.flow.store import ClipIdentity, FlowWriter
+from quovadis.flow.flow_files import ClipIdentity, FlowWriter
+from quovadis.flow.source import FlowSource
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.synthetic import write_square
 
 FRAMES = 10
@@ -56,7 +56,7 @@ def _no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("flow was estimated")
 
-    for place in ("quovadis.datasets.flow_files.flow_for_clip", "quovadis.evaluation.feature_stream.estimate_flow"):
+    for place in ("quovadis.flow.source.flow_for_clip", "quovadis.inference.feature_stream.estimate_flow"):
         monkeypatch.setattr(place, refuse)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from quovadis import cli, interrupts
+from quovadis import cli
 from quovadis.errors import StorageError
+from quovadis.runtime import interrupts
 from tests.synthetic import write_square
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to see which processes there are")
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc,
 # Workers do not import the script, so their functions are in a module.
 MODULE = """
 import time
-from quovadis.atomic import atomic_path
+from quovadis.runtime.atomic import atomic_path
 
 def half_a_file(path):
     with atomic_path(path) as partial:
@@ -43,8 +44,8 @@ class Verb:
     @staticmethod
     def main(args):
         from contextlib import closing
-        from quovadis.datasets.folder_lock import FolderLock
-        from quovadis.datasets.jobs import run_jobs
+        from quovadis.runtime.locks import FolderLock
+        from quovadis.runtime.jobs import run_jobs
         out = Path(args[1])
         with FolderLock(out, "a test"):
             function = getattr(functions_of_workers, args[0])

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets.class_names import match_names, plain_name
+from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError
-from quovadis.labels.class_labels import LABEL_SETS, class_labels
 
 MODEL = ("clean and jerk", "massaging person's head", "shooting goal (soccer)", "yoga", "Yo-Yo", "tie-dying")
 

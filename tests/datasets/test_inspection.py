@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from quovadis.datasets import inspection
-from quovadis.datasets.fact_cache import FactCache
 from quovadis.datasets.inspection import index_videos, inspect_video, verify_videos
 from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.datasets.probe_cache import FactCache
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import moving_square, write_square
 

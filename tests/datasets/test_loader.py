@@ -1,212 +1,121 @@
+"""Worker processes: how they are started, how their errors arrive, and that they end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import islice
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.load import load_dataset
-from quovadis.datasets.loader import ClipDataset, EpochBatches, clip_extent, collate
-from quovadis.datasets.loading import Loading
-from quovadis.datasets.manifest import VideoRecord
-from quovadis.datasets.streams import clip_to_streams
-from quovadis.errors import DatasetError, InvalidInputError
-from quovadis.models.zoo import build_model
-from quovadis.types import Clip, ModelSpec, StreamSpec
-from quovadis.video.writer import LOSSLESS, write_video
-from tests.synthetic import with_numbered_flow
-
-SPEC = ModelSpec("toy", (StreamSpec("rgb", 3, num_frames=8, frame_stride=2),), 32, 36, min_frames=1, test_frames=16)
+from quovadis.datasets.loader import Loading, worker_context
+from quovadis.errors import DatasetError, InvalidInputError, JobError, VideoDamagedError
 
 
-@pytest.fixture
-def records(two_classes: Path) -> tuple[VideoRecord, ...]:
-    return load_dataset(two_classes).split("train")
+class Failing(torch.utils.data.Dataset[int]):
+    """Three items that can be loaded, then one that fails in its own way."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        if index == 3:
+            raise DatasetError("item 3 is damaged: repair it")
+        if index == 4:
+            raise VideoDamagedError("item 4 ends early")
+        if index == 5:
+            raise KeyError("five")
+        if index == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
 
 
-def test_a_sample_is_bytes_of_the_size_that_the_spec_asks_for(records: tuple[VideoRecord, ...]) -> None:
-    sample = ClipDataset(records, SPEC)[0, 3]
-    assert [(s.dtype, tuple(s.shape)) for s in sample["streams"]] == [(torch.uint8, (8, 3, 32, 32))]
-    assert (sample["label"], sample["unreadable"]) == (records[3].label, {})
+def add(items: list[int]) -> int:
+    if sum(items) == 1:
+        raise ValueError("no sum of 1")
+    return sum(items)
 
 
-def test_a_cut_is_a_function_of_seed_epoch_and_index(records: tuple[VideoRecord, ...]) -> None:
-    def cuts(seed: int, epoch: int) -> torch.Tensor:
-        data = ClipDataset(records, SPEC, seed=seed)
-        return torch.stack([data[epoch, i]["streams"][0] for i in range(6)])
-
-    assert torch.equal(cuts(0, 0), cuts(0, 0))
-    assert not torch.equal(cuts(0, 0), cuts(0, 1))
-    assert not torch.equal(cuts(0, 0), cuts(1, 0))
-
-
-def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -> None:
-    def batches(workers: int) -> list[torch.Tensor]:
-        data = ClipDataset(records, SPEC, seed=3)
-        order = EpochBatches(len(data), 4, seed=3)
-        loader = Loading(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
-        return [batch["streams"][0] for batch in islice(loader, 4)]
-
-    assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(2), strict=True))
+@pytest.fixture(scope="module")
+def of_one() -> list[object]:
+    """What each item of :class:`Failing` comes to, loaded by one worker."""
+    found: list[object] = []
+    for index in (0, 3, 4, 5, 6):
+        try:
+            found += list(Loading(Failing(), batch_size=None, sampler=[index], num_workers=1))
+        except Exception as error:
+            found.append(error)
+    return found
 
 
-def test_validation_takes_the_middle_and_the_centre_of_every_epoch_alike(records: tuple[VideoRecord, ...]) -> None:
-    data = ClipDataset(records, SPEC, augment=False)
-    assert torch.equal(data[0, 2]["streams"][0], data[7, 2]["streams"][0])
+def test_errors_of_workers_are_those_of_the_dataset(of_one: list[object]) -> None:
+    item, ours, other_of_ours, foreign, killed = of_one
+    assert item == 0
+    assert (type(ours), str(ours)) == (DatasetError, "item 3 is damaged: repair it")
+    assert (type(other_of_ours), str(other_of_ours)) == (VideoDamagedError, "item 4 ends early")
+    assert "__getitem__" in "".join(ours.__notes__), "the traceback of the worker"  # type: ignore[union-attr]
+    assert (type(foreign), str(foreign)) == (JobError, "a data-loading worker failed: KeyError: 'five'")
+    assert type(killed) is JobError
+    assert "a data-loading worker was lost (DataLoader worker" in str(killed)
 
 
-def numbered_video(path: Path, num_frames: int) -> VideoRecord:
-    """36 x 48 pixels; frame t is gray of level 5 t, and white in the two middle columns."""
-    levels = 5 * torch.arange(num_frames, dtype=torch.uint8).view(-1, 1, 1, 1)
-    frames = levels.repeat(1, 3, 36, 48)
-    frames[..., 23:25] = 255
-    return VideoRecord(write_video(path, frames, fps=25, **LOSSLESS), 0, "train")
+def test_here_errors_are_what_they_are() -> None:
+    with pytest.raises(KeyError, match="five"):
+        list(Loading(Failing(), batch_size=None, sampler=[5]))
+    with pytest.raises(ValueError, match="no sum of 1"):
+        list(Loading(Failing(), batch_size=2, collate_fn=add))
+    with pytest.raises(InvalidInputError, match="the number of workers must be at least 0; got -1"):
+        Loading([1], batch_size=None, num_workers=-1)
 
 
-def frame_numbers(frames: torch.Tensor) -> list[int]:
-    return (frames[:, 0, 0, 0].float() / 5).round().int().tolist()
+def test_errors_in_making_a_batch_arrive_too_and_workers_stay() -> None:
+    loading = Loading(Failing(), batch_sampler=[[0, 2], [1, 2], [0, 1]], collate_fn=add, num_workers=1)
+    batches = iter(loading)
+    assert list(islice(batches, 2)) == [2, 3]
+    with pytest.raises(JobError, match="a data-loading worker failed: ValueError: no sum of 1"):
+        next(batches)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert list(islice(loading, 2)) == [2, 3]
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    with pytest.raises(DatasetError, match="item 3 is damaged"):
+        list(Loading(Failing(), batch_sampler=[[0, 3]], collate_fn=add, num_workers=1))
 
 
-def test_validation_takes_the_middle_of_time_and_of_the_picture(tmp_path: Path) -> None:
-    """8 frames, every second: 15 of 40, so 12 are left out before and 13 after."""
-    (frames,) = ClipDataset([numbered_video(tmp_path / "v.mp4", 40)], SPEC, augment=False)[0, 0]["streams"]
-    assert frame_numbers(frames) == [12, 14, 16, 18, 20, 22, 24, 26]
-    white = (frames > 250).all(1).all(0).all(0).nonzero().flatten().tolist()
-    assert white == [15, 16]
+def test_workers_are_not_forked_from_this_process() -> None:
+    assert worker_context().get_start_method() == ("forkserver" if sys.platform.startswith("linux") else "spawn")
 
 
-def test_training_starts_anywhere_that_leaves_a_whole_clip(tmp_path: Path) -> None:
-    data = ClipDataset([numbered_video(tmp_path / "v.mp4", 18)], SPEC)
-    clips = [frame_numbers(data[epoch, 0]["streams"][0]) for epoch in range(40)]
-    assert {clip[0] for clip in clips} == {0, 1, 2, 3}
-    assert all(clip == list(range(clip[0], clip[0] + 15, 2)) for clip in clips)
+_SCRIPT = """
+import multiprocessing
+import os
+multiprocessing.set_start_method("spawn", force=True)
+from quovadis.datasets.loader import Loading
+with open("runs.txt", "a") as file:
+    file.write("started ")
+batches = iter(Loading(range(1000), batch_size=None, num_workers=2))
+print(next(batches), flush=True)
+import time
+time.sleep(600)
+"""
 
 
-def test_a_short_video_is_looped(tmp_path: Path) -> None:
-    for augment in (False, True):
-        data = ClipDataset([numbered_video(tmp_path / "v.mp4", 5)], SPEC, augment=augment)
-        assert frame_numbers(data[0, 0]["streams"][0]) == [0, 2, 4, 0, 2, 4, 0, 2]
-
-
-def test_flow_is_asked_for_at_the_place_of_the_clip_and_to_the_frame_after_it(tmp_path: Path) -> None:
-    asked = []
-
-    class Recording(FlowSource):
-        def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int = 0) -> Clip:
-            asked.append((frame_numbers(clip.frames), fps, short_side_px, first_tick))
-            return with_numbered_flow(clip)
-
-    both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
-    record = numbered_video(tmp_path / "v.mp4", 40)
-    rgb, flow = ClipDataset([record], both, augment=False, flow=Recording())[0, 0]["streams"]
-    assert asked == [(list(range(16, 25)), 25.0, 36, 16)]
-    assert frame_numbers(rgb) == frame_numbers(flow) == list(range(16, 24))
-
-
-def test_half_of_the_clips_are_mirrored_unless_forbidden(records: tuple[VideoRecord, ...]) -> None:
-    plain, flipped = ClipDataset(records, SPEC, flip=False), ClipDataset(records, SPEC)
-    mirrored = []
-    for key in [(epoch, i) for epoch in range(4) for i in range(len(records))]:
-        a, b = plain[key]["streams"][0], flipped[key]["streams"][0]
-        mirrored.append(torch.equal(a.flip(3), b))
-        assert mirrored[-1] or torch.equal(a, b)
-    assert 0.25 < sum(mirrored) / len(mirrored) < 0.75
-
-
-def test_an_unreadable_video_is_replaced_by_one_of_its_class_and_told(
-    records: tuple[VideoRecord, ...], tmp_path: Path
-) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_text("not a video")
-    listed = [VideoRecord(broken, 0, "train"), *records]
-    first, again = ClipDataset(listed, SPEC)[5, 0], ClipDataset(listed, SPEC)[5, 0]
-    assert list(first["unreadable"]) == [str(broken)]
-    assert "not a video that FFmpeg can open" in first["unreadable"][str(broken)]
-    assert first["label"] == 0
-    assert torch.equal(first["streams"][0], again["streams"][0])
-
-
-def test_an_unreadable_validation_video_is_not_replaced(records: tuple[VideoRecord, ...], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_text("not a video")
-    clips = ClipDataset([VideoRecord(broken, 0, "val"), *records], SPEC, augment=False)
-    batch = collate([clips[0, 0], clips[0, 1]])
-    assert (len(batch["streams"][0]), batch["labels"].tolist()) == (1, [records[0].label])
-    assert list(batch["unreadable"]) == [str(broken)]
-    alone = collate([clips[0, 0]])
-    assert (alone["streams"], alone["labels"].tolist()) == ([], [])
-
-
-def test_classes_without_a_readable_video_are_found(records: tuple[VideoRecord, ...], tmp_path: Path) -> None:
-    broken = [tmp_path / f"{i}.mp4" for i in range(3)]
-    for path in broken:
-        path.write_text("not a video")
-    listed = [VideoRecord(path, label, "val") for path, label in zip(broken, (0, 7, 7), strict=True)]
-    found = ClipDataset([*listed, *records], SPEC).unreadable_classes()
-    assert list(found) == [7]
-    assert found[7].startswith(f"{broken[1]} is not a video")
-
-
-def test_a_class_of_unreadable_videos_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_text("no")
-    with pytest.raises(DatasetError, match=r"a.mp4 is not a video .*; nor can 9 others"):
-        ClipDataset([VideoRecord(tmp_path / "a.mp4", 0, "train")], SPEC)[0, 0]
-
-
-@pytest.mark.parametrize(("num_items", "batch"), [(10, 3), (7, 7), (3, 8), (1, 4)])
-def test_every_video_comes_once_an_epoch(num_items: int, batch: int) -> None:
-    stream = [key for b in islice(EpochBatches(num_items, batch, seed=1), 40) for key in b]
-    for epoch in range(len(stream) // num_items):
-        part = stream[epoch * num_items : (epoch + 1) * num_items]
-        assert sorted(part) == [(epoch, i) for i in range(num_items)]
-
-
-def test_batches_begin_anywhere_and_ranks_share_them() -> None:
-    whole = list(islice(EpochBatches(11, 6, seed=2), 8))
-    assert list(islice(EpochBatches(11, 6, seed=2, start=5), 3)) == whole[5:]
-    parts = [list(islice(EpochBatches(11, 2, seed=2, rank=r, num_ranks=3), 8)) for r in range(3)]
-    assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
-
-
-def test_a_step_is_the_same_videos_whatever_the_number_of_processes() -> None:
-    """Step s of 12 clips, as (processes, clips a batch, batches a step)."""
-
-    def step(s: int, ranks: int, size: int, parts: int) -> list[tuple[int, int]]:
-        batches = [EpochBatches(17, size, seed=5, start=s * parts, rank=r, num_ranks=ranks) for r in range(ranks)]
-        return sorted(key for b in batches for batch in islice(b, parts) for key in batch)
-
-    for s in (0, 1, 9):
-        expected = step(s, 1, 12, 1)
-        assert len(set(expected)) == 12
-        for ranks, size, parts in ((1, 4, 3), (2, 6, 1), (2, 3, 2), (3, 4, 1), (3, 2, 2), (12, 1, 1), (4, 1, 3)):
-            assert step(s, ranks, size, parts) == expected
-
-
-def test_the_extent_serves_the_widest_stream() -> None:
-    assert clip_extent(SPEC) == (8, 2, 15)
-    two = ModelSpec("two", (StreamSpec("rgb", 3, 1), StreamSpec("flow", 2, 10)), 32, 36, 1, 16)
-    assert clip_extent(two) == (10, 1, 10)
-
-
-def test_a_mirrored_clip_has_mirrored_flow(records: tuple[VideoRecord, ...]) -> None:
-    """Flow is made before crop and mirror, and then moves with the pictures: 255 - x is the byte of -x pixels."""
-    both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
-    plain, flipped = ClipDataset(records, both, flip=False), ClipDataset(records, both)
-    seen = set()
-    for key in [(0, i) for i in range(len(records))]:
-        (rgb, flow), (rgb_flipped, flow_flipped) = plain[key]["streams"], flipped[key]["streams"]
-        assert (flow.shape, flow.dtype) == (torch.Size([8, 2, 32, 32]), torch.uint8)
-        mirrored = torch.equal(rgb.flip(3), rgb_flipped)
-        seen.add(mirrored)
-        expected = flow.flip(3).int() if mirrored else flow.int()
-        if mirrored:
-            expected[:, 0] = 255 - expected[:, 0]
-        assert (expected - flow_flipped.int()).abs().max() <= 1
-    assert seen == {True, False}
-
-
-def test_a_clip_without_flow_is_refused_where_flow_is_wanted() -> None:
-    spec = build_model("i3d_tiny", stream="flow", num_classes=2).spec
-    clip = Clip(torch.zeros(16, 3, 64, 64, dtype=torch.uint8), torch.zeros(16), source="a.mp4")
-    with pytest.raises(InvalidInputError, match=r"i3d_tiny wants optical flow, and a\.mp4 comes without"):
-        clip_to_streams(clip, spec)
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_run_once_and_its_workers_end_with_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    script = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    with script.stdout:
+        assert script.stdout.readline() == "0\n"
+        assert (tmp_path / "runs.txt").read_text() == "started "
+        children = psutil.Process(script.pid).children(recursive=True)
+        assert len(children) >= 2
+        script.kill()
+        script.wait()
+        deadline = time.monotonic() + 60
+        while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

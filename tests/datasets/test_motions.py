@@ -17,7 +17,7 @@ from quovadis.datasets.motions import (
     motions_clip,
 )
 from quovadis.errors import DatasetError, InvalidInputError
-from quovadis.video.clip import probe, read_clip
+from quovadis.video.read import probe, read_clip
 
 SMALL = MotionsConfig(train_per_class=1, val_per_class=1, test_per_class=1, size_px=48, seconds=0.5)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.kinetics import read_annotations, read_names
+from quovadis.datasets.kinetics.annotations import read_annotations, read_names
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.split_files import read_lines
 from quovadis.datasets.text_files import read_text, split_list_line

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from quovadis.datasets.kinetics.archives import extract_videos
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.safe_tar import extract_videos
 from quovadis.datasets.video_files import find_videos, require_videos, visible_folders
 from quovadis.datasets.video_inputs import list_videos
 from quovadis.errors import DatasetError
-from quovadis.evaluation.fvd_inputs import open_videos
-from tests.datasets.archives import tar
+from quovadis.fvd.inputs import open_videos
+from tests.datasets.kinetics.archive_files import tar
 
 SYSTEM = (
     "._a.mp4",

@@ -4,9 +4,9 @@ import pytest
 
 from quovadis.datasets.video_inputs import list_videos, unique_stems
 from quovadis.errors import InvalidInputError
-from quovadis.evaluation.extract import plan_jobs
-from quovadis.evaluation.feature_presets import find_feature_preset
-from quovadis.evaluation.features import FeatureExtractor
+from quovadis.inference.extract import plan_jobs
+from quovadis.inference.feature_presets import find_feature_preset
+from quovadis.inference.features import FeatureExtractor
 from quovadis.models.zoo import build_model
 
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from quovadis.cli import main
-from quovadis.labels.class_labels import class_labels
+from quovadis.datasets.kinetics.class_names import class_labels
 from quovadis.models.zoo import build_model
-from quovadis.paper import paper_value
+from quovadis.paper.published import paper_value
 from quovadis.training import recipes
-from quovadis.types import WeightsInfo
 from quovadis.video.writer import write_video
 from quovadis.weights.catalog import CATALOG
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.docs.blocks import Block, blocks_of, run
 from tests.synthetic import moving_square, write_square
 
@@ -108,10 +108,12 @@ def test_the_page_on_pretrained_networks_has_the_whole_catalog() -> None:
         assert entry.package is None or f"{entry.package.name} {entry.package.version}" in sources
 
 
-def test_the_readme_names_every_room() -> None:
+def test_the_readme_names_every_package() -> None:
     text = (ROOT / "README.md").read_text()
-    rooms = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
-    assert {room for room in rooms - {"version.py"} if f"{room}/" not in text and room not in text} == set()
+    packages = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
+    assert {
+        package for package in packages - {"version.py"} if f"{package}/" not in text and package not in text
+    } == set()
 
 
 def block(code: str, language: str = "bash", reason: str = "") -> Block:
@@ -128,8 +130,8 @@ def test_a_block_that_is_not_run_is_checked() -> None:
         run(block("quovadis pridect v.mp4", reason="the network"), {})
     with pytest.raises(AssertionError, match=r"no quovadis.prob"):
         run(block("import quovadis\nquovadis.prob('gone.mp4')", "python", "large data"), {})
-    with pytest.raises(AssertionError, match=r"quovadis\.types has no Clop"):
-        run(block("from quovadis.types import Clop", "python", "large data"), {})
+    with pytest.raises(AssertionError, match=r"quovadis\.video has no Clop"):
+        run(block("from quovadis.video import Clop", "python", "large data"), {})
 
 
 def test_no_block_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from quovadis.cli import main
 from quovadis.doctor import arithmetic, examine, machine, parts
 from quovadis.doctor.finding import Finding
-from quovadis.extras import install_command
+from quovadis.runtime.extras import install_command
 from quovadis.weights.catalog import CATALOG, DEFAULT_WEIGHTS
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,10 +14,11 @@ from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump, write_dump
 from quovadis.evaluation.evaluate import evaluate_streams
+from quovadis.evaluation.results import EvaluationResult
+from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
-from quovadis.recognizer import Recognizer
-from quovadis.types import EvaluationResult, WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.synthetic import dump_of
 
 

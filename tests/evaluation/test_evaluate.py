@@ -10,10 +10,11 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, StorageError
 from quovadis.evaluation.evaluate import evaluate, summarize
-from quovadis.evaluation.page import pick_examples, write_page, write_results
+from quovadis.evaluation.results import EvaluationResult
+from quovadis.inference.recognizer import Recognizer
+from quovadis.models.spec import StreamKind
 from quovadis.models.zoo import build_model
-from quovadis.recognizer import Recognizer
-from quovadis.types import EvaluationResult, StreamKind
+from quovadis.report.evaluation import pick_examples, write_page, write_results
 
 LABELS = tuple("abcdefg")
 

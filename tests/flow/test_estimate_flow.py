@@ -12,7 +12,7 @@ from quovadis.flow import estimate
 from quovadis.flow.estimate import METHODS, estimate_flow, flow_for_clip, to_grey
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.transforms import flip_left_right
-from quovadis.types import Clip
+from quovadis.video.clip import Clip
 from tests.flow.oracle import waves
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from quovadis.models.contract import VideoModel
 from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
+from quovadis.models.video_model import VideoModel
 
 
 def settled(model: VideoModel) -> VideoModel:

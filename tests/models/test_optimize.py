@@ -13,14 +13,14 @@ import quovadis
 from benchmarks.parity import GOLDEN, compare, reference_model
 from quovadis.errors import InvalidInputError, InvalidTypeError, MissingExtraError, TooFewFramesError, UnknownNameError
 from quovadis.models import fast_layers
-from quovadis.models.contract import VideoModel
 from quovadis.models.fast_layers import FastTimeConv, FastTrunk
 from quovadis.models.inception import MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm, max_pool_same
 from quovadis.models.optimize import InferenceModel, for_inference, optimize
 from quovadis.models.resnet import I3DResNet50
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
-from tests.models.test_contract import inputs, tiny_models_and_streams, unchanged_settled
+from tests.models.test_video_model import inputs, tiny_models_and_streams, unchanged_settled
 
 SINGLE, DOUBLE = torch.float32, torch.float64
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from benchmarks.parity import GOLDEN, compare, reference_model
 from quovadis.models import layers
-from quovadis.models.contract import VideoModel
 from quovadis.models.inception import InceptionV1
 from quovadis.models.layers import ShiftBatchNorm, same_padding
+from quovadis.models.video_model import VideoModel
 
 SINGLE, DOUBLE = torch.float32, torch.float64
 

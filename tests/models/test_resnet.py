@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, TooFewFramesError, WeightsError
-from quovadis.models.contract import VideoModel
-from quovadis.models.convolution import Conv3d
 from quovadis.models.resnet import I3DResNet50, ResNet50
+from quovadis.models.safe_convolution import Conv3d
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.weights.from_torchvision import inflate_resnet50
 

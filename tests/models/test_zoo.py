@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.models.spec import ModelSpec
 from quovadis.models.zoo import build_model, choose_stream
-from quovadis.types import ModelSpec
 
 # Millions of parameters; frames and seconds of the footprint in training, and in testing, stream by stream.
 TABLE_1 = {

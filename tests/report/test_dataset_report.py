@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from quovadis.datasets.statistics import ClassCount, DatasetStatistics, Duplicate, Overlap
 from quovadis.report.dataset import dataset_page, describe, statistics_table
 from quovadis.report.pictures import bars_svg
 from quovadis.report.terminal import to_text
-from quovadis.types import ClassCount, DatasetStatistics, Duplicate, Overlap
 
 PLAIN = DatasetStatistics(
     dataset="toy",

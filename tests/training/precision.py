@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from quovadis.models.contract import VideoModel
+from quovadis.models.video_model import VideoModel
 from quovadis.transforms import to_model
 from quovadis.weights.load import create_model
 

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from quovadis.datasets import flow_files
-from quovadis.datasets.loader import ClipDataset, EpochBatches
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import TrainingError, UnknownNameError
 from quovadis.evaluation.evaluate import evaluate
+from quovadis.flow import source as flow_files
+from quovadis.inference.recognizer import Recognizer
 from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
 from quovadis.models.zoo import MODELS
-from quovadis.recognizer import Recognizer
 from quovadis.training.loop import train
 from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule
 from quovadis.training.run_folder import read_log
 from quovadis.transforms import to_model
-from quovadis.types import Clip
+from quovadis.video.clip import Clip
 from quovadis.video.writer import write_video
 from quovadis.weights.files import load_weights
 from quovadis.weights.load import create_model

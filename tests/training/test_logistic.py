@@ -10,7 +10,7 @@ from torch import Tensor
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import InvalidInputError, TrainingError
 from quovadis.models.zoo import build_model
-from quovadis.training.frozen import Features
+from quovadis.training.frozen_features import Features
 from quovadis.training.logistic import fit_head, fit_logistic
 
 

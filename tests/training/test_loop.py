@@ -16,24 +16,24 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from quovadis.datasets import flow_files
-from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.folder_lock import LOCK_NAME, FolderLock
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.loader import ClipDataset, EpochBatches
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
 from quovadis.evaluation.evaluate import evaluate
-from quovadis.models.batch_statistics import recompute_running_statistics
-from quovadis.models.contract import VideoModel
+from quovadis.flow import source as flow_files
+from quovadis.flow.source import FlowSource
+from quovadis.inference.recognizer import Recognizer
+from quovadis.models.batch_norm import recompute_running_statistics
 from quovadis.models.i3d import I3D
-from quovadis.recognizer import Recognizer
+from quovadis.models.video_model import VideoModel
+from quovadis.runtime.locks import LOCK_NAME, FolderLock
 from quovadis.training import run_folder
 from quovadis.training.loop import Silent, step_seed, train
 from quovadis.training.recipes import RECIPES, DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
-from quovadis.types import Clip
+from quovadis.video.clip import Clip
 from quovadis.weights.files import load_weights
 from quovadis.weights.load import create_model
 from tests.synthetic import with_numbered_flow

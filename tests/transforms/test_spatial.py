@@ -6,7 +6,7 @@ import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError
 from quovadis.transforms import center_crop, crop, flip_left_right, random_crop, resize_short_side
-from quovadis.types import Clip
+from quovadis.video.clip import Clip
 
 
 def bilinear(frames: np.ndarray, height: int, width: int) -> np.ndarray:

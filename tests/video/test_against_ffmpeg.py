@@ -21,7 +21,7 @@ from av.bitstream import BitStreamFilterContext
 from av.filter import Graph
 from numpy.typing import NDArray
 
-from quovadis.video.clip import probe
+from quovadis.video.read import probe
 from quovadis.video.reader import VideoReader
 from tests.synthetic import moving_square
 

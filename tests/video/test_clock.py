@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from quovadis.errors import VideoDamagedError
-from quovadis.video.clip import probe, read_clip
+from quovadis.video.read import probe, read_clip
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 from tests.synthetic import moving_square

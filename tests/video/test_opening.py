@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from quovadis.errors import VideoError, VideoNotFoundError
-from quovadis.video.clip import probe, read_clip
 from quovadis.video.opening import FILE_FORMATS, close_container, open_container
+from quovadis.video.read import probe, read_clip
 from quovadis.video.writer import write_video
 from tests.synthetic import moving_square
 

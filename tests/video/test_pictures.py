@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from quovadis.errors import VideoError
-from quovadis.video.clip import probe, read_clip
 from quovadis.video.orientation import Orientation, parse_display_matrix
+from quovadis.video.read import probe, read_clip
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import moving_square

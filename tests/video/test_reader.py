@@ -32,7 +32,7 @@ from quovadis.errors import (
 )
 from quovadis.transforms import resize_short_side
 from quovadis.video import reader as reader_module
-from quovadis.video.clip import probe, read_clip
+from quovadis.video.read import probe, read_clip
 from quovadis.video.reader import VideoFrame, VideoReader
 from quovadis.video.sampling import frames_at_ticks
 from quovadis.video.writer import LOSSLESS, write_video
@@ -657,7 +657,7 @@ import numpy as np
 from pathlib import Path
 import av
 from quovadis.errors import QuovadisError
-from quovadis.video.clip import probe, read_clip
+from quovadis.video.read import probe, read_clip
 
 av.logging.set_level(None)
 source, header, seed = Path(sys.argv[1]), sys.argv[2], 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from quovadis.errors import StorageError, TooFewFramesError, VideoDamagedError, VideoError
-from quovadis.video.clip import probe, read_clip
+from quovadis.video.read import probe, read_clip
 from quovadis.video.trim import trim_video
 from quovadis.video.writer import write_video
 

@@ -9,7 +9,7 @@ import torch
 
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, StorageError
-from quovadis.video.clip import probe, read_clip
+from quovadis.video.read import probe, read_clip
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import moving_square

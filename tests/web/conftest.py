@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.video.writer import write_video
 from quovadis.web.examples import motions_examples
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from tests.launch import ROOT
 from tests.synthetic import awake, moving_square
 

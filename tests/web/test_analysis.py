@@ -6,14 +6,14 @@ import torch
 
 from quovadis.datasets.motions import MotionsConfig
 from quovadis.errors import InvalidInputError, UnknownNameError
-from quovadis.evaluation.explain import explaining_part, explanation_frames
-from quovadis.evaluation.feature_presets import FEATURE_PRESETS
-from quovadis.evaluation.features import FeatureExtractor
-from quovadis.evaluation.timeline import make_timeline
+from quovadis.inference.feature_presets import FEATURE_PRESETS
+from quovadis.inference.features import FeatureExtractor
+from quovadis.inference.prediction import Prediction, Window
+from quovadis.inference.recognizer import Recognizer
+from quovadis.inference.timeline import make_timeline
 from quovadis.models.zoo import build_model
-from quovadis.recognizer import Recognizer
-from quovadis.types import Prediction, Window
-from quovadis.video.clip import read_clip
+from quovadis.report.explain import explaining_part, explanation_frames
+from quovadis.video.read import read_clip
 from quovadis.video.writer import write_video
 from quovadis.web.analysis import (
     Answer,
@@ -24,9 +24,9 @@ from quovadis.web.analysis import (
     recognise,
     write_preview,
 )
-from quovadis.web.bench import Bench
 from quovadis.web.examples import fitting_examples
 from quovadis.web.limits import Limits
+from quovadis.web.models import Bench
 from quovadis.web.schema import comparison_json, features_json, json_schema, recognition_json
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from tests.synthetic import awake, moving_square

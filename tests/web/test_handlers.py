@@ -9,11 +9,11 @@ import pytest
 
 from quovadis.cli import main
 from quovadis.errors import StorageError
-from quovadis.evaluation.timeline import make_timeline
+from quovadis.inference.timeline import make_timeline
 from quovadis.video.writer import write_video
-from quovadis.web.bench import Bench
 from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
 from quovadis.web.limits import Limits
+from quovadis.web.models import Bench
 from tests.synthetic import moving_square
 from tests.web.conftest import save_tiny
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
-from quovadis.recognizer import Recognizer
 from quovadis.web import views
 from quovadis.web.analysis import Comparison, Recognition, compare_features, recognise
 from tests.synthetic import awake

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 
 LABELS = ("run|fast", "```jump\n# x", "schwimmen ü")
 SOURCE = {

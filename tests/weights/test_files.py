@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from quovadis.errors import StorageError, WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import fit_state, load_weights, save_weights, write_atomically
+from quovadis.weights.info import WeightsInfo
 
 INFO = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("run", "jump"), {"recipe": "tiny", "step": 7})
 

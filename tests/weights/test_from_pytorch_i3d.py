@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
 from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_pytorch_i3d
-from quovadis.weights.units import UNITS as OUR_UNITS
+from quovadis.weights.i3d_units import UNITS as OUR_UNITS
 
 UNITS = {PYTORCH_I3D.unit(unit): f"trunk.{unit}" for unit in OUR_UNITS}
 

@@ -13,10 +13,10 @@ import torch
 import quovadis
 from quovadis.cli import main
 from quovadis.errors import DownloadError, MissingExtraError, StorageError, WeightsError
-from quovadis.types import WeightsInfo
 from quovadis.weights.convert import convert
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.hub import HubAddress, is_hub_address
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import load_model, locate
 from tests.hub_server import TOKEN, Hub
 from tests.weights.hub_run import LABELS, bytes_of, stop

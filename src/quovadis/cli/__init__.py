@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from quovadis import interrupts
 from quovadis.errors import OtherProcessError, QuovadisError, StorageError, UnknownNameError
-from quovadis.report.plain import print
+from quovadis.runtime import interrupts
+from quovadis.runtime.plain_text import print
 from quovadis.version import __version__
 
 GROUPS = {

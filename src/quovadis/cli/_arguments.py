@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 from quovadis.weights.catalog import CATALOG
 
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.types import Window
+    from quovadis.inference.prediction import Window
 
 
 def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
@@ -68,8 +68,8 @@ class VideoProgress:
     """
 
     def __init__(self, videos: Sequence[Path]):
-        from quovadis.report.console import Console
-        from quovadis.report.progress import progress_bar
+        from quovadis.runtime.console import Console
+        from quovadis.runtime.progress import progress_bar
 
         self._seconds = [_seconds_of(path) for path in videos]
         self._bar = progress_bar(Console(stderr=True), transient=True)
@@ -96,7 +96,7 @@ class VideoProgress:
 
 def _seconds_of(path: Path) -> float:
     from quovadis.errors import VideoError
-    from quovadis.video.clip import probe
+    from quovadis.video.read import probe
 
     try:
         return probe(path).duration_seconds or 0.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from quovadis.errors import InvalidInputError, UnknownNameError
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
@@ -46,7 +46,7 @@ class _Source(ABC):
     @property
     def workers(self) -> int:
         """The number of processes."""
-        from quovadis.datasets.jobs import num_cores
+        from quovadis.runtime.jobs import num_cores
 
         return num_cores() if self.num_workers is None else self.num_workers
 
@@ -67,8 +67,8 @@ class Index(_Source):
 
     def run(self, source: str) -> None:
         """Index, write, and print what was found."""
-        from quovadis.datasets.fact_cache import FactCache
         from quovadis.datasets.inspection import index_videos
+        from quovadis.datasets.probe_cache import FactCache
 
         data = open_source(source, self)
         _print_notes(data)
@@ -92,8 +92,8 @@ class Verify(_Source):
 
     def run(self, source: str) -> None:
         """Verify, write the results, and print what is wrong."""
-        from quovadis.datasets.fact_cache import FactCache
         from quovadis.datasets.inspection import verify_videos
+        from quovadis.datasets.probe_cache import FactCache
 
         data = open_source(source, self)
         _print_notes(data)
@@ -116,13 +116,13 @@ class Stats(_Source):
 
     def run(self, source: str) -> None:
         """Count, and print."""
-        from quovadis.datasets.fact_cache import FactCache
         from quovadis.datasets.inspection import index_videos
         from quovadis.datasets.manifest import Manifest
-        from quovadis.datasets.page import write_dataset_page
+        from quovadis.datasets.probe_cache import FactCache
         from quovadis.datasets.statistics import dataset_statistics
-        from quovadis.report.console import Console
         from quovadis.report.dataset import statistics_table
+        from quovadis.report.dataset_page import write_dataset_page
+        from quovadis.runtime.console import Console
 
         against = None if self.against is None else Manifest.load(self.against)
         data = open_source(source, self)
@@ -190,8 +190,8 @@ def open_source(source: str, options: _Source) -> "Manifest":
     Raises:
         DatasetError, UnknownNameError, InvalidInputError: it cannot be used, or the options do not fit it.
     """
-    from quovadis.datasets.kinetics import read_names
-    from quovadis.datasets.kinetics_folder import kinetics_manifest
+    from quovadis.datasets.kinetics.annotations import read_names
+    from quovadis.datasets.kinetics.folder import kinetics_manifest
     from quovadis.datasets.load import load_dataset
     from quovadis.datasets.manifest import Manifest
 
@@ -262,7 +262,7 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
 
 
 def _print_notes(data: "Manifest") -> None:
-    from quovadis.report.console import Console
+    from quovadis.runtime.console import Console
 
     errors = Console(stderr=True, soft_wrap=True)
     for note in data.notes:
@@ -271,8 +271,8 @@ def _print_notes(data: "Manifest") -> None:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
 
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.datasets.clip_status import DownloadReport
-    from quovadis.datasets.kinetics import KineticsClip
+    from quovadis.datasets.kinetics.annotations import KineticsClip
+    from quovadis.datasets.kinetics.clip_status import DownloadReport
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def main(name: str, args: list[str]) -> None:
     options = tyro.cli(
         Download, args=args, prog=f"quovadis data {name} download", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from quovadis.datasets.kinetics import KINETICS
+    from quovadis.datasets.kinetics.annotations import KINETICS
     from quovadis.errors import InvalidInputError, UnknownNameError
 
     if name not in KINETICS:
@@ -79,9 +79,9 @@ def main(name: str, args: list[str]) -> None:
 
 def _clips(name: str, options: Download) -> "tuple[KineticsClip, ...]":
     """The clips that are asked for."""
-    from quovadis.datasets.kinetics import read_annotations, read_names, select
-    from quovadis.datasets.kinetics_cvdf import CVDF_URL, fetch_annotations
-    from quovadis.labels.class_labels import class_labels
+    from quovadis.datasets.kinetics.annotations import read_annotations, read_names, select
+    from quovadis.datasets.kinetics.class_names import class_labels
+    from quovadis.datasets.kinetics.cvdf import CVDF_URL, fetch_annotations
 
     file = options.annotations or fetch_annotations(name, options.split, options.out, mirror=options.mirror or CVDF_URL)
     classes = options.classes
@@ -97,9 +97,9 @@ def _clips(name: str, options: Download) -> "tuple[KineticsClip, ...]":
 
 
 def _run(name: str, options: Download, clips: "tuple[KineticsClip, ...]") -> "DownloadReport":
-    from quovadis.datasets.kinetics_cvdf import CVDF_URL, download_from_cvdf
-    from quovadis.datasets.kinetics_youtube import download_from_youtube
-    from quovadis.datasets.youtube import YtDlpExtractor
+    from quovadis.datasets.kinetics.cvdf import CVDF_URL, download_from_cvdf
+    from quovadis.datasets.kinetics.youtube import download_from_youtube
+    from quovadis.datasets.kinetics.yt_dlp import YtDlpExtractor
 
     if options.source == "cvdf":
         with _bar("archives") as progress:
@@ -120,7 +120,7 @@ def _run(name: str, options: Download, clips: "tuple[KineticsClip, ...]") -> "Do
 
 
 def _show(name: str, options: Download, report: "DownloadReport") -> None:
-    from quovadis.datasets.clip_status import DONE, FINAL, PASSING
+    from quovadis.datasets.kinetics.clip_status import DONE, FINAL, PASSING
 
     if options.json:
         facts = asdict(report) | {"num_clips": report.num_clips, "num_there": report.num_there}
@@ -140,8 +140,8 @@ def _show(name: str, options: Download, report: "DownloadReport") -> None:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
 
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task(what, total=None)

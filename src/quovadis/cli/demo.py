@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from quovadis.datasets.manifest import Manifest, VideoRecord
     from quovadis.datasets.motions import MotionsConfig
-    from quovadis.recognizer import Recognizer
-    from quovadis.report.console import Console
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.runtime.console import Console
 
 _PROTOCOL = "center-16"
 _WINDOW_SECONDS = 0.64  # 16 frames, as the classifier was trained
@@ -61,7 +61,7 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.cli.demo_scratch import run_from_scratch
     from quovadis.errors import DownloadError
-    from quovadis.video.clip import probe
+    from quovadis.video.read import probe
 
     if options.video is not None:
         probe(options.video)  # a wrong path is better known before the download
@@ -83,11 +83,11 @@ def run_pretrained(options: Demo) -> None:
         DownloadError: If the network cannot be downloaded.
     """
     from quovadis.datasets.motions import MotionsConfig
-    from quovadis.evaluation.page import write_page, write_results
-    from quovadis.recognizer import Recognizer
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.report.evaluation import write_page, write_results
     from quovadis.report.terminal import evaluation_table, prediction_table
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
     from quovadis.training.frozen_classifier import train_frozen
     from quovadis.training.run_folder import environment
     from quovadis.weights.catalog import DEFAULT_WEIGHTS
@@ -184,7 +184,7 @@ def print_step(console: Console, name: str, words: str) -> None:
 def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
     """Write the dataset "motions", or load it where it is complete."""
     from quovadis.datasets.motions import load_motions
-    from quovadis.report.progress import progress_bar
+    from quovadis.runtime.progress import progress_bar
 
     with progress_bar(errors) as bar:
         task = bar.add_task("writing videos", total=config.total)
@@ -207,10 +207,11 @@ def _recognize(
     stride_seconds: float | None = None,
 ) -> str:
     """Write timeline and activation maps of a video; returns the section of the page, and prints the answer."""
-    from quovadis.evaluation.explain import write_explanation
-    from quovadis.evaluation.timeline import make_timeline, write_timeline
+    from quovadis.inference.timeline import make_timeline
+    from quovadis.report.explain import write_explanation
     from quovadis.report.page import recognition_section
     from quovadis.report.terminal import prediction_table
+    from quovadis.report.timeline import write_timeline
 
     timeline = make_timeline(recognizer, video, window_seconds=window_seconds, stride_seconds=stride_seconds)
     found = recognizer.explain(video, window_seconds=window_seconds)
@@ -226,7 +227,7 @@ def _recognize(
 def _write_reel(data: Manifest, path: Path) -> Path:
     """Five test videos of different things and motions, one after the other, at one size."""
     from quovadis import transforms
-    from quovadis.video.clip import read_clip
+    from quovadis.video.read import read_clip
     from quovadis.video.writer import write_video
 
     chosen: dict[tuple[str, str], VideoRecord] = {}

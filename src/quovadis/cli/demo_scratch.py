@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from quovadis.cli.demo import Demo
     from quovadis.datasets.manifest import Manifest
-    from quovadis.report.console import Console
+    from quovadis.runtime.console import Console
     from quovadis.training.recipes import Recipe
     from quovadis.training.run_folder import RunFolder
 
@@ -24,11 +24,11 @@ def run_from_scratch(options: "Demo") -> None:
     from quovadis.cli.demo import make_videos, print_step
     from quovadis.datasets.motions import MotionsConfig
     from quovadis.evaluation.evaluate import evaluate_streams
-    from quovadis.evaluation.page import write_page, write_results
-    from quovadis.recognizer import Recognizer
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.report.evaluation import write_page, write_results
     from quovadis.report.terminal import evaluation_table, prediction_table
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
     from quovadis.training.run_folder import environment, read_log
 
     # One core decodes; threads that outnumber the cores wait for each other.
@@ -105,11 +105,11 @@ def run_from_scratch(options: "Demo") -> None:
 
 def _store_flow(data: "Manifest", errors: "Console") -> None:
     """Flow files beside the videos, for those that have none yet."""
-    from quovadis.datasets.flow_files import FlowJob, FlowSource, finish_flow
-    from quovadis.datasets.jobs import run_jobs
     from quovadis.flow.codec import preset_for
+    from quovadis.flow.source import FlowJob, FlowSource, finish_flow
     from quovadis.models.zoo import build_model
-    from quovadis.report.progress import progress_bar
+    from quovadis.runtime.jobs import run_jobs
+    from quovadis.runtime.progress import progress_bar
 
     spec = build_model("i3d_tiny", stream="flow", num_classes=len(data.labels)).spec
     preset = preset_for(_FLOW_METHOD, fps=spec.fps, short_side_px=spec.short_side_px)
@@ -155,8 +155,8 @@ def _train_one(job: _Training) -> "RunFolder":
 
 def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
     """The streams at the same time, each in a process of its own; their logs say how far they are."""
-    from quovadis.datasets.jobs import run_jobs
-    from quovadis.report.progress import progress_bar
+    from quovadis.runtime.jobs import run_jobs
+    from quovadis.runtime.progress import progress_bar
     from quovadis.training.run_folder import RunFolder, read_log
 
     num_threads = max((os.cpu_count() or 1) // len(recipes), 1)

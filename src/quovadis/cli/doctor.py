@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def main(args: list[str]) -> None:
     if options.json:
         print(json.dumps({"healthy": not broken, "findings": [asdict(f) for f in findings]}, indent=2))
     else:
-        from quovadis.report.console import Console
         from quovadis.report.terminal import findings_table
+        from quovadis.runtime.console import Console
 
         rows = [(f.area, f.name, f.status, f.found, f.remedy) for f in findings]
         Console(soft_wrap=True).print(findings_table(rows))

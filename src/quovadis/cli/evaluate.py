@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,25 @@ class Evaluate:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis import processes
+    from quovadis.runtime import distributed
 
-    with processes.together():
+    with distributed.together():
         _evaluate(options)
-    processes.leave()
+    distributed.leave()
 
 
 def _evaluate(options: Evaluate) -> None:
-    from quovadis import processes
     from quovadis.datasets.load import load_dataset
     from quovadis.evaluation.dump import LogitDump, write_dump
     from quovadis.evaluation.evaluate import evaluate_streams
-    from quovadis.evaluation.page import write_page, write_results
-    from quovadis.recognizer import Recognizer
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.report.evaluation import write_page, write_results
     from quovadis.report.terminal import evaluation_table
+    from quovadis.runtime import distributed
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
 
-    with processes.main_first():
+    with distributed.main_first():
         data = load_dataset(options.data, split_seed=options.split_seed)
     recognizer = Recognizer.load(
         *options.weights,
@@ -71,7 +71,7 @@ def _evaluate(options: Evaluate) -> None:
         flow_method=options.flow_method,
         flow_folder=options.flow_folder,
     )
-    errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
+    errors = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     data = data.with_labels(recognizer.labels)
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")
@@ -85,7 +85,7 @@ def _evaluate(options: Evaluate) -> None:
             num_workers=options.num_workers,
             on_video=lambda done: bar.update(task, completed=done),
         )
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     if options.dump is not None:
         write_dump(options.dump, LogitDump.of(results[: len(recognizer.models)]))

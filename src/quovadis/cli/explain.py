@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.activation_maps import ActivationMaps
+    from quovadis.inference.activation_maps import ActivationMaps
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def main(args: list[str]) -> None:
     require_distinct_names(videos)
     if not videos:
         sys.exit(1)
-    from quovadis.evaluation.explain import write_explanation
-    from quovadis.recognizer import Recognizer
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.report.explain import write_explanation
 
     recognizer = Recognizer.load(
         *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder

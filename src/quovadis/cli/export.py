@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Export:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Export, args=args, prog="quovadis export", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.weights.export import card_path, export_model
+    from quovadis.export.export import card_path, export_model
     from quovadis.weights.load import load_model
 
     model = load_model(options.weights)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.evaluation.extract import Extracted, ExtractJob
-    from quovadis.evaluation.feature_presets import FeaturePreset
-    from quovadis.evaluation.features import FeatureExtractor
+    from quovadis.inference.extract import Extracted, ExtractJob
+    from quovadis.inference.feature_presets import FeaturePreset
+    from quovadis.inference.features import FeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def main(args: list[str]) -> None:
 
     args = arrange(Extract, args)
     options = tyro.cli(Extract, args=args, prog="quovadis extract", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.datasets.flow_files import FlowSource
-    from quovadis.datasets.jobs import run_jobs
     from quovadis.datasets.video_inputs import list_videos
     from quovadis.errors import InvalidInputError
-    from quovadis.evaluation.extract import ExtractorSettings, extract_all, extract_on_worker, plan_jobs
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.flow.source import FlowSource
+    from quovadis.inference.extract import ExtractorSettings, extract_all, extract_on_worker, plan_jobs
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.jobs import run_jobs
+    from quovadis.runtime.progress import progress_bar
     from quovadis.weights.default import default_weights
 
     if not options.videos:
@@ -126,7 +126,7 @@ def main(args: list[str]) -> None:
 
 def _preset(options: Extract) -> "FeaturePreset":
     from quovadis.errors import InvalidInputError
-    from quovadis.evaluation.feature_presets import WHOLE, find_feature_preset
+    from quovadis.inference.feature_presets import WHOLE, find_feature_preset
 
     preset = find_feature_preset(options.preset)
     if options.whole:
@@ -168,7 +168,7 @@ def _report(result: "Extracted", options: Extract) -> int:
 def _announce(job: "ExtractJob", extractor: "FeatureExtractor", options: Extract) -> int:
     """Say how many rows a video will give; 1 if it cannot be read."""
     from quovadis.errors import VideoError
-    from quovadis.evaluation.extract import count_rows
+    from quovadis.inference.extract import count_rows
 
     try:
         rows = count_rows(job, extractor)

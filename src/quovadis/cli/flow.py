@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.datasets.flow_files import FlowJob
     from quovadis.flow.codec import FlowPreset
+    from quovadis.flow.source import FlowJob
 
 
 @dataclass(frozen=True)
@@ -120,16 +120,16 @@ def _targets(options: Flow) -> dict[Path, Path]:
 
 def _ending(options: Flow) -> str:
     """What comes after the name of a video."""
-    from quovadis.flow.store import FILE_ENDING
+    from quovadis.flow.flow_files import FILE_ENDING
 
     return "" if options.jpeg else FILE_ENDING
 
 
 def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
     """What is to be done for a video; None when it was done before."""
-    from quovadis.datasets.flow_files import FlowJob
+    from quovadis.flow.flow_files import ClipIdentity, estimate_bytes, read_header, require_match
     from quovadis.flow.folder import read_folder_header
-    from quovadis.flow.store import ClipIdentity, estimate_bytes, read_header, require_match
+    from quovadis.flow.source import FlowJob
     from quovadis.video.reader import VideoReader
 
     clip = ClipIdentity.of(video)
@@ -185,10 +185,10 @@ def _announce(plans: list[_Plan], out: Path) -> None:
 
 def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
     """One video after the other, each with its bar."""
-    from quovadis.datasets.flow_files import store_flow
     from quovadis.errors import MissingExtraError, QuovadisError, StorageError
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.flow.source import store_flow
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
 
     for number, plan in enumerate(plans, 1):
         num_flows = 0
@@ -207,10 +207,10 @@ def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
 
 def _in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
     """Several videos at a time, with one bar for all."""
-    from quovadis.datasets.flow_files import finish_flow
-    from quovadis.datasets.jobs import run_jobs
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.flow.source import finish_flow
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.jobs import run_jobs
+    from quovadis.runtime.progress import progress_bar
 
     jobs = [plan.job for plan in plans]
     with progress_bar(Console(stderr=True)) as bar:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Fuse, args=args, prog="quovadis fuse", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.evaluation.dump import join_dumps, read_dump, score_dump
-    from quovadis.report.console import Console
     from quovadis.report.terminal import evaluation_table
+    from quovadis.runtime.console import Console
 
     dump = join_dumps([read_dump(path) for path in options.dumps], [str(path) for path in options.dumps])
     results = score_dump(dump, weights=options.weights or None, rule=options.rule)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.evaluation.fvd import FvdResult
+    from quovadis.fvd.distance import FvdResult
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Fvd, args=args, prog="quovadis fvd", config=(tyro.conf.FlagCreatePairsOff,))
     from rich.progress import TaskID
 
-    from quovadis.evaluation.fvd import frechet_video_distance
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.fvd.distance import frechet_video_distance
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
     from quovadis.weights.default import default_weights
     from quovadis.weights.files import write_atomically
 

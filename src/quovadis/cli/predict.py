@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def main(args: list[str]) -> None:
     videos, failed = open_videos(options.videos, "quovadis predict VIDEO ...")
     if not videos:
         sys.exit(1)
-    from quovadis.recognizer import Recognizer
-    from quovadis.report.console import Console
+    from quovadis.inference.recognizer import Recognizer
     from quovadis.report.terminal import prediction_table
+    from quovadis.runtime.console import Console
 
     recognizer = Recognizer.load(
         *options.weights,

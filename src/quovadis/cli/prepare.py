@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,8 @@ class Prepare:
 def main(args: list[str]) -> None:
     """Run the verb; the exit code is 1 when videos are missing or corrupt."""
     options = tyro.cli(Prepare, args=args, prog="quovadis prepare", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.datasets.jobs import num_cores
     from quovadis.datasets.load import load_dataset
-    from quovadis.datasets.store import (
+    from quovadis.datasets.prepare import (
         MANIFEST_NAME,
         StoreSettings,
         clip_jobs,
@@ -53,8 +52,9 @@ def main(args: list[str]) -> None:
         prepare,
         require_space,
     )
-    from quovadis.report.console import Console
-    from quovadis.report.progress import progress_bar
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.jobs import num_cores
+    from quovadis.runtime.progress import progress_bar
 
     settings = StoreSettings(
         fps=options.fps,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Probe:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Probe, args=args, prog="quovadis probe", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.video.clip import probe
+    from quovadis.video.read import probe
 
     infos = [probe(path, count=options.count) for path in options.videos]
     if options.json:

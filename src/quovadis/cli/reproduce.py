@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from quovadis.errors import TrainingError
-from quovadis.training.material import ReproduceRecipes, recipes_for
-from quovadis.training.plan import Variant
+from quovadis.paper.inputs import ReproduceRecipes, recipes_for
+from quovadis.paper.plan import Variant
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,24 @@ def main(args: list[str]) -> None:
         config=(tyro.conf.FlagCreatePairsOff,),
         default=Reproduce(table=tyro.MISSING, recipes=recipes_for(variant)),
     )
-    from quovadis import processes
+    from quovadis.runtime import distributed
 
-    with processes.together():
+    with distributed.together():
         _reproduce(options)
-    processes.leave()
+    distributed.leave()
 
 
 def _reproduce(options: Reproduce) -> None:
-    from quovadis import processes
-    from quovadis.paper import paper_table
-    from quovadis.report.console import Console
-    from quovadis.report.progress import TrainingProgress
-    from quovadis.training.material import Material
-    from quovadis.training.plan import table_1
-    from quovadis.training.reproduce import reproduce
-    from quovadis.training.tables import result_grid, table_1_grid, write_table
+    from quovadis.paper.inputs import Material
+    from quovadis.paper.plan import table_1
+    from quovadis.paper.published import paper_table
+    from quovadis.paper.reproduce import reproduce
+    from quovadis.paper.tables import result_grid, table_1_grid, write_table
+    from quovadis.runtime import distributed
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import TrainingProgress
 
-    errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
+    errors = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     if options.table == "table1":
         grid = table_1_grid(options.variant)
         published = paper_table("table1")
@@ -83,9 +83,9 @@ def _reproduce(options: Reproduce) -> None:
             for (row, column), ours in table_1(options.variant).items()
         ]
         content = {"variant": options.variant, "cells": cells}
-        processes.from_main(lambda: write_table("table1", grid, content, options.out))
+        distributed.from_main(lambda: write_table("table1", grid, content, options.out))
     else:
-        with processes.main_first():
+        with distributed.main_first():
             data = _load(options.data, options.split_seed)
         material = Material(
             data,
@@ -99,7 +99,7 @@ def _reproduce(options: Reproduce) -> None:
         with TrainingProgress(errors) as progress:
             results = reproduce(options.table, material, options.out, progress=progress)
         grid = result_grid(options.table, material, results)
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     if options.json:
         sys.stdout.write((options.out / f"{options.table}.json").read_text())
@@ -111,7 +111,7 @@ def _reproduce(options: Reproduce) -> None:
 def _load(given: tuple[str, ...], split_seed: int) -> dict:
     """From ``NAME=DATA`` to the datasets by name."""
     from quovadis.datasets.load import load_dataset
-    from quovadis.training.plan import DATASETS
+    from quovadis.paper.plan import DATASETS
 
     if not given:
         raise TrainingError("tables 2 to 5 need --data, for example --data kinetics=k400.parquet ucf101=split1.parquet")

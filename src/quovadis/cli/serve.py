@@ -10,7 +10,7 @@ from typing import Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Serve:
 def main(args: list[str]) -> None:
     """Run the verb until it is interrupted."""
     options = tyro.cli(Serve, args=args, prog="quovadis serve", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.web.bench import Bench
     from quovadis.web.examples import fitting_examples, folder_examples
     from quovadis.web.handlers import Handlers
     from quovadis.web.limits import Limits
+    from quovadis.web.models import Bench
     from quovadis.web.page import build_page, import_gradio, serve_page, temporary_folder
 
     limits = Limits(

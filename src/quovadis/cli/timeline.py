@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.evaluation.timeline import Timeline as VideoTimeline
-    from quovadis.types import Window
+    from quovadis.inference.prediction import Window
+    from quovadis.inference.timeline import Timeline as VideoTimeline
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def main(args: list[str]) -> None:
     require_distinct_names(videos)
     if not videos:
         sys.exit(1)
-    from quovadis.evaluation.timeline import make_timeline, partial_timeline
-    from quovadis.recognizer import Recognizer
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.inference.timeline import make_timeline, partial_timeline
 
     recognizer = Recognizer.load(
         *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
@@ -103,7 +103,7 @@ def main(args: list[str]) -> None:
 
 def _write(timeline: "VideoTimeline", options: Timeline) -> None:
     """Write the files of one video, and print its segments."""
-    from quovadis.evaluation.timeline import write_timeline
+    from quovadis.report.timeline import write_timeline
 
     files = write_timeline(timeline, options.out, k=options.top, min_probability=options.min_probability)
     if options.json:

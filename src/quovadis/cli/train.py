@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 from quovadis.training.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -39,24 +39,24 @@ def main(args: list[str]) -> None:
         config=(tyro.conf.FlagCreatePairsOff,),
         default=default,
     )
-    from quovadis import processes
+    from quovadis.runtime import distributed
 
-    with processes.together():
+    with distributed.together():
         _train(options)
-    processes.leave()
+    distributed.leave()
 
 
 def _train(options: Train) -> None:
-    from quovadis import processes
     from quovadis.datasets.load import load_dataset
-    from quovadis.report.console import Console
-    from quovadis.report.progress import TrainingProgress
+    from quovadis.runtime import distributed
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import TrainingProgress
     from quovadis.training.loop import train
 
-    with processes.main_first():
+    with distributed.main_first():
         data = load_dataset(options.data, split_seed=options.split_seed)
     out = options.out or Path("runs") / f"{options.recipe.name}-{data.name}"
-    if not processes.is_main():
+    if not distributed.is_main():
         train(options.recipe, data, out)
         return
     console = Console(stderr=True, soft_wrap=True)

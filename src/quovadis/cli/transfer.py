@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from quovadis.report.plain import print
-from quovadis.training.transfer import TransferRecipes
+from quovadis.paper.transfer import TransferRecipes
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,24 @@ class Transfer:
 def main(args: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(Transfer, args=args, prog="quovadis transfer", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis import processes
+    from quovadis.runtime import distributed
 
-    with processes.together():
+    with distributed.together():
         _transfer(options)
-    processes.leave()
+    distributed.leave()
 
 
 def _transfer(options: Transfer) -> None:
-    from quovadis import processes
     from quovadis.datasets.load import load_dataset
-    from quovadis.report.console import Console
-    from quovadis.report.progress import TrainingProgress
-    from quovadis.training.transfer import transfer, transfer_grid
+    from quovadis.paper.transfer import transfer, transfer_grid
+    from quovadis.runtime import distributed
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import TrainingProgress
 
-    with processes.main_first():
+    with distributed.main_first():
         targets = [load_dataset(source, split_seed=options.split_seed) for source in options.data]
         seen = None if options.source_data is None else load_dataset(options.source_data, split_seed=options.split_seed)
-    errors = Console(stderr=True, soft_wrap=True, quiet=not processes.is_main())
+    errors = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     with TrainingProgress(errors) as progress:
         rows = transfer(
             options.weights,
@@ -71,7 +71,7 @@ def _transfer(options: Transfer) -> None:
             protocol=options.protocol,
             progress=progress,
         )
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     if options.json:
         print(json.dumps([row.to_dict() for row in rows], indent=2))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def main(args: list[str]) -> None:
 
     args = arrange(Watch, args)
     options = tyro.cli(Watch, args=args, prog="quovadis watch", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.evaluation.watch import Watcher, watch
-    from quovadis.recognizer import Recognizer
+    from quovadis.inference.live import Watcher, watch
+    from quovadis.inference.recognizer import Recognizer
     from quovadis.video.live import LiveStream
 
     recognizer = Recognizer.load(*options.weights, device=options.device, flow_method=options.flow_method)

@@ -12,7 +12,7 @@ import tyro
 
 from quovadis.cli.weights_push import Push
 from quovadis.errors import WeightsError
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class List:
     def run(self) -> None:
         """Print the catalogue."""
         from quovadis.weights.catalog import CATALOG
-        from quovadis.weights.get import cache_folder, is_here
+        from quovadis.weights.download import cache_folder, is_here
 
         if self.json:
             _print_json([asdict(CATALOG[name]) | {"here": is_here(CATALOG[name])} for name in sorted(CATALOG)])
@@ -53,8 +53,8 @@ class Show:
     def run(self) -> None:
         """Print the entry of the catalogue, or the file's description."""
         from quovadis.weights.catalog import CATALOG
+        from quovadis.weights.download import cache_folder, is_here
         from quovadis.weights.formats import open_weights
-        from quovadis.weights.get import cache_folder, is_here
         from quovadis.weights.load import locate
 
         if self.weights in CATALOG and not Path(self.weights).exists():
@@ -102,7 +102,7 @@ class Get:
 
     def run(self) -> None:
         """Fetch, and print the path that load_model opens."""
-        from quovadis.weights.get import get_from_file, get_weights
+        from quovadis.weights.download import get_from_file, get_weights
 
         if self.from_ is not None:
             path = get_from_file(self.name, self.from_, folder=self.folder)
@@ -153,8 +153,8 @@ class Verify:
     def run(self) -> None:
         """Compare the file's bytes with the catalogue, and its tensors with all official checkpoints."""
         from quovadis.weights.catalog import CATALOG
+        from quovadis.weights.download import published_as
         from quovadis.weights.formats import open_weights
-        from quovadis.weights.get import published_as
         from quovadis.weights.load import locate
         from quovadis.weights.verify import verify_state
 
@@ -266,7 +266,7 @@ def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from quovadis.report.console import Console
+    from quovadis.runtime.console import Console
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

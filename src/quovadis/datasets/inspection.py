@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quovadis.datasets.fact_cache import FactCache
-from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.datasets.probe_cache import FactCache
 from quovadis.errors import QuovadisError
+from quovadis.runtime.jobs import run_jobs
 from quovadis.video.reader import VideoReader
 
 OnVideo = Callable[[int], None]

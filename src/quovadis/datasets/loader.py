@@ -1,227 +1,184 @@
-"""Training clips: one random stretch of a video, cropped and flipped at random; every choice follows from the seed.
-
-Nothing here keeps random state. Which videos make batch ``s``, and how each is cut, are functions of (seed, step), so a
-run that was killed goes on with exactly the batches it would have seen.
-"""
+"""Load a dataset in worker processes that are never forked, and whose errors keep their type and message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, TypedDict
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from quovadis import transforms
-from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.jobs import num_cores
-from quovadis.datasets.manifest import VideoRecord
-from quovadis.datasets.streams import clip_to_streams
-from quovadis.errors import DatasetError, TooFewFramesError, VideoError
-from quovadis.types import Clip, ModelSpec
-from quovadis.video.reader import VideoReader
-from quovadis.video.sampling import even_starts, fit_length, random_start
+from quovadis.errors import InvalidInputError, JobError, QuovadisError
+from quovadis.runtime.interrupts import keyboard_signals_blocked
+from quovadis.runtime.jobs import without_main_script
 
-_MAX_SUBSTITUTES = 10
-
-
-class Sample(TypedDict):
-    """One training or validation clip."""
-
-    streams: list[Tensor]
-    """uint8 (T, C, H, W), one a stream; empty for a validation video that cannot be read."""
-    label: int
-    unreadable: dict[str, str]
-    """Paths of the videos that could not be read for this sample, each with the reason."""
+_PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluate"]
+"""Imported once by the fork server, so that a worker does not spend seconds on importing PyTorch."""
 
 
-class ClipDataset(Dataset[Sample]):
-    """Clips for training, or, with ``augment=False``, the middle clip of each video for validation.
+class Loading:
+    """The batches of a dataset, in the order of its sampler; each iteration starts from the beginning.
 
-    Items are asked for by ``(epoch, index)``: the epoch chooses the random cut.
+    Workers are started by a fork server on Linux and spawned elsewhere. A fork of this process would copy the locks
+    that the threads of FFmpeg and PyTorch hold at that moment, and could then wait for them forever. Workers stay
+    alive between iterations, end with this process, however it ends, and do not import the main script.
 
     Args:
-        records: the videos of one split.
-        spec: what the model sees.
-        seed: of all random choices.
-        augment: random start, random crop, random mirror (paper, section 4); else middle and centre.
-        flip: whether mirroring is allowed; turn it off where left and right are different classes.
-        flow: where optical flow comes from, where the model wants it.
+        dataset: its items and their batches must be picklable.
+        num_workers: processes; 0 loads in this process.
+        collate_fn: makes a batch of items; None where the sampler gives single items.
+        options: further arguments of ``torch.utils.data.DataLoader``.
 
-    For training, a video that cannot be read is replaced by another of its class, chosen by the seed. For validation
-    it is not replaced: its sample has no streams. Both are reported in the sample.
+    Raises:
+        InvalidInputError: ``num_workers`` is negative.
+
+    While iterating, an error in a worker raises:
+        QuovadisError: the error that the dataset raised, as in this process.
+        JobError: any other error, or a worker that was killed.
+
+    >>> list(Loading([1, 2, 3], batch_size=None))
+    [1, 2, 3]
     """
 
     def __init__(
         self,
-        records: Sequence[VideoRecord],
-        spec: ModelSpec,
+        dataset: Any,
         *,
-        seed: int = 0,
-        augment: bool = True,
-        flip: bool = True,
-        flow: FlowSource | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
+        **options: Any,
     ):
-        self.records = tuple(records)
-        self.spec = spec
-        self.seed = seed
-        self.augment = augment
-        self.flip = flip
-        self.flow = flow or FlowSource()
-        self._of_class: dict[int, list[int]] = {}
-        for i, record in enumerate(self.records):
-            self._of_class.setdefault(record.label, []).append(i)
+        if num_workers < 0:
+            raise InvalidInputError(f"the number of workers must be at least 0; got {num_workers}")
+        if collate_fn is not None:
+            options["collate_fn"] = _Collate(collate_fn)
+        if num_workers:
+            options |= {
+                "multiprocessing_context": worker_context(),
+                "persistent_workers": True,
+                "worker_init_fn": _begin_worker,
+            }
+        self._num_workers = num_workers
+        self._loader: DataLoader[Any] = DataLoader(_Items(dataset), num_workers=num_workers, **options)
 
-    def __len__(self) -> int:
-        return len(self.records)
+    def __iter__(self) -> Iterator[Any]:
+        guard = _as_job_error if self._num_workers else nullcontext
+        with guard(), without_main_script():
+            batches = iter(self._loader)  # here and not at the first item, because it draws from the random generator
+        return self._batches(batches, guard)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
-        record = self.records[index]
-        unreadable: dict[str, str] = {}
-        for _ in range(_MAX_SUBSTITUTES):
-            try:
-                clip = self._read(record, rng)
-            except (VideoError, TooFewFramesError) as error:
-                unreadable[str(record.path)] = str(error)
-                if not self.augment:
-                    return Sample(streams=[], label=record.label, unreadable=unreadable)
-                record = self.records[int(rng.choice(self._of_class[record.label]))]
-                continue
-            return Sample(streams=clip_to_streams(clip, self.spec), label=record.label, unreadable=unreadable)
-        first = next(iter(unreadable.values()))
-        raise DatasetError(f"{first}; nor can {_MAX_SUBSTITUTES - 1} others that were drawn from its class be read")
-
-    def unreadable_classes(self) -> dict[int, str]:
-        """The classes none of whose videos can be read, each with the reason for its first video.
-
-        Decodes the middle clip of one video of each class, and of further ones only where it cannot be read.
-        """
-
-        def reason(indices: Sequence[int]) -> str:
-            reasons = []
-            for i in indices:
-                try:
-                    self._frames(self.records[i], None)
-                except (VideoError, TooFewFramesError) as error:
-                    reasons.append(str(error))
-                else:
-                    return ""
-            return reasons[0]
-
-        with ThreadPoolExecutor(num_cores()) as pool:
-            reasons = pool.map(reason, self._of_class.values())
-            return {label: why for label, why in zip(self._of_class, reasons, strict=True) if why}
-
-    def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
-        spec = self.spec
-        clip, start = self._frames(record, rng if self.augment else None)
-        if spec.wants_flow:  # before looping, which would show a jump, and before cropping
-            clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
-        clip = clip.take(torch.from_numpy(fit_length(len(clip), clip_extent(spec)[0], "loop")))
-        if not self.augment:
-            return transforms.center_crop(clip, spec.size_px)
-        clip = transforms.random_crop(clip, spec.size_px, rng)
-        return transforms.flip_left_right(clip) if self.flip and rng.random() < 0.5 else clip
-
-    def _frames(self, record: VideoRecord, rng: np.random.Generator | None) -> tuple[Clip, int]:
-        """A clip from a random start, or the middle one without ``rng``; and the number of its first frame."""
-        spec = self.spec
-        _, stride, span = clip_extent(spec)
-        # One frame more where there is one, because the flow of the last frame goes to the next.
-        stop = span + 1 if spec.wants_flow else span
-        with VideoReader(record.path, num_threads=1) as reader:
-            num_ticks = reader.num_ticks(spec.fps)
-            start = int(even_starts(num_ticks, span, 1)[0]) if rng is None else random_start(num_ticks, span, rng)
-            clip = reader.read(
-                fps=spec.fps,
-                start_seconds=reader.tick_seconds(start, spec.fps),
-                stop_seconds=reader.tick_seconds(start + stop, spec.fps),
-                frame_stride=stride,
-                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
-            )
-        assert clip is not None
-        return clip, start
-
-
-class Splits(Dataset[Sample]):
-    """Several sets of clips as one, whose items are asked for by ``(split, epoch, index)``."""
-
-    def __init__(self, clips: Mapping[str, ClipDataset]):
-        self.clips = dict(clips)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.clips.values()))
-
-    def __getitem__(self, key: tuple[str, int, int]) -> Sample:
-        split, epoch, index = key
-        return self.clips[split][epoch, index]
-
-
-def clip_extent(spec: ModelSpec) -> tuple[int, int, int]:
-    """Frames, stride and span of the training clip that serves every stream of a model.
-
-    >>> from quovadis.models.convnet_lstm import convnet_lstm_spec
-    >>> clip_extent(convnet_lstm_spec())  # 25 frames, every fifth
-    (25, 5, 121)
-    """
-    span = max(s.span_frames for s in spec.streams)
-    return -(-span // spec.clip_stride), spec.clip_stride, span
-
-
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of ``(epoch, index)``, without end, from any step on.
-
-    The epochs, each a permutation of all videos, are laid end to end and cut into batches, so no video is dropped and
-    step ``s`` is a function of the seed alone. With several processes each takes its part of every batch.
-
-    >>> batches = iter(EpochBatches(5, 2, seed=0))
-    >>> first = [next(batches) for _ in range(5)]
-    >>> [len(batch) for batch in first], sorted(index for batch in first for epoch, index in batch if epoch == 0)
-    ([2, 2, 2, 2, 2], [0, 1, 2, 3, 4])
-    >>> next(iter(EpochBatches(5, 2, seed=0, start=3))) == first[3]
-    True
-    """
-
-    def __init__(
-        self, num_items: int, batch_size: int, *, seed: int = 0, start: int = 0, rank: int = 0, num_ranks: int = 1
-    ):
-        self.num_items = num_items
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
-        self.rank = rank
-        self.num_ranks = num_ranks
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, np.zeros(0, np.int64)
-        whole = self.batch_size * self.num_ranks
-        position = self.start * whole + self.rank * self.batch_size
+    def _batches(self, batches: Iterator[Any], guard: Callable[[], AbstractContextManager[None]]) -> Iterator[Any]:
         while True:
-            batch = []
-            for place in range(position, position + self.batch_size):
-                if place // self.num_items != epoch:
-                    epoch = place // self.num_items
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.num_items)
-                batch.append((epoch, int(order[place % self.num_items])))
+            with guard():
+                batch = next(batches, _END)
+            if batch is _END:
+                return
+            if isinstance(batch, _Failure):
+                raise batch.error
             yield batch
-            position += whole
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Make a batch of the samples that could be read.
+def worker_context() -> BaseContext:
+    """How workers are started here: by a fork server that imports PyTorch once, or on other systems by spawning.
 
-    Returns:
-        ``streams`` uint8 (B, T, C, H, W) each, ``labels`` int64 (B,), and ``unreadable``: the reason for each path.
+    Starts the fork server, which imports while this process does something else.
     """
-    readable = [s for s in samples if s["streams"]]
-    return {
-        "streams": [torch.stack(parts) for parts in zip(*(s["streams"] for s in readable), strict=True)],
-        "labels": torch.tensor([s["label"] for s in readable], dtype=torch.int64),
-        "unreadable": {path: why for s in samples for path, why in s["unreadable"].items()},
-    }
+    if not sys.platform.startswith("linux"):
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    from multiprocessing import forkserver, resource_tracker  # Windows has neither
+
+    with keyboard_signals_blocked():
+        resource_tracker.ensure_running()  # started by the fork server it would unblock the signals
+    with keyboard_signals_blocked():
+        forkserver.ensure_running()
+    return context
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error, sent in the place of an item or a batch."""
+
+    error: QuovadisError
+
+
+_END = object()
+
+
+class _Items(Dataset[Any]):
+    """The items of a dataset, with errors caught in a worker; here they are raised."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _caught(lambda: self._dataset[key])
+
+
+class _Collate:
+    """Make a batch of items, or pass on the first failure among them."""
+
+    def __init__(self, collate: Callable[[Any], Any]):
+        self._collate = collate
+
+    def __call__(self, items: list[Any]) -> Any:
+        failure = next((item for item in items if isinstance(item, _Failure)), None)
+        return failure or _caught(lambda: self._collate(items))
+
+
+def _caught(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns; in a worker also the error that it raises, as one that this process can read."""
+    if get_worker_info() is None:
+        return work()
+    try:
+        return work()
+    except QuovadisError as error:
+        return _Failure(_with_traceback(error, error))
+    except Exception as error:
+        failed = JobError(f"a data-loading worker failed: {type(error).__name__}: {error}")
+        return _Failure(_with_traceback(failed, error))
+
+
+def _with_traceback(error: QuovadisError, cause: Exception) -> QuovadisError:
+    """Keep the traceback of the worker, which does not travel with an exception, as a note for ``--debug``."""
+    error.add_note("".join(traceback.format_exception(cause)).rstrip())
+    return error
+
+
+@contextmanager
+def _as_job_error() -> Iterator[None]:
+    """Workers that cannot be started, were killed, or cannot send what they loaded."""
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, pickle.PicklingError) as error:
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise JobError(
+            f"a data-loading worker was lost ({why[0]}), perhaps because memory ran out: use fewer workers or smaller "
+            "batches"
+        ) from error
+
+
+def _begin_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are handled by the parent
+    # A worker of a fork server is not a child of this process, so PyTorch's own check does not notice its end.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

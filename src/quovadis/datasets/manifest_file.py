@@ -8,11 +8,11 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from quovadis.atomic import atomic_path
 from quovadis.datasets.assemble import decisions
 from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELLED, Manifest, VideoRecord
 from quovadis.datasets.text_files import require_file
 from quovadis.errors import DatasetError, StorageError
+from quovadis.runtime.atomic import atomic_path
 
 if TYPE_CHECKING:
     import pyarrow

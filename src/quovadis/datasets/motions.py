@@ -27,12 +27,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from quovadis.atomic import write_atomically
-from quovadis.cache import cache_folder
-from quovadis.datasets.jobs import run_jobs
 from quovadis.datasets.manifest import SPLITS, Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
-from quovadis.types import Clip
+from quovadis.runtime.atomic import write_atomically
+from quovadis.runtime.cache import cache_folder
+from quovadis.runtime.jobs import run_jobs
+from quovadis.video.clip import Clip
 from quovadis.video.writer import write_video
 
 THINGS = ("disc", "square", "triangle", "star", "ring")

@@ -2,12 +2,93 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Any
 
 from quovadis.datasets.groups import youtube_id
 from quovadis.datasets.manifest import SPLITS, STATUSES, Manifest, VideoRecord
-from quovadis.types import ClassCount, DatasetStatistics, Duplicate, Overlap
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """The videos of one class."""
+
+    label: str
+    """Empty for the videos whose class is not published."""
+    splits: dict[str, int]
+    missing: int
+    corrupt: int
+
+    @property
+    def num_videos(self) -> int:
+        """Listed videos, there or not."""
+        return sum(self.splits.values())
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Files with the same bytes."""
+
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+    """The splits that they lie in; more than one means that a test video was trained on."""
+    labels: tuple[str, ...]
+    """Their classes; more than one means that a label is wrong."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two lists of videos have in common, each thing counted once however many videos have it."""
+
+    first: str
+    second: str
+    same_content: int
+    """Files with the same bytes; counts only files that were indexed."""
+    same_group: int
+    same_youtube_id: int
+    """Videos of YouTube that both have cuts of, by file names as Kinetics has them."""
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """What is there, what is wrong, and what the videos are like."""
+
+    dataset: str
+    data_identity: str
+    """Hash of the list of videos: equal hashes mean equal data."""
+    splits: dict[str, int]
+    statuses: dict[str, int]
+    num_unknown: int
+    """Videos of which nothing bad is known because they were never looked at."""
+    classes: tuple[ClassCount, ...]
+    fps: dict[str, int]
+    """Videos by frames a second, the most frequent first."""
+    sizes: dict[str, int]
+    """Videos by width x height."""
+    durations_seconds: tuple[float, ...]
+    """In order of length, of the videos whose length is known; as all these figures, without corrupt files."""
+    num_bytes: int
+    duplicates: tuple[Duplicate, ...]
+    overlaps: tuple[Overlap, ...]
+    """Between the splits; between this dataset's splits and another's, where one was given."""
+    problems: tuple[tuple[str, str, str], ...]
+    """Path, status and reason of what is corrupt, then of what is missing."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self) | {"num_videos": sum(self.splits.values())}
+        seconds = values.pop("durations_seconds")
+        values["duration_seconds"] = {
+            "total": sum(seconds),
+            **{name: seconds[i] if seconds else None for name, i in _order_statistics(len(seconds)).items()},
+        }
+        values["problems"] = [dict(zip(("path", "status", "reason"), p, strict=True)) for p in self.problems]
+        return values
+
+
+def _order_statistics(count: int) -> dict[str, int]:
+    return {"min": 0, "median": count // 2, "max": count - 1}
 
 
 def dataset_statistics(data: Manifest, against: Manifest | None = None) -> DatasetStatistics:

@@ -10,10 +10,10 @@ from quovadis.doctor.finding import Finding
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for
 from quovadis.flow.tvl1_reference import tvl1_reference
-from quovadis.models.contract import VideoModel
-from quovadis.models.convolution import BF16_TOLERANCE, bf16_error
+from quovadis.models.safe_convolution import BF16_TOLERANCE, bf16_error
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
-from quovadis.video.clip import read_clip
+from quovadis.video.read import read_clip
 from quovadis.video.writer import LOSSLESS, write_video
 
 GOLDEN_LOGITS = (1.003106038426209, 0.14458786048278463, -1.1725654752574775)

@@ -12,7 +12,7 @@ import torch
 from quovadis.doctor.finding import Finding
 from quovadis.version import __version__
 from quovadis.weights.catalog import CATALOG
-from quovadis.weights.get import cache_folder, is_here
+from quovadis.weights.download import cache_folder, is_here
 
 REQUIRED = (
     "torch",

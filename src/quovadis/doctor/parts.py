@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import av
 
 from quovadis.doctor.finding import Finding
-from quovadis.extras import install_command
+from quovadis.runtime.extras import install_command
 
 DECODERS = {
     "h264": "most files, and Kinetics",
@@ -21,7 +21,7 @@ DECODERS = {
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional part, installed by :func:`quovadis.extras.install_command`."""
+    """An optional part, installed by :func:`quovadis.runtime.extras.install_command`."""
 
     purpose: str
     modules: tuple[tuple[str, str], ...]

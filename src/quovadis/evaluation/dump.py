@@ -18,8 +18,8 @@ from torch import Tensor
 
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.evaluation.evaluate import summarize
-from quovadis.fuse import mean_probabilities, require_finite, sum_logits
-from quovadis.types import EvaluationResult
+from quovadis.evaluation.results import EvaluationResult
+from quovadis.inference.fusion import mean_probabilities, require_finite, sum_logits
 from quovadis.weights.files import write_atomically
 
 FusionRule = Literal["sum_logits", "mean_probabilities"]

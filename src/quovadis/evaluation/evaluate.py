@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from quovadis import processes, transforms
-from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.loading import Loading
+from quovadis import transforms
+from quovadis.datasets.loader import Loading
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
-from quovadis.evaluation.protocol import Protocol, find_protocol
-from quovadis.fuse import require_finite, sum_logits
-from quovadis.recognizer import Recognizer
-from quovadis.types import Clip, EvaluationResult, ModelSpec, VideoResult
+from quovadis.evaluation.protocols import Protocol, find_protocol
+from quovadis.evaluation.results import EvaluationResult, VideoResult
+from quovadis.flow.source import FlowSource
+from quovadis.inference.fusion import require_finite, sum_logits
+from quovadis.inference.recognizer import Recognizer
+from quovadis.models.spec import ModelSpec
+from quovadis.runtime import distributed
+from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
 
 _TOP = 5
@@ -81,7 +84,7 @@ def evaluate(
         recognizer: the model or models.
         data: labelled videos; the recogniser must know all their classes, by name.
         split: ``train``, ``val`` or ``test``.
-        protocol: see :data:`quovadis.evaluation.protocol.PROTOCOLS`; None takes the model's own, the paper's for I3D.
+        protocol: see :data:`quovadis.evaluation.protocols.PROTOCOLS`; None takes the model's own, the paper's for I3D.
         num_workers: processes that decode; 0 decodes here.
         on_video: called with the number of videos done, as far as this process can tell.
 
@@ -108,8 +111,8 @@ def evaluate_streams(
 ) -> list[EvaluationResult]:
     """Measure a recogniser and each of its models in one pass: the columns RGB, Flow and RGB + Flow of Table 2.
 
-    Where several processes work together (:mod:`quovadis.processes`), each looks at its part of the videos, and all get
-    the same results: those of one process, to the last bit.
+    With several processes (:mod:`quovadis.runtime.distributed`), each evaluates a part of the videos. All processes
+    return the same results, bit-identical to those of a single process.
 
     Args and Raises are those of :func:`evaluate`.
 
@@ -121,7 +124,7 @@ def evaluate_streams(
     chosen = find_protocol(protocol or recognizer.spec.protocol)
     flow = replace(recognizer.flow, videos=data.root) if recognizer.wants_flow else None
     videos = ProtocolVideos(records, recognizer.spec, chosen, flow)
-    own = Subset(videos, range(processes.rank(), len(records), processes.count()))
+    own = Subset(videos, range(distributed.rank(), len(records), distributed.count()))
     loader = Loading(own, batch_size=None, num_workers=num_workers)
     found: dict[int, tuple[list[Tensor] | None, str]] = {}
     for index, video, error in loader:
@@ -131,8 +134,8 @@ def evaluate_streams(
             scores = [torch.stack(of_model).mean(0) for of_model in zip(*of_views, strict=True)]
         found[index] = scores, error
         if on_video is not None:
-            on_video(min(len(found) * processes.count(), len(records)))
-    for part in processes.gather(found):
+            on_video(min(len(found) * distributed.count(), len(records)))
+    for part in distributed.gather(found):
         found |= part
     logits: list[list[Tensor | None]] = [
         [None if (scores := found[i][0]) is None else scores[number] for i in range(len(records))]

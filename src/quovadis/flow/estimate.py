@@ -8,13 +8,13 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from quovadis import interrupts
 from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from quovadis.flow.codec import repeat_last
 from quovadis.flow.opencv import OPENCV_METHODS, opencv_flow
 from quovadis.flow.parameters import FAST, TVL1Parameters
 from quovadis.flow.tvl1 import require_size, tvl1
-from quovadis.types import Clip, require_frames
+from quovadis.runtime import interrupts
+from quovadis.video.clip import Clip, require_frames
 
 METHODS = ("tvl1", "tvl1-fast", *OPENCV_METHODS)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from quovadis.atomic import PartialFile
 from quovadis.errors import StorageError
 from quovadis.flow.codec import PAPER, FlowPreset, encode_flow
 from quovadis.flow.draw import draw_flow
-from quovadis.flow.store import ClipIdentity, FlowHeader, FlowSink
+from quovadis.flow.flow_files import ClipIdentity, FlowHeader, FlowSink
+from quovadis.runtime.atomic import PartialFile
 
 HEADER_NAME = "flow.json"
 JPEG_QUALITY = 95

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, MissingExtraError
+from quovadis.errors import InvalidInputError
 from quovadis.flow.parameters import TVL1Parameters
+from quovadis.runtime.extras import missing_extra
 
 OPENCV_METHODS = ("opencv-tvl1", "dis", "farneback")
 
@@ -73,7 +74,7 @@ def _import_opencv(method: str) -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise MissingExtraError.of(f"optical flow by method {method!r}", "opencv") from error
+        raise missing_extra(f"optical flow by method {method!r}", "opencv") from error
     if method == "opencv-tvl1" and not hasattr(cv2, "optflow"):
-        raise MissingExtraError.of("TV-L1 by OpenCV (this OpenCV lacks its contributed modules):", "opencv")
+        raise missing_extra("TV-L1 by OpenCV (this OpenCV lacks its contributed modules):", "opencv")
     return cv2

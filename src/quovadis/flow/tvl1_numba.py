@@ -26,8 +26,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quovadis import interrupts
 from quovadis.flow.parameters import TVL1Parameters
+from quovadis.runtime import interrupts
 
 Image = NDArray[np.float32]
 

@@ -1,1 +1,1 @@
-"""Tensor to logits: the networks of the paper, under one contract (see :mod:`quovadis.models.contract`)."""
+"""Tensor to logits: the networks of the paper, under one contract (see :mod:`quovadis.models.video_model`)."""

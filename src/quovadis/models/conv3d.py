@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.models.contract import VideoModel, pick_endpoints
 from quovadis.models.inception import MaxPoolSame
 from quovadis.models.layers import ConvUnit, ShiftBatchNorm, init_truncated, require_grid
-from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.video_model import VideoModel, pick_endpoints
 
 # Convolutions with their output channels; a pooling of 2 x 2 x 2 where there is no number.
 _LAYERS: dict[str, int | None] = {

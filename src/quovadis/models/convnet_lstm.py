@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.models.contract import VideoModel, pick_endpoints
 from quovadis.models.inception import SnippetInceptionV1, average_pool
 from quovadis.models.layers import StepBatchNorm, init_truncated
-from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.video_model import VideoModel, pick_endpoints
 
 HIDDEN_SIZE = 512
 FORGET_BIAS = 1.0

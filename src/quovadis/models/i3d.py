@@ -1,17 +1,17 @@
 """I3D: Inception-v1 inflated to three dimensions (paper, section 2.4), exactly as the official code has it.
 
 Source: google-deepmind/kinetics-i3d, ``i3d.py``. Two-stream I3D is two of these trained apart, one on RGB and one on
-flow, their logits added (:mod:`quovadis.fuse`).
+flow, their logits added (:mod:`quovadis.inference.fusion`).
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from quovadis.models.contract import VideoModel, pick_endpoints
 from quovadis.models.inception import InceptionV1, average_pool
 from quovadis.models.layers import init_truncated, require_grid
-from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.video_model import VideoModel, pick_endpoints
 
 
 class I3D(VideoModel):

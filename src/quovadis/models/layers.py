@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError
-from quovadis.models.batch_statistics import BatchStatistics, batch_norm
-from quovadis.models.convolution import convolve
+from quovadis.models.batch_norm import BatchStatistics, batch_norm
+from quovadis.models.safe_convolution import convolve
 
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -218,7 +218,7 @@ def choose_batch_norm(model: nn.Module, statistics: BatchStatistics, momentum: f
 
     Args:
         model: any network here.
-        statistics: whose; see :data:`quovadis.models.batch_statistics.BatchStatistics`.
+        statistics: whose; see :data:`quovadis.models.batch_norm.BatchStatistics`.
         momentum: share of the new batch in the running averages.
     """
     for module in model.modules():

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quovadis.errors import MissingExtraError
-from quovadis.models.contract import VideoModel
+from quovadis.models.video_model import VideoModel
+from quovadis.runtime.extras import missing_extra
 
 _KEPT_SHAPES = 4
 """Of inputs whose compiled networks are kept; each holds the weights once more."""
@@ -31,7 +31,7 @@ class OpenVinoFeatures:
         try:
             import openvino  # noqa: F401
         except ImportError as error:
-            raise MissingExtraError.of("OpenVINO networks", "openvino") from error
+            raise missing_extra("OpenVINO networks", "openvino") from error
         self._network = network
         self._hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision]
         self._compiled: OrderedDict[tuple[torch.Size, ...], Any] = OrderedDict()

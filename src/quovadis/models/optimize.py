@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, UnknownNameError
-from quovadis.models.contract import VideoModel
 from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.fast_layers import FastInceptionBlock, FastPointwise, FastPool, FastTimeConv, FastTrunk
 from quovadis.models.inception import InceptionBlock, InceptionV1, MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm
 from quovadis.models.resnet import Bottleneck, ResNet50
+from quovadis.models.video_model import VideoModel
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Backend = Literal["torch", "compile", "openvino"]

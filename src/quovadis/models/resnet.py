@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quovadis.models.contract import VideoModel, pick_endpoints
-from quovadis.models.convolution import Conv3d
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d
-from quovadis.types import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.safe_convolution import Conv3d
+from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
+from quovadis.models.video_model import VideoModel, pick_endpoints
 
 _EXPANSION = 4
 # For each layer: channels, and the temporal kernel of the first convolution of each block.

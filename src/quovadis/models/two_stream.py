@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from quovadis.models.contract import VideoModel, pick_endpoints
 from quovadis.models.inception import MaxPoolSame, SnippetInceptionV1, average_pool
 from quovadis.models.layers import ConvUnit, init_truncated, require_grid
-from quovadis.types import CHANNELS, ModelSpec, StreamChoice, StreamKind, StreamSpec
+from quovadis.models.spec import CHANNELS, ModelSpec, StreamChoice, StreamKind, StreamSpec
+from quovadis.models.video_model import VideoModel, pick_endpoints
 
 SNIPPET_FRAMES = 10
 FUSED_CHANNELS = 512

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quovadis.errors import InvalidInputError, UnknownNameError
-from quovadis.models.contract import VideoModel
 from quovadis.models.conv3d import Conv3D, conv3d_tiny_spec
 from quovadis.models.convnet_lstm import ConvNetLSTM, convnet_lstm_tiny_spec
 from quovadis.models.i3d import I3D, i3d_tiny_spec
 from quovadis.models.resnet import I3DResNet50
+from quovadis.models.spec import StreamChoice, StreamKind
 from quovadis.models.two_stream import (
     FUSED_TINY_SNIPPET_FRAMES,
     FusedTwoStream,
@@ -16,7 +16,7 @@ from quovadis.models.two_stream import (
     fused_two_stream_tiny_spec,
     two_stream_tiny_spec,
 )
-from quovadis.types import StreamChoice, StreamKind
+from quovadis.models.video_model import VideoModel
 
 
 def _i3d_tiny(*, stream: StreamKind, **options: Any) -> VideoModel:

@@ -6,11 +6,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quovadis.report.console import plain
+from quovadis.datasets.statistics import ClassCount, DatasetStatistics, Overlap
 from quovadis.report.page import frame_html
 from quovadis.report.pictures import bars_svg, histogram_svg
-from quovadis.report.plain import escape
-from quovadis.types import ClassCount, DatasetStatistics, Overlap
+from quovadis.runtime.console import plain
+from quovadis.runtime.plain_text import escape
 
 _MAX_CLASSES = 20
 _MAX_LISTED = 20

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from quovadis.report.console import plain
 from quovadis.report.page import frame_html
-from quovadis.report.plain import escape, printable
+from quovadis.runtime.console import plain
+from quovadis.runtime.plain_text import escape, printable
 
 
 @dataclass(frozen=True)

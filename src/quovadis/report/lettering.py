@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
-from quovadis.report.plain import printable
+from quovadis.runtime.plain_text import printable
 
 _INVISIBLE = re.compile("[\u200b-\u200d\ufe00-\ufe0f]")
 """Characters that only change how their neighbors are drawn; few fonts have them."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from quovadis.evaluation.results import EvaluationResult
+from quovadis.inference.prediction import Prediction
 from quovadis.report.pictures import confusion_svg, curves_svg, filmstrip_uri
-from quovadis.report.plain import escape
-from quovadis.types import EvaluationResult, Prediction
+from quovadis.runtime.plain_text import escape
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from quovadis.report.console import Console, plain
-from quovadis.types import EvaluationResult, Prediction
+from quovadis.evaluation.results import EvaluationResult
+from quovadis.inference.prediction import Prediction
+from quovadis.runtime.console import Console, plain
 
 
 def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import colorsys
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from quovadis import transforms
+from quovadis.errors import InvalidInputError
+from quovadis.inference.timeline import Timeline
 from quovadis.report.lettering import lettering
+from quovadis.runtime.atomic import write_atomically
+from quovadis.video.reader import VideoReader
 
 _WIDTH_INCHES, _STRIP_INCHES, _BAND_INCHES, _CURVES_INCHES = 13.0, 1.0, 0.34, 2.9
 _LINKS_INCHES, _NUMBERS_INCHES, _KEY_INCHES = 0.22, 0.3, 0.19
@@ -24,6 +33,7 @@ _KEY_COLUMNS, _NUMBER_ROWS, _MAX_TICKS = 4, 3, 11
 _UNSURE = 0.5
 """Segments with a lower probability are faded."""
 _INK = "#1f2933"
+_PICTURE_PX = 96
 # Dark enough for white letters.
 _PALETTE = (
     *("#0b7285", "#d9480f", "#5f3dc4", "#2b8a3e", "#c2255c"),
@@ -269,3 +279,62 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def write_timeline(
+    timeline: Timeline, folder: str | PathLike[str], *, k: int = 6, min_probability: float = 0.0
+) -> list[Path]:
+    """Write ``NAME.timeline.json``, ``.csv`` and ``.png``.
+
+    Args:
+        timeline: of a video that is still there, for the pictures.
+        folder: where to write.
+        k: classes with a curve.
+        min_probability: see :meth:`Timeline.segments`.
+
+    Returns:
+        The three files.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    if k < 1 or not 0 <= min_probability <= 1:
+        raise InvalidInputError(f"k must be at least 1 and min_probability in [0, 1]; got {k} and {min_probability}")
+    source = Path(timeline.prediction.source)
+    stem = Path(folder) / f"{source.stem}.timeline"
+    start, stop = timeline.cells()[0][0], timeline.cells()[-1][1]
+    bars = [Bar(**asdict(segment)) for segment in timeline.segments(min_probability)]
+    times, pictures = read_pictures(source, bars, (start, stop))
+    picture = draw_timeline(
+        pictures,
+        times,
+        timeline.center_seconds,
+        timeline.curves(timeline.top_labels(k)),
+        bars,
+        span=(start, stop),
+        title=source.name,
+    )
+    text = json.dumps(timeline.to_dict(k, min_probability), indent=1, allow_nan=False) + "\n"
+    contents = {
+        "json": text.encode(),
+        "csv": timeline.to_csv(min_probability).encode(errors="backslashreplace"),
+        "png": picture,
+    }
+    return [write_atomically(stem.with_name(f"{stem.name}.{end}"), content) for end, content in contents.items()]
+
+
+def read_pictures(path: Path, bars: Sequence[Bar], span: tuple[float, float]) -> tuple[list[float], list[Tensor]]:
+    """Read as many small frames as fit side by side, see :func:`picture_times`.
+
+    Args:
+        path: The video.
+        bars: Its segments.
+        span: First and last second.
+
+    Returns:
+        The times, and uint8 (3, h, w) for each.
+    """
+    shrink = partial(transforms.resize_short_side, size_px=_PICTURE_PX)
+    with VideoReader(path) as reader:
+        times = picture_times(bars, span, count_pictures(reader.info.width / reader.info.height))
+        return times, [shrink(reader.frame_at(seconds).pixels[None])[0] for seconds in times]

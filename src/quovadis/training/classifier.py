@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
-from quovadis.datasets.loader import EpochBatches
+from quovadis.datasets.clip_dataset import EpochBatches
 from quovadis.errors import TrainingError
-from quovadis.models.contract import VideoModel
-from quovadis.training.frozen import Features
+from quovadis.models.video_model import VideoModel
+from quovadis.training.frozen_features import Features
 from quovadis.training.recipes import CLASSIFIER_LIMITS, check_numbers
 
 

@@ -17,22 +17,22 @@ from typing import Any, Literal
 
 import torch
 
-from quovadis import processes
-from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, read_dump, write_dump
 from quovadis.evaluation.evaluate import evaluate_streams
-from quovadis.evaluation.protocol import find_protocol
-from quovadis.models.contract import VideoModel
-from quovadis.recognizer import Recognizer
+from quovadis.evaluation.protocols import find_protocol
+from quovadis.flow.source import FlowSource
+from quovadis.inference.recognizer import Recognizer
+from quovadis.models.video_model import VideoModel
+from quovadis.runtime import distributed
 from quovadis.training.classifier import ClassifierRecipe, classify_features, train_classifier
-from quovadis.training.frozen import Features, frozen_features, hash_trunk
+from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
 from quovadis.training.loop import Progress, Silent, train
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import lock_folder
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights, write_atomically
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import load_model, locate
 
 Setting = Literal["original", "fixed", "full-ft"]
@@ -151,10 +151,10 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
     Raises:
         TrainingError, DatasetError, WeightsError, StorageError: as :func:`quovadis.training.loop.train`.
     """
-    with processes.together():
-        told = progress if progress is not None and processes.is_main() else Silent()
-        folder = processes.from_main(lambda: _folder_of(experiment, out))
-        if processes.from_main(lambda: (folder / SCORES).is_file()):
+    with distributed.together():
+        told = progress if progress is not None and distributed.is_main() else Silent()
+        folder = distributed.from_main(lambda: _folder_of(experiment, out))
+        if distributed.from_main(lambda: (folder / SCORES).is_file()):
             told.note(f"{folder} is done")
             return read_dump(folder / SCORES), folder
         told.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
@@ -163,7 +163,7 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
                 dump = _fixed(experiment, folder, told)
         else:
             dump = _end_to_end(experiment, folder, told)
-        processes.from_main(lambda: write_dump(folder / SCORES, dump))
+        distributed.from_main(lambda: write_dump(folder / SCORES, dump))
         return dump, folder
 
 
@@ -229,7 +229,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
         _save_fixed(experiment, folder, model, {"source_weights": trunk, **best}, rows)
         return score_features(model, parts[split], data, split, protocol.describe(model.spec))
 
-    return processes.from_main(fit)
+    return distributed.from_main(fit)
 
 
 def _save_fixed(

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import torch
 
-from quovadis.atomic import write_atomically
-from quovadis.datasets.flow_files import FlowSource
 from quovadis.datasets.manifest import Manifest
 from quovadis.evaluation.dump import score_dump
-from quovadis.evaluation.protocol import find_protocol
+from quovadis.evaluation.protocols import find_protocol
+from quovadis.evaluation.results import EvaluationResult
+from quovadis.flow.source import FlowSource
+from quovadis.runtime.atomic import write_atomically
 from quovadis.training.experiment import require_all_classes, score_features
-from quovadis.training.frozen import frozen_features, hash_trunk
+from quovadis.training.frozen_features import frozen_features, hash_trunk
 from quovadis.training.logistic import LogisticFit, fit_head
-from quovadis.types import EvaluationResult, WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import load_model
 
 
@@ -52,7 +53,7 @@ def train_frozen(
         weights: The pretrained network: a published name, a file or a run folder.
         data: Videos with the splits train, val (chooses the strength of the regularization) and test.
         out: The run folder.
-        protocol: Which clips of a video give features; see :data:`quovadis.evaluation.protocol.PROTOCOLS`.
+        protocol: Which clips of a video give features; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
         flow: Where optical flow comes from, if the network needs it.
         on_video: Called with the split and the number of its videos that are done.
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, TrainingError
-from quovadis.models.contract import VideoModel
+from quovadis.models.video_model import VideoModel
 from quovadis.training.classifier import classify_features
-from quovadis.training.frozen import Features
+from quovadis.training.frozen_features import Features
 
 L2_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 

@@ -18,24 +18,25 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from quovadis import processes
-from quovadis.datasets.flow_files import FlowSource
-from quovadis.datasets.loader import ClipDataset, EpochBatches, Splits, collate
-from quovadis.datasets.loading import Loading, worker_context
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, Splits, collate
+from quovadis.datasets.loader import Loading, worker_context
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.errors import LossNotFiniteError, MissingExtraError, TrainingError
-from quovadis.models.batch_statistics import recompute_running_statistics
-from quovadis.models.contract import VideoModel
-from quovadis.models.convolution import require_bf16
+from quovadis.errors import LossNotFiniteError, TrainingError
+from quovadis.flow.source import FlowSource
+from quovadis.models.batch_norm import recompute_running_statistics
+from quovadis.models.checkpointing import recompute_activations
 from quovadis.models.layers import choose_batch_norm
-from quovadis.models.recompute import recompute_activations
+from quovadis.models.safe_convolution import require_bf16
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import choose_stream
+from quovadis.runtime import distributed
+from quovadis.runtime.extras import missing_extra
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import RunFolder, lock_folder
 from quovadis.training.schedule import RateSchedule
 from quovadis.transforms import to_model
-from quovadis.types import WeightsInfo
 from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import create_model, load_model, must_be_inflated
 
 
@@ -100,10 +101,10 @@ def train(recipe: Recipe, data: Manifest, out: str | PathLike[str], *, progress:
     """
     if recipe.data.num_workers:
         worker_context()
-    with processes.together():
-        told = progress if progress is not None and processes.is_main() else Silent()
+    with distributed.together():
+        told = progress if progress is not None and distributed.is_main() else Silent()
         with lock_folder(Path(out), "training"):
-            return _Run(recipe.for_processes(processes.count()), data, RunFolder(Path(out)), told).run()
+            return _Run(recipe.for_processes(distributed.count()), data, RunFolder(Path(out)), told).run()
 
 
 class _Run:
@@ -135,8 +136,8 @@ class _Run:
 
     def run(self) -> RunFolder:
         """Train to the end."""
-        processes.from_main(self._check_readable)
-        if processes.from_main(lambda: self.folder.begin(self.recipe, self.data)):
+        distributed.from_main(self._check_readable)
+        if distributed.from_main(lambda: self.folder.begin(self.recipe, self.data)):
             self._resume()
         for note in self.data.notes:
             self.progress.note(note)
@@ -156,7 +157,7 @@ class _Run:
         if self.schedule.has_ended:
             self.progress.note("the learning rate has reached its end: the run is complete")
         self._summarize_unreadable()
-        processes.wait()  # all have come to the end
+        distributed.wait()  # all have come to the end
         return self.folder
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -164,7 +165,7 @@ class _Run:
         started = time.perf_counter()
         step = self.done_steps + 1
         # Dropout's random state is a function of the step, so a resumed run repeats it.
-        torch.manual_seed(step_seed(self.recipe.seed, step, processes.rank()))
+        torch.manual_seed(step_seed(self.recipe.seed, step, distributed.rank()))
         self.model.train()
         parts = self.recipe.data.accumulate_steps
         losses, right, seen = [], [], 0
@@ -184,7 +185,7 @@ class _Run:
         # The device is waited for once a step, here.
         own = [sum(torch.stack(losses).tolist()), int(torch.stack(right).sum()), seen, float(norm)]
         loss_sum, all_right, all_seen, norm_sum = self._total(own, "train", unreadable)
-        mean_loss = loss_sum / (parts * processes.count())
+        mean_loss = loss_sum / (parts * distributed.count())
         self._check_finite(mean_loss, "loss", step)
         if self.accelerator.scaler is None:  # which skips steps of infinite gradients itself
             self._check_finite(norm_sum, "norm of the gradients", step)
@@ -211,7 +212,7 @@ class _Run:
 
     def _total(self, values: Sequence[float], split: str, unreadable: dict[str, str]) -> list[float]:
         """Sum values over all processes, and tell at once which videos one of them found to be unreadable."""
-        rows = processes.gather((list(values), unreadable))
+        rows = distributed.gather((list(values), unreadable))
         known, consequence = self.unreadable[split], _CONSEQUENCES[split]
         for path, reason in {path: why for _, found in rows for path, why in found.items()}.items():
             if path not in known:
@@ -273,9 +274,9 @@ class _Run:
     def _prepare_batch_norm(self, batches: Iterator[dict[str, Any]]) -> None:
         """Give all processes the same running averages: those of given training clips, or the mean of their own."""
         if not self._num_statistics_batches:
-            processes.average([b for b in self.model.buffers() if b.is_floating_point()])
+            distributed.average([b for b in self.model.buffers() if b.is_floating_point()])
             return
-        torch.manual_seed(step_seed(self.recipe.seed, self.done_steps, processes.rank()))
+        torch.manual_seed(step_seed(self.recipe.seed, self.done_steps, distributed.rank()))
         inputs = (self._inputs(batch) for batch in islice(batches, self._num_statistics_batches))
         with self.accelerator.autocast():
             recompute_running_statistics(self.model, inputs)
@@ -283,7 +284,7 @@ class _Run:
     @cached_property
     def _num_statistics_batches(self) -> int:
         clips = min(self.recipe.model.batch_norm_clips or 0, len(self.train_records))
-        return -(-clips // (self.recipe.data.batch_size * processes.count()))
+        return -(-clips // (self.recipe.data.batch_size * distributed.count()))
 
     @cached_property
     def _validation_loader(self) -> Loading:
@@ -291,16 +292,16 @@ class _Run:
         choice, seed = self.recipe.data, self.recipe.seed
         train, val = self._clips(self.train_records, augment=True), self._clips(self.val_records, augment=False)
         parts = EpochBatches(
-            len(train), choice.batch_size, seed=seed, rank=processes.rank(), num_ranks=processes.count()
+            len(train), choice.batch_size, seed=seed, rank=distributed.rank(), num_ranks=distributed.count()
         )
         keys = [[("train", *key) for key in batch] for batch in islice(parts, self._num_statistics_batches)]
-        own = [("val", 0, i) for i in range(processes.rank(), len(val), processes.count())]
+        own = [("val", 0, i) for i in range(distributed.rank(), len(val), distributed.count())]
         keys += [own[i : i + choice.batch_size] for i in range(0, len(own), choice.batch_size)]
         return self._load(Splits({"train": train, "val": val}), keys)
 
     def _save(self, row: dict[str, Any]) -> None:
         """Write the weights and the state to go on from; first the small promise, last the pointer to go on from."""
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         info = WeightsInfo(
             model=self.recipe.model.name,
@@ -342,7 +343,7 @@ class _Run:
             before = state["batch_norm_clips"]
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise self.folder.broken_checkpoint(str(error).partition("\n")[0]) from error
-        if processes.is_main():
+        if distributed.is_main():
             self.folder.rewind_log(self.done_steps)
         self.progress.note(f"going on from step {self.done_steps} of {self.folder.root}")
         now = self._batch_norm_clips()
@@ -355,7 +356,7 @@ class _Run:
     def _batch_norm_clips(self) -> int | None:
         """How many clips are normalised together; None where the statistics are frozen."""
         kind, size = self.recipe.model.batch_norm, self.recipe.data.batch_size
-        return None if kind == "frozen" else size * (processes.count() if kind == "synchronised" else 1)
+        return None if kind == "frozen" else size * (distributed.count() if kind == "synchronised" else 1)
 
     def _build_model(self) -> VideoModel:
         choice, labels = self.recipe.model, self.data.labels
@@ -392,8 +393,8 @@ class _Run:
             choice.batch_size,
             seed=self.recipe.seed,
             start=self.done_steps * choice.accumulate_steps,
-            rank=processes.rank(),
-            num_ranks=processes.count(),
+            rank=distributed.rank(),
+            num_ranks=distributed.count(),
         )
         return self._load(clips, batches)
 
@@ -450,7 +451,7 @@ class _Run:
                 )
 
     def _check_same_data(self) -> None:
-        seen = processes.gather((self.data.identity, len(self.train_records), len(self.val_records)))
+        seen = distributed.gather((self.data.identity, len(self.train_records), len(self.val_records)))
         if len(set(seen)) > 1:
             raise TrainingError(
                 f"the processes do not see the same data: {', '.join(f'{t} + {v} videos of {i}' for i, t, v in seen)}; "
@@ -458,7 +459,7 @@ class _Run:
             )
 
     def _record(self, row: dict[str, Any], writer: Any) -> None:
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         self.folder.append(row)
         if writer is not None:
@@ -468,12 +469,12 @@ class _Run:
 
     def _tensorboard(self) -> Any:
         """A writer of TensorBoard logs, if TensorBoard is installed."""
-        if not processes.is_main():
+        if not distributed.is_main():
             return None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self.progress.note(f"no TensorBoard curves: {MissingExtraError.of('they', 'tensorboard')}")
+            self.progress.note(f"no TensorBoard curves: {missing_extra('they', 'tensorboard')}")
             return None
         purge = self.done_steps + 1 if self.done_steps else None
         return SummaryWriter(str(self.folder.root / "tensorboard"), purge_step=purge)
@@ -509,7 +510,7 @@ def _accelerator(precision: str) -> Any:
 
 def _exchanging(model: VideoModel, device: torch.device) -> VideoModel | DistributedDataParallel:
     """The model with its gradients averaged over all processes in each backward pass; alone, the model."""
-    if processes.count() == 1:
+    if distributed.count() == 1:
         return model
     # Running averages are not exchanged at each step: nothing reads them in training. PyTorch 2.13 renamed the option.
     new, old = "forward_sync_buffers", "broadcast_buffers"

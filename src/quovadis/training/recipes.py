@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 from quovadis.errors import TrainingError, UnknownNameError
-from quovadis.models.batch_statistics import BatchStatistics
+from quovadis.models.batch_norm import BatchStatistics
 
 _README_BATCH = 6 * 64
 _BATCH_NORM_CLIPS = 256

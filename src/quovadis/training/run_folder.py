@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from quovadis import processes
-from quovadis.datasets.folder_lock import FolderLock
 from quovadis.datasets.manifest import SPLITS, Manifest
 from quovadis.errors import StorageError, TrainingError
+from quovadis.runtime import distributed
+from quovadis.runtime.locks import FolderLock
 from quovadis.training.recipes import Recipe
 from quovadis.version import __version__
 from quovadis.weights.files import write_atomically
@@ -188,7 +188,7 @@ def lock_folder(folder: Path, work: str) -> AbstractContextManager[object]:
     Raises:
         StorageError: another process works there.
     """
-    return FolderLock(folder, work) if processes.is_main() else nullcontext()
+    return FolderLock(folder, work) if distributed.is_main() else nullcontext()
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -236,6 +236,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "num_threads": torch.get_num_threads(),
         "gpus": gpus,
-        "num_processes": processes.count(),
+        "num_processes": distributed.count(),
         "command": sys.argv[1:],
     }

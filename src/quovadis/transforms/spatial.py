@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError, InvalidTypeError
-from quovadis.types import Clip
+from quovadis.video.clip import Clip
 
 
 def resize_short_side(frames: Tensor, size_px: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""File to :class:`~quovadis.types.Clip` and back: reader, sampling (pure arithmetic), writer."""
+"""File to :class:`~quovadis.video.clip.Clip` and back: reader, sampling (pure arithmetic), writer."""

@@ -1,135 +1,95 @@
-"""The two questions that most people have for a video file: what is it, and what does this stretch of it show."""
+"""Clips: consecutive frames of a video with their timestamps and, optionally, optical flow.
 
-from __future__ import annotations
+Layout letters: B batch, T time (frames), C channels, H height, W width.
+"""
 
-from dataclasses import replace
-from os import PathLike
-from typing import Literal, overload
+from dataclasses import dataclass
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from quovadis.types import Clip, VideoInfo
-from quovadis.video.reader import FrameTransform, VideoReader
-from quovadis.video.sampling import ShortPolicy
+from quovadis.errors import InvalidInputError, InvalidTypeError, TooFewFramesError
 
 
-def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
-    """What a video file says about itself.
+@dataclass(frozen=True)
+class Clip:
+    """Consecutive frames of a video.
 
-    Args:
-        path: a video file.
-        count: decode every frame, to know the exact number of frames, the length, and whether frames are evenly
-            spaced. Without it the header and all packets are read, and the first frame is decoded.
-
-    Raises:
-        VideoError: the file cannot be read as video, or no frame decodes.
-
-    >>> info = probe(getfixture("clip_path"), count=True)
-    >>> info.width, info.height, info.fps, info.num_frames, info.variable_frame_rate
-    (64, 48, 25.0, 30, False)
+    >>> Clip(torch.zeros(8, 3, 240, 320, dtype=torch.uint8), torch.arange(8) / 25)
+    Clip(T=8, H=240, W=320, 0.000 s to 0.280 s)
     """
-    with VideoReader(path) as reader:
-        reader.first_pts_seconds  # noqa: B018  (a file without one frame is no video)
-        info = reader.info
-        if not count:
-            return info
-        times, end_seconds = [], 0.0
-        for frame in reader.frames():
-            times.append(frame.pts_seconds)
-            end_seconds = frame.end_seconds
-        notes = reader.notes
-    gaps = np.diff(times)
-    # Containers round timestamps, to a millisecond at worst.
-    variable = bool(gaps.size and gaps.max() - gaps.min() > 0.0021)
-    measured = float(1 / gaps.mean()) if gaps.size and gaps.mean() else info.fps
-    return replace(
-        info,
-        num_frames=len(times),
-        duration_seconds=end_seconds - times[0],
-        counted=True,
-        variable_frame_rate=variable,
-        fps=measured if variable or abs(measured - info.fps) > 0.01 * measured else info.fps,
-        notes=notes,
-    )
+
+    frames: Tensor
+    """uint8 (T, 3, H, W), RGB."""
+    pts_seconds: Tensor
+    """float64 (T,): when each frame is shown, on the file's own clock; it goes back where a short clip is looped."""
+    flow: Tensor | None = None
+    """float32 (T, 2, H, W) in pixels, x to the right and y down; or None."""
+    source: str = ""
+    """Where it came from, for messages."""
+
+    def __post_init__(self) -> None:
+        frames = self.frames
+        if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
+            got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
+            raise InvalidTypeError(f"Clip.frames must be a uint8 tensor (T, 3, H, W); got {got}")
+        if frames.ndim != 4 or frames.shape[1] != 3:
+            channels_last = frames.ndim == 4 and frames.shape[3] == 3
+            hint = "; it looks like (T, H, W, 3): use frames.permute(0, 3, 1, 2)" if channels_last else ""
+            raise InvalidInputError(f"Clip.frames must have shape (T, 3, H, W); got {tuple(frames.shape)}{hint}")
+        pts = torch.as_tensor(self.pts_seconds, dtype=torch.float64)
+        if pts.shape != frames.shape[:1]:
+            raise InvalidInputError(
+                f"Clip.pts_seconds must have one time per frame: {len(frames)} frames, got {tuple(pts.shape)}"
+            )
+        object.__setattr__(self, "pts_seconds", pts)
+        if self.flow is not None:
+            expected = (len(frames), 2, *frames.shape[2:])
+            if self.flow.dtype != torch.float32 or tuple(self.flow.shape) != expected:
+                raise InvalidInputError(
+                    f"Clip.flow must be float32 {expected}; got {self.flow.dtype} {tuple(self.flow.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def take(self, index: Tensor) -> "Clip":
+        """The frames at ``index`` (int64), in that order, with their times and flow.
+
+        >>> Clip(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3) / 25).take(torch.tensor([0, 2, 0]))
+        Clip(T=3, H=8, W=8, 0.000 s to 0.000 s)
+        """
+        if torch.equal(index, torch.arange(len(self))):
+            return self
+        flow = None if self.flow is None else self.flow[index]
+        return Clip(self.frames[index], self.pts_seconds[index], flow, self.source)
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.frames.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.frames.shape[3]
+
+    def __repr__(self) -> str:
+        when = f", {self.pts_seconds[0]:.3f} s to {self.pts_seconds[-1]:.3f} s" if len(self) else ""
+        flow = ", with flow" if self.flow is not None else ""
+        source = f", {self.source}" if self.source else ""
+        return f"Clip(T={len(self)}, H={self.height}, W={self.width}{when}{flow}{source})"
 
 
-@overload
-def read_clip(
-    path: str | PathLike[str],
-    *,
-    fps: float | None = ...,
-    start_seconds: float | None = ...,
-    stop_seconds: float | None = ...,
-    num_frames: int | None = ...,
-    frame_stride: int = ...,
-    short: Literal["loop", "pad", "error"] = ...,
-    transform: FrameTransform | None = ...,
-    num_threads: int = ...,
-    damaged: Literal["error", "keep"] = ...,
-) -> Clip: ...
-@overload
-def read_clip(
-    path: str | PathLike[str],
-    *,
-    fps: float | None = ...,
-    start_seconds: float | None = ...,
-    stop_seconds: float | None = ...,
-    num_frames: int | None = ...,
-    frame_stride: int = ...,
-    short: ShortPolicy = ...,
-    transform: FrameTransform | None = ...,
-    num_threads: int = ...,
-    damaged: Literal["error", "keep"] = ...,
-) -> Clip | None: ...
-def read_clip(
-    path: str | PathLike[str],
-    *,
-    fps: float | None = 25.0,
-    start_seconds: float | None = None,
-    stop_seconds: float | None = None,
-    num_frames: int | None = None,
-    frame_stride: int = 1,
-    short: ShortPolicy = "error",
-    transform: FrameTransform | None = None,
-    num_threads: int = 0,
-    damaged: Literal["error", "keep"] = "error",
-) -> Clip | None:
-    """Read a stretch of a video as a :class:`~quovadis.types.Clip`.
+def require_frames(num_frames: int, needed: int, source: str, needed_by: str) -> None:
+    """Raise :class:`TooFewFramesError` unless there are ``needed`` frames.
 
-    Args:
-        path: a video file.
-        fps: frames a second to read at, by timestamp; None takes every frame of the file as it is.
-        start_seconds: where to begin, on the file's clock; None is the first frame.
-        stop_seconds: where to end (exclusive); None is the end of the file.
-        num_frames: how many frames; None takes all up to ``stop_seconds``.
-        frame_stride: take every n-th frame (after the change to ``fps``).
-        short: what to do when there are fewer than ``num_frames``: ``loop`` from the start, ``pad`` with the last
-            frame, ``skip`` (returns None), ``error``.
-        transform: applied to each frame as it is decoded, uint8 (1, 3, H, W); for example
-            :func:`quovadis.transforms.resize_short_side`, so that a large video is never held at full size.
-        num_threads: decoding threads, 0 for FFmpeg's choice.
-        damaged: what to do with a file that ends early or has broken frames: raise, or keep what decodes.
-
-    Returns:
-        The clip; ``frames`` is uint8 (T, 3, H, W).
-
-    Raises:
-        VideoError: the file cannot be read. VideoDamagedError: only in part.
-        TooFewFramesError: too few frames, and ``short="error"``; or none at all.
-        InvalidInputError, UnknownNameError: an argument without sense.
-
-    >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2)
-    >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
-    (torch.Size([4, 3, 48, 64]), [0.2, 0.28, 0.36, 0.44])
+    >>> require_frames(6, 9, "clip.mp4", "i3d")
+    Traceback (most recent call last):
+    quovadis.errors.TooFewFramesError: clip.mp4 has 6 frames; i3d needs at least 9: use short='loop' or a longer clip
     """
-    with VideoReader(path, num_threads=num_threads) as reader:
-        return reader.read(
-            fps=fps,
-            start_seconds=start_seconds,
-            stop_seconds=stop_seconds,
-            num_frames=num_frames,
-            frame_stride=frame_stride,
-            short=short,
-            transform=transform,
-            damaged=damaged,
+    if num_frames < needed:
+        raise TooFewFramesError(
+            f"{source or 'the clip'} has {num_frames} frame{'s' * (num_frames != 1)}; {needed_by} needs at "
+            f"least {needed}: use short='loop' or a longer clip"
         )

@@ -27,9 +27,10 @@ from quovadis.errors import (
     VideoDamagedError,
     VideoError,
 )
-from quovadis.types import Clip, VideoInfo
+from quovadis.video.clip import Clip
 from quovadis.video.clock import StreamClock, StreamLength, measure_stream
 from quovadis.video.frame import FrameConverter, VideoFrame
+from quovadis.video.info import VideoInfo
 from quovadis.video.opening import close_container, moving_streams, open_container, video_stream
 from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quovadis.errors import InvalidInputError, UnknownNameError
-from quovadis.types import require_frames
+from quovadis.video.clip import require_frames
 
 ShortPolicy = Literal["loop", "pad", "skip", "error"]
 SHORT_POLICIES: tuple[ShortPolicy, ...] = ("loop", "pad", "skip", "error")

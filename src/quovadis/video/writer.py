@@ -14,8 +14,8 @@ import numpy as np
 from av.error import FFmpegError
 from torch import Tensor
 
-from quovadis.atomic import atomic_path
 from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, StorageError
+from quovadis.runtime.atomic import atomic_path
 
 LOSSLESS = {"codec": "libx264rgb", "pixel_format": "rgb24", "options": {"qp": "0", "preset": "ultrafast"}}
 """Arguments of :func:`write_video` for H.264 that decodes to exactly the pixels that were written."""
@@ -63,7 +63,7 @@ def write_video(
         StorageError: the disk is full, or the folder cannot be written to.
 
     >>> import torch
-    >>> from quovadis.video.clip import read_clip
+    >>> from quovadis.video.read import read_clip
     >>> frames = torch.randint(0, 256, (5, 3, 31, 45), dtype=torch.uint8)
     >>> path = write_video(getfixture("tmp_path") / "noise.mp4", frames, **LOSSLESS)
     >>> torch.equal(read_clip(path).frames, frames)

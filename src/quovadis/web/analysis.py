@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quovadis import transforms
-from quovadis.datasets.loader import clip_extent
+from quovadis.datasets.clip_dataset import clip_extent
 from quovadis.errors import InvalidInputError
-from quovadis.evaluation.explain import explaining_part, explanation_frames
-from quovadis.evaluation.feature_presets import FEATURE_PRESETS
-from quovadis.evaluation.features import FeatureExtractor, FeatureRows
-from quovadis.evaluation.timeline import Timeline, make_timeline
 from quovadis.flow.draw import draw_flow
 from quovadis.flow.estimate import estimate_flow
-from quovadis.recognizer import Recognizer
-from quovadis.types import Prediction, StreamKind, Window
+from quovadis.inference.feature_presets import FEATURE_PRESETS
+from quovadis.inference.features import FeatureExtractor, FeatureRows
+from quovadis.inference.prediction import Prediction, Window
+from quovadis.inference.recognizer import Recognizer
+from quovadis.inference.timeline import Timeline, make_timeline
+from quovadis.models.spec import StreamKind
+from quovadis.report.explain import explaining_part, explanation_frames
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 from quovadis.web.limits import Limits, VideoFacts, called

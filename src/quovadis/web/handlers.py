@@ -14,10 +14,10 @@ from uuid import uuid4
 
 from quovadis.errors import InvalidInputError, QuovadisError
 from quovadis.web import analysis, views
-from quovadis.web.bench import Bench
+from quovadis.web.job_queue import Desk
 from quovadis.web.limits import Limits
+from quovadis.web.models import Bench
 from quovadis.web.schema import comparison_json, features_json, recognition_json
-from quovadis.web.steps import Desk
 
 Result = TypeVar("Result")
 Answer = Generator[dict[str, Any], None, None]

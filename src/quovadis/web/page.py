@@ -10,7 +10,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
-from quovadis.errors import MissingExtraError
+from quovadis.runtime.extras import missing_extra
 from quovadis.web import views
 from quovadis.web.examples import Example
 from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
@@ -33,7 +33,7 @@ def import_gradio() -> Any:
     try:
         import gradio
     except ImportError as error:
-        raise MissingExtraError.of("web pages", "web") from error
+        raise missing_extra("web pages", "web") from error
     return gradio
 
 

@@ -33,7 +33,7 @@ from typing import Any
 # That of the standard library cannot be turned into JSON Schema before Python 3.12; PyTorch brings this one.
 from typing_extensions import TypedDict
 
-from quovadis.evaluation.timeline import Timeline
+from quovadis.inference.timeline import Timeline
 from quovadis.web.analysis import Comparison, FeatureComparison, Recognition
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from quovadis.flow.draw import draw_legend
 from quovadis.report.pictures import picture_uri
-from quovadis.report.plain import escape
+from quovadis.runtime.plain_text import escape
 from quovadis.web.analysis import Answer, Comparison, Evidence, FeatureComparison, Moment, Recognition
 from quovadis.web.limits import VideoFacts, clock
 from quovadis.web.schema import comparison_json, features_json, recognition_json

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from quovadis.errors import UnknownNameError
 
 if TYPE_CHECKING:  # a list of names need not wait for torch
-    from quovadis.types import StreamKind
+    from quovadis.models.spec import StreamKind
 
 _DEEPMIND = "google-deepmind/kinetics-i3d"
 _DEEPMIND_COMMIT = "0667e889a5904b4dc122e0ded4c332f49f8df42c"

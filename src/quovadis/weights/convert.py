@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quovadis.download import git_blob_id
 from quovadis.errors import UnknownNameError
-from quovadis.types import WeightsInfo
+from quovadis.runtime.download import git_blob_id
 from quovadis.weights.files import save_weights, write_atomically
 from quovadis.weights.formats import files_of, open_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
 from quovadis.weights.hub import hub_source
+from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import locate
 from quovadis.weights.verify import verify_state
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from quovadis.report.plain import print
+from quovadis.runtime.plain_text import print
 from quovadis.weights.catalog import DEFAULT_WEIGHTS, published
 
 _MORE_ACCURATE = "i3d-rgb-imagenet-kinetics400", "i3d-flow-imagenet-kinetics400"

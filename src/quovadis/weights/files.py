@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quovadis.atomic import write_atomically as write_atomically
 from quovadis.errors import WeightsError
-from quovadis.types import WeightsInfo
+from quovadis.runtime.atomic import write_atomically as write_atomically
+from quovadis.weights.info import WeightsInfo
 
 _HEADER = "quovadis"
 _FORMAT = 1

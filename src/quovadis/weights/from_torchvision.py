@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from quovadis.models.inception import BLOCKS, inception_trunks
 from quovadis.models.inflate import fold_input_range, inflate
-from quovadis.weights.units import IN_BLOCK
+from quovadis.weights.i3d_units import IN_BLOCK
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)

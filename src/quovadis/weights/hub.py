@@ -14,10 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from quovadis import processes
-from quovadis.download import git_blob_id, sha256
-from quovadis.errors import DownloadError, MissingExtraError, QuovadisError, StorageError, WeightsError
-from quovadis.report.plain import print, printable
+from quovadis.errors import DownloadError, QuovadisError, StorageError, WeightsError
+from quovadis.runtime import distributed
+from quovadis.runtime.download import git_blob_id, sha256
+from quovadis.runtime.extras import missing_extra
+from quovadis.runtime.plain_text import print, printable
 from quovadis.version import __version__
 
 FILES = ("model.safetensors", "best.safetensors")
@@ -244,7 +245,7 @@ def _library() -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise MissingExtraError.of("models on the Hugging Face Hub", "hub") from error
+        raise missing_extra("models on the Hugging Face Hub", "hub") from error
     return huggingface_hub
 
 
@@ -286,5 +287,5 @@ def _about_token() -> str:
 @cache
 def _say(message: str) -> None:
     """Print a line on stderr, once in a process."""
-    if processes.is_main():
+    if distributed.is_main():
         print(message, file=sys.stderr)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from quovadis.errors import InvalidInputError
-from quovadis.models.contract import VideoModel
-from quovadis.report.plain import printable
+from quovadis.models.preprocessing import channel_names, preprocessing_steps
+from quovadis.models.video_model import VideoModel
+from quovadis.runtime.plain_text import printable
 from quovadis.version import __version__
-from quovadis.weights.export_card import channels_of, preprocessing_of
 
 _NAMES = {
     "data": "training data",
@@ -98,9 +98,9 @@ class HubCard:
 
     def _preprocessing(self) -> str:
         spec = self.model.spec
-        steps = "\n".join(f"{number}. {step}" for number, step in enumerate(preprocessing_of(self.model), 1))
+        steps = "\n".join(f"{number}. {step}" for number, step in enumerate(preprocessing_steps(self.model.spec), 1))
         rows = [
-            (stream.kind, f"{stream.channels} ({channels_of(stream)})", stream.num_frames, f"{spec.size_px} px")
+            (stream.kind, f"{stream.channels} ({channel_names(stream)})", stream.num_frames, f"{spec.size_px} px")
             for stream in spec.streams
         ]
         return f"{steps}\n\n{_table(('stream', 'channels', 'frames of a training clip', 'size'), rows)}"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from quovadis.download import sha256
 from quovadis.errors import DownloadError, QuovadisError, WeightsError
+from quovadis.runtime.download import sha256
 from quovadis.weights.files import load_weights
 from quovadis.weights.hub import FILES, HubAddress, connect, explain
 from quovadis.weights.hub_card import HubCard, read_evaluation

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.errors import UnknownNameError, WeightsError
-from quovadis.labels.class_labels import LABEL_SETS, class_labels
-from quovadis.models.contract import VideoModel
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model, choose_stream
-from quovadis.types import WeightsInfo
 from quovadis.weights.catalog import CATALOG, published
 from quovadis.weights.default import default_weights
+from quovadis.weights.download import get_weights
 from quovadis.weights.files import fit_state
 from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
-from quovadis.weights.from_frames import inflate_frames, looks_at_single_frames
-from quovadis.weights.get import get_weights
+from quovadis.weights.from_image_model import inflate_frames, looks_at_single_frames
 from quovadis.weights.hub import HubAddress, fetch, hub_source, is_hub_address
+from quovadis.weights.info import WeightsInfo
 
 
 def create_model(
@@ -45,7 +45,7 @@ def create_model(
 
     Returns:
         The network, in training mode when its weights are random or inflated, else in evaluation mode. See
-        :class:`quovadis.models.contract.VideoModel` for what it can do.
+        :class:`quovadis.models.video_model.VideoModel` for what it can do.
 
     Raises:
         UnknownNameError: no such model or stream. InvalidInputError: the model has no such stream.
@@ -126,7 +126,7 @@ def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
     if is_hub_address(name):
         return fetch(HubAddress.parse(name)), None
     if name in CATALOG and not Path(name).exists():
-        from quovadis.report.progress import download_bar  # rich is not needed where nothing is downloaded
+        from quovadis.runtime.progress import download_bar  # rich is not needed where nothing is downloaded
 
         with download_bar(name) as progress:
             return get_weights(name, progress=progress), name

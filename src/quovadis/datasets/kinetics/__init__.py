@@ -1,0 +1,1 @@
+"""Kinetics: annotations, downloads and class names."""

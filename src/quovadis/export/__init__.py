@@ -1,0 +1,1 @@
+"""Export networks to ONNX, torch.export and TorchScript."""

@@ -1,0 +1,1 @@
+"""Frechet Video Distance: protocols, cards and the distance itself."""

@@ -1,0 +1,1 @@
+"""Recognition, feature extraction, timelines and live recognition."""

@@ -1,0 +1,93 @@
+"""Predictions: the class scores of a video and of its windows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """The scores of one stretch of a video."""
+
+    start_seconds: float
+    stop_seconds: float
+    logits: Tensor
+    """float32 (classes,)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the recogniser says about a video.
+
+    >>> logits = torch.tensor([0.0, 2.0, 1.0])
+    >>> p = Prediction("v.mp4", ("run", "jump", "swim"), logits, (Window(0.0, 2.56, logits),))
+    >>> p.label
+    'jump'
+    >>> [(label, round(probability, 3)) for label, probability in p.top(2)]
+    [('jump', 0.665), ('swim', 0.245)]
+    """
+
+    source: str
+    labels: tuple[str, ...]
+    logits: Tensor
+    """float32 (classes,): the mean over the windows."""
+    windows: tuple[Window, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader should know: the video was looped, it ends early ..."""
+    window_seconds: float | None = None
+    """Length of the windows, as asked for; the last window of a video may be shorter."""
+    stride_seconds: float | None = None
+    """From one window to the next."""
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.labels[int(self.logits.argmax())]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """float32 (classes,): softmax of the averaged logits, as in the official code."""
+        return self.logits.softmax(0)
+
+    def top(self, k: int = 5, window: Window | None = None) -> list[tuple[str, float]]:
+        """The ``k`` most probable classes with their probabilities, of the video or of one of its windows."""
+        probabilities = self.probabilities if window is None else window.logits.softmax(0)
+        values, indices = probabilities.topk(min(k, len(self.labels)))
+        return [(self.labels[i], float(v)) for v, i in zip(values, indices.tolist(), strict=True)]
+
+    def describe_windows(self) -> str:
+        """Length and stride of the windows in words; empty where they are unknown.
+
+        >>> windows = (Window(0.0, 2.0, torch.zeros(1)),)
+        >>> Prediction("v.mp4", ("run",), torch.zeros(1), windows, (), 10.0, 10.0).describe_windows()
+        'windows of 10 s'
+        >>> Prediction("v.mp4", ("run",), torch.zeros(1), windows, (), 2.56, 1.28).describe_windows()
+        'windows of 2.56 s every 1.28 s'
+        """
+        if self.window_seconds is None or self.stride_seconds is None:
+            return ""
+        every = "" if self.stride_seconds == self.window_seconds else f" every {self.stride_seconds:.4g} s"
+        return f"windows of {self.window_seconds:.4g} s{every}"
+
+    def to_dict(self, k: int = 5) -> dict[str, Any]:
+        """Plain values for JSON: the top ``k`` of the video and of each window."""
+        return {
+            "video": self.source,
+            "window_seconds": self.window_seconds,
+            "stride_seconds": self.stride_seconds,
+            "top": [{"label": name, "probability": p} for name, p in self.top(k)],
+            "windows": [
+                {
+                    "start_seconds": round(w.start_seconds, 3),
+                    "stop_seconds": round(w.stop_seconds, 3),
+                    "top": [{"label": name, "probability": p} for name, p in self.top(k, w)],
+                }
+                for w in self.windows
+            ],
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        top = ", ".join(f"{name} {p:.1%}" for name, p in self.top(3))
+        return f"Prediction({self.source}: {top}; {len(self.windows)} windows)"

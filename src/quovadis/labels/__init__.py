@@ -1,1 +1,0 @@
-"""The names of published classes, in the order of the published logits."""

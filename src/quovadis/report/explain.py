@@ -1,0 +1,115 @@
+"""Write class activation maps of a video: an MP4 with overlay, a filmstrip, and the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from quovadis import transforms
+from quovadis.errors import VideoError
+from quovadis.inference.activation_maps import ActivationMaps
+from quovadis.inference.recognizer import Recognizer
+from quovadis.report.activation_maps import draw_filmstrip, overlay_maps
+from quovadis.runtime.atomic import write_atomically
+from quovadis.video.reader import VideoReader
+from quovadis.video.writer import write_video
+
+OVERLAY_FPS = 25
+_NUM_PICTURES = 8
+
+
+def write_explanation(found: ActivationMaps, folder: str | PathLike[str]) -> list[Path]:
+    """Write ``NAME.explain.mp4``, ``.png`` and ``.npz``.
+
+    The video and the picture show the first class of ``found``; the arrays hold all of them.
+
+    Args:
+        found: Maps of a video that still exists.
+        folder: Where to write.
+
+    Returns:
+        The three files.
+
+    Raises:
+        VideoError: If the video cannot be read. StorageError: If a file cannot be written.
+    """
+    source = Path(found.prediction.source)
+    stem = Path(folder) / f"{source.stem}.explain"
+    video = write_video(
+        stem.with_name(f"{stem.name}.mp4"),
+        overlay_frames(found, source),
+        fps=OVERLAY_FPS,
+        options={"crf": "20", "preset": "veryfast"},
+    )
+    picture = write_atomically(stem.with_name(f"{stem.name}.png"), explanation_picture(found, source))
+    return [video, picture, found.save(stem.with_name(f"{stem.name}.npz"))]
+
+
+def overlay_frames(found: ActivationMaps, source: Path) -> Iterator[Tensor]:
+    """Frames of the video at 25 fps with the map of the first class, uint8 (3, H, W), sides even."""
+    with VideoReader(source) as reader:
+        resize = partial(transforms.resize_short_side, size_px=found.short_side_px)
+        origin = reader.first_pts_seconds
+        for tick, frame in reader.ticks(OVERLAY_FPS):
+            seconds = torch.tensor([origin + tick / OVERLAY_FPS])
+            yield _overlay(found, resize(frame.pixels[None]), seconds)[0]
+
+
+def explanation_picture(found: ActivationMaps, source: Path) -> bytes:
+    """A PNG: frames evenly over the video, above them the map of the first class.
+
+    Raises:
+        VideoError: If the video shows no frame.
+    """
+    times, drawn = explanation_frames(found, source)
+    label = found.labels[0]
+    probability = float(found.prediction.probabilities[found.prediction.labels.index(label)])
+    return draw_filmstrip(drawn, times, title=f"{source.name}: evidence for {label} ({probability:.1%})")
+
+
+def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float], Tensor]:
+    """Draw the map of the first class over some frames, evenly over the video.
+
+    Returns:
+        Their times in seconds, and uint8 (T, 3, H, W).
+
+    Raises:
+        VideoError: If the video shows no frame.
+    """
+    windows = found.prediction.windows
+    start, stop = windows[0].start_seconds, windows[-1].stop_seconds
+    frames, times = [], []
+    with VideoReader(source) as reader:
+        for i in range(_NUM_PICTURES):
+            seconds = start + (i + 0.5) * (stop - start) / _NUM_PICTURES
+            frame = next(reader.frames(seconds), None)
+            if frame is not None:
+                frames.append(transforms.resize_short_side(frame.pixels[None], found.short_side_px))
+                times.append(seconds)
+    if not frames:
+        raise VideoError(f"{source} shows no frame")
+    return times, _overlay(found, torch.cat(frames), torch.tensor(times))
+
+
+def explaining_part(recognizer: Recognizer) -> Recognizer | None:
+    """The part of a recognizer to explain on a page: its RGB networks, so that no flow is computed again, or else all.
+
+    Returns:
+        None where a network has no class activation maps.
+    """
+    rgb = [model for model in recognizer.models if not model.spec.wants_flow]
+    part = recognizer
+    if rgb and len(rgb) < len(recognizer.models):
+        part = Recognizer(rgb, recognizer.labels, device=recognizer.device)
+    return part if part.has_class_maps else None
+
+
+def _overlay(found: ActivationMaps, frames: Tensor, seconds: Tensor) -> Tensor:
+    label = found.labels[0]
+    most = max(float(found.map_of(label).max()), 1e-6)
+    return overlay_maps(frames, found.at(seconds, label), max_evidence=most, crop_px=found.crop_px)

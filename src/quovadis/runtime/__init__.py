@@ -1,0 +1,1 @@
+"""Infrastructure that is not about video: files, locks, caches, processes, downloads, terminal output."""

@@ -1,0 +1,255 @@
+"""One function over many items: here, in processes, or on a Ray cluster; results come as they are done.
+
+The function is one at the top of a module. What it makes goes to files that appear whole, and what is wrong with an
+item comes back as a value: an exception in it ends the whole job. An item that was done before is passed over by the
+function itself, so that a job which is started again, or an item that a cluster hands out twice, costs nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process, resource_tracker
+from types import FrameType, ModuleType
+from typing import TypeVar
+
+from quovadis.errors import JobError
+from quovadis.runtime.extras import missing_extra
+from quovadis.runtime.interrupts import interrupt, keyboard_signals_blocked
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_IN_FLIGHT_PER_WORKER = 4
+_POLL_SECONDS = 0.5
+_SECONDS_TO_STOP = 1.0
+
+_busy = False  # in a worker: whether it is at an item
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    num_workers: int = 0,
+    ray_address: str | None = None,
+    on_crash: Callable[[Item], Result] | None = None,
+    while_waiting: Callable[[], None] | None = None,
+) -> Generator[tuple[int, Result], None, None]:
+    """Apply a function to every item.
+
+    A decoder that meets a broken file, or the system when memory runs out, can kill a process. Then every item that
+    was under way is done again in a process of its own, so that the guilty one is known, and the rest goes on.
+
+    Args:
+        function: see the module.
+        items: what it is called with.
+        num_workers: processes, each with one thread for arithmetic; 0 works here with all threads, where nothing
+            protects from a crash.
+        ray_address: of a Ray cluster whose machines see the same files, or ``"local"`` for one on this machine; the
+            workers are then its processes (extra ``cluster``).
+        on_crash: gives the result of an item that killed its process; without it a :class:`JobError` ends the job.
+        while_waiting: called about twice a second while processes of this machine work.
+
+    Yields:
+        ``(index of the item, result)``, in the order in which they are done. Closing the generator stops the workers.
+
+    Raises:
+        JobError: an item killed its process, and there is no ``on_crash``; or the cluster gave up.
+        MissingExtraError: Ray is not installed.
+
+    >>> sorted(run_jobs(len, ["a", "bcd"]))
+    [(0, 1), (1, 3)]
+    """
+    if ray_address is not None:
+        yield from _on_ray(function, items, ray_address)
+        return
+    if num_workers < 1:
+        for index, item in enumerate(items):
+            yield index, function(item)
+        return
+    todo = deque(range(len(items)))
+    while todo:
+        workers = min(num_workers, len(todo))
+        suspects = yield from _until_crash(function, items, todo, workers, while_waiting or _nothing)
+        for index in suspects:
+            yield index, _alone(function, items[index], on_crash)
+
+
+def _until_crash(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    todo: deque[int],
+    num_workers: int,
+    while_waiting: Callable[[], None],
+) -> Generator[tuple[int, Result], None, list[int]]:
+    """Work through ``todo`` until it is empty or a process dies; returns what was under way then."""
+    pending: dict[Future[Result], int] = {}
+    try:
+        with _pool(num_workers) as pool:
+            while todo or pending:
+                while todo and len(pending) < _IN_FLIGHT_PER_WORKER * num_workers:
+                    pending[_submit(pool, function, items[todo[0]])] = todo[0]
+                    todo.popleft()
+                for future in wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield pending.pop(future), result
+                while_waiting()
+    except BrokenProcessPool:
+        return list(pending.values())
+    return []
+
+
+def _alone(function: Callable[[Item], Result], item: Item, on_crash: Callable[[Item], Result] | None) -> Result:
+    try:
+        with _pool(1) as pool:
+            return _submit(pool, function, item).result()
+    except BrokenProcessPool as error:
+        if on_crash is not None:
+            return on_crash(item)
+        raise JobError(
+            f"the process that worked on {item} was killed, perhaps because memory ran out: start again with fewer "
+            "workers; what is done is kept"
+        ) from error
+
+
+@contextmanager
+def without_main_script() -> Iterator[None]:
+    """Start processes that do not import the main script, which would run it again.
+
+    So a script needs no ``if __name__ == "__main__":``, and workers do not load what only the script needs. What is
+    sent to the processes must not be defined in the script.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes, which are stopped if the block raises and awaited otherwise."""
+    with keyboard_signals_blocked():
+        resource_tracker.ensure_running()  # a process too; started by the pool it would unblock the signals
+    # Not forked: a fork of a process that has threads (torch, FFmpeg) may wait for ever.
+    pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_begin_worker)
+    try:
+        yield pool
+    except BaseException:
+        _stop(pool)
+        raise
+    pool.shutdown()
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    with keyboard_signals_blocked(), without_main_script():  # submitting starts a process
+        return pool.submit(_work, function, item)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """Interrupt the workers, so that they remove their partial files; kill those that do not react."""
+    running = {process.sentinel: process for process in list((pool._processes or {}).values())}
+    for process in running.values():
+        process.terminate()
+    deadline = time.monotonic() + _SECONDS_TO_STOP
+    while running and (left := deadline - time.monotonic()) > 0:
+        for sentinel in multiprocessing.connection.wait(list(running), left):
+            del running[sentinel]  # type: ignore[arg-type]
+    for process in running.values():
+        process.kill()
+    pool.shutdown(cancel_futures=True)
+
+
+def _work(function: Callable[[Item], Result], item: Item) -> Result:
+    """Call the function in a worker. An interrupt ends the worker: the pool would give it the next item."""
+    global _busy
+    _busy = True
+    try:
+        return function(item)
+    except KeyboardInterrupt:
+        os._exit(1)
+    finally:
+        _busy = False
+
+
+def _begin_worker() -> None:
+    import torch
+
+    signal.signal(signal.SIGTERM, _interrupt_worker)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _interrupt_worker(number: int, frame: FrameType | None) -> None:
+    if not _busy:
+        os._exit(1)
+    interrupt(number, frame)
+
+
+def _end_with_parent() -> None:
+    """Stop when the parent was killed: without this, workers would wait for its next item for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_STOP)
+        os._exit(1)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[tuple[int, Result]]:
+    """As a Ray Data job of one task an item: Ray does the items of a machine that was lost again on another one."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise missing_extra("jobs on a cluster", "cluster") from error
+    if not items:
+        return
+    here = address == "local"
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=None if here else address, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def one(row: dict[str, object]) -> dict[str, object]:
+        _begin_cluster_worker()
+        index, item = pickle.loads(row["job"])  # type: ignore[arg-type]
+        return {"result": pickle.dumps((index, function(item)))}
+
+    try:
+        jobs = [{"job": pickle.dumps(pair)} for pair in enumerate(items)]
+        done = ray.data.from_items(jobs, override_num_blocks=len(jobs)).map(one, num_cpus=1, max_retries=-1)
+        for row in done.iter_rows():
+            yield pickle.loads(row["result"])
+    except ray.exceptions.RayError as error:
+        raise JobError(f"the Ray cluster gave up; what is done is kept: {error}") from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _begin_cluster_worker() -> None:
+    import torch
+
+    torch.set_num_threads(1)

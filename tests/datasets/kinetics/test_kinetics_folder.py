@@ -1,0 +1,188 @@
+"""Kinetics in folders of every kind that people have it in, and the manifest of it."""
+
+from pathlib import Path
+
+import pytest
+
+from quovadis.datasets.inspection import index_videos
+from quovadis.datasets.kinetics.class_names import class_labels
+from quovadis.datasets.kinetics.clip_status import ClipStatus, StatusTable
+from quovadis.datasets.kinetics.folder import kinetics_manifest
+from quovadis.datasets.statistics import dataset_statistics
+from quovadis.errors import DatasetError, UnknownNameError
+
+HEADER = "label,youtube_id,time_start,time_end,split"
+ROWS = [
+    "massaging person's head,-aaaaaaaaa1,10,20,val",
+    '"hurling (sport)",_a_a_a_a_a2,417,427,val',
+    "zumba,aaaaaaaaaa3,0,10,train",
+    "air drumming,aaaaaaaaaa4,5,15,train",
+]
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Path:
+    path = tmp_path / "all.csv"
+    path.write_text("\n".join([HEADER, *ROWS]) + "\n")
+    return path
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        # as the download writes them
+        ["massaging person's head/-aaaaaaaaa1_000010_000020.mp4", "hurling (sport)/_a_a_a_a_a2_000417_000427.mp4",
+         "zumba/aaaaaaaaaa3_000000_000010.mp4", "air drumming/aaaaaaaaaa4_000005_000015.mp4"],
+        # with splits, underscores and without punctuation, as mmaction and torchvision have them
+        ["val/massaging_persons_head/-aaaaaaaaa1_000010_000020.mp4", "val/hurling_sport/_a_a_a_a_a2_000417_000427.mp4",
+         "train/zumba/aaaaaaaaaa3_000000_000010.mp4", "train/air_drumming/aaaaaaaaaa4_000005_000015.mp4"],
+        # flat, as CVDF's archives unpack; other endings; short names
+        ["k400/val/-aaaaaaaaa1_000010_000020.mp4", "k400/val/_a_a_a_a_a2_000417_000427.mkv",
+         "k400/train/aaaaaaaaaa3.mp4", "k400/train/aaaaaaaaaa4_5_15.webm"],
+    ],
+    ids=["ours", "others", "flat"],
+)  # fmt: skip
+def test_clips_are_found_in_any_folder_by_their_names(tmp_path: Path, annotations: Path, names: list[str]) -> None:
+    put(tmp_path / "root", *names)
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    assert [r.path.relative_to(tmp_path / "root").as_posix() for r in manifest.records] == names
+    assert [manifest.labels[r.label] for r in manifest.records] == [
+        "massaging person's head", "hurling (sport)", "zumba", "air drumming"
+    ]  # fmt: skip
+    assert manifest.labels == class_labels("kinetics400")
+    assert [r.split for r in manifest.records] == ["val", "val", "train", "train"]
+    assert [r.group for r in manifest.records] == ["-aaaaaaaaa1", "_a_a_a_a_a2", "aaaaaaaaaa3", "aaaaaaaaaa4"]
+    assert manifest.notes == ()
+
+
+def test_a_missing_clip_has_the_path_that_the_download_would_write(tmp_path: Path, annotations: Path) -> None:
+    put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4")
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    assert len(manifest.missing()) == 3
+    assert manifest.records[3].path == tmp_path / "root" / "air drumming" / "aaaaaaaaaa4_000005_000015.mp4"
+    assert manifest.notes == ("3 of 4 listed clips are missing",)
+    assert manifest.describe().startswith("kinetics400: 4 videos of 400 classes (2 train, 2 val), data ")
+
+
+def test_a_dead_link_keeps_its_reason(tmp_path: Path, annotations: Path) -> None:
+    put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4")
+    with StatusTable(tmp_path / "root") as table:
+        table.record(ClipStatus("zumba/aaaaaaaaaa3_000000_000010.mp4", "ok", "youtube"))
+        table.record(ClipStatus("air drumming/aaaaaaaaaa4_000005_000015.mp4", "private", "youtube", "Private video"))
+        table.record(ClipStatus("hurling (sport)/_a_a_a_a_a2_000417_000427.mp4", "absent", "archive"))
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    fates = [("listed", ""), ("missing", "absent"), ("listed", ""), ("missing", "private: Private video")]
+    assert [(r.status, r.reason) for r in manifest.records] == fates
+    indexed = index_videos(manifest)
+    assert [r.reason for r in indexed.records if r.status == "missing"] == [
+        "no such file", "absent", "private: Private video"
+    ]  # fmt: skip
+
+
+def test_what_is_no_clip_is_not_taken_for_one(tmp_path: Path, annotations: Path) -> None:
+    put(
+        tmp_path / "root",
+        "zumba/._aaaaaaaaaa3_000000_000010.mp4",  # of a Mac
+        ".partial/0/aaaaaaaaaa3_000000_000010.mp4",  # of a download that was killed
+        "zumba/.aaaaaaaaaa3.77.part.mp4",
+        "zumba/aaaaaaaaaa3_000000_000010.txt",
+        "zumba/aaaaaaaaa_000000_000010.mp4",
+    )
+    assert len(kinetics_manifest("kinetics400", [annotations], tmp_path / "root").missing()) == 4
+
+
+def test_the_replacement_set_goes_before_the_corrupt_clip(tmp_path: Path, annotations: Path) -> None:
+    good = "replacement/replacement_for_corrupted_k400/aaaaaaaaaa3_000000_000010.mp4"
+    put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4", good)
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    assert manifest.records[2].path == tmp_path / "root" / good
+    assert manifest.notes == ("3 of 4 listed clips are missing",)
+
+
+def test_oddities_are_noted(tmp_path: Path, annotations: Path) -> None:
+    put(
+        tmp_path / "root",
+        "a/aaaaaaaaaa3_000000_000010.mp4",
+        "b/aaaaaaaaaa3_000000_000010.mp4",
+        "a/aaaaaaaaaa4_000006_000016.mp4",
+    )
+    with annotations.open("a") as file:
+        file.write(f"{ROWS[2]}\nyoga,aaaaaaaaaa3,0,10,train\nyoga,-aaaaaaaaa1,50,60,train\n,bbbbbbbbbb1,0,10,test\n")
+    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    assert manifest.notes == (
+        "1 listed clips have no label",
+        "1 rows of the annotation files are repeated and count once",
+        "1 clips are listed again with another class, end or split",
+        "1 videos have clips in two splits, as published: -aaaaaaaaa1",
+        "1 files carry other times than the annotation files; taken by their id",
+        "2 clips lie in more than one place; the first is taken",
+        "4 of 7 listed clips are missing",
+    )
+    assert manifest.records[2].path == tmp_path / "root" / "a" / "aaaaaaaaaa3_000000_000010.mp4"
+    assert {r.group for r in manifest.records if "-aaaaaaaaa1" in r.path.name} == {""}
+
+
+def test_links_are_followed_and_not_in_circles(tmp_path: Path, annotations: Path) -> None:
+    put(tmp_path / "elsewhere", "zumba/aaaaaaaaaa3_000000_000010.mp4")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
+    assert len(kinetics_manifest("kinetics400", [annotations], tmp_path / "root").missing()) == 3
+
+
+def test_a_mini_kinetics_is_a_list_of_classes(tmp_path: Path, annotations: Path) -> None:
+    manifest = kinetics_manifest("mini", [annotations], tmp_path, classes=["zumba", "air drumming"])
+    assert manifest.labels == ("air drumming", "zumba")
+    assert [r.label for r in manifest.records] == [1, 0]
+    by_id = kinetics_manifest("kinetics400", [annotations], tmp_path, youtube_ids=["aaaaaaaaaa3"])
+    assert len(by_id.records) == 1
+    assert len(by_id.labels) == 400
+    with pytest.raises(UnknownNameError, match="unknown class 'yoga'"):
+        kinetics_manifest("mini", [annotations], tmp_path, classes=["yoga"])
+
+
+def test_names_outside_the_published_ones_take_the_classes_of_the_files(tmp_path: Path, annotations: Path) -> None:
+    manifest = kinetics_manifest("ours", [annotations], tmp_path)
+    assert manifest.labels == ("air drumming", "hurling (sport)", "massaging person's head", "zumba")
+    assert [r.label for r in manifest.records] == [2, 1, 3, 0]
+
+
+def test_what_cannot_be_a_dataset_is_refused(tmp_path: Path, annotations: Path) -> None:
+    with pytest.raises(DatasetError, match="no folder of clips at"):
+        kinetics_manifest("kinetics400", [annotations], tmp_path / "none")
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\naaaaaaaaaa1,0,10,test\n")
+    with pytest.raises(DatasetError, match="none of the 1 clips has a label"):
+        kinetics_manifest("ours", [tmp_path / "test.csv"], tmp_path)
+    with pytest.raises(DatasetError, match=r"other/all\.csv:2: unknown class \"massaging person's heads\"; did you"):
+        kinetics_manifest("kinetics400", [annotations, _with(tmp_path, annotations)], tmp_path)
+
+
+def _with(tmp_path: Path, annotations: Path) -> Path:
+    path = tmp_path / "other" / "all.csv"
+    path.parent.mkdir()
+    path.write_text(annotations.read_text().replace("person's head", "person's heads"))
+    return path
+
+
+@pytest.mark.shared
+def test_the_real_validation_sets(shared: Path, tmp_path: Path) -> None:
+    root = shared / "data" / "annotations"
+    k400 = kinetics_manifest("kinetics400", [root / "kinetics400" / "kinetics-400_val.csv.gz"], tmp_path)
+    assert (len(k400.records), len(k400.labels)) == (19_906, 400)
+    assert k400.notes == ("19906 of 19906 listed clips are missing",)
+    files = [root / "kinetics600" / f"kinetics-600_{split}.csv.gz" for split in ("val", "test")]
+    k600 = kinetics_manifest("kinetics600", files, tmp_path)
+    assert len(k600.split("val")) == 30_000
+    assert k600.notes[0] == "72924 listed clips have no label"
+    assert len({record.path for record in k600.records}) == 30_000 + 72_924
+    with pytest.raises(DatasetError, match="72924 of 72924 videos in the test split of kinetics600 have no label"):
+        k600.split("test")
+    found = {(o.first, o.second): o.same_youtube_id for o in dataset_statistics(k400, k600).overlaps}
+    assert found == {("kinetics400 val", "kinetics600 val"): 13_569, ("kinetics400 val", "kinetics600 test"): 450}
+    assert [o.same_youtube_id for o in dataset_statistics(k600).overlaps] == [28]

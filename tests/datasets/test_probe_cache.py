@@ -1,0 +1,103 @@
+import os
+import sqlite3
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from quovadis.datasets.probe_cache import FactCache
+from quovadis.errors import StorageError
+
+
+def touched(path: Path, content: bytes = b"1234") -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_that_changed_is_not_known(tmp_path: Path) -> None:
+    file = touched(tmp_path / "a.mp4")
+    with FactCache(tmp_path / "c" / "facts.sqlite") as cache:
+        before = file.stat()
+        cache.put(file, before, {"fps": 25.0, "reason": "ü"})
+        assert cache.get(file, before) == {"fps": 25.0, "reason": "ü"}
+        assert cache.get(tmp_path / "b.mp4", before) is None
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert cache.get(file, file.stat()) is None
+        os.utime(touched(file, b"12345"), ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert cache.get(file, file.stat()) is None
+
+
+def test_what_was_put_is_there_next_time_and_the_newest_holds(tmp_path: Path) -> None:
+    files = [touched(tmp_path / f"{i}\udce9.mp4") for i in range(5)]
+    for run in range(2):
+        with FactCache(tmp_path / "facts.sqlite") as cache:
+            for i, file in enumerate(files):
+                cache.put(file, file.stat(), {"num_frames": i + run})
+    with FactCache(tmp_path / "facts.sqlite") as cache:
+        assert [cache.get(file, file.stat()) for file in files] == [{"num_frames": i + 1} for i in range(5)]
+
+
+def test_a_killed_process_leaves_what_it_found(tmp_path: Path) -> None:
+    file = touched(tmp_path / "a.mp4")
+    code = (
+        "import os, sys; from pathlib import Path; from quovadis.datasets.probe_cache import FactCache;"
+        "c = FactCache(sys.argv[1]); f = Path(sys.argv[2]); c.put(f, f.stat(), {'fps': 1}); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "facts.sqlite", file], check=False)
+    with FactCache(tmp_path / "facts.sqlite") as cache, FactCache(tmp_path / "facts.sqlite") as second:
+        assert cache.get(file, file.stat()) == {"fps": 1}
+        second.put(file, file.stat(), {"fps": 2})  # at the same time
+        assert cache.get(file, file.stat()) == {"fps": 2}
+
+
+def test_a_cache_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "facts.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE facts (other TEXT)")
+    other.close()
+    file = touched(tmp_path / "a.mp4")
+    with FactCache(path) as cache:
+        assert cache.get(file, file.stat()) is None
+
+
+def test_what_is_no_cache_is_told(tmp_path: Path) -> None:
+    path = touched(tmp_path / "facts.sqlite", b"no database" * 100)
+    with pytest.raises(StorageError, match=r"facts\.sqlite cannot be used: .*Delete it"):
+        FactCache(path)
+    with pytest.raises(StorageError, match=r"Not a directory.*set QUOVADIS_CACHE"):
+        FactCache(path / "sub" / "facts.sqlite")
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "damaged", "read-only", "full"])
+def test_without_a_usable_cache_the_work_goes_on_with_one_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
+    file, other = touched(tmp_path / "a.mp4"), touched(tmp_path / "b.mp4")
+    if trouble == "no folder":
+        touched(tmp_path / "cache")
+    elif trouble == "damaged":
+        (tmp_path / "cache").mkdir()
+        touched(tmp_path / "cache" / "facts.sqlite", b"no database" * 100)
+    else:
+        with FactCache():
+            pass
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        with FactCache() as cache:
+            if cache._database is not None:
+                limit = {"read-only": "PRAGMA query_only = 1", "full": "PRAGMA max_page_count = 1"}[trouble]
+                cache._database.execute(limit)
+            for number, path in enumerate((file, other)):
+                cache.put(path, path.stat(), {"number": number, "long": "x" * 10_000})
+            found = [cache.get(path, path.stat()) for path in (file, other)]
+    assert [facts["number"] for facts in found if facts] == [0, 1]
+    assert ["cannot use the cache" in str(note.message) for note in notes] == [True]
+
+
+def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "mine"))
+    with FactCache() as cache:
+        assert cache.path == tmp_path / "mine" / "facts.sqlite"

@@ -1,0 +1,380 @@
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import quovadis
+from quovadis import transforms
+from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, TooFewFramesError, WeightsError
+from quovadis.fvd.card import COMPARED, FvdSet
+from quovadis.fvd.distance import compare_sets, embed_videos, frechet_video_distance
+from quovadis.fvd.inputs import FrameChoice, open_videos
+from quovadis.fvd.protocols import FVD_PROTOCOLS, Embedder
+from quovadis.metrics.frechet import frechet_distance
+from quovadis.models.optimize import optimize
+from quovadis.models.video_model import VideoModel
+from quovadis.models.zoo import build_model
+from quovadis.video.writer import LOSSLESS, write_video
+from quovadis.weights import verify
+from quovadis.weights.from_tensorflow import to_official
+from tests.synthetic import awake, moving_square, numbers_of
+
+Videos = NDArray[np.uint8]
+
+
+def noise(count: int, num_frames: int = 9, side: int = 40, seed: int = 0, width: int | None = None) -> Videos:
+    shape = (count, num_frames, side, width or side, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> VideoModel:
+    torch.manual_seed(0)
+    return awake(build_model("i3d_tiny", num_classes=6))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Lossless videos of 12, 14, 16 ... frames, squares that move over noise; one lies in a sub-folder."""
+    root = tmp_path_factory.mktemp("fvd")
+    for name, seed in (("real", 10), ("made", 20)):
+        for i in range(4):
+            path = root / name / ("sub" if i == 3 else "") / f"{i}.mp4"
+            write_video(path, moving_square(12 + 2 * i, 48, 64, seed + i), **LOSSLESS)
+    return root / "real", root / "made"
+
+
+def by_hand(model: VideoModel, videos: Videos, *, features: str = "logits") -> torch.Tensor:
+    """As protocol ``own`` shows them: bytes resized to the network's short side, centre crop."""
+    rows = []
+    for video in videos:
+        frames = transforms.resize_short_side(torch.from_numpy(video).permute(0, 3, 1, 2), 72)
+        top, left = (frames.shape[2] - 64) // 2, (frames.shape[3] - 64) // 2
+        x = transforms.to_model(frames[:, :, top : top + 64, left : left + 64])[None]
+        with torch.inference_mode():
+            rows.append(model(x) if features == "logits" else model.features(x).mean(1))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("features", ["logits", "features"])
+def test_own_features_by_hand(tiny: VideoModel, features: str) -> None:
+    real, made = noise(5, seed=1, width=50), noise(4, seed=2, width=50) // 2
+    result = frechet_video_distance(
+        real, made, protocol="own", weights=tiny, features=features, batch_size=2, num_resamples=10
+    )
+    expected = frechet_distance(by_hand(tiny, real, features=features), by_hand(tiny, made, features=features))
+    assert result.value == pytest.approx(expected, rel=1e-5)
+    assert float(result) == result.value
+    assert result.interval is not None
+    assert result.interval.low <= result.value <= result.interval.high
+    card = result.real
+    assert (card.num_videos, card.num_frames, card.frame_sizes, card.ddof) == (5, 9, {"40x50": 5}, 1)
+    assert card.feature_dim == (6 if features == "logits" else 256)
+
+
+def test_any_endpoint_can_be_the_features(tiny: VideoModel) -> None:
+    real = noise(3, seed=1)
+    result = frechet_video_distance(real, real // 3, protocol="own", weights=tiny, features="Mixed_4b", num_resamples=0)
+    assert result.value > 0
+    assert (result.interval, result.real.feature_dim, result.real.features) == (None, 128, "Mixed_4b")
+
+
+def test_files_and_arrays_of_the_same_pixels_have_the_same_features(
+    tiny: VideoModel, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    arrays = [np.stack([moving_square(18, 48, 64, s + i)[:12].permute(0, 2, 3, 1) for i in range(4)]) for s in (10, 20)]
+    np.save(tmp_path / "real.npy", arrays[0])
+    np.savez(tmp_path / "made.npz", videos=arrays[1])
+    options = {"protocol": "own", "weights": tiny, "num_frames": 12, "num_resamples": 0}
+    from_folders = frechet_video_distance(*folders, **options)
+    from_files = frechet_video_distance(str(tmp_path / "real.npy"), tmp_path / "made.npz", **options)
+    from_memory = frechet_video_distance(arrays[0], torch.from_numpy(arrays[1]), **options)
+    assert from_folders.value == pytest.approx(from_memory.value, rel=1e-5)
+    assert from_files.value == from_memory.value
+    assert from_files.real.data_sha256 == from_memory.real.data_sha256 != from_folders.real.data_sha256
+    assert from_folders.real.num_videos == 4
+
+
+def test_the_batch_changes_nothing_and_the_first_videos_can_be_taken(tiny: VideoModel) -> None:
+    real, made = noise(7, seed=1), noise(5, seed=2)
+    values = [
+        frechet_video_distance(real, made, protocol="own", weights=tiny, batch_size=b, num_resamples=0).value
+        for b in (1, 3, 8)
+    ]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
+    first = frechet_video_distance(real, made, protocol="own", weights=tiny, max_videos=3, num_resamples=0)
+    assert (first.real.num_videos, first.generated.num_videos) == (3, 3)
+    assert first.value == pytest.approx(frechet_distance(by_hand(tiny, real[:3]), by_hand(tiny, made[:3])), rel=1e-5)
+
+
+def test_own_reads_files_at_a_rate_and_lengths_may_differ(tiny: VideoModel, folders: tuple[Path, Path]) -> None:
+    result = frechet_video_distance(*folders, protocol="own", weights=tiny, fps=50, num_resamples=0)
+    assert (result.real.num_frames, result.real.fps) == (None, 50)
+    with pytest.raises(InvalidInputError, match=r"array has no frame rate .* 50"):
+        frechet_video_distance(noise(2), noise(2), protocol="own", weights=tiny, fps=50)
+
+
+@pytest.fixture
+def blessed(tiny: VideoModel, monkeypatch: pytest.MonkeyPatch) -> VideoModel:
+    """The tiny network, taken for the one that the named protocols ask for."""
+    sums = {name: verify.masked_crc32c(to_official(name, t)) for name, t in tiny.state_dict().items()}
+    monkeypatch.setattr(verify, "official_checksums", lambda: {"rgb_scratch": sums})
+    return tiny
+
+
+def test_the_reference_by_hand(blessed: VideoModel) -> None:
+    """Stretched in floats from the upper left corner, scores before the softmax, ddof 1."""
+    real, made = noise(4, 10, 30, 1, width=44), noise(3, 10, 30, 2, width=44)
+    result = frechet_video_distance(real, made, weights=blessed, num_frames=9, num_resamples=0)
+    rows = []
+    for videos in (real, made):
+        x = torch.from_numpy(videos[:, :9]).permute(0, 1, 4, 2, 3)
+        with torch.inference_mode():
+            rows.append(optimize(blessed)(transforms.stretch_to_model(x, 64, pixel_centers="legacy")))
+    assert result.value == pytest.approx(frechet_distance(*rows), rel=1e-5)
+    assert result.real.describe() == (
+        "protocol reference, 9 frames, stretched to 64x64, bilinear, legacy pixel centres, ddof 1"
+    )
+
+
+def test_black_against_white_is_the_distance_of_two_points(blessed: VideoModel) -> None:
+    """The example of the reference: sets without any variance."""
+    black = np.zeros((3, 15, 16, 16, 3), np.uint8)
+    result = frechet_video_distance(black, black + 255, weights=blessed, num_resamples=10)
+    with torch.inference_mode():
+        points = [blessed(torch.full((1, 3, 15, 64, 64), v)).double() for v in (-1.0, 1.0)]
+    assert result.value == pytest.approx(float((points[0] - points[1]).square().sum()), rel=1e-4)
+    assert result.interval is not None
+    assert result.interval.high - result.interval.low < 1e-9
+
+
+def numbered(count: int, num_frames: int, side: int = 4) -> Videos:
+    """Videos whose pixels are the number of their frame."""
+    numbers = np.arange(num_frames, dtype=np.uint8)[None, :, None, None, None]
+    return np.broadcast_to(numbers, (count, num_frames, side, side, 3))
+
+
+def frames_taken(count: int, length: int, **choice: Any) -> list[list[int]]:
+    """The numbers of the frames that are taken of each numbered video."""
+    videos = open_videos(numbered(count, length))
+    clips = [videos.read(i, FrameChoice(**choice), lambda frame: frame) for i in range(count)]
+    return [numbers_of(clip.frames) if clip else [] for clip in clips]
+
+
+def test_random_starts_are_uniform_over_all_that_fit_and_repeatable() -> None:
+    """16 frames in steps of 2 fit into 40 frames at 10 starts: 0 to 9, the last of which ends with frame 39."""
+    taken = frames_taken(300, 40, num_frames=16, frame_stride=2, random_start=True)
+    assert all(numbers == list(range(numbers[0], numbers[0] + 32, 2)) for numbers in taken)
+    starts = Counter(numbers[0] for numbers in taken)
+    assert set(starts) == set(range(10))
+    assert max(starts.values()) < 60  # 30 expected, standard deviation 5
+    assert taken[:50] == frames_taken(50, 40, num_frames=16, frame_stride=2, random_start=True)
+    assert taken[:50] != frames_taken(50, 40, num_frames=16, frame_stride=2, random_start=True, seed=1)
+    assert frames_taken(2, 31, num_frames=16, frame_stride=2, random_start=True) == [[], []]
+
+
+def test_stylegan_v_takes_square_windows_and_divides_by_n(blessed: VideoModel) -> None:
+    real, made = noise(6, 40, 32, 1), noise(5, 20, 32, 2)
+    options = {"protocol": "stylegan-v", "weights": blessed, "num_resamples": 0}
+    result = frechet_video_distance(real, made, **options)
+    assert (result.real.num_frames, result.real.ddof) == (16, 0)
+    assert (result.real.starts, result.generated.starts) == ("random start, seed 0", "from the first frame")
+    windows = [real[i, numbers] for i, numbers in enumerate(frames_taken(6, 40, num_frames=16, random_start=True))]
+    assert result.value == pytest.approx(stylegan_v_by_hand(blessed, np.stack(windows), made[:, :16]), rel=1e-5)
+    assert frechet_video_distance(real, made, seed=1, **options).value != result.value
+
+
+def test_stylegan_v_takes_every_second_frame(blessed: VideoModel) -> None:
+    """Both sets from the first frame, as generated videos are."""
+    real, made = noise(4, 18, 32, 1), noise(4, 18, 32, 2)
+    embedder, choice = Embedder(blessed, FVD_PROTOCOLS["stylegan-v"]), FrameChoice(num_frames=9, frame_stride=2)
+    sets = [embed_videos(open_videos(v), embedder, choice, role="generated") for v in (real, made)]
+    expected = stylegan_v_by_hand(blessed, real[:, 0:18:2], made[:, 0:18:2])
+    assert compare_sets(*sets, num_resamples=0).value == pytest.approx(expected, rel=1e-5)
+
+
+def stylegan_v_by_hand(model: VideoModel, *sets: Videos) -> float:
+    """The distance of these frames: stretched with half-pixel centers, covariances divided by N."""
+    rows = []
+    for videos in sets:
+        x = transforms.stretch_to_model(torch.from_numpy(videos).permute(0, 1, 4, 2, 3), 64, pixel_centers="half")
+        with torch.inference_mode():
+            rows.append(optimize(model)(x))
+    return frechet_distance(*rows, ddof=0)
+
+
+def test_stylegan_v_leaves_out_short_videos_and_wants_squares(
+    blessed: VideoModel, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = {"protocol": "stylegan-v", "weights": blessed, "num_resamples": 0}
+    with pytest.raises(InvalidInputError, match=r"frames of 48x64; protocol 'stylegan-v' takes square .* 256"):
+        frechet_video_distance(*folders, **options)
+    result = frechet_video_distance(*folders, resolution_px=32, **options)
+    assert (result.real.num_videos, result.real.num_short, result.real.frame_sizes) == (2, 2, {"32x32": 2})
+    assert any("2 real videos are shorter than 16 frames" in note for note in result.notes)
+    assert any("the protocol has 2048" in note for note in result.notes)
+    one = open_videos(folders[0]).read(0, FrameChoice(num_frames=3, resolution_px=32), lambda frame: frame)
+    assert one is not None
+    from PIL import Image
+
+    picture = Image.fromarray(moving_square(12, 48, 64, 10)[2].permute(1, 2, 0).numpy())
+    lanczos = np.asarray(picture.resize((42, 32), Image.Resampling.LANCZOS).crop((5, 0, 37, 32)))
+    assert np.array_equal(one.frames[2].permute(1, 2, 0).numpy(), lanczos)
+
+
+def test_named_protocols_take_their_network_only(tiny: VideoModel) -> None:
+    with pytest.raises(WeightsError, match=r"needs the network 'i3d-rgb-kinetics400', .* 0 of the 230 tensors"):
+        frechet_video_distance(noise(2), noise(2), weights=tiny)
+    with pytest.raises(WeightsError, match="protocol 'stylegan-v' needs"):
+        frechet_video_distance(noise(2), noise(2), weights=tiny, protocol="stylegan-v")
+
+
+def test_other_official_weights_are_refused_too(tiny: VideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = {name: verify.masked_crc32c(to_official(name, t)) for name, t in tiny.state_dict().items()}
+    monkeypatch.setattr(verify, "official_checksums", lambda: {"rgb_imagenet": sums})
+    with pytest.raises(WeightsError, match="these are 'i3d-rgb-imagenet-kinetics400'"):
+        frechet_video_distance(noise(2), noise(2), weights=tiny)
+
+
+def test_options_of_other_protocols_are_refused(blessed: VideoModel) -> None:
+    for options, words in (
+        ({"frame_stride": 2}, "no frame_stride"),
+        ({"fps": 25.0}, "no fps"),
+        ({"resolution_px": 64}, "no resolution_px"),
+        ({"features": "features"}, "scores before the softmax"),
+        ({"protocol": "stylegan-v", "fps": 25.0}, "no fps"),
+        ({"protocol": "own", "resolution_px": 64}, "no resolution_px"),
+        ({"protocol": "own", "frame_stride": 0}, "above 0"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
+            frechet_video_distance(noise(2), noise(2), weights=blessed, **options)  # type: ignore[arg-type]
+    with pytest.raises(LookupError, match="did you mean 'reference'"):
+        frechet_video_distance(noise(2), noise(2), protocol="referense")
+    flow = build_model("i3d_tiny", stream="flow", num_classes=2)
+    with pytest.raises(InvalidInputError, match="needs a network on RGB"):
+        Embedder(flow, FVD_PROTOCOLS["reference"])
+
+
+def test_fewer_than_nine_frames_are_an_error(blessed: VideoModel, folders: tuple[Path, Path]) -> None:
+    with pytest.raises(TooFewFramesError, match=r"array\[0\] has 8 frames; i3d_tiny needs at least 9"):
+        frechet_video_distance(noise(2, 8), noise(2, 9), weights=blessed)
+    with pytest.raises(TooFewFramesError, match=r"has 8 frames; .* at least 9"):
+        frechet_video_distance(*folders, weights=blessed, num_frames=8)
+
+
+def test_the_reference_wants_videos_of_one_length(blessed: VideoModel, folders: tuple[Path, Path]) -> None:
+    with pytest.raises(InvalidInputError, match=r"0.mp4 has 12 frames and 1.mp4 has 14; .*--frames 12"):
+        frechet_video_distance(*folders, weights=blessed)
+    result = frechet_video_distance(*folders, weights=blessed, num_frames=14, num_resamples=0)
+    assert (result.real.num_videos, result.real.num_short) == (3, 1)
+    with pytest.raises(InvalidInputError, match="num_frames is 9 and 12"):
+        frechet_video_distance(noise(2, 9), noise(2, 12), weights=blessed)
+
+
+def test_flow_can_be_the_features(folders: tuple[Path, Path]) -> None:
+    flow = build_model("i3d_tiny", stream="flow", num_classes=2)
+    result = frechet_video_distance(*folders, protocol="own", weights=flow, num_frames=9, num_resamples=0, max_videos=2)
+    assert result.value > 0
+
+
+def test_unreadable_videos_are_listed_and_left_out(
+    tiny: VideoModel, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    for i in (0, 2):
+        write_video(made / f"{i}.mp4", moving_square(12, 48, 64, i), **LOSSLESS)
+    (made / "1.mp4").write_bytes(b"no video")
+    (made / "note.txt").write_text("not looked at")
+    (made / "0.flow.mp4").write_bytes(b"flow is no video of the set")
+    calls = []
+    result = frechet_video_distance(
+        folders[0],
+        made,
+        protocol="own",
+        weights=tiny,
+        num_frames=12,
+        num_resamples=0,
+        on_video=lambda *call: calls.append(call),
+    )
+    assert (result.generated.num_videos, len(result.generated.unreadable)) == (2, 1)
+    assert result.generated.unreadable[0].startswith("1.mp4: ")
+    assert calls[-1] == ("made", 3, 3)
+    assert any("1 generated videos could not be read" in note for note in result.notes)
+    for file in made.glob("*.mp4"):
+        file.write_bytes(b"no")
+    with pytest.raises(DatasetError, match="no video of made could be used: 0 are too short, 3 cannot be read"):
+        frechet_video_distance(folders[0], made, protocol="own", weights=tiny, num_frames=12)
+
+
+def test_what_is_no_set_of_videos_is_refused(tiny: VideoModel, tmp_path: Path) -> None:
+    def measure(source: object) -> None:
+        frechet_video_distance(source, noise(2), protocol="own", weights=tiny)
+
+    with pytest.raises(InvalidTypeError, match=r"must be uint8 .* got float32: for values in \[0, 1\]"):
+        measure(noise(2).astype(np.float32))
+    with pytest.raises(InvalidInputError, match=r"\(N, T, 3, H, W\): use videos.transpose"):
+        measure(noise(2).transpose(0, 1, 4, 2, 3))
+    with pytest.raises(InvalidInputError, match=r"\(N, 3, T, H, W\): use videos.transpose"):
+        measure(noise(2).transpose(0, 4, 1, 2, 3))
+    with pytest.raises(InvalidInputError, match=r"got \(9, 40, 40, 3\)"):
+        measure(noise(2)[0])
+    with pytest.raises(DatasetError, match="neither a folder"):
+        measure(tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="no file at"):
+        measure(tmp_path / "nothing.npy")
+    with pytest.raises(DatasetError, match="has no video files"):
+        measure(tmp_path)
+    for name in ("bad.npy", "bad.npz"):
+        (tmp_path / name).write_bytes(b"PK no array")
+        with pytest.raises(DatasetError, match="cannot be read as an array"):
+            measure(tmp_path / name)
+    np.savez(tmp_path / "two.npz", a=noise(2), b=noise(2))
+    with pytest.raises(DatasetError, match=r"\['a', 'b'\]; the videos must be under 'videos'"):
+        measure(tmp_path / "two.npz")
+    with pytest.raises(InvalidInputError, match="one usable video"):
+        measure(noise(1))
+
+
+def test_a_set_can_be_kept_and_used_again(tiny: VideoModel, tmp_path: Path) -> None:
+    real, made = noise(4, seed=1), noise(4, seed=2)
+    options = {"protocol": "own", "weights": tiny, "num_resamples": 10}
+    first = frechet_video_distance(real, made, out=tmp_path, **options)
+    files = tmp_path / "real.npz", tmp_path / "generated.npz"
+    again = frechet_video_distance(*files, weights="needed by nobody", num_resamples=10)
+    assert again == first
+    assert frechet_video_distance(tmp_path / "real.npz", made, **options).value == first.value
+    kept = FvdSet.load(tmp_path / "real.npz")
+    assert kept.card == first.real
+    np.testing.assert_allclose(kept.features, by_hand(tiny, real).numpy(), atol=1e-4)
+    np.savez(tmp_path / "other.npz", card=np.array("{}"), factor=np.zeros(1))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "real.npz").read_bytes()[:100])
+    for name in ("other.npz", "cut.npz"):
+        with pytest.raises(DatasetError):
+            FvdSet.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("field", COMPARED)
+def test_cards_that_differ_are_not_compared(field: str, tiny: VideoModel) -> None:
+    embedder = Embedder(tiny, FVD_PROTOCOLS["own"])
+    embedded = embed_videos(open_videos(noise(3)), embedder, FrameChoice())
+    other = replace(embedded, card=replace(embedded.card, **{field: "another"}))
+    assert compare_sets(embedded, embedded, num_resamples=0).value < 1e-9
+    with pytest.raises(InvalidInputError, match=f"do not compare: {field} is .* and 'another'"):
+        compare_sets(embedded, other)
+
+
+def test_few_videos_and_different_sizes_are_said(tiny: VideoModel) -> None:
+    result = frechet_video_distance(noise(9), noise(3, side=52), protocol="own", weights=tiny, num_resamples=0)
+    assert [n for n in result.notes if "real videos are few" in n] == []  # 9 are enough for 6 scores
+    assert any(n.startswith("3 generated videos are few (with fewer than 7 ") for n in result.notes)
+    assert any("different sizes" in n for n in result.notes)
+    assert any("different numbers of videos: 9 and 3" in n for n in result.notes)
+
+
+def test_it_is_public() -> None:
+    assert quovadis.frechet_video_distance is frechet_video_distance

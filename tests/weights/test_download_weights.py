@@ -1,0 +1,68 @@
+"""Published weights: fetched once, proven each time."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from quovadis.errors import DownloadError, UnknownNameError, WeightsError
+from quovadis.runtime.download import Patience
+from quovadis.weights import catalog
+from quovadis.weights import download as get
+from quovadis.weights.catalog import Published, PublishedFile
+from quovadis.weights.download import cache_folder, get_weights
+from tests.http_server import CONTENT, Server
+
+QUICK = Patience(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
+
+
+@pytest.fixture
+def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Published:
+    blob = hashlib.sha1(b"blob 1000000\0" + CONTENT).hexdigest()
+    entry = Published(
+        name="test-weights",
+        title="bytes",
+        project="nobody",
+        licence="none",
+        stream="rgb",
+        num_classes=400,
+        dataset="kinetics400",
+        files=(
+            PublishedFile("one", server.url, git_blob_id=blob, size_bytes=len(CONTENT)),
+            PublishedFile("two", server.url, sha256_prefix=hashlib.sha256(CONTENT).hexdigest()[:8]),
+        ),
+    )
+    monkeypatch.setitem(catalog.CATALOG, entry.name, entry)
+    return entry
+
+
+def test_weights_are_fetched_once_and_proven_each_time(
+    server: Server, entry: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path))
+    path = get_weights("test-weights", patience=QUICK)
+    assert path == tmp_path / "weights" / "test-weights" / "one"
+    assert get_weights("test-weights", patience=QUICK) == path
+    assert len(server.ranges) == 2
+    path.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(WeightsError, match=r"git blob id is .*; the published file has .*move it away"):
+        get_weights("test-weights", patience=QUICK)
+
+
+def test_a_mirrors_bytes_are_proven_too(server: Server, entry: Published, tmp_path: Path) -> None:
+    mirror = server.url.removesuffix("/file.bin")
+    assert get_weights("test-weights", folder=tmp_path, mirror=mirror, patience=QUICK).is_file()
+    server.content = bytes(len(CONTENT))
+    with pytest.raises(DownloadError, match="wrong bytes: its git blob id"):
+        get_weights("test-weights", folder=tmp_path / "other", mirror=mirror, patience=QUICK)
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("QUOVADIS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "quovadis" / "weights"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == tmp_path / "home" / ".cache" / "quovadis" / "weights"
+    with pytest.raises(UnknownNameError, match="did you mean 'i3d-rgb-kinetics400'"):
+        get.get_weights("i3d-rgb-kinetics40")
