@@ -4,7 +4,7 @@ All five networks in their tiny variants, on RGB, flow and both:
 
 - on ``motions-source`` (the place of Kinetics) from random weights, and inflated from a 2D network that was trained on
   single frames of it (the place of ImageNet);
-- on ``motions-target``, other things that move otherwise, and on any labelled videos given with ``--real``: alone
+- on ``motions-target``, other things that move otherwise, and on any labeled videos given with ``--real``: alone
   (Original), a new classifier on frozen features (Fixed), and all of the network from the source's weights (Full-FT).
 
 ``--real`` is split by group into ``--splits`` splits, and the mean and the standard deviation over them are given.
@@ -30,13 +30,13 @@ import torch
 from benchmarks.machine import describe_machine
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
-from quovadis.datasets.prepare import StoreSettings, prepare
+from quovadis.datasets.prepare import PrepareSettings, prepare
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump
 from quovadis.models.zoo import build_model
 from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.experiment import SCORES, Experiment, Setting, run_experiment
-from quovadis.training.loop import Silent, train
-from quovadis.training.recipes import DataChoice, ModelChoice, Recipe, tiny
+from quovadis.training.loop import NullProgress, train
+from quovadis.training.recipes import DataConfig, ModelConfig, Recipe, tiny
 from quovadis.training.run_folder import RunFolder, read_log
 
 STREAMS: dict[str, tuple[str, ...]] = {
@@ -64,7 +64,7 @@ class Plan:
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
-    base = replace(tiny(), data=DataChoice(batch_size=16, num_workers=options.num_workers, flow_method=FLOW))  # type: ignore[arg-type]
+    base = replace(tiny(), data=DataConfig(batch_size=16, num_workers=options.num_workers, flow_method=FLOW))  # type: ignore[arg-type]
     base = replace(base, optimizer=replace(base.optimizer, learning_rate=options.learning_rate))
 
     def steps(count: int) -> Recipe:
@@ -74,7 +74,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     return Plan(steps(options.source_steps), steps(options.target_steps), steps(options.real_steps), fixed)
 
 
-class Teller(Silent):
+class Teller(NullProgress):
     """One line a validation."""
 
     def validation(self, row: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Study:
         fixed = self.plan.fixed if setting == "fixed" else None
         return Experiment(setting, recipe, data, classifier=fixed, source=source)
 
-    def model(self, network: str, stream: str, weights: str | None) -> ModelChoice:
+    def model(self, network: str, stream: str, weights: str | None) -> ModelConfig:
         return replace(self.plan.source.model, name=f"{network}_tiny", stream=stream, weights=weights)  # type: ignore[arg-type]
 
     def transferred(self, network: str) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def load_study(options: argparse.Namespace) -> Study:
         folder = options.out / "data" / name
         if not (folder / "manifest.parquet").is_file():
             print(f"preparing {source}", file=sys.stderr, flush=True)
-            settings = StoreSettings(short_side_px=SHORT_SIDE_PX, flow_method=FLOW)
+            settings = PrepareSettings(short_side_px=SHORT_SIDE_PX, flow_method=FLOW)
             prepare(load_dataset(source), folder, settings, num_workers=torch.get_num_threads())
         return load_dataset(folder / "manifest.parquet")
 
@@ -269,15 +269,15 @@ def write_report(study: Study) -> None:
     source, target, real = source_table(study), small_table(study, [study.target]), small_table(study, study.real)
     parts = [
         f"{describe_machine()}. {hours:.1f} hours of training steps in all. Top-1 in percent on the test videos.",
-        f"### On the source: {study.source.describe()}, identity {study.source.identity}",
+        f"### On the source: {study.source.describe()}, fingerprint {study.source.fingerprint}",
         markdown(source, ("network", "first weights", "rgb", "flow", "rgb+flow")),
-        f"### To the target: {study.target.describe()}, identity {study.target.identity}",
+        f"### To the target: {study.target.describe()}, fingerprint {study.target.fingerprint}",
         markdown(target, ("network", "stream", *SETTINGS)),
     ]
     if study.real:
         always = [majority(data) for data in study.real]
         parts += [
-            f"### To real videos: {', '.join(f'{d.describe()}, identity {d.identity}' for d in study.real)}",
+            f"### To real videos: {', '.join(f'{d.describe()}, fingerprint {d.fingerprint}' for d in study.real)}",
             markdown(real, ("network", "stream", *SETTINGS)),
             f"Mean and standard deviation over {len(study.real)} splits. Always the commonest class: {words(always)}.",
         ]
@@ -300,7 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--networks", nargs="*", choices=list(STREAMS), default=list(STREAMS))
-    parser.add_argument("--real", type=Path, help="a table of labelled videos, with groups")
+    parser.add_argument("--real", type=Path, help="a table of labeled videos, with groups")
     parser.add_argument("--splits", type=int, default=3, help="of --real")
     parser.add_argument("--source-steps", type=int, default=200)
     parser.add_argument("--target-steps", type=int, default=100)

@@ -54,7 +54,7 @@ class Parts:
 
     def decode(self) -> None:
         with VideoReader(self.path) as reader:
-            self.frames = [frame for _, frame in reader.ticks(self.spec.fps)]
+            self.frames = [frame for _, frame in reader.resampled_frames(self.spec.fps)]
 
     def resize(self) -> None:
         shrink = self.recognizer.read_transform()

@@ -1,6 +1,6 @@
 """How fast is our TV-L1, and how near to OpenCV's? ``python -m benchmarks.flow [--clips FOLDER] [--rounds 3]``.
 
-Neighbouring frames of real videos at 340x256, OpenCV's DualTVL1 and ours with the same (default) parameters, in the
+Neighboring frames of real videos at 340x256, OpenCV's DualTVL1 and ours with the same (default) parameters, in the
 same process and interleaved; seconds are CPU-seconds of one thread, medians over the rounds. Then our pairs a second
 over the number of cores, by wall clock. With a GPU also its pairs a second. Needs the extra ``opencv``.
 
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quovadis.flow.estimate import to_grey
+from quovadis.flow.estimate import to_gray
 from quovadis.flow.opencv import opencv_flow
 from quovadis.flow.parameters import FAST, TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
@@ -42,14 +42,14 @@ PAIRS = {
 SIZE = (256, 340)
 
 
-def grey_frames(path: Path, start_seconds: float, num_frames: int) -> Tensor:
+def gray_frames(path: Path, start_seconds: float, num_frames: int) -> Tensor:
     """uint8 (T, 256, 340)."""
 
     def resize(frames: Tensor) -> Tensor:
         return F.interpolate(frames, size=SIZE, mode="bilinear", align_corners=False)
 
     clip = read_clip(path, start_seconds=start_seconds, num_frames=num_frames, fps=25, transform=resize)
-    return to_grey(clip.frames)
+    return to_gray(clip.frames)
 
 
 def cpu_seconds(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
@@ -59,7 +59,7 @@ def cpu_seconds(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
 
 
 def photometric_error(first: Tensor, second: Tensor, flow: Tensor) -> float:
-    """Mean grey difference after warping the second picture by the flow, where it stays inside."""
+    """Mean gray difference after warping the second picture by the flow, where it stays inside."""
     height, width = first.shape[1:]
     grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")) + flow[0]
     scaled = 2 * grid / torch.tensor([width - 1, height - 1])[:, None, None] - 1
@@ -74,11 +74,11 @@ def compare_with_opencv(folder: Path, rounds: int) -> None:
     cv2.setNumThreads(1)
     print(f"OpenCV {cv2.__version__}, numba kernels; CPU-seconds a pair, one thread, median of {rounds}\n")
     print("| video | motion px | OpenCV s | ours s | ratio | difference px: mean | median | under 0.5 px ", end="")
-    print("| OpenCV to itself: mean | median | grey error OpenCV | ours |")
+    print("| OpenCV to itself: mean | median | gray error OpenCV | ours |")
     print("| --- " * 12 + "|")
     totals, ratios = [0.0, 0.0], []
     for name, start in PAIRS.items():
-        frames = grey_frames(folder / name, start, 2)
+        frames = gray_frames(folder / name, start, 2)
         first, second = frames[:1], frames[1:]
         parameters = TVL1Parameters()
         times: tuple[list[float], list[float]] = ([], [])
@@ -111,9 +111,9 @@ def compare_fast(folder: Path, rounds: int) -> None:
     """``tvl1-fast`` against ``tvl1``."""
     print(f"\ntvl1-fast against tvl1, CPU-seconds a pair, one thread, median of {rounds}\n")
     print("| video | motion px | tvl1 s | tvl1-fast s | ratio | difference px: mean | median | under 0.5 px ", end="")
-    print("| grey error tvl1 | fast |\n" + "| --- " * 10 + "|")
+    print("| gray error tvl1 | fast |\n" + "| --- " * 10 + "|")
     for name, start in PAIRS.items():
-        frames = grey_frames(folder / name, start, 2)
+        frames = gray_frames(folder / name, start, 2)
         first, second = frames[:1], frames[1:]
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
@@ -132,7 +132,7 @@ def compare_fast(folder: Path, rounds: int) -> None:
 
 
 def scale_over_cores(folder: Path, rounds: int) -> None:
-    frames = grey_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 17)
+    frames = gray_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 17)
     cores = os.cpu_count() or 1
     print(f"\n16 pairs of one video over {cores} cores, wall clock, median of {rounds}\n")
     print("| threads | pairs/s | cores that were free for it | pairs per CPU-second |\n| --- | --- | --- | --- |")
@@ -151,7 +151,7 @@ def scale_over_cores(folder: Path, rounds: int) -> None:
 
 def on_the_gpu(folder: Path, rounds: int) -> None:
     """Pairs a second, and the traffic that the iterations would cause if nothing stayed in cache."""
-    frames = grey_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 65).cuda()
+    frames = gray_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 65).cuda()
     print(f"\n{torch.cuda.get_device_name()}, {implementation_for('cuda').__name__}, 64 pairs of one video\n")
     print("| pairs in a batch | pairs/s | peak memory MiB |\n| --- | --- | --- |")
     for size in (8, 16, 32, 64):

@@ -1,8 +1,8 @@
 """How to keep flow on disk: ``python -m benchmarks.flow_store [--clips FOLDER]``.
 
 The flow of real clips (short side 256, TV-L1, 256 levels), kept as JPEG pairs (what the field does), as H.264 and as
-FFV1 with x above y in one grey picture. For each: bytes a flow, the error it adds to the 256 levels (and the total to
-the unquantised flow inside +-20 px), and the time to read 64 flows at a random place.
+FFV1 with x above y in one gray picture. For each: bytes a flow, the error it adds to the 256 levels (and the total to
+the unquantized flow inside +-20 px), and the time to read 64 flows at a random place.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from torch import Tensor
 from quovadis.flow.codec import decode_flow, encode_flow
 from quovadis.flow.estimate import estimate_flow
 from quovadis.flow.flow_files import FULL_RANGE, luma
-from quovadis.transforms import resize_short_side
 from quovadis.video.read import read_clip
+from quovadis.video.resize import resize_frames
 
 CLIPS = Path(__file__).parent.parent.parent / "shared" / "data" / "clips"
 NAMES = ("ucf_SoccerJuggling_g23_c01.avi", "asl_walk.mkv", "hmdb_wave_TrumanShow.avi", "k400_R6llTwEh07w.mp4")
@@ -99,9 +99,7 @@ WAYS: dict[str, Callable[[np.ndarray, Path], tuple[int, Reader]]] = {
 
 
 def flow_of(path: Path) -> Tensor:
-    clip = read_clip(
-        path, fps=25, num_frames=WINDOW * 2 + 1, short="loop", transform=lambda f: resize_short_side(f, 256)
-    )
+    clip = read_clip(path, fps=25, num_frames=WINDOW * 2 + 1, short="loop", transform=lambda f: resize_frames(f, 256))
     return estimate_flow(clip.frames)
 
 
@@ -113,10 +111,10 @@ def main() -> None:
     encoded = [encode_flow(flow).numpy() for flow in flows]
     shapes = ", ".join(str(tuple(flow.shape)) for flow in flows)
     inside = torch.cat([(flow.abs() <= 20).flatten() for flow in flows])
-    quantised = torch.cat(
+    quantized = torch.cat(
         [(decode_flow(encode_flow(flow)) - flow).abs().flatten() for flow in flows]
     )[inside]  # fmt: skip
-    print(f"flow {shapes}; 256 levels alone: error {quantised.mean():.3f} px mean, {quantised.max():.3f} most\n")
+    print(f"flow {shapes}; 256 levels alone: error {quantized.mean():.3f} px mean, {quantized.max():.3f} most\n")
     print("| kept as | kB a flow | bytes a pixel | added error px: mean | 99 % | whole error px: mean "
           "| read 64 at random ms | files |")  # fmt: skip
     print("| --- " * 8 + "|")

@@ -33,14 +33,14 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from benchmarks.network import Case, clock, measure, measure_training, print_rows
 from quovadis.flow.codec import encode_flow
-from quovadis.flow.estimate import estimate_flow, to_grey
+from quovadis.flow.estimate import estimate_flow, to_gray
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_reference import tvl1_reference
 from quovadis.models.optimize import optimize
 from quovadis.models.zoo import build_model
-from quovadis.transforms.spatial import resize_short_side
 from quovadis.transforms.tensor import to_model
+from quovadis.video.resize import resize_frames
 
 NETWORKS = ("i3d", "i3d:flow", "convnet_lstm", "conv3d", "two_stream", "fused_two_stream")
 FPS = 25.0
@@ -62,7 +62,7 @@ def moving_frames(num_frames: int, height: int, width: int) -> Tensor:
 
 def check_flow(options: Namespace) -> Figures:
     """Largest and mean difference in pixels to the algorithm in plain float64."""
-    frames = to_grey(moving_frames(3, 96, 128))
+    frames = to_gray(moving_frames(3, 96, 128))
     ours = tvl1(frames[:-1].to(options.device), frames[1:].to(options.device)).cpu()
     exact = tvl1_reference(frames[:-1].double(), frames[1:].double(), TVL1Parameters())
     difference = (ours - exact).norm(dim=1)
@@ -110,7 +110,7 @@ def require(fine: bool, otherwise: str) -> None:
 
 
 def measure_flow(options: Namespace) -> Figures:
-    frames = to_grey(moving_frames(17 if options.small else 65, 256, 340)).to(options.device)
+    frames = to_gray(moving_frames(17 if options.small else 65, 256, 340)).to(options.device)
     found: Figures = {}
     for size in (8,) if options.small else (8, 16, 32, 64):
 
@@ -210,7 +210,7 @@ def measure_end_to_end(options: Namespace) -> Figures:
 
     def answer() -> Tensor:
         moved = timed("to the device", lambda: frames.to(options.device))
-        small = timed("resizing", lambda: resize_short_side(moved, spec.short_side_px))
+        small = timed("resizing", lambda: resize_frames(moved, spec.short_side_px))
         flow = timed("TV-L1", lambda: estimate_flow(small, "tvl1", device=options.device))
         seen = {"rgb": small, "flow": encode_flow(flow.to(options.device))}
         logits = []

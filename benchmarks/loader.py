@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from quovadis.datasets.clip_dataset import ClipDataset
 from quovadis.datasets.manifest import VideoRecord
-from quovadis.datasets.prepare import ClipJob, StoreSettings, store_clip
+from quovadis.datasets.prepare import ClipJob, PrepareSettings, prepare_clip
 from quovadis.models.i3d import i3d_spec
 from quovadis.video.read import probe
 
@@ -164,7 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in NAMES:
             raw, stored = options.clips / name, Path(folder) / f"{Path(name).stem}.mp4"
-            store_clip(ClipJob(raw, stored, StoreSettings()))
+            prepare_clip(ClipJob(raw, stored, PrepareSettings()))
             for kind, path in (("raw", raw), ("stored", stored)):
                 figures = measure(loaders, path, options.rounds)
                 cells = " | ".join(f"{cpu:.0f} ({wall:.0f})" for wall, cpu in figures.values())

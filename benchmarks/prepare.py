@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.loader import CLIPS, ours
 from benchmarks.machine import describe_machine
-from quovadis.datasets.prepare import ClipJob, StoreSettings, store_clip
+from quovadis.datasets.prepare import ClipJob, PrepareSettings, prepare_clip
 from quovadis.video.writer import write_video
 
 NAMES = (
@@ -38,7 +38,7 @@ def cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def with_ffmpeg(source: Path, target: Path, settings: StoreSettings) -> None:
+def with_ffmpeg(source: Path, target: Path, settings: PrepareSettings) -> None:
     scale = "scale='if(gt(iw,ih),-2,256)':'if(gt(iw,ih),256,-2)':flags=bilinear"
     options = [part for key, value in settings.encoder_options().items() for part in (f"-{key}:v", value)]
     command = f"ffmpeg -v error -y -threads 1 -i {source} -an -filter_threads 1 -vf".split()
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    settings = StoreSettings()
+    settings = PrepareSettings()
     peer = shutil.which("ffmpeg")
     print(describe_machine())
     print(f"\n{settings}\n\nCPU-seconds to prepare, one thread, median of {options.rounds}\n")
@@ -77,7 +77,7 @@ def main() -> None:
             for _ in range(options.rounds):
                 stored.unlink(missing_ok=True)
                 start = cpu_seconds()
-                clip = store_clip(ClipJob(source, stored, settings))
+                clip = prepare_clip(ClipJob(source, stored, settings))
                 ours_s.append(cpu_seconds() - start)
                 assert clip.status == "ok", clip.reason
                 if peer:

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, clip_extent, collate
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
-from quovadis.datasets.prepare import StoreSettings, prepare
+from quovadis.datasets.prepare import PrepareSettings, prepare
 from quovadis.flow.source import FlowSource
 from quovadis.models.spec import ModelSpec
 from quovadis.models.video_model import VideoModel
@@ -122,8 +122,8 @@ def prepared_videos(folder: Path, spec: ModelSpec, flow_method: str) -> Sequence
         path = write_video(folder / "raw" / f"{number}.mp4", clip.frames, fps=fps, options={"preset": "veryfast"})
         records.append(VideoRecord(path, number, "train"))
     raw = Manifest("motions", folder / "raw", config.labels, tuple(records))
-    settings = StoreSettings(
-        fps=spec.fps, short_side_px=spec.short_side_px, flow_method=flow_method if spec.wants_flow else None
+    settings = PrepareSettings(
+        fps=spec.fps, short_side_px=spec.short_side_px, flow_method=flow_method if spec.needs_flow else None
     )
     return prepare(raw, folder / "store", settings).split("train")
 

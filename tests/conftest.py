@@ -11,7 +11,7 @@ from tests.synthetic import write_square
 
 @pytest.fixture(scope="session")
 def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of labelled videos: train/val/test, classes ``left`` and ``right``, 6 + 2 + 3 of each."""
+    """A folder of labeled videos: train/val/test, classes ``left`` and ``right``, 6 + 2 + 3 of each."""
     root = tmp_path_factory.mktemp("data") / "squares"
     for number, (split, count) in enumerate((("train", 6), ("val", 2), ("test", 3))):
         for i in range(count):

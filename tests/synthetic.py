@@ -75,7 +75,7 @@ def dump_of(logits: torch.Tensor, targets: Sequence[int] | None = None, **change
     streams, videos, classes = logits.shape
     fields = {
         "dataset": "toy",
-        "data_identity": "0123456789ab",
+        "data_fingerprint": "0123456789ab",
         "split": "test",
         "models": tuple(f"i3d ({kind})" for kind in ("rgb", "flow", "more")[:streams]),
         "protocols": ("paper",) * streams,

@@ -1,4 +1,4 @@
-"""quovadis: video action recognition with I3D, from a video file to the action, and from labelled videos to a model.
+"""quovadis: video action recognition with I3D, from a video file to the action, and from labeled videos to a model.
 
 The public names are loaded when they are first used, so that ``import quovadis`` and ``quovadis --help`` are instant.
 """

@@ -39,14 +39,14 @@ def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixtu
     raw = load_dataset(clips)
     assert capsys.readouterr().out.splitlines() == [raw.describe(), "clips.parquet: 22 good, 0 missing, 0 corrupt"]
     indexed = load_dataset("clips.parquet")
-    assert (indexed.identity, {r.status for r in indexed.records}) == (raw.identity, {"listed"})
+    assert (indexed.fingerprint, {r.status for r in indexed.records}) == (raw.fingerprint, {"listed"})
 
     assert run("data", "clips.parquet", "verify", "--num-workers", 0, "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert values == {
         "manifest": "clips.parquet",
         "name": "clips",
-        "identity": raw.identity,
+        "fingerprint": raw.fingerprint,
         "num_videos": 22,
         "missing": 0,
         "corrupt": 0,
@@ -58,14 +58,14 @@ def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixtu
     assert run("data", "clips.parquet", "stats", "--page", "p/page.html", "--against", "clips.parquet") == 0
     captured = capsys.readouterr()
     assert "22 decoded to the end" in captured.out
-    assert f"clips {raw.identity}" in captured.out
+    assert f"clips {raw.fingerprint}" in captured.out
     assert "wrote p/page.html" in captured.err
-    assert raw.identity in Path("p/page.html").read_text()
+    assert raw.fingerprint in Path("p/page.html").read_text()
 
     info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("left", "right"))
     weights = save_weights(Path("w.safetensors"), build_model("i3d_tiny", num_classes=2).state_dict(), info)
     assert run("evaluate", "--data", "clips.parquet", "--weights", weights, "--json", "--num-workers", 0) == 0
-    assert json.loads(capsys.readouterr().out)["data_identity"] == raw.identity
+    assert json.loads(capsys.readouterr().out)["data_fingerprint"] == raw.fingerprint
 
 
 def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_an_official_split_becomes_a_manifest(tmp_path: Path, capsys: pytest.Cap
     assert (data.name, data.labels, len(data.split("test"))) == ("ucf101-split3", ("Run", "Swim"), 2)
     assert data.notes[0].startswith("no validation split given")
     assert run("data", "ucf101", "verify", *source) == 1
-    assert Manifest.load("ucf101-split3.parquet").identity == data.identity
+    assert Manifest.load("ucf101-split3.parquet").fingerprint == data.fingerprint
 
 
 @pytest.mark.parametrize(

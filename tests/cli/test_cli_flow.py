@@ -12,9 +12,9 @@ from quovadis.cli.flow import main
 from quovadis.errors import InvalidInputError, StorageError
 from quovadis.flow.codec import PAPER, decode_flow
 from quovadis.flow.estimate import estimate_flow
-from quovadis.flow.flow_files import ClipIdentity, FlowWriter, read_flow, read_header
-from quovadis.transforms import resize_short_side
+from quovadis.flow.flow_files import FlowWriter, VideoFingerprint, read_flow, read_header
 from quovadis.video.read import read_clip
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.flow.oracle import waves
 
@@ -35,8 +35,8 @@ def test_a_video_becomes_a_flow_file(video: Path, tmp_path: Path, capsys: pytest
     assert "1 video, about 6 flows" in printed.err
     header = read_header(out / "waves.flow.mp4")
     assert (header.num_flows, header.height, header.width) == (6, 32, 48)
-    assert header.clip == ClipIdentity.of(video)
-    whole = estimate_flow(resize_short_side(read_clip(video).frames, 32), "tvl1-fast")  # in one piece, not in stretches
+    assert header.clip == VideoFingerprint.of(video)
+    whole = estimate_flow(resize_frames(read_clip(video).frames, 32), "tvl1-fast")  # in one piece, not in stretches
     stored = read_flow(out / "waves.flow.mp4", 0, 6, preset=header.preset)
     assert (stored - whole).abs().mean() < 0.12
     assert whole.abs().mean() > 0.5
@@ -59,7 +59,7 @@ def test_what_is_done_is_skipped(video: Path, tmp_path: Path, capsys: pytest.Cap
 def test_flow_of_another_video_is_not_overwritten(
     video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with FlowWriter(tmp_path / "waves.flow.mp4", ClipIdentity(1, "0" * 64), PAPER) as writer:
+    with FlowWriter(tmp_path / "waves.flow.mp4", VideoFingerprint(1, "0" * 64), PAPER) as writer:
         writer.write(torch.zeros(1, 2, 32, 32))
     with pytest.raises(SystemExit) as stopped:
         main([str(video), *SMALL, "--out", str(tmp_path)])
@@ -87,7 +87,7 @@ def test_jpeg_pairs_are_named_as_denseflow_does(video: Path, tmp_path: Path) -> 
     names = [f"flow_{component}_{number:05d}.jpg" for component in "xy" for number in range(1, 7)]
     assert sorted(file.name for file in folder.iterdir()) == sorted(["flow.json", *names])
     pair = [np.asarray(Image.open(folder / f"flow_{component}_00003.jpg")) for component in "xy"]
-    whole = estimate_flow(resize_short_side(read_clip(video).frames, 32), "tvl1-fast")
+    whole = estimate_flow(resize_frames(read_clip(video).frames, 32), "tvl1-fast")
     assert (decode_flow(torch.from_numpy(np.stack(pair))) - whole[2]).abs().mean() < 0.12
     pictures = tmp_path / "out" / "waves.pictures"
     assert len(list(pictures.glob("flow_0000?.jpg"))) == 6

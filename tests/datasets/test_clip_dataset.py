@@ -6,7 +6,7 @@ import torch
 
 from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, clip_extent, collate
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.loader import Loading
+from quovadis.datasets.loader import SafeDataLoader
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.flow.source import FlowSource
@@ -45,13 +45,13 @@ def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -
     def batches(workers: int) -> list[torch.Tensor]:
         data = ClipDataset(records, SPEC, seed=3)
         order = EpochBatches(len(data), 4, seed=3)
-        loader = Loading(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
+        loader = SafeDataLoader(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
         return [batch["streams"][0] for batch in islice(loader, 4)]
 
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(2), strict=True))
 
 
-def test_validation_takes_the_middle_and_the_centre_of_every_epoch_alike(records: tuple[VideoRecord, ...]) -> None:
+def test_validation_takes_the_middle_and_the_center_of_every_epoch_alike(records: tuple[VideoRecord, ...]) -> None:
     data = ClipDataset(records, SPEC, augment=False)
     assert torch.equal(data[0, 2]["streams"][0], data[7, 2]["streams"][0])
 

@@ -41,7 +41,7 @@ def test_flags_make_the_splits_and_unused_videos_are_left_out(annotations: Path)
         "2 videos are not used by this split",
         "2 of 3 test videos come from films that training shows in other classes (official split)",
     )
-    assert load_hmdb51(annotations.parent, annotations.parent, split=3).identity == data.identity
+    assert load_hmdb51(annotations.parent, annotations.parent, split=3).fingerprint == data.fingerprint
 
 
 def test_a_group_is_a_class_and_a_film(annotations: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from quovadis.datasets import inspection
 from quovadis.datasets.inspection import index_videos, inspect_video, verify_videos
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.datasets.probe_cache import FactCache
+from quovadis.datasets.probe_cache import ProbeCache
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import moving_square, write_square
 
@@ -81,7 +81,7 @@ def test_what_is_bad_stays_in_the_list_with_its_reason(videos: Manifest, look: C
     }
     assert found["text"].sha256 == hashlib.sha256(b"not a video").hexdigest()
     assert found["text"].num_frames is None
-    assert data.identity == videos.identity
+    assert data.fingerprint == videos.fingerprint
     assert [(r.path, r.split, r.group) for r in data.records] == [(r.path, r.split, r.group) for r in videos.records]
 
 
@@ -133,7 +133,7 @@ def test_the_cache_saves_looking_again(videos: Manifest, tmp_path: Path, monkeyp
 
     def looks(look: Callable[..., Manifest], **options: bool) -> tuple[Manifest, list[str]]:
         looked_at.clear()
-        with FactCache(tmp_path / "facts.sqlite") as cache:
+        with ProbeCache(tmp_path / "facts.sqlite") as cache:
             data = look(videos, cache=cache, **options)
         return data, sorted(name for name, _ in looked_at)
 

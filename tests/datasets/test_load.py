@@ -23,8 +23,8 @@ def test_a_folder_of_classes_gets_a_split_of_its_own(tmp_path: Path) -> None:
     assert data.labels == ("air drumming", "run")
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [28, 6, 6]
     assert data.notes == ("no split given: made one, 70/15/15 %, seed 0",)
-    assert load_dataset(tmp_path).identity == data.identity
-    assert load_dataset(tmp_path, split_seed=1).identity != data.identity
+    assert load_dataset(tmp_path).fingerprint == data.fingerprint
+    assert load_dataset(tmp_path, split_seed=1).fingerprint != data.fingerprint
 
 
 def test_a_folder_of_ucf101_is_split_by_its_groups(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_the_surveillance_fights_are_split_by_source(shared: Path) -> None:
-    data = load_dataset(shared / "data" / "labelled" / "surv_fight" / "groups.tsv")
+    data = load_dataset(shared / "data" / "labeled" / "surv_fight" / "groups.tsv")
     assert data.labels == ("fight", "noFight")
     assert len(data.records) == 245
     assert data.missing() == ()

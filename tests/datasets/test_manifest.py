@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quovadis.datasets.manifest import SPLITS, UNLABELLED, Manifest, VideoRecord, assign_splits
+from quovadis.datasets.manifest import SPLITS, UNLABELED, Manifest, VideoRecord, assign_splits
 from quovadis.errors import DatasetError, UnknownNameError
 
 
@@ -34,18 +34,18 @@ def test_a_class_number_without_a_name_is_refused(label: int) -> None:
 
 
 def test_videos_without_a_label_are_listed_and_never_measured() -> None:
-    data = manifest(record("a.mp4"), record("b.mp4", label=UNLABELLED, split="test"))
+    data = manifest(record("a.mp4"), record("b.mp4", label=UNLABELED, split="test"))
     assert [data.label_of(r) for r in data.records] == ["run", ""]
     assert len(data.split("train")) == 1
     with pytest.raises(DatasetError, match="1 of 1 videos in the test split of toy have no label"):
         data.split("test")
     renumbered = data.with_labels(("jump", "run"))
-    assert [r.label for r in renumbered.records] == [1, UNLABELLED]
-    assert renumbered.identity == data.identity
+    assert [r.label for r in renumbered.records] == [1, UNLABELED]
+    assert renumbered.fingerprint == data.fingerprint
 
 
 def test_keeping_classes_renumbers_and_tells() -> None:
-    data = manifest(record("a.mp4", 0), record("b.mp4", 1), record("c.mp4", UNLABELLED))
+    data = manifest(record("a.mp4", 0), record("b.mp4", 1), record("c.mp4", UNLABELED))
     kept = data.keep_classes(["jump"])
     assert [(r.path.name, r.label) for r in kept.records] == [("b.mp4", 0)]
     assert (kept.name, kept.labels, kept.notes) == ("toy-1classes", ("jump",), ("1 of 2 classes",))
@@ -80,26 +80,26 @@ def test_split_returns_its_videos_and_refuses_unknown_or_empty_ones() -> None:
 
 def test_identity_depends_on_what_is_listed_and_not_on_the_order() -> None:
     a, b = record("a.mp4"), record("b.mp4", label=1)
-    same = manifest(a, b).identity
-    assert manifest(b, a).identity == same
-    assert manifest(a, record("b.mp4", label=0)).identity != same
-    assert manifest(a, record("b.mp4", label=1, split="test")).identity != same
-    assert manifest(a, record("b.mp4", label=1, group="g")).identity != same
+    same = manifest(a, b).fingerprint
+    assert manifest(b, a).fingerprint == same
+    assert manifest(a, record("b.mp4", label=0)).fingerprint != same
+    assert manifest(a, record("b.mp4", label=1, split="test")).fingerprint != same
+    assert manifest(a, record("b.mp4", label=1, group="g")).fingerprint != same
 
 
 def test_identity_does_not_depend_on_what_indexing_finds() -> None:
     listed = record("a.mp4")
     indexed = replace(listed, num_frames=3, fps=25.0, sha256="0" * 64, size_bytes=7, status="ok")
-    assert manifest(listed).identity == manifest(indexed).identity
+    assert manifest(listed).fingerprint == manifest(indexed).fingerprint
 
 
 def test_identity_depends_on_the_size_of_the_files(tmp_path: Path) -> None:
     file = tmp_path / "a.mp4"
     file.write_bytes(b"1234")
     listed = VideoRecord(file, 0, "train")
-    before = Manifest("toy", tmp_path, ("run",), (listed,)).identity
+    before = Manifest("toy", tmp_path, ("run",), (listed,)).fingerprint
     file.write_bytes(b"12345")
-    assert Manifest("toy", tmp_path, ("run",), (listed,)).identity != before
+    assert Manifest("toy", tmp_path, ("run",), (listed,)).fingerprint != before
 
 
 @settings(max_examples=50, deadline=None)

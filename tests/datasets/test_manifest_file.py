@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELLED, Manifest, VideoRecord
+from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELED, Manifest, VideoRecord
 from quovadis.errors import DatasetError, StorageError
 
 KEY = b"quovadis.manifest"
@@ -52,7 +52,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     records = tuple(
         VideoRecord(
             Path("/data") / path,
-            draw(st.integers(UNLABELLED, len(labels) - 1)),
+            draw(st.integers(UNLABELED, len(labels) - 1)),
             draw(st.sampled_from(SPLITS)),
             draw(st.just("") | st.just(f"group of {path}")),
             *(draw(kind) for kind in (whole, real, real, whole, whole, whole)),
@@ -117,7 +117,7 @@ def test_a_folder_with_its_manifest_can_be_moved(tmp_path: Path, place: str) -> 
     assert moved.records[0].path.read_bytes() == b"1234"
     (tmp_path / "home" / "data" / "run").mkdir(parents=True)
     shutil.copy(moved.records[0].path, root / "run" / "a.mp4")
-    assert moved.identity == data.identity
+    assert moved.fingerprint == data.fingerprint
 
 
 def test_a_manifest_elsewhere_names_its_root_in_full_and_can_be_given_another(tmp_path: Path) -> None:
@@ -230,6 +230,6 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_name_that_no_table_can_hold_is_told(tmp_path: Path) -> None:
     odd = Manifest("toy", tmp_path, ("run",), (VideoRecord(tmp_path / "caf\udce9.mp4", 0, "train"),))
-    assert len(odd.identity) == 12
+    assert len(odd.fingerprint) == 12
     with pytest.raises(DatasetError, match="is not valid UTF-8"):
         odd.save(tmp_path / "x.parquet")

@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_video_and_no_two_splits_share_one() -> Non
 def test_the_same_seed_gives_the_same_bytes_and_fingerprint(tmp_path: Path) -> None:
     config = MotionsConfig(1, 1, 1, size_px=128, seconds=0.6, things=("disc",), motions=("spins",))
     one, other = (load_motions(config, root=tmp_path / name) for name in ("one", "other"))
-    assert one.identity == other.identity
+    assert one.fingerprint == other.fingerprint
     for a, b in zip(one.records, other.records, strict=True):
         assert a.path.read_bytes() == b.path.read_bytes()
 

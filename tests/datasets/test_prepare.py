@@ -19,7 +19,7 @@ from quovadis.datasets.manifest import Manifest
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.datasets.prepare import (
     MANIFEST_NAME,
-    StoreSettings,
+    PrepareSettings,
     clip_jobs,
     estimate_store_bytes,
     prepare,
@@ -28,14 +28,14 @@ from quovadis.datasets.prepare import (
 from quovadis.errors import DatasetError, StorageError
 from quovadis.flow.codec import preset_for
 from quovadis.flow.estimate import flow_for_clip
-from quovadis.flow.flow_files import ClipIdentity, read_flow, read_header
+from quovadis.flow.flow_files import VideoFingerprint, read_flow, read_header
 from quovadis.flow.source import FlowSource
 from quovadis.runtime.locks import FolderLock
-from quovadis.transforms import resize_short_side
 from quovadis.video.read import probe, read_clip
+from quovadis.video.resize import resize_frames
 from tests.synthetic import moving_square, write_square
 
-SMALL = StoreSettings(short_side_px=32, quality=12)
+SMALL = PrepareSettings(short_side_px=32, quality=12)
 
 
 def squares(root: Path, count: int = 3) -> Manifest:
@@ -59,14 +59,14 @@ def test_a_stored_clip_is_the_raw_one_at_the_models_rate_and_size(tmp_path: Path
     assert files_of(tmp_path / "store") == ["a/v.mp4", "b/w.mp4", MANIFEST_NAME, "store.json"]
     clip = read_clip(tmp_path / "store" / "a" / "v.mp4")
     whole = read_clip(raw, fps=25)
-    expected = resize_short_side(whole.frames, 32)[..., :44]  # H.264 has even sides: 45 lose their last column
+    expected = resize_frames(whole.frames, 32)[..., :44]  # H.264 has even sides: 45 lose their last column
     assert clip.frames.shape == expected.shape == (50, 3, 32, 44)
     assert torch.allclose(clip.pts_seconds, torch.arange(50).double() / 25, atol=1e-6)
     assert (clip.frames.float() - expected.float()).abs().mean() < 4
     record = next(r for r in stored.records if r.path.name == "v.mp4")
     assert (record.num_frames, record.fps, record.width_px, record.height_px) == (50, 25.0, 44, 32)
     assert record.status == "ok"
-    assert record.sha256 == ClipIdentity.of(record.path).sha256
+    assert record.sha256 == VideoFingerprint.of(record.path).sha256
 
 
 def test_key_frames_are_near(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_manifest_is_the_dataset_again(tmp_path: Path) -> None:
     again = load_dataset(tmp_path / "store" / MANIFEST_NAME)
     assert again.labels == data.labels
     assert [(r.label, r.split) for r in again.records] == [(r.label, r.split) for r in data.records]
-    assert data.identity in again.notes[-1]
+    assert data.fingerprint in again.notes[-1]
     (tmp_path / "store").rename(tmp_path / "moved")
     assert not load_dataset(tmp_path / "moved" / MANIFEST_NAME).missing()
 
@@ -100,7 +100,7 @@ def test_flow_lies_beside_and_is_what_a_loader_accepts(tmp_path: Path) -> None:
     preset = preset_for("tvl1-fast", short_side_px=32)
     assert filled.flow is not None
     assert expected is not None
-    assert read_header(path).clip == ClipIdentity.of(record.path)
+    assert read_header(path).clip == VideoFingerprint.of(record.path)
     assert torch.equal(filled.flow, read_flow(path, preset=preset))  # read, not estimated anew
     assert not torch.equal(filled.flow, expected)
     assert (filled.flow - expected).abs().mean() < 0.1  # 256 levels and H.264
@@ -111,7 +111,7 @@ def test_flow_lies_beside_and_is_what_a_loader_accepts(tmp_path: Path) -> None:
     write_square(data.records[0].path, seed=50)  # another video: its flow is made again
     prepare(data, tmp_path / "store", settings)
     assert path.stat().st_mtime_ns > stamp
-    assert read_header(path).clip == ClipIdentity.of(record.path)
+    assert read_header(path).clip == VideoFingerprint.of(record.path)
 
 
 def test_what_is_done_is_not_done_again_and_what_changed_is(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_same_videos_give_the_same_bytes(tmp_path: Path) -> None:
     data = load_dataset(tmp_path / "raw")
     stores = [tmp_path / str(number) for number in range(4)]
     for store in stores:
-        prepare(data, store, StoreSettings(short_side_px=128, flow_method="tvl1-fast"))
+        prepare(data, store, PrepareSettings(short_side_px=128, flow_method="tvl1-fast"))
     for name in ("a/v.mp4", "a/v.flow.mp4"):
         assert len({(store / name).read_bytes() for store in stores}) == 1
 
@@ -191,7 +191,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     squares(tmp_path / "raw", 12)
     code = (
         "from quovadis.datasets.load import load_dataset; from quovadis.datasets.prepare import *;"
-        f"prepare(load_dataset(r'{tmp_path / 'raw'}'), r'{tmp_path / 'store'}', StoreSettings(25, 32, 12))"
+        f"prepare(load_dataset(r'{tmp_path / 'raw'}'), r'{tmp_path / 'store'}', PrepareSettings(25, 32, 12))"
     )
     store = tmp_path / "store"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -247,7 +247,7 @@ def test_folders_of_other_settings_or_other_things_are_refused(tmp_path: Path) -
         with pytest.raises(StorageError, match=r"store\.json is damaged: .*Delete it .* or choose another --out"):
             prepare(data, tmp_path / "store", SMALL)
     with pytest.raises(DatasetError, match="short side"):
-        StoreSettings(short_side_px=0)
+        PrepareSettings(short_side_px=0)
 
 
 def test_two_videos_never_become_one_file(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_the_estimate_is_about_right(shared: Path, tmp_path: Path) -> None:
     rows = "".join(f"{clips / name},{i % 2},test\n" for i, name in enumerate(names))
     (tmp_path / "list.csv").write_text("path,label,split\n" + rows)
     data = replace(load_dataset(tmp_path / "list.csv"), root=clips)
-    jobs = clip_jobs(data, tmp_path / "store", StoreSettings())
+    jobs = clip_jobs(data, tmp_path / "store", PrepareSettings())
     estimate = estimate_store_bytes(jobs)
     stored = prepare(data, tmp_path / "store", num_workers=0)
     size = sum(r.size_bytes or 0 for r in stored.records)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets.groups import youtube_id
-from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.statistics import dataset_statistics
 
 ROOT = Path("/data")
@@ -48,7 +48,7 @@ def test_everything_is_counted(data: Manifest) -> None:
     assert s.durations_seconds == (1.0, 2.0, 2.0)
     assert s.num_bytes == 3000
     assert s.problems == (("d.mp4", "corrupt", "cut"), ("c.mp4", "missing", "no such file"))
-    assert s.data_identity == data.identity
+    assert s.data_fingerprint == data.fingerprint
 
 
 def test_the_same_bytes_in_two_splits_under_two_labels_are_found(data: Manifest) -> None:
@@ -61,7 +61,7 @@ def test_the_same_bytes_in_two_splits_under_two_labels_are_found(data: Manifest)
 
 
 def test_against_another_dataset_every_split_is_compared_with_every_split(data: Manifest) -> None:
-    other = Manifest("old", ROOT, ("x",), (video("z.mp4", UNLABELLED, "test", sha256="d", group="g"),))
+    other = Manifest("old", ROOT, ("x",), (video("z.mp4", UNLABELED, "test", sha256="d", group="g"),))
     mine = replace(data, records=(*data.records, video("f.mp4", 0, "train", group="g")))
     s = dataset_statistics(mine, other)
     assert [(o.first, o.second, o.same_content, o.same_group) for o in s.overlaps[3:]] == [

@@ -72,7 +72,7 @@ def test_groups_are_of_one_class_and_lie_on_one_side(annotations: Path, videos: 
 def test_either_folder_will_do(annotations: Path, videos: Path, root: str) -> None:
     data = load_ucf101(videos.parent / root, annotations.parent, split=2)
     assert data.root == videos
-    assert data.identity == load_ucf101(videos, annotations, split=2).identity
+    assert data.fingerprint == load_ucf101(videos, annotations, split=2).fingerprint
 
 
 def test_upper_and_lower_case_of_the_files_does_not_matter(annotations: Path, videos: Path) -> None:

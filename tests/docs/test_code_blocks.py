@@ -99,21 +99,19 @@ def test_the_page_on_pretrained_networks_has_the_whole_catalog() -> None:
     rows = [line.split(" | ") for line in (ROOT / "docs" / "pretrained.md").read_text().splitlines()]
     found = {row[0].strip("| `"): row for row in rows if len(row) == 6 and row[0].startswith("| `")}
     assert found.keys() == CATALOG.keys()
-    for name, (_, classes, top1, top5, sources, licence) in found.items():
+    for name, (_, classes, top1, top5, sources, license) in found.items():
         entry = CATALOG[name]
         assert classes.startswith(f"{entry.num_classes}, ")
         assert [top1, top5] == ["-" if value is None else f"{value:.1f}" for value in (entry.top1, entry.top5)]
         assert entry.project in sources
-        assert entry.licence.startswith(licence.strip("| "))
+        assert entry.license.startswith(license.strip("| "))
         assert entry.package is None or f"{entry.package.name} {entry.package.version}" in sources
 
 
 def test_the_readme_names_every_package() -> None:
     text = (ROOT / "README.md").read_text()
-    packages = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
-    assert {
-        package for package in packages - {"version.py"} if f"{package}/" not in text and package not in text
-    } == set()
+    names = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
+    assert {name for name in names - {"version.py"} if f"{name}/" not in text and name not in text} == set()
 
 
 def block(code: str, language: str = "bash", reason: str = "") -> Block:

@@ -100,7 +100,7 @@ def test_even_certainty_of_the_wrong_class_is_a_finite_loss() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data_identity": "ba9876543210"}, r"differ in data identity \(0123456789ab and ba9876543210\)"),
+        ({"data_fingerprint": "ba9876543210"}, r"differ in data fingerprint \(0123456789ab and ba9876543210\)"),
         ({"split": "val"}, r"differ in split \(test and val\)"),
         ({"labels": ("a", "c", "b")}, r"differ in labels \(number 2 is b and c\)"),
         ({"paths": ("0.mp4", "x.mp4")}, r"differ in paths \(number 2 is 1.mp4 and x.mp4\)"),

@@ -27,7 +27,7 @@ def summary(logits: list[torch.Tensor | None], targets: list[int]) -> Evaluation
         ["" if row is not None else "broken" for row in logits],
         labels=LABELS,
         dataset="toy",
-        data_identity="x",
+        data_fingerprint="x",
         split="test",
         protocol="p",
         model="m",
@@ -84,7 +84,7 @@ def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, tw
         expected = recognizer.predict(record.path, window_seconds=10)
         assert video.top[0][0] == expected.label
         assert video.top[0][1] == pytest.approx(expected.top(1)[0][1], abs=1e-5)
-    assert result.data_identity == data.identity
+    assert result.data_fingerprint == data.fingerprint
     assert "whole video at 25 fps" in result.protocol
 
 
@@ -112,7 +112,7 @@ def test_classes_go_by_name_and_not_by_number(recognizer: Recognizer, two_classe
     data = load_dataset(two_classes)
     turned = data.with_labels(("right", "left"))
     assert [turned.labels[r.label] for r in turned.records] == [data.labels[r.label] for r in data.records]
-    assert turned.identity == data.identity
+    assert turned.fingerprint == data.fingerprint
     a, b = (evaluate(recognizer, d, num_workers=0) for d in (data, turned))
     assert (a.top1, a.videos, a.labels) == (b.top1, b.videos, b.labels)
 
@@ -171,7 +171,7 @@ def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_cla
     for outside in ("http://", "https://", "src='/", "<link"):
         assert outside not in html.replace("http://www.w3.org", "").replace("https://www.w3.org", "")
     assert f"{result.top1:.1%}" in html
-    assert result.data_identity in html
+    assert result.data_fingerprint in html
     write_results(tmp_path / "evaluation.json", [result])
 
 

@@ -58,7 +58,7 @@ def test_clips_of_sixteen_frames_are_taken_from_the_middle() -> None:
 
 def test_a_protocol_speaks_for_itself() -> None:
     assert find_protocol("ten-clips").describe(SPEC) == (
-        "ten-clips: 64 frames at 25 fps, from 10 places, shorter videos looped, centre crop 224 px, logits averaged"
+        "ten-clips: 64 frames at 25 fps, from 10 places, shorter videos looped, center crop 224 px, logits averaged"
     )
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
         find_protocol("papr")

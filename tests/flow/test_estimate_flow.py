@@ -9,7 +9,7 @@ import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, MissingExtraError, TooFewFramesError, UnknownNameError
 from quovadis.flow import estimate
-from quovadis.flow.estimate import METHODS, estimate_flow, flow_for_clip, to_grey
+from quovadis.flow.estimate import METHODS, estimate_flow, flow_for_clip, to_gray
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.transforms import flip_left_right
 from quovadis.video.clip import Clip
@@ -94,20 +94,20 @@ def test_a_scene_cut_gives_finite_numbers() -> None:
     assert estimate_flow(frames).isfinite().all()
 
 
-def test_grey_is_rounded_bt601() -> None:
+def test_gray_is_rounded_bt601() -> None:
     frames = torch.randint(0, 256, (4, 3, 50, 60), dtype=torch.uint8)
     exact = np.einsum("tchw,c->thw", frames.double().numpy(), [0.299, 0.587, 0.114])
-    grey = to_grey(frames)
-    assert grey.dtype == torch.uint8
-    assert np.abs(grey.numpy() - exact).max() < 0.51
-    assert to_grey(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).item() == 255
+    gray = to_gray(frames)
+    assert gray.dtype == torch.uint8
+    assert np.abs(gray.numpy() - exact).max() < 0.51
+    assert to_gray(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).item() == 255
 
 
-def test_grey_is_opencvs_to_the_bit() -> None:
+def test_gray_is_opencvs_to_the_bit() -> None:
     cv2 = pytest.importorskip("cv2", reason="needs the extra 'opencv'")
     frames = torch.randint(0, 256, (3, 3, 60, 70), dtype=torch.uint8)
-    for frame, grey in zip(frames, to_grey(frames), strict=True):
-        assert np.array_equal(cv2.cvtColor(frame.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY), grey.numpy())
+    for frame, gray in zip(frames, to_gray(frames), strict=True):
+        assert np.array_equal(cv2.cvtColor(frame.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY), gray.numpy())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -145,8 +145,8 @@ def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
         (torch.zeros(2, 3, 20, 20), InvalidTypeError, "float32"),
         (torch.full((2, 3, 20, 20), torch.nan), InvalidTypeError, "NaN"),
         (np.zeros((2, 3, 20, 20), np.uint8), InvalidTypeError, "ndarray"),
-        (torch.zeros(2, 20, 20, dtype=torch.uint8), InvalidInputError, "grey"),
-        (torch.zeros(2, 1, 20, 20, dtype=torch.uint8), InvalidInputError, "grey"),
+        (torch.zeros(2, 20, 20, dtype=torch.uint8), InvalidInputError, "gray"),
+        (torch.zeros(2, 1, 20, 20, dtype=torch.uint8), InvalidInputError, "gray"),
         (torch.zeros(2, 20, 20, 3, dtype=torch.uint8), InvalidInputError, "permute"),
         (torch.zeros(1, 3, 20, 20, dtype=torch.uint8), TooFewFramesError, "1 frame;.*at least 2"),
         (torch.zeros(0, 3, 20, 20, dtype=torch.uint8), TooFewFramesError, "0 frames"),

@@ -66,7 +66,7 @@ def test_the_paper_preset_is_frozen() -> None:
         "name": "paper",
         "fps": 25.0,
         "short_side_px": 256,
-        "grey": "BT.601, 15 bits",
+        "gray": "BT.601, 15 bits",
         "method": "tvl1",
         "parameters": {
             "time_step": 0.25, "attachment": 0.15, "tightness": 0.3, "num_scales": 5, "scale_step": 0.8,
@@ -85,7 +85,7 @@ def test_presets_survive_json_and_name_their_difference() -> None:
     assert other.difference(PAPER) == difference
     assert PAPER.difference(PAPER) == ""
     with pytest.raises(InvalidInputError, match="no preset"):
-        FlowPreset.from_dict({"colour": "blue"})
+        FlowPreset.from_dict({"color": "blue"})
 
 
 def test_t_minus_1_flows_become_t() -> None:

@@ -1,4 +1,4 @@
-"""Colour pictures of flow."""
+"""Color pictures of flow."""
 
 import math
 
@@ -15,7 +15,7 @@ def color_of(x: float, y: float, longest_px: float = 1.0) -> list[int]:
 
 def test_directions_have_the_colors_of_the_wheel() -> None:
     assert color_of(1, 0) == [255, 0, 0]
-    # The wheel has 55 colours; pure yellow is the 15th, green the 21st, cyan the 25th, blue the 36th.
+    # The wheel has 55 colors; pure yellow is the 15th, green the 21st, cyan the 25th, blue the 36th.
     for number, color in ((15, [255, 255, 0]), (21, [0, 255, 0]), (25, [0, 255, 255]), (36, [0, 0, 255])):
         angle = 2 * math.pi * number / 55
         assert color_of(math.cos(angle) * 0.9999, math.sin(angle) * 0.9999) == pytest.approx(color, abs=1)

@@ -10,9 +10,10 @@ import torch
 
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, VideoNotFoundError
 from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow
-from quovadis.flow.flow_files import FULL_RANGE, ClipIdentity, FlowWriter, estimate_bytes, read_flow, read_header
+from quovadis.flow.flow_files import FULL_RANGE, FlowWriter, VideoFingerprint, estimate_bytes, read_flow, read_header
+from quovadis.video.resize import resize_frames
 
-CLIP = ClipIdentity(123, "ab" * 32)
+CLIP = VideoFingerprint(123, "ab" * 32)
 
 
 def smooth_flow(num_flows: int = 30, height: int = 48, width: int = 64) -> torch.Tensor:
@@ -83,18 +84,18 @@ def test_flow_of_another_preset_is_refused(tmp_path: Path) -> None:
 
 def test_flow_of_another_video_is_refused(path: Path, clip_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="of another video"):
-        read_flow(path, clip=ClipIdentity.of(clip_path))
+        read_flow(path, clip=VideoFingerprint.of(clip_path))
 
 
 def test_the_identity_is_the_content_and_not_the_name(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     (tmp_path / "b").write_bytes(b"one")
     (tmp_path / "c").write_bytes(b"two")
-    a, b, c = (ClipIdentity.of(tmp_path / name) for name in "abc")
+    a, b, c = (VideoFingerprint.of(tmp_path / name) for name in "abc")
     assert a == b != c
     assert a.sha256 == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
     with pytest.raises(VideoNotFoundError):
-        ClipIdentity.of(tmp_path / "d")
+        VideoFingerprint.of(tmp_path / "d")
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 3), (0, 32), (31, 32)])
@@ -174,11 +175,10 @@ def test_files_name_no_folder_of_this_machine(path: Path) -> None:
 @pytest.mark.shared
 def test_the_estimate_is_about_right_for_real_flow(shared: Path, tmp_path: Path) -> None:
     from quovadis.flow.estimate import estimate_flow
-    from quovadis.transforms import resize_short_side
     from quovadis.video.read import read_clip
 
     clip = read_clip(
-        shared / "data/clips/asl_walk.mkv", num_frames=13, transform=lambda frames: resize_short_side(frames, 128)
+        shared / "data/clips/asl_walk.mkv", num_frames=13, transform=lambda frames: resize_frames(frames, 128)
     )
     with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
         writer.write(estimate_flow(clip.frames))

@@ -11,7 +11,7 @@ from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
 from quovadis.evaluation.evaluate import evaluate, evaluate_streams
 from quovadis.flow.codec import FlowPreset, encode_flow, preset_for
-from quovadis.flow.flow_files import ClipIdentity, FlowWriter
+from quovadis.flow.flow_files import FlowWriter, VideoFingerprint
 from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import ModelSpec, StreamSpec
@@ -40,7 +40,7 @@ def numbered_flow(num_flows: int = 23) -> torch.Tensor:
 
 
 def store(video: Path, path: Path, preset: FlowPreset = PRESET) -> Path:
-    with FlowWriter(path, ClipIdentity.of(video), preset) as writer:
+    with FlowWriter(path, VideoFingerprint.of(video), preset) as writer:
         writer.write(numbered_flow())
     return path
 
@@ -117,7 +117,7 @@ def test_two_streams_are_measured_apart_and_together(two_classes: Path, tmp_path
     for record in data.split("test"):
         path = FlowSource(folder=tmp_path, videos=data.root).file_of(record.path)
         scaled = torch.nn.functional.interpolate(numbered_flow(), (short_side_px, round(short_side_px * 1.2)))
-        with FlowWriter(path, ClipIdentity.of(record.path), preset) as writer:
+        with FlowWriter(path, VideoFingerprint.of(record.path), preset) as writer:
             writer.write(scaled)
     recognizer = Recognizer(models, data.labels, flow=source)
     results = evaluate_streams(recognizer, data, num_workers=0)
@@ -135,7 +135,9 @@ def test_windows_of_a_prediction_read_their_own_stretch(tmp_path: Path, monkeypa
     model = build_model("i3d_tiny", stream="flow", num_classes=2)
     short_side_px = model.spec.short_side_px
     scaled = torch.nn.functional.interpolate(numbered_flow(), (short_side_px, round(short_side_px * 1.2)))
-    with FlowWriter(tmp_path / "v.flow.mp4", ClipIdentity.of(video), preset_for(short_side_px=short_side_px)) as writer:
+    with FlowWriter(
+        tmp_path / "v.flow.mp4", VideoFingerprint.of(video), preset_for(short_side_px=short_side_px)
+    ) as writer:
         writer.write(scaled)
     seen: list[list[int]] = []
 

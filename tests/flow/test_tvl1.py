@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError
-from quovadis.flow.estimate import to_grey
+from quovadis.flow.estimate import to_gray
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_numba import tvl1_numba
@@ -37,8 +37,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def grey_pair(height: int = 48, width: int = 64, motion: tuple[float, float] = (1.3, -0.6), seed: int = 0):
-    first, second = to_grey(waves(2, height, width, motion, seed))
+def gray_pair(height: int = 48, width: int = 64, motion: tuple[float, float] = (1.3, -0.6), seed: int = 0):
+    first, second = to_gray(waves(2, height, width, motion, seed))
     return first[None], second[None]
 
 
@@ -118,14 +118,14 @@ def test_no_motion_is_exactly_zero(implementation) -> None:
 def test_kernels_agree_with_the_reference(size: tuple[int, int], changes: dict) -> None:
     """Few levels and warps: the two round differently, and every warp makes a difference at the border larger."""
     parameters = TVL1Parameters(**{"num_scales": 2, "num_warps": 1, "positions_per_px": 0, **changes})
-    first, second = grey_pair(*size)
+    first, second = gray_pair(*size)
     fast, plain = tvl1_numba(first, second, parameters), tvl1_reference(first, second, parameters)
     assert plain.abs().mean() > 0.2
     assert (fast - plain).abs().max() < 2e-4
 
 
 def test_kernels_agree_with_the_reference_as_a_whole() -> None:
-    first, second = grey_pair()
+    first, second = gray_pair()
     fast, plain = tvl1_numba(first, second, TVL1Parameters()), tvl1_reference(first, second, TVL1Parameters())
     difference = end_point_difference(fast[0], plain[0])
     assert difference.mean() < 0.05
@@ -133,7 +133,7 @@ def test_kernels_agree_with_the_reference_as_a_whole() -> None:
 
 
 def test_exact_interpolation_finds_small_motion_better() -> None:
-    first, second = grey_pair(80, 96, motion=(0.41, -0.23))
+    first, second = gray_pair(80, 96, motion=(0.41, -0.23))
     errors = []
     for positions in (0, 2):
         flow = tvl1_numba(first, second, TVL1Parameters(positions_per_px=positions))[0, :, 16:-16, 16:-16]
@@ -159,7 +159,7 @@ def test_warping_is_cubic_at_multiples_of_the_given_step() -> None:
 
 @IMPLEMENTATIONS
 def test_mirrored_input_mirrors_the_flow(implementation) -> None:
-    first, second = grey_pair(motion=(1.5, 0.7))
+    first, second = gray_pair(motion=(1.5, 0.7))
     flow = implementation(first, second, TVL1Parameters())
     for axis, component in ((2, 0), (1, 1)):
         mirrored = implementation(first.flip(axis), second.flip(axis), TVL1Parameters()).flip(axis + 1)
@@ -172,7 +172,7 @@ def test_mirrored_input_mirrors_the_flow(implementation) -> None:
 
 @IMPLEMENTATIONS
 def test_exchanging_the_axes_exchanges_the_components(implementation) -> None:
-    first, second = grey_pair(44, 60, motion=(1.5, -0.7))
+    first, second = gray_pair(44, 60, motion=(1.5, -0.7))
     flow = implementation(first, second, TVL1Parameters())[0]
     turned = implementation(first.mT.contiguous(), second.mT.contiguous(), TVL1Parameters())[0].flip(0).mT
     assert end_point_difference(flow, turned).mean() < 0.01
@@ -182,7 +182,7 @@ def test_exchanging_the_axes_exchanges_the_components(implementation) -> None:
 def test_a_batch_equals_its_parts(implementation) -> None:
     parameters = TVL1Parameters(num_warps=2)
     motions = [(0.0, 0.0), (2.5, 1.0), (0.2, -0.1)]
-    pairs = [grey_pair(26, 34, motion, seed) for seed, motion in enumerate(motions)]
+    pairs = [gray_pair(26, 34, motion, seed) for seed, motion in enumerate(motions)]
     first, second = (torch.cat(pictures) for pictures in zip(*pairs, strict=True))
     together = implementation(first, second, parameters)
     alone = torch.cat([implementation(*pair, parameters) for pair in pairs])
@@ -190,14 +190,14 @@ def test_a_batch_equals_its_parts(implementation) -> None:
 
 
 def test_threads_do_not_change_the_result() -> None:
-    first, second = (torch.cat([picture] * 3) for picture in grey_pair(motion=(2, 1)))
+    first, second = (torch.cat([picture] * 3) for picture in gray_pair(motion=(2, 1)))
     one, three = (tvl1_numba(first, second, TVL1Parameters(), threads) for threads in (1, 3))
     assert torch.equal(one, three)
     assert torch.equal(one[0], one[2])
 
 
 def test_warping_by_the_flow_brings_the_pictures_together() -> None:
-    first, second = grey_pair(64, 80, motion=(3, -2))
+    first, second = gray_pair(64, 80, motion=(3, -2))
     flow = tvl1_numba(first, second, TVL1Parameters())[0]
     grid = torch.stack(torch.meshgrid(torch.arange(80.0), torch.arange(64.0), indexing="xy")) + flow
     grid = 2 * grid / torch.tensor([79.0, 63.0])[:, None, None] - 1

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from quovadis.flow.estimate import estimate_flow, to_grey
+from quovadis.flow.estimate import estimate_flow, to_gray
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1_reference import tvl1_reference
 from tests.flow.oracle import end_point_difference, waves
@@ -19,15 +19,15 @@ needs_gpu = pytest.mark.skipif(
 
 _IN_THE_INTERPRETER = """
 import torch
-from quovadis.flow.estimate import to_grey
+from quovadis.flow.estimate import to_gray
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1_reference import tvl1_reference
 from quovadis.flow.tvl1_triton import tvl1_triton
 from tests.flow.oracle import waves
 
 torch.set_num_threads(1)
-greys = [to_grey(waves(2, 20, 27, motion, seed)) for seed, motion in enumerate([(1.3, -0.6), (0, 0), (-2, 1)])]
-first, second = (torch.stack([grey[t] for grey in greys]) for t in range(2))
+grays = [to_gray(waves(2, 20, 27, motion, seed)) for seed, motion in enumerate([(1.3, -0.6), (0, 0), (-2, 1)])]
+first, second = (torch.stack([gray[t] for gray in grays]) for t in range(2))
 for changes in (
     {"num_scales": 2, "num_outer_iterations": 2, "num_inner_iterations": 12},
     {"num_scales": 1, "num_inner_iterations": 5, "positions_per_px": 32},
@@ -59,7 +59,7 @@ def test_kernels_agree_with_the_reference_in_the_interpreter() -> None:
 def test_kernels_agree_with_the_reference_on_the_gpu() -> None:
     from quovadis.flow.tvl1_triton import tvl1_triton
 
-    first, second = (grey[None].cuda() for grey in to_grey(waves(2, 96, 120, (1.5, -0.75))))
+    first, second = (gray[None].cuda() for gray in to_gray(waves(2, 96, 120, (1.5, -0.75))))
     close = TVL1Parameters(num_scales=2, num_warps=1, positions_per_px=0)
     assert (tvl1_triton(first, second, close) - tvl1_reference(first, second, close)).abs().max() < 1e-3
     ours, plain = (run(first, second, TVL1Parameters())[0].cpu() for run in (tvl1_triton, tvl1_reference))

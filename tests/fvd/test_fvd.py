@@ -19,6 +19,7 @@ from quovadis.metrics.frechet import frechet_distance
 from quovadis.models.optimize import optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights import verify
 from quovadis.weights.from_tensorflow import to_official
@@ -50,10 +51,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def by_hand(model: VideoModel, videos: Videos, *, features: str = "logits") -> torch.Tensor:
-    """As protocol ``own`` shows them: bytes resized to the network's short side, centre crop."""
+    """As protocol ``own`` shows them: bytes resized to the network's short side, center crop."""
     rows = []
     for video in videos:
-        frames = transforms.resize_short_side(torch.from_numpy(video).permute(0, 3, 1, 2), 72)
+        frames = resize_frames(torch.from_numpy(video).permute(0, 3, 1, 2), 72)
         top, left = (frames.shape[2] - 64) // 2, (frames.shape[3] - 64) // 2
         x = transforms.to_model(frames[:, :, top : top + 64, left : left + 64])[None]
         with torch.inference_mode():
@@ -138,7 +139,7 @@ def test_the_reference_by_hand(blessed: VideoModel) -> None:
             rows.append(optimize(blessed)(transforms.stretch_to_model(x, 64, pixel_centers="legacy")))
     assert result.value == pytest.approx(frechet_distance(*rows), rel=1e-5)
     assert result.real.describe() == (
-        "protocol reference, 9 frames, stretched to 64x64, bilinear, legacy pixel centres, ddof 1"
+        "protocol reference, 9 frames, stretched to 64x64, bilinear, legacy pixel centers, ddof 1"
     )
 
 

@@ -21,6 +21,7 @@ from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.video.clip import Clip
 from quovadis.video.read import read_clip
+from quovadis.video.resize import resize_frames_to
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import awake, moving_square
 
@@ -148,7 +149,7 @@ def test_ten_crops_and_stretched_frames(tiny: VideoModel, place: Path) -> None:
     preset = OURS.but(window=16, crop="ten", aspect=340 / 256, shape="TCD")
     rows = FeatureExtractor([tiny], preset, batch_frames=1).extract(path)
     assert rows.features["rgb"].shape == (2, 10, 256)
-    frames = transforms.stretch(read_clip(path).frames, 72, 96)
+    frames = resize_frames_to(read_clip(path).frames, 72, 96)
     clips = [Clip(f, torch.zeros(33)) for f in (frames, frames.flip(3))]
     for crop, corner in enumerate([(0, 0), (0, 32), (4, 16), (8, 0), (8, 32)] * 2):
         expected = by_hand(tiny, clips[crop // 5], 16, 32, corner)[0]

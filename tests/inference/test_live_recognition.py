@@ -18,7 +18,7 @@ from quovadis.inference.live import Watcher, WatchRow, watch
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
 from quovadis.video.clip import Clip
-from quovadis.video.live import Tick
+from quovadis.video.live import LiveFrame
 from tests.synthetic import awake, moving_square
 
 FPS = 25.0
@@ -31,8 +31,8 @@ class Still:
         self.pixels = torch.full((3, 48, 64), number % 256, dtype=torch.uint8)
 
 
-def tick(number: int, fresh: bool = False) -> Tick:
-    return Tick(number, number / FPS, Still(number), fresh or number == 0)  # type: ignore[arg-type]
+def tick(number: int, fresh: bool = False) -> LiveFrame:
+    return LiveFrame(number, number / FPS, Still(number), fresh or number == 0)  # type: ignore[arg-type]
 
 
 class Clock:
@@ -43,12 +43,12 @@ class Clock:
 
 
 class Model:
-    """In the place of a recogniser: says which frames it was shown, and lets things happen while it works."""
+    """In the place of a recognizer: says which frames it was shown, and lets things happen while it works."""
 
     def __init__(self, during: Callable[[], None] = lambda: None):
         self.spec = build_model("i3d_tiny", num_classes=2).spec
         self.labels = ("first", "second")
-        self.wants_flow, self.device, self.flow = False, torch.device("cpu"), FlowSource("tvl1-fast")
+        self.needs_flow, self.device, self.flow = False, torch.device("cpu"), FlowSource("tvl1-fast")
         self.shown: list[list[int]] = []
         self._during = during
 
@@ -66,10 +66,10 @@ class Stream:
 
     name = "stream"
 
-    def __init__(self, ticks: Iterator[Tick], is_live: bool = False):
+    def __init__(self, ticks: Iterator[LiveFrame], is_live: bool = False):
         self._ticks, self.is_live = ticks, is_live
 
-    def ticks(self, fps: float) -> Iterator[Tick]:
+    def ticks(self, fps: float) -> Iterator[LiveFrame]:
         return self._ticks
 
 
@@ -164,7 +164,7 @@ def test_a_live_stream_is_taken_in_a_thread_and_ends_with_it() -> None:
     """The source gives the next frame only when asked: all frames are there before the model is done."""
     over = threading.Event()
 
-    def ticks() -> Iterator[Tick]:
+    def ticks() -> Iterator[LiveFrame]:
         yield from (tick(n) for n in range(200))
         over.set()
 
@@ -176,7 +176,7 @@ def test_a_live_stream_is_taken_in_a_thread_and_ends_with_it() -> None:
 
 
 def test_an_error_of_the_stream_arises_here_and_leaving_ends_the_thread() -> None:
-    def broken() -> Iterator[Tick]:
+    def broken() -> Iterator[LiveFrame]:
         yield from (tick(n) for n in range(20))
         raise VideoError("it broke off")
 
@@ -185,7 +185,7 @@ def test_an_error_of_the_stream_arises_here_and_leaving_ends_the_thread() -> Non
 
     closed = threading.Event()
 
-    def endless() -> Iterator[Tick]:
+    def endless() -> Iterator[LiveFrame]:
         try:
             number = 0
             while True:
@@ -202,12 +202,12 @@ def test_an_error_of_the_stream_arises_here_and_leaving_ends_the_thread() -> Non
     assert closed.wait(30)
 
 
-def test_scores_are_those_of_the_recogniser() -> None:
+def test_scores_are_those_of_the_recognizer() -> None:
     """Also with flow, of which each pair is estimated once."""
     frames = moving_square(40, 48, 64)
     models = [awake(build_model("i3d_tiny", stream=stream, num_classes=2)) for stream in ("rgb", "flow")]
     recognizer = Recognizer(models, ["a", "b"], device="cpu", flow=FlowSource("tvl1-fast"))
-    ticks = [Tick(n, n / FPS, SimpleNamespace(pixels=f), n == 0) for n, f in enumerate(frames)]  # type: ignore[arg-type]
+    ticks = [LiveFrame(n, n / FPS, SimpleNamespace(pixels=f), n == 0) for n, f in enumerate(frames)]  # type: ignore[arg-type]
     pairs: list[int] = []
     estimate = module.estimate_flow
 

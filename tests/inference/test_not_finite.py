@@ -125,7 +125,7 @@ def unreadable_result() -> EvaluationResult:
         ["broken", "broken"],
         labels=("a", "b"),
         dataset="toy",
-        data_identity="x",
+        data_fingerprint="x",
         split="test",
         protocol="p",
         model="m",

@@ -22,6 +22,7 @@ from quovadis.models.i3d import I3D
 from quovadis.models.optimize import InferenceModel, fold_batch_norm, optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.video.read import probe, read_clip
+from quovadis.video.resize import resize_frames
 
 pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
 
@@ -139,9 +140,7 @@ def small(official: VideoModel) -> VideoModel:
 
 def small_input(model: VideoModel, path: Path, num_frames: int | None = None) -> Tensor:
     """The frames of a video as the small network takes them, float32 (3, T, 112, 112)."""
-    clip = read_clip(
-        path, num_frames=num_frames, transform=lambda x: transforms.resize_short_side(x, model.spec.short_side_px)
-    )
+    clip = read_clip(path, num_frames=num_frames, transform=lambda x: resize_frames(x, model.spec.short_side_px))
     return transforms.to_model(transforms.center_crop(clip, SMALL_PX).frames[None])[0]
 
 

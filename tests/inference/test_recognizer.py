@@ -14,6 +14,7 @@ from quovadis.models.spec import ModelSpec
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.video.read import read_clip
+from quovadis.video.resize import resize_frames
 from quovadis.video.sampling import windows
 from quovadis.video.writer import LOSSLESS, write_video
 from quovadis.weights.files import save_weights
@@ -40,7 +41,7 @@ def test_a_prediction_is_the_mean_over_windows_of_the_plain_pipeline(recognizer:
     assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 32, 64, 78]
     assert [round(w.stop_seconds * 25) for w in prediction.windows] == [32, 64, 96, 110]
     model, spec = recognizer.models[0], recognizer.spec
-    whole = transforms.resize_short_side(read_clip(long_video).frames, spec.short_side_px)
+    whole = resize_frames(read_clip(long_video).frames, spec.short_side_px)
     left, top = (whole.shape[3] - 64) // 2, (whole.shape[2] - 64) // 2
     crop = whole[:, :, top : top + 64, left : left + 64]
     with torch.inference_mode():
@@ -114,7 +115,7 @@ def test_memory_does_not_grow_with_the_video(
     assert most[0] <= 6
 
 
-def test_a_damaged_video_is_recognised_from_what_decodes(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_a_damaged_video_is_recognized_from_what_decodes(recognizer: Recognizer, tmp_path: Path) -> None:
     whole = write_video(tmp_path / "w.avi", moving_square(100, 72, 90), codec="mpeg4", options={"g": "5"})
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -186,10 +187,10 @@ class Watching(VideoModel):
         return {}
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        raise AssertionError("a recogniser asks for no endpoints")
+        raise AssertionError("a recognizer asks for no endpoints")
 
     def _new_head(self, num_classes: int) -> nn.Module:
-        raise AssertionError("a recogniser replaces no classifier")
+        raise AssertionError("a recognizer replaces no classifier")
 
 
 @pytest.fixture

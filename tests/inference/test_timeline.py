@@ -12,8 +12,8 @@ from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import Segment, Timeline, make_timeline
 from quovadis.models.zoo import build_model
 from quovadis.report.timeline import read_pictures, write_timeline
-from quovadis.transforms import resize_short_side
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import awake, moving_square
 
@@ -31,7 +31,7 @@ def timeline(rows: list[list[float]], *, window: float = 2.0, stride: float = 1.
 RUN, JUMP, SWIM = [0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]
 
 
-def test_neighbours_of_one_class_are_joined_half_way_to_the_next() -> None:
+def test_neighbors_of_one_class_are_joined_half_way_to_the_next() -> None:
     segments = timeline([RUN, RUN, JUMP, RUN]).segments()
     assert [(s.start_seconds, s.stop_seconds, s.label) for s in segments] == [
         (0.0, 2.5, "run"),
@@ -43,7 +43,7 @@ def test_neighbours_of_one_class_are_joined_half_way_to_the_next() -> None:
 
 
 def test_the_last_window_may_be_moved_back() -> None:
-    """As the recogniser does, so that it ends with the video."""
+    """As the recognizer does, so that it ends with the video."""
     windows = [Window(s, s + 2.0, torch.tensor(RUN)) for s in (0.0, 2.0, 4.0, 4.5)]
     cells = Timeline(Prediction("v", LABELS, torch.zeros(3), tuple(windows))).cells()
     assert cells == [(0.0, 2.0), (2.0, 4.0), (4.0, 5.25), (5.25, 6.5)]
@@ -58,7 +58,7 @@ def test_what_is_not_sure_leaves_a_gap() -> None:
     assert timeline([RUN, JUMP]).segments(0.9) == ()
 
 
-def test_smoothing_is_a_mean_over_neighbours() -> None:
+def test_smoothing_is_a_mean_over_neighbors() -> None:
     rows = [RUN, RUN, JUMP, RUN, RUN]
     smooth = timeline(rows, smooth=2.0)
     expected = torch.tensor(rows)
@@ -123,7 +123,7 @@ def test_a_slow_video_has_a_timeline_up_to_its_end(recognizer: Recognizer, tmp_p
     cells = line.cells()
     assert (cells[0][0], cells[-1][1]) == (0, pytest.approx(8.0))
     with VideoReader(path) as reader:
-        small = [resize_short_side(f.pixels[None], 96)[0] for f in reader.frames()]
+        small = [resize_frames(f.pixels[None], 96)[0] for f in reader.frames()]
     _, pictures = read_pictures(path, [], (0.0, 8.0))
     for i, picture in enumerate(pictures):
         assert torch.equal(picture, small[int((i + 0.5) * 8 / len(pictures) // 2)])

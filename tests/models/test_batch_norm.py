@@ -54,19 +54,19 @@ def shares(name: str) -> list[slice]:
 _SCRIPT = """
 import torch
 from quovadis.runtime import distributed
-from tests.models.test_batch_statistics import CASES, outcome, shares
-with distributed.together():
+from tests.models.test_batch_norm import CASES, outcome, shares
+with distributed.process_group():
     found = {{}}
     for name in CASES:
         own = shares(name)[distributed.rank()]
-        found[name] = outcome(name, own, statistics="synchronised")
+        found[name] = outcome(name, own, statistics="synchronized")
     torch.save(found, {folder!r} + f"/{{distributed.rank()}}.pt")
-distributed.leave()
+distributed.shutdown()
 """
 
 
 @pytest.mark.slow
-def test_synchronised_is_one_large_batch(tmp_path: Path) -> None:
+def test_synchronized_is_one_large_batch(tmp_path: Path) -> None:
     """Three processes with different numbers of clips, one of them with a single vector."""
     for ended in launch(_SCRIPT.format(folder=str(tmp_path)), 3):
         assert (ended.code, ended.stderr) == (0, "")
@@ -100,7 +100,7 @@ def pretend_a_second_process(monkeypatch: pytest.MonkeyPatch, shift: float = 0.0
         rows[1].copy_(own)
         rows[1][:channels] += shift
 
-    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.mul_(2))
 
@@ -117,7 +117,7 @@ def test_two_processes_with_one_batch_each_are_a_batch_twice_as_large(
     y = F.batch_norm(twice, mean, variance, weight, bias, True, 0.3, 1e-3)
     y.backward(torch.cat([grad, grad]))
     pretend_a_second_process(monkeypatch)
-    found = outcome(name, slice(None), statistics="synchronised")
+    found = outcome(name, slice(None), statistics="synchronized")
     close = {"atol": 1e-9, "rtol": 1e-9}
     torch.testing.assert_close(found["y"], y.detach()[: len(x)], **close)
     torch.testing.assert_close(found["x"], twice.grad[: len(x)], **close)
@@ -130,15 +130,15 @@ def test_two_processes_with_one_batch_each_are_a_batch_twice_as_large(
 
 def test_two_processes_with_one_vector_each_have_a_variance(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_a_second_process(monkeypatch, shift=4.0)
-    found = outcome("vectors", slice(0, 1), statistics="synchronised")
+    found = outcome("vectors", slice(0, 1), statistics="synchronized")
     x = case("vectors")[0][0]
     torch.testing.assert_close(found["mean"], 0.7 * 2 + 0.3 * (x + 2))
     torch.testing.assert_close(found["variance"], torch.full_like(x, 0.7 * 2 + 0.3 * 8))  # (4 + 4) / (2 - 1)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_in_one_process_synchronised_is_per_process(name: str) -> None:
-    alone, together = (outcome(name, slice(None), statistics=s) for s in ("per-process", "synchronised"))
+def test_in_one_process_synchronized_is_per_process(name: str) -> None:
+    alone, together = (outcome(name, slice(None), statistics=s) for s in ("per-process", "synchronized"))
     assert all(torch.equal(alone[key], together[key]) for key in alone)
 
 

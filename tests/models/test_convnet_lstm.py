@@ -51,7 +51,7 @@ def slow_lstm(lstm: BatchNormLSTM, x: np.ndarray, training: bool) -> tuple[np.nd
     size, last = lstm.hidden_size, len(state["norm_cell.running_mean"]) - 1
     seen: dict[str, list[np.ndarray]] = {"norm_input": [], "norm_hidden": [], "norm_cell": []}
 
-    def normalised(name: str, values: np.ndarray, step: int) -> np.ndarray:
+    def normalized(name: str, values: np.ndarray, step: int) -> np.ndarray:
         seen[name].append(values)
         mean, variance = values.mean(0), ((values - values.mean(0)) ** 2).mean(0)
         if not training:
@@ -70,10 +70,10 @@ def slow_lstm(lstm: BatchNormLSTM, x: np.ndarray, training: bool) -> tuple[np.nd
             for clip in range(len(x)):
                 sums[clip, row] = sum(state["weight_input"][row, d] * x[clip, t, d] for d in range(x.shape[2]))
                 from_hidden[clip, row] = sum(state["weight_hidden"][row, h] * hidden[clip, h] for h in range(size))
-        gates = normalised("norm_input", sums, t) + normalised("norm_hidden", from_hidden, t) + state["bias"]
+        gates = normalized("norm_input", sums, t) + normalized("norm_hidden", from_hidden, t) + state["bias"]
         forget, admit, release, candidate = (gates[:, n * size : (n + 1) * size] for n in range(4))
         cell = sigmoid(forget) * cell + sigmoid(admit) * np.tanh(candidate)
-        hidden = sigmoid(release) * np.tanh(normalised("norm_cell", cell, t))
+        hidden = sigmoid(release) * np.tanh(normalized("norm_cell", cell, t))
         states.append(hidden)
     return np.stack(states, 1), seen
 

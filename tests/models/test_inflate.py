@@ -65,7 +65,7 @@ class PictureNet(nn.Module):
 @pytest.fixture(scope="module")
 def picture_net(googlenet: dict[str, Tensor]) -> PictureNet:
     net = PictureNet()
-    state = inflate(googlenet, net, names=googlenet_names(dims=2), left_out=("aux1", "aux2"))
+    state = inflate(googlenet, net, names=googlenet_names(dims=2), ignored_keys=("aux1", "aux2"))
     net.load_state_dict(state)
     return net.eval()
 
@@ -115,16 +115,16 @@ def test_two_stream_on_rgb_alone_is_the_picture_network_on_a_frame(
     assert np.abs(logits.numpy() - expected["same2d_224/logits_f64"].mean(0)).max() < 1e-3
 
 
-def test_the_flow_stream_of_two_stream_answers_uniform_flow_as_rgb_answers_grey(
+def test_the_flow_stream_of_two_stream_answers_uniform_flow_as_rgb_answers_gray(
     googlenet: dict[str, Tensor], picture_net: PictureNet, pictures: Tensor
 ) -> None:
     """Through all layers and the classifier: twenty equal channels against three."""
     model = build_model("two_stream", stream="flow", num_classes=1000)
     model.load_state_dict(inflate_googlenet(googlenet, model))
-    grey = pictures[:1, :1]
+    gray = pictures[:1, :1]
     with torch.inference_mode():
-        found = model.eval()(grey[:, :, None].expand(-1, 2, 10, -1, -1))
-        want = picture_net(grey.expand(-1, 3, -1, -1))
+        found = model.eval()(gray[:, :, None].expand(-1, 2, 10, -1, -1))
+        want = picture_net(gray.expand(-1, 3, -1, -1))
     torch.testing.assert_close(found, want, atol=1e-3, rtol=0)
 
 
@@ -238,16 +238,16 @@ def unit_2d(channels: int = 3) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("channels", [2, 20])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_other_channels_answer_a_uniform_input_as_rgb_answers_grey(dims: int, channels: int) -> None:
+def test_other_channels_answer_a_uniform_input_as_rgb_answers_gray(dims: int, channels: int) -> None:
     state = unit_2d()
     unit = ConvUnit(dims, channels, 5, 3).eval()
     unit.load_state_dict(inflate(state, unit))
     reference = ConvUnit(2, 3, 5, 3).eval()
     reference.load_state_dict(state)
-    grey = torch.randn(1, 1, 9, 9)
+    gray = torch.randn(1, 1, 9, 9)
     with torch.inference_mode():
-        want = reference(grey.expand(1, 3, 9, 9))
-        x = grey.expand(1, channels, 9, 9)
+        want = reference(gray.expand(1, 3, 9, 9))
+        x = gray.expand(1, channels, 9, 9)
         found = unit(x) if dims == 2 else unit(x.unsqueeze(2).expand(-1, -1, 5, -1, -1))[:, :, 2]
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
@@ -284,7 +284,9 @@ def test_nothing_unmapped_and_nothing_invented() -> None:
     state = unit_2d()
     with pytest.raises(WeightsError, match=r"aux.weight has no place"):
         inflate(state | {"aux.weight": torch.zeros(1)}, unit)
-    assert inflate(state | {"aux.weight": torch.zeros(1)}, unit, left_out=("aux",)).keys() == unit.state_dict().keys()
+    assert (
+        inflate(state | {"aux.weight": torch.zeros(1)}, unit, ignored_keys=("aux",)).keys() == unit.state_dict().keys()
+    )
     del state["batch_norm.bias"]
     with pytest.raises(WeightsError, match=r"nothing for batch_norm.bias"):
         inflate(state, unit)
@@ -309,7 +311,7 @@ def test_the_classifier_stays_behind_when_the_classes_are_others(googlenet: dict
     assert model.head.weight.shape == (7, 1024, 1, 1, 1)
     assert model.trunk.Conv3d_1a_7x7.conv.weight.shape == (64, 2, 7, 7, 7)
     assert model.training
-    with pytest.raises(WeightsError, match=r"picture network.*create_model"):
+    with pytest.raises(WeightsError, match=r"image model.*create_model"):
         quovadis.load_model(tmp_path / "googlenet.pth")
     with pytest.raises(WeightsError, match=r"GoogLeNet; it can be inflated to i3d, .*, not to i3d_tiny: train"):
         quovadis.create_model("i3d_tiny", weights=tmp_path / "googlenet.pth")

@@ -1,4 +1,4 @@
-"""SAME padding, batch norm and initialisation against their formulas."""
+"""SAME padding, batch norm and initialization against their formulas."""
 
 import math
 from itertools import product

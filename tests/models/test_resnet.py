@@ -85,13 +85,13 @@ def test_the_temporal_kernels_are_the_fields() -> None:
 
 @pytest.mark.parametrize("num_frames", [2, 8])
 def test_a_boring_video_gives_the_pictures_logits(num_frames: int, time_is_repeated: None) -> None:
-    """Against torchvision's arithmetic, pictures normalised there and [-1, 1] here; grey border, so zeros are grey."""
+    """Against torchvision's arithmetic, pictures normalized there and [-1, 1] here; gray border, so zeros are gray."""
     state = {name: t.double() if t.is_floating_point() else t for name, t in torchvision_state(1 / 4, 50).items()}
     model = I3DResNet50(num_classes=50, width=1 / 4).double().eval()
     model.load_state_dict(inflate_resnet50(state, model))
     picture = torch.rand(2, 3, 65, 97, dtype=torch.float64)
     mean, deviation = (torch.tensor(v).double().view(3, 1, 1) for v in TORCHVISION_TRANSFORM)
-    # Pad by hand with the mean colour, which is what torchvision's zeros are, so that the border is no difference.
+    # Pad by hand with the mean color, which is what torchvision's zeros are, so that the border is no difference.
     want = torchvision_forward(state, (picture - mean) / deviation)
     stem = model.trunk.conv1
     x = (picture * 2 - 1).unsqueeze(2).expand(-1, -1, num_frames, -1, -1)

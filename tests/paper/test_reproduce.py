@@ -13,14 +13,14 @@ from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError, TrainingError, UnknownNameError
 from quovadis.evaluation.dump import read_dump
 from quovadis.paper import reproduce as reproduction
-from quovadis.paper.inputs import Material, ReproduceRecipes
+from quovadis.paper.inputs import ReproduceRecipes, TrainingInputs
 from quovadis.paper.plan import Cell, Run, plan_table, table_1
 from quovadis.paper.published import ARCHITECTURES, paper_table
 from quovadis.paper.reproduce import reproduce
 from quovadis.paper.tables import result_grid
 from quovadis.training import experiment as experiments
 from quovadis.training.classifier import ClassifierRecipe
-from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe
+from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from quovadis.training.run_folder import RunFolder
 from tests.synthetic import write_square
 from tests.training.test_architectures import quick_flow
@@ -31,9 +31,9 @@ QUICK = Recipe(
     name="quick",
     max_steps=1,
     validate_every=1,
-    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.5),
-    optimizer=OptimizerChoice(learning_rate=0.01),
-    data=DataChoice(batch_size=2, num_workers=0),
+    model=ModelConfig(name="i3d_tiny", batch_norm_momentum=0.5),
+    optimizer=OptimizerConfig(learning_rate=0.01),
+    data=DataConfig(batch_size=2, num_workers=0),
 )
 RECIPES = ReproduceRecipes(
     source=QUICK, original=QUICK, full_ft=QUICK, fixed=ClassifierRecipe(max_steps=2, validate_every=2)
@@ -58,9 +58,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Manifest("small", root, ("left", "right"), tuple(records))
 
 
-def material(large: Manifest, *small: Manifest) -> Material:
+def material(large: Manifest, *small: Manifest) -> TrainingInputs:
     data = {"kinetics": [large], **({"ucf101": small} if small else {})}
-    return Material(data, RECIPES, variant="tiny", protocol="center-clip")
+    return TrainingInputs(data, RECIPES, variant="tiny", protocol="center-clip")
 
 
 def cell(table: str, row: str, column: str) -> Cell:
@@ -141,7 +141,7 @@ def test_a_killed_reproduction_goes_on(
         right = sum(d.logits[0] for d in dumps).argmax(1) == dumps[0].targets  # type: ignore[union-attr]
         assert found.ours == pytest.approx(100 * float(right.float().mean()))
         assert found.difference == pytest.approx(found.ours - found.published)  # type: ignore[operator]
-        assert [r.data_identity for r in found.results] == [small.identity]
+        assert [r.data_fingerprint for r in found.results] == [small.fingerprint]
     reasons = {c.reason for c in cells if not c.results}
     assert reasons == {
         "no 2D network for the cells with ImageNet; no data for ucf101 split 2; no data for ucf101 split 3",
@@ -149,7 +149,14 @@ def test_a_killed_reproduction_goes_on(
     }
     text = (tmp_path / "table5.md").read_text()
     assert text.strip() == result_grid("table5", material(large, small), cells).to_markdown()
-    for needed in (small.identity, large.identity, "for context only", "center-clip", "95.1", "mean of the splits"):
+    for needed in (
+        small.fingerprint,
+        large.fingerprint,
+        "for context only",
+        "center-clip",
+        "95.1",
+        "mean of the splits",
+    ):
         assert needed in text
         assert needed in (tmp_path / "table5.html").read_text()
     assert "difference" not in text
@@ -186,7 +193,7 @@ def test_what_cannot_be_is_refused(large: Manifest, small: Manifest, tmp_path: P
     with pytest.raises(UnknownNameError, match="unknown table with results 'table1'"):
         reproduce("table1", material(large), tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'ucf101'"):
-        Material({"ucf10": [small]}, RECIPES)
+        TrainingInputs({"ucf10": [small]}, RECIPES)
     with pytest.raises(TrainingError, match="ucf101 has 3 splits; got 4"):
         material(large, *[small] * 4)
     with pytest.raises(TrainingError, match="no published weights"):
@@ -201,7 +208,7 @@ def test_what_cannot_be_is_refused(large: Manifest, small: Manifest, tmp_path: P
 
 
 def test_without_anything_all_cells_stay_empty(tmp_path: Path) -> None:
-    cells = reproduce("table4", Material({}, RECIPES), tmp_path)
+    cells = reproduce("table4", TrainingInputs({}, RECIPES), tmp_path)
     assert len(cells) == 54
     assert not any(c.results for c in cells)
     lines = (tmp_path / "table4.md").read_text().splitlines()
@@ -211,8 +218,8 @@ def test_without_anything_all_cells_stay_empty(tmp_path: Path) -> None:
 
 def test_published_weights_stand_for_i3d_on_kinetics(small: Manifest, tmp_path: Path) -> None:
     """They are not fetched here; what the plan makes of them is looked at."""
-    with_published = Material({"ucf101": [small]}, RECIPES, published_weights=True)
-    runs = reproduction._Runs(with_published, tmp_path, reproduction.Silent())
+    with_published = TrainingInputs({"ucf101": [small]}, RECIPES, published_weights=True)
+    runs = reproduction._Runs(with_published, tmp_path, reproduction.NullProgress())
     tuned = Run("i3d", "flow", "imagenet", "full-ft", "ucf101")
     assert runs.why_not(tuned) == ""
     assert runs._source_weights(tuned.source or tuned) == "i3d-flow-imagenet-kinetics400"

@@ -22,7 +22,7 @@ from quovadis.training import frozen_features as frozen
 from quovadis.training.classifier import ClassifierRecipe, classify_features, train_classifier
 from quovadis.training.experiment import Experiment, run_experiment
 from quovadis.training.frozen_features import Features
-from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe
+from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import load_model
@@ -31,9 +31,9 @@ RECIPE = Recipe(
     name="test",
     max_steps=2,
     validate_every=2,
-    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.5, batch_norm_clips=0),
-    optimizer=OptimizerChoice(learning_rate=0.01),
-    data=DataChoice(batch_size=2, num_workers=0),
+    model=ModelConfig(name="i3d_tiny", batch_norm_momentum=0.5, batch_norm_clips=0),
+    optimizer=OptimizerConfig(learning_rate=0.01),
+    data=DataConfig(batch_size=2, num_workers=0),
 )
 CLASSIFIER = ClassifierRecipe(max_steps=4, validate_every=2, batch_size=4)
 
@@ -92,7 +92,7 @@ def test_features_are_computed_once(
 ) -> None:
     first, folder = run_experiment(fixed(data, source), tmp_path)
     (place,) = (tmp_path / "features").iterdir()
-    assert json.loads((place / "features.json").read_text())["data_identity"] == data.identity
+    assert json.loads((place / "features.json").read_text())["data_fingerprint"] == data.fingerprint
 
     def no_reading(*_: object, **__: object) -> None:
         raise AssertionError("a video was read")
@@ -212,7 +212,7 @@ def test_three_settings_on_two_targets(
     kept = json.loads((tmp_path / "results.json").read_text())
     assert [row["mean_top1"] for row in kept["rows"]] == [row.mean_top1 for row in rows]
     html = (tmp_path / "report.html").read_text()
-    assert all(identity in html for identity in (data.identity, turned.identity, "center-clip"))
+    assert all(fingerprint in html for fingerprint in (data.fingerprint, turned.fingerprint, "center-clip"))
     assert "spread" in transfer_grid(rows).to_markdown()
 
     def no_training(*_: object, **__: object) -> None:

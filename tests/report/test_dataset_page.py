@@ -40,7 +40,7 @@ def test_the_page_has_a_picture_of_each_class_and_needs_nothing_else(two_classes
     assert "&lt;gone&gt; &amp;" in html
     assert "no video that can be read" in html
     assert "broken.mp4 is not a video that FFmpeg can open" in html
-    assert data.identity in html
+    assert data.fingerprint in html
     first = html.split("data:image/jpeg;base64,")[1].split("'")[0]
     assert Image.open(io.BytesIO(base64.b64decode(first))).size == (154, 128)
 

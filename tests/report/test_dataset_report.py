@@ -9,7 +9,7 @@ from quovadis.report.terminal import to_text
 
 PLAIN = DatasetStatistics(
     dataset="toy",
-    data_identity="0123456789ab",
+    data_fingerprint="0123456789ab",
     splits={"train": 40, "test": 20},
     statuses={"listed": 1, "ok": 57, "missing": 1, "corrupt": 1},
     num_unknown=1,

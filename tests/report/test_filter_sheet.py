@@ -23,8 +23,8 @@ def test_a_filter_is_a_row_of_its_time_slices() -> None:
         assert sheet[:, top + t, x + 2].tolist() == [255, 128, 128]
         assert sheet[:, top + 6 - t, x + 4].tolist() == [128, 128, 0]
     assert (sheet[:, top + 7] == 255).all()
-    grey = filter_sheet(torch.zeros(64, 3, 7, 7, 7))
-    assert set(grey.unique().tolist()) == {128, 255}
+    gray = filter_sheet(torch.zeros(64, 3, 7, 7, 7))
+    assert set(gray.unique().tolist()) == {128, 255}
 
 
 def test_each_filter_has_its_own_scale_and_flow_has_no_blue() -> None:

@@ -7,13 +7,13 @@ import threading
 import pytest
 
 from quovadis.errors import DownloadError
-from quovadis.runtime.backoff import Pace
-from quovadis.runtime.thread_jobs import Meter, in_parallel
+from quovadis.runtime.backoff import Backoff
+from quovadis.runtime.thread_jobs import ProgressCounter, in_parallel
 
 
 def test_waits_double_up_to_a_limit_and_then_it_is_given_up() -> None:
     waits: list[float] = []
-    pace = Pace(first_wait_seconds=10, longest_wait_seconds=60, max_waits=5, sleep=waits.append)
+    pace = Backoff(first_wait_seconds=10, longest_wait_seconds=60, max_waits=5, sleep=waits.append)
     for _ in range(5):
         pace.refused(pace.wait(), "429")
     with pytest.raises(DownloadError, match=r"given up after 5 waits in a row: 429.*What is done is kept"):
@@ -23,7 +23,7 @@ def test_waits_double_up_to_a_limit_and_then_it_is_given_up() -> None:
 
 def test_the_default_adds_up_to_an_hour() -> None:
     waits: list[float] = []
-    pace = Pace(sleep=waits.append)
+    pace = Backoff(sleep=waits.append)
     for _ in range(11):
         pace.refused(pace.wait(), "429")
     with pytest.raises(DownloadError):
@@ -33,7 +33,7 @@ def test_the_default_adds_up_to_an_hour() -> None:
 
 def test_an_answer_ends_the_waiting() -> None:
     waits: list[float] = []
-    pace = Pace(first_wait_seconds=10, sleep=waits.append)
+    pace = Backoff(first_wait_seconds=10, sleep=waits.append)
     for _ in range(3):
         pace.refused(pace.wait(), "429")
     pace.answered(pace.wait())
@@ -44,7 +44,7 @@ def test_an_answer_ends_the_waiting() -> None:
 
 def test_an_answer_to_an_old_question_does_not_end_it() -> None:
     waits: list[float] = []
-    pace = Pace(first_wait_seconds=10, sleep=waits.append)
+    pace = Backoff(first_wait_seconds=10, sleep=waits.append)
     early = pace.wait()
     pace.refused(pace.wait(), "429")
     pace.answered(early)
@@ -55,7 +55,7 @@ def test_an_answer_to_an_old_question_does_not_end_it() -> None:
 
 def test_workers_that_asked_in_the_same_turn_count_once() -> None:
     waits: list[float] = []
-    pace = Pace(first_wait_seconds=10, sleep=waits.append)
+    pace = Backoff(first_wait_seconds=10, sleep=waits.append)
     turns = [pace.wait() for _ in range(4)]
     for turn in turns:
         pace.refused(turn, "429")
@@ -66,7 +66,7 @@ def test_workers_that_asked_in_the_same_turn_count_once() -> None:
 
 def test_failures_of_the_connection_slow_down_only_in_a_row() -> None:
     waits: list[float] = []
-    pace = Pace(first_wait_seconds=10, failures_in_a_row=3, sleep=waits.append)
+    pace = Backoff(first_wait_seconds=10, failures_in_a_row=3, sleep=waits.append)
     for _ in range(5):
         pace.failed(pace.wait(), "timed out")
         pace.failed(pace.wait(), "timed out")
@@ -78,7 +78,7 @@ def test_failures_of_the_connection_slow_down_only_in_a_row() -> None:
 
 
 def test_a_stop_ends_a_wait_at_once() -> None:
-    pace = Pace(first_wait_seconds=1000)
+    pace = Backoff(first_wait_seconds=1000)
     pace.refused(pace.wait(), "429")
     thread = threading.Thread(target=pace.wait)
     thread.start()
@@ -90,7 +90,7 @@ def test_a_stop_ends_a_wait_at_once() -> None:
 def test_the_first_error_ends_the_work() -> None:
     done: list[int] = []
     seen: list[tuple[int, int]] = []
-    meter = Meter(1000, lambda *step: seen.append(step))
+    meter = ProgressCounter(1000, lambda *step: seen.append(step))
 
     def work(item: int) -> None:
         if item == 20:

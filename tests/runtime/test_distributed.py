@@ -32,13 +32,13 @@ def test_what_each_process_gives_reaches_all_in_order() -> None:
         _HEAD
         + """
 def main():
-    with distributed.together():
-        assert (distributed.rank(), distributed.count(), distributed.is_main()) == (rank, 3, rank == 0)
+    with distributed.process_group():
+        assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (rank, 3, rank == 0)
         assert distributed.gather({"of": rank}) == [{"of": 0}, {"of": 1}, {"of": 2}]
-        assert distributed.total([0.1 * (rank + 1), rank]) == [0.1 + 0.2 + 0.1 * 3, 3]
-        assert distributed.from_main(lambda: f"by {rank}") == "by 0"
+        assert distributed.sum_values([0.1 * (rank + 1), rank]) == [0.1 + 0.2 + 0.1 * 3, 3]
+        assert distributed.run_on_main(lambda: f"by {rank}") == "by 0"
         a, b = torch.tensor([1.0, 4.0]) * rank, torch.full((1, 2), float(rank), dtype=torch.float64)
-        distributed.average([a, b])
+        distributed.average_tensors([a, b])
         assert a.tolist() == [1.0, 4.0] and b.tolist() == [[1.0, 1.0]], (a, b)
         order = []
         with distributed.main_first():
@@ -46,8 +46,8 @@ def main():
             time.sleep(0.2 * (rank == 0))
         begun = distributed.gather(order[0])
         assert min(begun[1:]) >= begun[0] + 0.2
-    distributed.leave()
-    assert distributed.count() == 1
+    distributed.shutdown()
+    assert distributed.world_size() == 1
 main()
 """
     )
@@ -60,10 +60,10 @@ def test_an_error_in_one_process_ends_all_and_only_it_speaks() -> None:
         _HEAD
         + """
 def main(_):
-    with distributed.together():
+    with distributed.process_group():
         if rank == 1:
             raise DatasetError("b.mp4 is broken")
-        distributed.wait()
+        distributed.barrier()
 """
         + _AS_A_VERB
     )
@@ -77,8 +77,8 @@ def test_the_same_error_in_all_processes_is_told_once() -> None:
         _HEAD
         + """
 def main(_):
-    with distributed.together():
-        distributed.wait()
+    with distributed.process_group():
+        distributed.barrier()
         raise DatasetError("nothing there")
 """
         + _AS_A_VERB
@@ -93,17 +93,17 @@ def test_a_killed_process_is_missed_by_the_others() -> None:
         _HEAD
         + """
 def main(_):
-    with distributed.together():
-        distributed.wait()
+    with distributed.process_group():
+        distributed.barrier()
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        distributed.wait()
+        distributed.barrier()
 """
         + _AS_A_VERB
     )
     first, killed = launch(script, 2)
     assert (first.code, killed.code) == (1, -signal.SIGKILL)
-    assert first.stderr.startswith("error: process 0 of 2 lost another one, which was killed or did not answer (")
+    assert first.stderr.startswith("error: process 0 of 2 lost another process, which was killed or did not answer (")
     assert first.stderr.endswith("); what was saved is kept: start the same command again\n")
     assert first.stderr.count("\n") == 1
 
@@ -113,20 +113,20 @@ def test_a_process_that_does_not_answer_is_not_waited_for_without_end() -> None:
         _HEAD
         + """
 def main(_):
-    distributed.join(timeout_minutes=2 / 60)
-    with distributed.together():
-        distributed.wait()
+    distributed.initialize(timeout_minutes=2 / 60)
+    with distributed.process_group():
+        distributed.barrier()
         if rank == 1:
             time.sleep(6)
             os._exit(0)
-        distributed.wait()
+        distributed.barrier()
 """
         + _AS_A_VERB
     )
     first = launch(script, 2)[0]
     assert first.code == 1
     assert first.stderr.startswith(
-        "error: process 0 of 2 lost another one, which was killed or did not answer (Timed out"
+        "error: process 0 of 2 lost another process, which was killed or did not answer (Timed out"
     )
 
 
@@ -135,7 +135,7 @@ def test_a_launcher_that_says_too_little_is_told(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InvalidInputError, match=r"WORLD_SIZE asks for several processes, but .*RANK.*: start with"):
-        distributed.join()
+        distributed.initialize()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,12 +143,12 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(InvalidInputError, match="process 1 of this machine has no GPU: there are 1; start 1 processes"):
-        distributed.join()
+        distributed.initialize()
 
 
 def test_alone_an_error_is_what_it_is() -> None:
     assert "WORLD_SIZE" not in os.environ
-    with pytest.raises(KeyError), distributed.together():
+    with pytest.raises(KeyError), distributed.process_group():
         raise KeyError("a")
-    with pytest.raises(OtherProcessError), distributed.together():
+    with pytest.raises(OtherProcessError), distributed.process_group():
         raise OtherProcessError("b")

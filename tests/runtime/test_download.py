@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from quovadis.errors import DownloadError, StorageError
-from quovadis.runtime.download import Patience, download, git_blob_id, sha256
+from quovadis.runtime.download import RetryPolicy, download, git_blob_id, sha256
 from tests.http_server import CONTENT, Server
 
-QUICK = Patience(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
+QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
 
 
 def problem(path: Path) -> str:

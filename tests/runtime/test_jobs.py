@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.prepare import StoreSettings, prepare
+from quovadis.datasets.prepare import PrepareSettings, prepare
 from quovadis.errors import JobError
 from quovadis.runtime.jobs import num_cores, run_jobs
 from tests.synthetic import write_square
@@ -115,7 +115,7 @@ def test_a_cluster_that_loses_a_machine_finishes_each_clip_once(two_nodes: objec
         if done == 4:
             cluster.remove_node(lost, allow_graceful=False)  # type: ignore[attr-defined]
 
-    settings = StoreSettings(short_side_px=32)
+    settings = PrepareSettings(short_side_px=32)
     stored = prepare(data, tmp_path / "store", settings, ray_address=cluster.address, on_video=lose_it)  # type: ignore[attr-defined]
     assert counts == list(range(1, 25))
     assert all(r.status == "ok" for r in stored.records)

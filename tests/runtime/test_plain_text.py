@@ -192,7 +192,7 @@ def test_the_dataset_page_shows_names_as_they_are() -> None:
     for text in HOSTILE:
         statistics = DatasetStatistics(
             dataset=text,
-            data_identity=text,
+            data_fingerprint=text,
             splits={text: 1},
             statuses={"ok": 1, "listed": 0, "missing": 0, "corrupt": 0},
             classes=(ClassCount(text, {text: 1}, 0, 0),),

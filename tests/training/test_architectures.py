@@ -18,7 +18,7 @@ from quovadis.inference.recognizer import Recognizer
 from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
 from quovadis.models.zoo import MODELS
 from quovadis.training.loop import train
-from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule
+from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe, Schedule
 from quovadis.training.run_folder import read_log
 from quovadis.transforms import to_model
 from quovadis.video.clip import Clip
@@ -36,9 +36,9 @@ def recipe(name: str, stream: str | None = None, **model: object) -> Recipe:
         name="test",
         max_steps=2,
         validate_every=2,
-        model=ModelChoice(name=name, stream=stream, batch_norm_momentum=0.5, batch_norm_clips=0, **model),  # type: ignore[arg-type]
-        optimizer=OptimizerChoice(learning_rate=0.01),
-        data=DataChoice(batch_size=2, num_workers=0),
+        model=ModelConfig(name=name, stream=stream, batch_norm_momentum=0.5, batch_norm_clips=0, **model),  # type: ignore[arg-type]
+        optimizer=OptimizerConfig(learning_rate=0.01),
+        data=DataConfig(batch_size=2, num_workers=0),
     )
 
 
@@ -61,8 +61,8 @@ def quick_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Differences of brightness in the place of TV-L1, whose own tests are elsewhere."""
 
     def differences(clip: Clip, **_: object) -> Clip:
-        grey = clip.frames.float().mean(1, keepdim=True)
-        return replace(clip, flow=(grey.roll(-1, 0) - grey).repeat(1, 2, 1, 1) / 10)
+        gray = clip.frames.float().mean(1, keepdim=True)
+        return replace(clip, flow=(gray.roll(-1, 0) - gray).repeat(1, 2, 1, 1) / 10)
 
     monkeypatch.setattr(flow_files, "flow_for_clip", differences)
 
@@ -103,7 +103,7 @@ def test_the_lstm_learns_at_every_step(motions: Manifest, tmp_path: Path) -> Non
         recipe("convnet_lstm_tiny", dropout=0.0),
         max_steps=1,
         validate_every=1,
-        optimizer=OptimizerChoice(learning_rate=0.05, momentum=0.0, weight_decay=0.0),
+        optimizer=OptimizerConfig(learning_rate=0.05, momentum=0.0, weight_decay=0.0),
     )
     folder = train(plain, motions, tmp_path)
     after = load_weights(folder.last)[0]
@@ -140,7 +140,7 @@ def test_training_starts_from_a_picture_network(motions: Manifest, tmp_path: Pat
         recipe("two_stream", "rgb", weights=str(tmp_path / "googlenet.pth")),
         max_steps=1,
         validate_every=1,
-        optimizer=OptimizerChoice(learning_rate=0.0),
+        optimizer=OptimizerConfig(learning_rate=0.0),
         schedule=Schedule(min_learning_rate=0.0),
     )
     after = load_weights(train(still, motions, tmp_path / "run").last)[0]

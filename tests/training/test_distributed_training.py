@@ -31,8 +31,8 @@ from quovadis.paper.transfer import TransferRecipes, transfer
 from quovadis.runtime import distributed
 from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.experiment import SCORES
-from quovadis.training.loop import Silent, _exchanging, step_seed, train
-from quovadis.training.recipes import DataChoice, ModelChoice, OptimizerChoice, Recipe, find_recipe
+from quovadis.training.loop import NullProgress, _exchanging, step_seed, train
+from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
 from quovadis.weights.files import load_weights
@@ -43,19 +43,19 @@ from tests.training.precision import float64
 pytestmark = pytest.mark.slow
 
 NETWORKS: list[tuple[str, BatchStatistics]] = [
-    ("i3d_tiny", "synchronised"),
+    ("i3d_tiny", "synchronized"),
     ("i3d_tiny", "frozen"),
-    ("convnet_lstm_tiny", "synchronised"),
+    ("convnet_lstm_tiny", "synchronized"),
 ]
 RECIPE = Recipe(
     name="test",
     max_steps=4,
     validate_every=2,
-    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.5, dropout=0.0, batch_norm="synchronised"),
-    optimizer=OptimizerChoice(learning_rate=0.01),
-    data=DataChoice(batch_size=2, num_workers=0),
+    model=ModelConfig(name="i3d_tiny", batch_norm_momentum=0.5, dropout=0.0, batch_norm="synchronized"),
+    optimizer=OptimizerConfig(learning_rate=0.01),
+    data=DataConfig(batch_size=2, num_workers=0),
 )
-CLI = "--max-steps 6 --validate-every 2 --data.batch-size 2 --data.num-workers 0 --model.batch-norm synchronised"
+CLI = "--max-steps 6 --validate-every 2 --data.batch-size 2 --data.num-workers 0 --model.batch-norm synchronized"
 CLI += " --optimizer.learning-rate 0.001"
 """A short run of the recipe tiny."""
 
@@ -69,7 +69,9 @@ def gradients(name: str, statistics: BatchStatistics) -> dict[str, Tensor]:
     stream, frames = model.spec.streams[0], model.spec.min_frames + 2
     x = torch.randn(8, stream.channels, frames, 64, 64, generator=generator).double()
     labels = torch.arange(8) % 3
-    own = slice(distributed.rank() * 8 // distributed.count(), (distributed.rank() + 1) * 8 // distributed.count())
+    own = slice(
+        distributed.rank() * 8 // distributed.world_size(), (distributed.rank() + 1) * 8 // distributed.world_size()
+    )
     exchanging = _exchanging(model, torch.device("cpu"))  # to be kept as long as gradients are exchanged
     model.loss(exchanging(x[own]), labels[own]).backward()
     found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
@@ -97,7 +99,7 @@ def transferred(source: Path, data: Manifest, out: Path) -> dict[str, Any]:
     return {**row.to_dict(), "features": features, "logits": scores.logits.tolist()}
 
 
-class Noting(Silent):
+class Noting(NullProgress):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -115,14 +117,14 @@ def work(data_root: str, out: str) -> None:
     """What the two processes of the fixture do."""
     root, folder = Path(data_root), Path(out)
     data, rank = load_dataset(root), distributed.rank()
-    with distributed.together():
+    with distributed.process_group():
         grads = {f"{name} {kind}": gradients(name, kind) for name, kind in NETWORKS}
         torch.save(grads, folder / f"gradients{rank}.pt")
         figures = measure(root, folder / "broken.mp4")
         (folder / f"figures{rank}.json").write_text(json.dumps(figures))
         noting = Noting()
         with float64():
-            train(RECIPE, data, folder / "synchronised", progress=noting)
+            train(RECIPE, data, folder / "synchronized", progress=noting)
             train(replace(RECIPE, max_steps=2), data, folder / "half")
             own_statistics = replace(RECIPE.model, batch_norm="per-process", batch_norm_clips=0)
             per_process = replace(RECIPE, max_steps=2, model=own_statistics)
@@ -140,7 +142,7 @@ def work(data_root: str, out: str) -> None:
             (folder / "refused.txt").write_text(str(error))
         except OtherProcessError:
             pass
-    distributed.leave()
+    distributed.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def two(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = f"""
 from quovadis.runtime import distributed
 from tests.training.test_distributed_training import work
-distributed.join()
+distributed.initialize()
 work({str(two_classes)!r}, {str(folder)!r})
 """
     for ended in launch(script, 2):
@@ -209,11 +211,11 @@ def test_the_figures_of_two_processes_are_those_of_one(two: Path, two_classes: P
 def test_two_processes_train_as_one_with_their_batches_together(two: Path, data: Manifest, tmp_path: Path) -> None:
     with float64():
         one = train(replace(RECIPE, data=replace(RECIPE.data, batch_size=4)), data, tmp_path)
-    assert losses(two / "synchronised") == pytest.approx(losses(one.root), rel=1e-6)
-    assert val_losses(two / "synchronised") == pytest.approx(val_losses(one.root), rel=1e-6)
-    rows = [list(read_log(root / "log.jsonl")) for root in (two / "synchronised", one.root)]
+    assert losses(two / "synchronized") == pytest.approx(losses(one.root), rel=1e-6)
+    assert val_losses(two / "synchronized") == pytest.approx(val_losses(one.root), rel=1e-6)
+    rows = [list(read_log(root / "log.jsonl")) for root in (two / "synchronized", one.root)]
     assert [r.get("accuracy") for r in rows[0]] == [r.get("accuracy") for r in rows[1]]
-    together, alone = (load_weights(RunFolder(root).last)[0] for root in (two / "synchronised", one.root))
+    together, alone = (load_weights(RunFolder(root).last)[0] for root in (two / "synchronized", one.root))
     for key in alone:
         torch.testing.assert_close(together[key], alone[key], atol=1e-7, rtol=1e-6)
 
@@ -230,7 +232,7 @@ def test_the_number_of_processes_may_change_and_the_effective_batch_stays(
         train(whole, data, two / "half", progress=noting)
     assert noting.steps == [3, 4]
     assert not any("batch norm saw" in note for note in noting.notes)
-    assert losses(two / "half") == pytest.approx(losses(two / "synchronised"), rel=1e-6)
+    assert losses(two / "half") == pytest.approx(losses(two / "synchronized"), rel=1e-6)
     in_parts = replace(RECIPE, max_steps=5, data=replace(RECIPE.data, effective_batch_size=4))
     train(in_parts, data, two / "half", progress=noting)
     assert any("batch norm saw 4 clips together before and sees 2 now" in note for note in noting.notes)
@@ -245,7 +247,7 @@ def test_per_process_statistics_follow_the_batch_and_not_the_processes(
     with float64():
         one = train(parts, data, tmp_path)
     assert losses(two / "per-process") == pytest.approx(losses(one.root), rel=1e-6)
-    assert losses(two / "per-process")[1] != pytest.approx(losses(two / "synchronised")[1], rel=1e-6)
+    assert losses(two / "per-process")[1] != pytest.approx(losses(two / "synchronized")[1], rel=1e-6)
 
 
 def test_each_process_has_its_own_dropout_in_each_step(two: Path) -> None:
@@ -273,7 +275,7 @@ def test_the_running_averages_that_are_saved_are_the_mean_over_the_processes(two
 
 @pytest.mark.skipif(bf16_error() >= BF16_TOLERANCE, reason="this CPU computes wrong gradients in bfloat16")
 def test_mixed_precision_in_two_processes(two: Path) -> None:
-    exact, mixed = losses(two / "synchronised")[1], losses(two / "bf16")[1]
+    exact, mixed = losses(two / "synchronized")[1], losses(two / "bf16")[1]
     assert mixed == pytest.approx(exact, rel=0.1)
     assert mixed != exact
     assert {t.dtype for t in load_weights(RunFolder(two / "bf16").last)[0].values()} == {torch.float32}
@@ -308,7 +310,7 @@ def test_one_process_is_killed_and_the_run_goes_on(two_classes: Path, tmp_path: 
         tiny,
         max_steps=6,
         validate_every=2,
-        model=replace(tiny.model, batch_norm="synchronised"),
+        model=replace(tiny.model, batch_norm="synchronized"),
         optimizer=replace(tiny.optimizer, learning_rate=0.001),
         data=replace(tiny.data, batch_size=2, num_workers=0),
     )

@@ -29,8 +29,8 @@ from quovadis.models.i3d import I3D
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.locks import LOCK_NAME, FolderLock
 from quovadis.training import run_folder
-from quovadis.training.loop import Silent, step_seed, train
-from quovadis.training.recipes import RECIPES, DataChoice, ModelChoice, OptimizerChoice, Recipe, Schedule, find_recipe
+from quovadis.training.loop import NullProgress, step_seed, train
+from quovadis.training.recipes import RECIPES, DataConfig, ModelConfig, OptimizerConfig, Recipe, Schedule, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
 from quovadis.video.clip import Clip
@@ -43,9 +43,9 @@ RECIPE = Recipe(
     name="test",
     max_steps=6,
     validate_every=2,
-    model=ModelChoice(name="i3d_tiny", batch_norm_momentum=0.1, batch_norm_clips=0),
-    optimizer=OptimizerChoice(learning_rate=0.05),
-    data=DataChoice(batch_size=4, num_workers=0),
+    model=ModelConfig(name="i3d_tiny", batch_norm_momentum=0.1, batch_norm_clips=0),
+    optimizer=OptimizerConfig(learning_rate=0.05),
+    data=DataConfig(batch_size=4, num_workers=0),
 )
 
 
@@ -72,7 +72,7 @@ def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path
     assert [row["step"] for row in rows if "val_loss" in row] == [2, 4, 6]
     recipe = json.loads((folder.root / "recipe.json").read_text())
     assert recipe["optimizer"]["learning_rate"] == 0.05
-    assert json.loads((folder.root / "data.json").read_text())["identity"] == data.identity
+    assert json.loads((folder.root / "data.json").read_text())["fingerprint"] == data.fingerprint
     assert "torch" in json.loads((folder.root / "environment.json").read_text())
     if find_spec("tensorboard"):
         assert list((folder.root / "tensorboard").iterdir())
@@ -80,7 +80,7 @@ def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path
     best = min((row for row in rows if "val_loss" in row), key=lambda row: row["val_loss"])
     assert (info.model, info.labels) == ("i3d_tiny", ("left", "right"))
     assert info.source["step"] == best["step"]
-    assert info.source["data_identity"] == data.identity
+    assert info.source["data_fingerprint"] == data.fingerprint
 
 
 def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Pa
 _SCRIPT = """
 import sys, torch
 from quovadis.datasets.load import load_dataset
-from quovadis.training.loop import Silent, train
+from quovadis.training.loop import NullProgress, train
 from dataclasses import replace
 from itertools import islice
 sys.path.insert(0, {here!r})
@@ -136,8 +136,8 @@ def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_pat
         max_steps=2,
         validate_every=2,
         model=replace(RECIPE.model, dropout=0.0),
-        optimizer=OptimizerChoice(learning_rate=rate, momentum=momentum, weight_decay=decay),
-        data=DataChoice(batch_size=2, accumulate_steps=2, num_workers=0),
+        optimizer=OptimizerConfig(learning_rate=rate, momentum=momentum, weight_decay=decay),
+        data=DataConfig(batch_size=2, accumulate_steps=2, num_workers=0),
     )
     with float64():
         after = load_weights(train(recipe, data, tmp_path / "run").last)[0]
@@ -161,7 +161,7 @@ def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_pat
         torch.testing.assert_close(after[name], parameter.detach(), atol=1e-9, rtol=1e-7)
 
 
-class _StopAt(Silent):
+class _StopAt(NullProgress):
     def __init__(self, last_step: int):
         self.last_step = last_step
 
@@ -192,7 +192,7 @@ def test_the_rate_falls_when_validation_saturates_and_ends_the_run(data: Manifes
         RECIPE,
         max_steps=40,
         validate_every=1,
-        optimizer=OptimizerChoice(learning_rate=1e-12),
+        optimizer=OptimizerConfig(learning_rate=1e-12),
         schedule=replace(RECIPE.schedule, patience=0, min_learning_rate=1e-13),
         model=replace(RECIPE.model, batch_norm_momentum=0.0),
     )
@@ -205,7 +205,7 @@ def test_the_rate_falls_when_validation_saturates_and_ends_the_run(data: Manifes
     assert any("reached its end" in note for note in notes)
 
 
-class _Collect(Silent):
+class _Collect(NullProgress):
     def __init__(self, notes: list[str]):
         self.notes = notes
 
@@ -262,9 +262,9 @@ def test_a_folder_with_another_run_is_refused(data: Manifest, tmp_path: Path) ->
         TrainingError,
         match=r"recipe differs in max_steps \(2 there, 6 here\), optimizer.learning_rate \(",
     ):
-        train(replace(RECIPE, optimizer=OptimizerChoice(learning_rate=1.0)), data, tmp_path / "run")
+        train(replace(RECIPE, optimizer=OptimizerConfig(learning_rate=1.0)), data, tmp_path / "run")
     fewer = replace(data, records=data.records[:-1])
-    with pytest.raises(TrainingError, match="data differs in identity"):
+    with pytest.raises(TrainingError, match="data differs in fingerprint"):
         train(RECIPE, fewer, tmp_path / "run")
 
 
@@ -379,7 +379,7 @@ def test_two_runs_do_not_share_a_folder_and_an_interrupted_one_leaves_no_lock(da
 def test_every_step_and_every_process_has_its_own_dropout(data: Manifest, tmp_path: Path) -> None:
     seeds: list[int] = []
 
-    class Seeds(Silent):
+    class Seeds(NullProgress):
         def step(self, row: dict[str, Any], max_steps: int) -> None:
             seeds.append(torch.initial_seed())
 
@@ -468,7 +468,7 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
         RECIPE,
         max_steps=1,
         model=replace(RECIPE.model, weights=str(first.last)),
-        optimizer=OptimizerChoice(learning_rate=0.0),
+        optimizer=OptimizerConfig(learning_rate=0.0),
         schedule=Schedule(min_learning_rate=0.0),
     )
     second = train(still, renamed, tmp_path / "second")
@@ -518,7 +518,7 @@ def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_up_to_it(tmp_path: P
 
 def test_a_recipe_that_cannot_run_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"learning-rate 1e-06 is below --schedule.min-learning-rate 1e-05"):
-        replace(RECIPE, optimizer=OptimizerChoice(learning_rate=1e-6))
+        replace(RECIPE, optimizer=OptimizerConfig(learning_rate=1e-6))
     with pytest.raises(TrainingError, match="--max-steps must be a whole number, at least 1; got 0"):
         replace(RECIPE, max_steps=0)
 
@@ -534,7 +534,7 @@ def test_half_precision_without_a_gpu_is_refused(data: Manifest, tmp_path: Path)
 def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp_path: Path) -> None:
     first = train(replace(RECIPE, max_steps=2), data, tmp_path / "first")
     frozen = replace(RECIPE.model, batch_norm="frozen", weights=str(first.last))
-    gentle = OptimizerChoice(learning_rate=1e-4)
+    gentle = OptimizerConfig(learning_rate=1e-4)
     second = train(replace(RECIPE, max_steps=2, model=frozen, optimizer=gentle), data, tmp_path / "second")
     before, after = load_weights(first.last)[0], load_weights(second.last)[0]
     changed = {key for key in before if not torch.equal(before[key], after[key])}

@@ -13,16 +13,16 @@ from quovadis.training.recipes import (
     CLASSIFIER_LIMITS,
     RECIPE_LIMITS,
     RECIPES,
-    DataChoice,
+    DataConfig,
     Limits,
-    ModelChoice,
-    OptimizerChoice,
+    ModelConfig,
+    OptimizerConfig,
     Recipe,
     Schedule,
     find_recipe,
     kinetics,
 )
-from quovadis.training.schedule import RateSchedule
+from quovadis.training.schedule import LearningRateSchedule
 
 PLAIN = Recipe(name="test", max_steps=10, validate_every=5)
 
@@ -32,27 +32,27 @@ def test_the_effective_batch_decides_how_often_is_accumulated() -> None:
     found = {n: recipe.for_processes(n).data for n in (1, 2, 16, 64)}
     assert {n: d.accumulate_steps for n, d in found.items()} == {1: 64, 2: 32, 16: 4, 64: 1}
     assert {d.effective_batch_size for d in found.values()} == {384}
-    without = replace(PLAIN, data=DataChoice(batch_size=3, accumulate_steps=2)).for_processes(4).data
+    without = replace(PLAIN, data=DataConfig(batch_size=3, accumulate_steps=2)).for_processes(4).data
     assert (without.accumulate_steps, without.effective_batch_size) == (2, 24)
 
 
 @pytest.mark.parametrize("processes", [3, 5, 7, 128])
 def test_an_effective_batch_that_does_not_divide_is_refused(processes: int) -> None:
-    recipe = replace(PLAIN, data=DataChoice(batch_size=5, effective_batch_size=64))
+    recipe = replace(PLAIN, data=DataConfig(batch_size=5, effective_batch_size=64))
     with pytest.raises(TrainingError, match=rf"64 is no multiple of {5 * processes} \({processes} processes x .* 5\)"):
         recipe.for_processes(processes)
 
 
 def test_the_effective_batch_and_the_accumulation_are_not_both_given() -> None:
-    recipe = replace(PLAIN, data=DataChoice(batch_size=4, effective_batch_size=16, accumulate_steps=2))
+    recipe = replace(PLAIN, data=DataConfig(batch_size=4, effective_batch_size=16, accumulate_steps=2))
     with pytest.raises(TrainingError, match="accumulate-steps 2: the second follows from the first, leave it out"):
         recipe.for_processes(2)
 
 
 def test_frozen_batch_norm_needs_weights() -> None:
     with pytest.raises(TrainingError, match=r"random weights have none: give --model\.weights"):
-        replace(PLAIN, model=ModelChoice(batch_norm="frozen"))
-    replace(PLAIN, model=ModelChoice(batch_norm="frozen", weights="a.safetensors"))
+        replace(PLAIN, model=ModelConfig(batch_norm="frozen"))
+    replace(PLAIN, model=ModelConfig(batch_norm="frozen", weights="a.safetensors"))
 
 
 def test_changes_of_the_rate_that_cannot_be_are_refused() -> None:
@@ -93,7 +93,7 @@ def test_the_schedules_of_the_readme(name: str) -> None:
     recipe, (steps, rates) = find_recipe(name), README[name]
     assert (recipe.max_steps, recipe.data.effective_batch_size, recipe.data.batch_size) == (steps, 384, 6)
     optimizer = torch.optim.SGD([torch.zeros(1)])
-    schedule = RateSchedule(recipe, optimizer)
+    schedule = LearningRateSchedule(recipe, optimizer)
     optimizer.step()  # else PyTorch warns that the schedule goes before it
     state = schedule.state_dict()
     for done, rate in rates.items():
@@ -128,7 +128,7 @@ def test_every_number_of_a_recipe_is_checked(recipe: Any, limits: dict[str, Limi
             with pytest.raises(TrainingError, match=rf"{option} must be a (whole )?number, (at least|above) .*; got "):
                 with_field(recipe, name, value)
     with pytest.raises(TrainingError, match=r"--data\.batch-size must be a whole number, at least 1; got 0"):
-        replace(PLAIN, data=DataChoice(batch_size=0))
+        replace(PLAIN, data=DataConfig(batch_size=0))
     with pytest.raises(TrainingError, match=r"--max-steps must be a whole number, at least 1; got 2\.5"):
         replace(PLAIN, max_steps=2.5)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=r"multiples of --schedule\.changes must be finite and at least 0; got nan"):
@@ -139,16 +139,16 @@ def test_short_runs_recompute_batch_norm_and_the_schedules_of_the_paper_do_not()
     found = {name: find_recipe(name).for_processes(1).model.batch_norm_clips for name in RECIPES}
     long = dict.fromkeys(("kinetics", "kinetics_rgb", "kinetics_flow", "scratch"), 0)
     assert found == {**long, "finetune": 256, "tiny": 256}
-    frozen = ModelChoice(batch_norm="frozen", weights="a.safetensors", batch_norm_clips=9)
+    frozen = ModelConfig(batch_norm="frozen", weights="a.safetensors", batch_norm_clips=9)
     assert replace(PLAIN, model=frozen).for_processes(1).model.batch_norm_clips == 0
-    assert replace(PLAIN, model=ModelChoice(batch_norm_clips=7)).for_processes(2).model.batch_norm_clips == 7
+    assert replace(PLAIN, model=ModelConfig(batch_norm_clips=7)).for_processes(2).model.batch_norm_clips == 7
 
 
 def test_a_plateau_divides_the_rate_after_the_patience_that_was_given() -> None:
     """The first validation sets the mark; then ``patience`` ones are let pass and the next one multiplies the rate."""
     choice = Schedule(patience=2, factor=0.25, min_learning_rate=0.01)
-    recipe = replace(PLAIN, optimizer=OptimizerChoice(learning_rate=0.5), schedule=choice)
-    schedule = RateSchedule(recipe, torch.optim.SGD([torch.zeros(1)]))
+    recipe = replace(PLAIN, optimizer=OptimizerConfig(learning_rate=0.5), schedule=choice)
+    schedule = LearningRateSchedule(recipe, torch.optim.SGD([torch.zeros(1)]))
     rates = []
     for _ in range(8):
         schedule.after_validation(1.0)

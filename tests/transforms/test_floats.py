@@ -7,7 +7,7 @@ from quovadis.transforms import stretch_to_model, to_model
 
 
 def by_the_book(picture: np.ndarray, size: int, offset: float) -> np.ndarray:
-    """Bilinear interpolation of (H, W), pixel by pixel; offset 0.5 for centres in the middle, 0 for TensorFlow 1."""
+    """Bilinear interpolation of (H, W), pixel by pixel; offset 0.5 for centers in the middle, 0 for TensorFlow 1."""
     height, width = picture.shape
     result = np.zeros((size, size))
     for i in range(size):

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError
-from quovadis.transforms import center_crop, crop, flip_left_right, random_crop, resize_short_side
+from quovadis.transforms import center_crop, crop, flip_left_right, random_crop, resize, resize_short_side
 from quovadis.video.clip import Clip
+from quovadis.video.resize import resize_frames
 
 
 def bilinear(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear interpolation between pixel centres at half-integers, in float64, one axis after the other."""
+    """Bilinear interpolation between pixel centers at half-integers, in float64, one axis after the other."""
 
     def along(values: np.ndarray, axis: int, size: int) -> np.ndarray:
         old = values.shape[axis]
@@ -47,7 +48,7 @@ def test_resize_is_plain_bilinear(
     frames = noise(2, height, width)
     if channels_lie_together:
         frames = frames.contiguous(memory_format=torch.channels_last)
-    resized = resize_short_side(frames, size_px)
+    resized = resize_frames(frames, size_px)
     assert resized.dtype == torch.uint8
     assert tuple(resized.shape) == (2, 3, *expected)
     exact = bilinear(frames.numpy(), *expected)
@@ -58,27 +59,27 @@ def test_resize_is_plain_bilinear(
 
 def test_resize_to_the_same_size_changes_nothing() -> None:
     frames = noise(2, 30, 41)
-    assert resize_short_side(frames, 30) is frames
+    assert resize_frames(frames, 30) is frames
 
 
 def test_resize_keeps_a_constant_picture_exactly() -> None:
     for value in (0, 1, 127, 254, 255):
         frames = torch.full((1, 3, 37, 53), value, dtype=torch.uint8)
-        assert (resize_short_side(frames, 64) == value).all()
-        assert (resize_short_side(frames, 11) == value).all()
+        assert (resize_frames(frames, 64) == value).all()
+        assert (resize_frames(frames, 11) == value).all()
 
 
 @pytest.mark.parametrize(
     "frames", [noise(1, 4, 4).float(), noise(1, 4, 4)[0], noise(1, 4, 4).numpy()], ids=["float", "3D", "numpy"]
 )
 def test_resize_takes_uint8_frames_only(frames: torch.Tensor) -> None:
-    with pytest.raises(InvalidTypeError, match=r"resize_short_side takes a uint8 tensor \(T, 3, H, W\)"):
-        resize_short_side(frames, 8)
+    with pytest.raises(InvalidTypeError, match=r"frames must be a uint8 tensor \(T, 3, H, W\)"):
+        resize_frames(frames, 8)
 
 
 def test_resize_to_nothing_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="at least 1; got 0"):
-        resize_short_side(noise(1, 4, 4), 0)
+    with pytest.raises(InvalidInputError, match="at least 1 px; got 0"):
+        resize_frames(noise(1, 4, 4), 0)
 
 
 def clip_that_knows_its_place(height: int = 11, width: int = 14) -> Clip:
@@ -179,3 +180,14 @@ def test_a_mirrored_motion_has_the_flow_that_the_flip_says() -> None:
     start = int(flipped.frames[0, 0, 2].argmax())
     assert flipped.flow is not None
     assert int(flipped.frames[1, 0, 2].argmax()) == start + int(flipped.flow[0, 0, 2, start])
+
+
+def test_a_clip_is_resized_before_flow_and_never_after() -> None:
+    clip = Clip(noise(2, 12, 16), torch.arange(2) / 25)
+    assert torch.equal(resize_short_side(clip, 6).frames, resize_frames(clip.frames, 6))
+    assert resize(clip, 5, 7).frames.shape == (2, 3, 5, 7)
+    assert torch.equal(resize_short_side(clip, 6).pts_seconds, clip.pts_seconds)
+    with_flow = Clip(clip.frames, clip.pts_seconds, torch.zeros(2, 2, 12, 16))
+    for resized in (lambda: resize_short_side(with_flow, 6), lambda: resize(with_flow, 5, 7)):
+        with pytest.raises(InvalidInputError, match="resize first, then compute the flow"):
+            resized()

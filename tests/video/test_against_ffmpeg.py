@@ -172,9 +172,9 @@ def shown_size(kind: Kind) -> tuple[int, int]:
 def read(path: Path, fps: float) -> NDArray[np.uint8]:
     """Every picture of the grid, (T, H, W, 3)."""
     with VideoReader(path) as reader:
-        pictures = [frame.pixels.permute(1, 2, 0).numpy() for _, frame in reader.ticks(fps)]
+        pictures = [frame.pixels.permute(1, 2, 0).numpy() for _, frame in reader.resampled_frames(fps)]
         assert reader.damage == ""
-        assert reader.num_ticks(fps) == len(pictures)
+        assert reader.num_resampled_frames(fps) == len(pictures)
     return np.stack(pictures)
 
 
@@ -278,7 +278,7 @@ def test_a_seek_gives_the_frames_of_reading_from_the_start(kind: Kind, video_of:
     every = read(video_of(kind), 25)
     with VideoReader(video_of(kind)) as reader:
         for start in (3, len(every) // 2, len(every) - 2):
-            found = list(reader.ticks(25, start))
+            found = list(reader.resampled_frames(25, start))
             assert [k for k, _ in found] == list(range(start, len(every)))
             pixels = np.stack([frame.pixels.permute(1, 2, 0).numpy() for _, frame in found])
             assert_same(pixels, every[start:], 0)

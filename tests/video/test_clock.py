@@ -25,10 +25,10 @@ PLAIN = {**FAST, "bf": "0"}
 def lengths(path: Path) -> tuple[int, int]:
     """Ticks by the packets, and by decoding."""
     with VideoReader(path) as reader:
-        decoded = sum(1 for _ in reader.ticks(25))
+        decoded = sum(1 for _ in reader.resampled_frames(25))
         assert reader.damage == ""
     with VideoReader(path) as reader:
-        return reader.num_ticks(25), decoded
+        return reader.num_resampled_frames(25), decoded
 
 
 def restamp(source: Path, target: Path, change: Callable[[int, int], int]) -> Path:
@@ -224,7 +224,7 @@ def test_headers_that_say_too_little_or_too_much_are_not_believed(tmp_path: Path
     counted = probe(lying, count=True)
     assert (counted.num_frames, counted.duration_seconds) == (50, pytest.approx(2.0))
     with VideoReader(lying) as reader:
-        assert reader.num_ticks(25) == sum(1 for _ in reader.ticks(25)) == 50
+        assert reader.num_resampled_frames(25) == sum(1 for _ in reader.resampled_frames(25)) == 50
 
 
 def test_the_measured_length_is_forgotten_when_the_file_changes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from quovadis.errors import InvalidInputError, VideoError, VideoNotFoundError
 from quovadis.video.frame import VideoFrame
-from quovadis.video.live import LiveStream, Tick, _on_screen, public_name
+from quovadis.video.live import LiveFrame, LiveStream, _on_screen, public_name
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.http_server import Server, serving
@@ -39,7 +39,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
-def pixels(ticks: list[Tick]) -> torch.Tensor:
+def pixels(ticks: list[LiveFrame]) -> torch.Tensor:
     return torch.stack([t.frame.pixels for t in ticks])
 
 
@@ -48,9 +48,9 @@ def pixels(ticks: list[Tick]) -> torch.Tensor:
 def test_an_address_gives_the_frames_of_the_file(server: Server, name: str, fps: float) -> None:
     stream = LiveStream(f"{server.root}/{name}")
     assert not stream.is_live
-    ticks = list(stream.ticks(fps))
+    ticks = list(stream.frames(fps))
     with VideoReader(server.files[f"/{name}.path"].decode()) as reader:
-        expected = torch.stack([frame.pixels for _, frame in reader.ticks(fps)])
+        expected = torch.stack([frame.pixels for _, frame in reader.resampled_frames(fps)])
     assert torch.equal(pixels(ticks), expected)
     assert [t.number for t in ticks] == list(range(len(expected)))
     assert [t.fresh for t in ticks] == [True] + [False] * (len(expected) - 1)
@@ -61,7 +61,7 @@ def test_a_file_is_itself(tmp_path: Path) -> None:
     frames = moving_square(20, 40, 48)
     stream = LiveStream(str(write_video(tmp_path / "v.mp4", frames, fps=25, **LOSSLESS)))
     assert not stream.is_live
-    assert torch.equal(pixels(list(stream.ticks(25.0))), frames)
+    assert torch.equal(pixels(list(stream.frames(25.0))), frames)
 
 
 Shown = list[tuple[int, float, bool]]
@@ -105,7 +105,7 @@ def test_ticks_count_from_the_first_frame_of_a_stretch() -> None:
     assert on_screen((3.06, 64), (3.10, 64), (3.14, 64), (30.02, 64), (30.06, 64), (30.10, 64)) == [*first, *second]
 
 
-def stretches(ticks: list[Tick]) -> list[int]:
+def stretches(ticks: list[LiveFrame]) -> list[int]:
     return [t.number for t in ticks if t.fresh]
 
 
@@ -132,10 +132,10 @@ def test_a_stream_that_breaks_off_is_asked_for_again(server: Server, waits: list
     server.script = ["no length", "hang up", "404", "no length", "404", "404", "404"]
     stream = LiveStream(f"{server.root}/v.ts", reconnect=3, on_note=notes.append)
     assert stream.is_live
-    ticks: list[Tick] = []
+    ticks: list[LiveFrame] = []
 
     def take() -> None:
-        for tick in stream.ticks(25.0):
+        for tick in stream.frames(25.0):
             ticks.append(tick)  # noqa: PERF402  (what came before the error is kept)
 
     with pytest.raises(VideoError, match=r"v\.ts broke off: Server returned 404"):

@@ -30,11 +30,11 @@ from quovadis.errors import (
     VideoError,
     VideoNotFoundError,
 )
-from quovadis.transforms import resize_short_side
 from quovadis.video import reader as reader_module
 from quovadis.video.read import probe, read_clip
 from quovadis.video.reader import VideoFrame, VideoReader
-from quovadis.video.sampling import frames_at_ticks
+from quovadis.video.resize import resize_frames
+from quovadis.video.sampling import resample_indices
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import SHARED, moving_square
 
@@ -101,7 +101,7 @@ def check_jumps(path: Path, num_starts: int, stop: int | None = None) -> None:
         every = shown(reader.frames())
         assert reader.damage == ""
         digests = dict(every)
-        ticks = [(k, f.pts_seconds, digests[f.pts_seconds]) for k, f in reader.ticks(25)]
+        ticks = [(k, f.pts_seconds, digests[f.pts_seconds]) for k, f in reader.resampled_frames(25)]
     times = np.array([t for t, _ in every])
     assert (np.diff(times) > 0).all()
     rng = np.random.default_rng(1)
@@ -117,7 +117,7 @@ def check_jumps(path: Path, num_starts: int, stop: int | None = None) -> None:
             assert shown(islice(reader.frames(start), stop)) == [f for f in every if f[0] >= start - 1e-9][:stop], start
             assert reader.damage == "", start
         for tick in [*rng.integers(0, len(ticks), num_starts), len(ticks) - 1, len(ticks), len(ticks) + 30]:
-            found = [(k, f.pts_seconds, digest(f)) for k, f in islice(reader.ticks(25, int(tick)), stop)]
+            found = [(k, f.pts_seconds, digest(f)) for k, f in islice(reader.resampled_frames(25, int(tick)), stop)]
             assert found == ticks[tick:][:stop], tick
     # read_clip begins at the tick nearest to the start.
     start = float(rng.uniform(times[0], times[len(times) // 2]))
@@ -148,11 +148,11 @@ def test_a_jump_into_a_slow_video_begins_with_the_frame_on_screen(tmp_path: Path
     """Where a frame stays for many ticks, the one to begin with is long past."""
     path = write_video(tmp_path / "slow.mkv", moving_square(6), pts_seconds=[0, 0.04, 3, 3.04, 15, 15.5])
     with VideoReader(path) as reader:
-        ticks = [(k, f.pts_seconds) for k, f in reader.ticks(10)]
+        ticks = [(k, f.pts_seconds) for k, f in reader.resampled_frames(10)]
         for start in range(0, len(ticks) + 2, 3):
-            assert [(k, f.pts_seconds) for k, f in reader.ticks(10, start)] == ticks[start:]
+            assert [(k, f.pts_seconds) for k, f in reader.resampled_frames(10, start)] == ticks[start:]
         for start in (29, 30, 31, 149, 150, 151):
-            assert [(k, f.pts_seconds) for k, f in reader.ticks(10, start)] == ticks[start:]
+            assert [(k, f.pts_seconds) for k, f in reader.resampled_frames(10, start)] == ticks[start:]
 
 
 @kinds
@@ -178,8 +178,8 @@ def test_ticks_are_the_arithmetic_of_sampling(kind: str, written: Callable[[str]
         frames = [(f.pts_seconds, f.end_seconds) for f in reader.frames()]
         times = [t for t, _ in frames]
         for fps in (25.0, 10.0, 30000 / 1001, 60.0):
-            ticks = [(k, f.pts_seconds) for k, f in reader.ticks(fps)]
-            chosen = frames_at_ticks(times, frames[-1][1], fps, start_seconds=reader.start_seconds)
+            ticks = [(k, f.pts_seconds) for k, f in reader.resampled_frames(fps)]
+            chosen = resample_indices(times, frames[-1][1], fps, start_seconds=reader.start_seconds)
             assert ticks == [(k, times[i]) for k, i in enumerate(chosen)]
 
 
@@ -275,10 +275,10 @@ def test_memory_holds_a_few_frames_only(tmp_path: Path, monkeypatch: pytest.Monk
         for frame in reader.frames():
             seen += frame.pixels.shape[0] // 3
             most = max(most, len(alive))
-        for _, frame in reader.ticks(60):
+        for _, frame in reader.resampled_frames(60):
             seen += frame.pixels.shape[0] // 3
             most = max(most, len(alive))
-        for _, frame in reader.ticks(25, 150):
+        for _, frame in reader.resampled_frames(25, 150):
             seen += frame.pixels.shape[0] // 3
             most = max(most, len(alive))
     del frame, reader
@@ -373,12 +373,12 @@ def test_the_transform_sees_one_frame_at_a_time_and_each_once(clip_path: Path) -
 
     def half(frame: torch.Tensor) -> torch.Tensor:
         seen.append(tuple(frame.shape))
-        return resize_short_side(frame, 24)
+        return resize_frames(frame, 24)
 
     clip = read_clip(clip_path, fps=50, transform=half)
     assert (len(clip), clip.height, clip.width) == (60, 24, 32)
     assert seen == [(1, 3, 48, 64)] * 30
-    assert torch.equal(clip.frames[::2], resize_short_side(moving_square(), 24))
+    assert torch.equal(clip.frames[::2], resize_frames(moving_square(), 24))
 
 
 @pytest.mark.slow
@@ -390,7 +390,7 @@ def test_4k_frames_are_made_small_one_by_one(tmp_path: Path) -> None:
 
     def small(frame: torch.Tensor) -> torch.Tensor:
         sizes.append(frame.numel())
-        return resize_short_side(frame, 256)
+        return resize_frames(frame, 256)
 
     clip = read_clip(path, transform=small)
     assert clip.frames.shape == (2, 3, 256, 455)
@@ -755,6 +755,6 @@ def test_ticks_of_a_real_file_are_the_arithmetic_of_sampling(shared: Path, name:
         frames = [(f.pts_seconds, f.end_seconds) for f in reader.frames()]
         times = [t for t, _ in frames]
         for fps in (25.0, 8.0):
-            ticks = [(k, f.pts_seconds) for k, f in reader.ticks(fps)]
-            chosen = frames_at_ticks(times, frames[-1][1], fps, start_seconds=reader.start_seconds)
+            ticks = [(k, f.pts_seconds) for k, f in reader.resampled_frames(fps)]
+            chosen = resample_indices(times, frames[-1][1], fps, start_seconds=reader.start_seconds)
             assert ticks == [(k, times[i]) for k, i in enumerate(chosen)]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from quovadis.errors import InvalidInputError, TooFewFramesError, UnknownNameError
 from quovadis.video.sampling import (
-    clip_ticks,
+    clip_indices,
     even_starts,
     fit_length,
-    frames_at_ticks,
+    frame_index_at,
     random_start,
-    tick_of,
+    resample_indices,
     windows,
 )
 
@@ -54,7 +54,7 @@ def ffmpeg_fps_filter(stamps: Sequence[int], end: int, time_base: Fraction, fps:
 
 def ours(stamps: Sequence[int], end: int, time_base: Fraction, fps: Fraction) -> list[int]:
     seconds = [float(s * time_base) for s in stamps]
-    return frames_at_ticks(seconds, float(end * time_base), float(fps)).tolist()
+    return resample_indices(seconds, float(end * time_base), float(fps)).tolist()
 
 
 RATES = [Fraction(25), Fraction(30), Fraction(5), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)]
@@ -97,16 +97,16 @@ def test_variable_frame_rates_are_sampled_as_by_ffmpeg(gaps: list[int], time_bas
 
 def test_the_grid_starts_at_the_first_frame() -> None:
     pts = np.array([0.0, 0.03, 0.1, 0.11, 0.2])
-    assert frames_at_ticks(pts + 7.013, 7.413, 25).tolist() == frames_at_ticks(pts, 0.4, 25).tolist()
+    assert resample_indices(pts + 7.013, 7.413, 25).tolist() == resample_indices(pts, 0.4, 25).tolist()
 
 
 def test_there_is_a_tick_if_there_is_a_frame() -> None:
-    assert frames_at_ticks([], 0.0, 25).tolist() == []
-    assert frames_at_ticks([3.0], 3.001, 1).tolist() == [0]
+    assert resample_indices([], 0.0, 25).tolist() == []
+    assert resample_indices([3.0], 3.001, 1).tolist() == [0]
 
 
 def test_a_tick_begins_half_a_tick_early() -> None:
-    assert tick_of([0, 0.0199, 0.02, 0.0599, 0.06], 25).tolist() == [0, 0, 1, 1, 2]
+    assert frame_index_at([0, 0.0199, 0.02, 0.0599, 0.06], 25).tolist() == [0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("num_wanted", [1, 5, 9])
@@ -135,16 +135,16 @@ def test_an_unknown_policy_is_named() -> None:
 
 
 def test_a_clip_takes_every_nth_tick() -> None:
-    assert clip_ticks(100, 5, frame_stride=3, start=10).tolist() == [10, 13, 16, 19, 22]
-    assert clip_ticks(20, 5, frame_stride=3, start=10).tolist() == [10, 13, 16, 19, 2]
-    assert clip_ticks(20, 5, frame_stride=3, start=10, short="pad").tolist() == [10, 13, 16, 19, 19]
-    assert clip_ticks(20, 5, frame_stride=3, start=10, short="skip").tolist() == []
+    assert clip_indices(100, 5, frame_stride=3, start=10).tolist() == [10, 13, 16, 19, 22]
+    assert clip_indices(20, 5, frame_stride=3, start=10).tolist() == [10, 13, 16, 19, 2]
+    assert clip_indices(20, 5, frame_stride=3, start=10, short="pad").tolist() == [10, 13, 16, 19, 19]
+    assert clip_indices(20, 5, frame_stride=3, start=10, short="skip").tolist() == []
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 5), st.integers(0, 70))
 def test_looping_counts_from_the_start_of_the_video(num_ticks: int, num_frames: int, stride: int, start: int) -> None:
-    ticks = clip_ticks(num_ticks, num_frames, frame_stride=stride, start=start)
+    ticks = clip_indices(num_ticks, num_frames, frame_stride=stride, start=start)
     assert ticks.tolist() == [(start + i * stride) % num_ticks for i in range(num_frames)]
 
 

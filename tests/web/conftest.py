@@ -29,19 +29,19 @@ from pathlib import Path
 from quovadis.cli import main
 from quovadis.web import analysis
 
-recognise = analysis.recognise
+recognize = analysis.recognize
 
-def recognise_or_work_for_ever(recognizer, path, *, on_progress, **options):
+def recognize_or_work_for_ever(recognizer, path, *, on_progress, **options):
     if Path(path).name != "endless.mp4":
-        return recognise(recognizer, path, on_progress=on_progress, **options)
+        return recognize(recognizer, path, on_progress=on_progress, **options)
     try:
         while True:
             on_progress(time.monotonic() % 1, "working")
             time.sleep(0.05)
     finally:
-        Path(path).with_name("cancelled").touch()
+        Path(path).with_name("canceled").touch()
 
-analysis.recognise = recognise_or_work_for_ever
+analysis.recognize = recognize_or_work_for_ever
 main(sys.argv[1:])
 """
 """``quovadis``, with a video that takes for ever."""

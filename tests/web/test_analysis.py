@@ -21,12 +21,12 @@ from quovadis.web.analysis import (
     compare,
     compare_features,
     plays_in_browsers,
-    recognise,
+    recognize,
     write_preview,
 )
 from quovadis.web.examples import fitting_examples
 from quovadis.web.limits import Limits
-from quovadis.web.models import Bench
+from quovadis.web.models import ModelRegistry
 from quovadis.web.schema import comparison_json, features_json, json_schema, recognition_json
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from tests.synthetic import awake, moving_square
@@ -41,7 +41,7 @@ def recognizer() -> Recognizer:
 def test_the_answer_is_that_of_predict_and_comes_before_the_timeline(recognizer: Recognizer, clip: Path) -> None:
     told: list[tuple[float, str]] = []
     answers: list[tuple[int, Answer]] = []
-    found = recognise(
+    found = recognize(
         recognizer,
         clip,
         name="my.mp4",
@@ -73,13 +73,13 @@ def test_the_answer_is_that_of_predict_and_comes_before_the_timeline(recognizer:
 
 
 def test_evidence_is_that_of_explain(recognizer: Recognizer, clip: Path) -> None:
-    found = recognise(recognizer, clip).evidence
+    found = recognize(recognizer, clip).evidence
     assert found is not None
     assert found.label == recognizer.predict(clip).label
     times, frames = explanation_frames(recognizer.explain(clip), clip)
     assert list(found.seconds) == times
     assert torch.equal(found.frames, frames)
-    assert recognise(recognizer, clip, pictures=False).evidence is None
+    assert recognize(recognizer, clip, pictures=False).evidence is None
 
 
 def test_evidence_of_two_streams_is_that_of_rgb(recognizer: Recognizer) -> None:
@@ -93,13 +93,13 @@ def test_evidence_of_two_streams_is_that_of_rgb(recognizer: Recognizer) -> None:
 
 
 def test_networks_without_maps_have_no_evidence(clip: Path) -> None:
-    found = recognise(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"], device="cpu"), clip)
+    found = recognize(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"], device="cpu"), clip)
     assert found.evidence is None
     assert len(found.moments) == 8
 
 
 def test_moments_show_the_frames_and_where_they_move(recognizer: Recognizer, clip: Path) -> None:
-    moments = recognise(recognizer, clip).moments
+    moments = recognize(recognizer, clip).moments
     assert len(moments) == 8
     assert [m.seconds for m in moments] == sorted(m.seconds for m in moments)
     frames = read_clip(clip, fps=25).frames
@@ -112,14 +112,14 @@ def test_moments_show_the_frames_and_where_they_move(recognizer: Recognizer, cli
 
 def test_a_long_video_has_few_windows(recognizer: Recognizer, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quovadis.web.analysis._MAX_WINDOWS", 2)
-    found = recognise(recognizer, clip)
+    found = recognize(recognizer, clip)
     assert found.timeline.prediction.stride_seconds == pytest.approx(1.0)
     assert len(found.timeline.prediction.windows) <= 4
 
 
 def test_limits_come_before_work(recognizer: Recognizer, clip: Path) -> None:
     with pytest.raises(InvalidInputError, match="at most 1 s are taken"):
-        recognise(recognizer, clip, limits=Limits(max_seconds=1))
+        recognize(recognizer, clip, limits=Limits(max_seconds=1))
 
 
 def test_agreement_is_a_share_of_the_time(recognizer: Recognizer, clip: Path) -> None:
@@ -173,7 +173,7 @@ def test_documents_follow_the_schema(recognizer: Recognizer, clip: Path) -> None
     pydantic = pytest.importorskip("pydantic", reason="needs pydantic, which comes with the extra web")
     from quovadis.web import schema
 
-    found = recognise(recognizer, clip)
+    found = recognize(recognizer, clip)
     documents = {
         schema.RecognitionJson: recognition_json(found),
         schema.ComparisonJson: comparison_json(Comparison(found, found)),
@@ -183,12 +183,12 @@ def test_documents_follow_the_schema(recognizer: Recognizer, clip: Path) -> None
         adapter = pydantic.TypeAdapter(kind, config=None)
         assert adapter.validate_python(document, strict=True) == document
         assert set(adapter.json_schema()["required"]) == set(document)
-    assert set(json_schema()) == {"/recognise", "/compare", "/features"}
+    assert set(json_schema()) == {"/recognize", "/compare", "/features"}
 
 
 def test_the_bench_names_its_networks(tmp_path: Path) -> None:
     a, b = save_tiny(tmp_path / "a.safetensors", 0), save_tiny(tmp_path / "b.safetensors", 1)
-    bench = Bench.load([a, b], [b], device="cpu")
+    bench = ModelRegistry.load([a, b], [b], device="cpu")
     assert bench.names == ["all", "rgb", "rgb 2", "compare:rgb"]
     assert bench.pair == (bench.names[0], "compare:rgb")
     assert bench["rgb"].labels == LABELS
@@ -201,14 +201,14 @@ def test_published_networks_are_described_by_the_catalog() -> None:
     published = Recognizer([build_model("i3d_tiny", num_classes=400)], [str(i) for i in range(400)], device="cpu")
     published.networks = ({"weights": DEFAULT_WEIGHTS},)
     words = "400 Kinetics actions, RGB, 68.4 % top-1 as published; i3d-rgb-kinetics400"
-    assert Bench({"rgb": published}).describe("rgb") == words
+    assert ModelRegistry({"rgb": published}).describe("rgb") == words
     rgb, flow = (build_model("i3d_tiny", num_classes=400, stream=stream) for stream in ("rgb", "flow"))
     both = Recognizer([rgb, flow], published.labels, device="cpu")
     both.networks = ({"weights": "i3d-rgb-imagenet-kinetics400"}, {"weights": "i3d-flow-imagenet-kinetics400"})
-    described = Bench({"rgb+flow": both}).describe("rgb+flow")
+    described = ModelRegistry({"rgb+flow": both}).describe("rgb+flow")
     assert described.startswith("400 Kinetics actions, RGB + flow, 71.1 % and 63.4 % top-1 as published; i3d-rgb-")
     both.networks = ({"weights": "i3d-rgb-imagenet-kinetics400"}, {"weights": "runs/flow"})
-    described = Bench({"rgb+flow": both}).describe("rgb+flow")
+    described = ModelRegistry({"rgb+flow": both}).describe("rgb+flow")
     assert described.startswith("400 classes (0, 1, 2 ...), RGB + flow; i3d_tiny")
 
 

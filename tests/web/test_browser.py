@@ -50,7 +50,7 @@ class Visit:
         if not asked.startswith((url, "data:", "blob:")):
             self.outside.append(asked)
 
-    def send(self, path: Path, where: str = "recognise-file") -> None:
+    def send(self, path: Path, where: str = "recognize-file") -> None:
         clear = self.page.locator(f"#{where} [aria-label=Clear]")
         if clear.count():
             clear.click()
@@ -58,10 +58,10 @@ class Visit:
         self.page.set_input_files(f"#{where} input[type=file]", path)
 
     def result(self) -> str:
-        return str(self.page.locator("#recognise-result .qv-bars").inner_text())
+        return str(self.page.locator("#recognize-result .qv-bars").inner_text())
 
     def error(self) -> str:
-        return str(self.page.locator("#recognise-status .qv-error").inner_text())
+        return str(self.page.locator("#recognize-status .qv-error").inner_text())
 
     def fits(self, width_px: int) -> bool:
         """Whether nothing has to be scrolled sideways on a screen of that width; the screen is set back."""
@@ -90,17 +90,17 @@ def test_upload_result_seek_and_files(visit: Visit, clip: Path) -> None:
     visit.send(clip)
     assert all(label in visit.result() for label in LABELS)
     page = visit.page
-    assert page.evaluate("document.querySelector('video[data-video=recognise]').duration") == pytest.approx(2, abs=0.1)
-    line = page.locator("#recognise-timeline .qv-timeline")
+    assert page.evaluate("document.querySelector('video[data-video=recognize]').duration") == pytest.approx(2, abs=0.1)
+    line = page.locator("#recognize-timeline .qv-timeline")
     line.click(position={"x": 0.75 * line.bounding_box()["width"], "y": 50})
-    assert visit.seconds("recognise") == pytest.approx(1.5, abs=0.03)
+    assert visit.seconds("recognize") == pytest.approx(1.5, abs=0.03)
     page.wait_for_function("Math.abs(parseFloat(document.querySelector('.qv-now').style.left) - 75) < 2")
-    evidence = page.locator("#recognise-result .qv-evidence button")
+    evidence = page.locator("#recognize-result .qv-evidence button")
     assert evidence.count() == 8
     evidence.nth(4).click()
-    assert visit.seconds("recognise") == pytest.approx(1.12, abs=0.03)
+    assert visit.seconds("recognize") == pytest.approx(1.12, abs=0.03)
     page.locator(".qv-moments:not(.qv-evidence) button").first.click()
-    assert visit.seconds("recognise") == pytest.approx(0.12, abs=0.03)
+    assert visit.seconds("recognize") == pytest.approx(0.12, abs=0.03)
     with page.expect_download() as download:
         page.get_by_text("JSON", exact=True).first.click()
     assert download.value.suggested_filename == "clip.recognition.json"
@@ -114,9 +114,9 @@ def test_an_example_and_another_network(visit: Visit) -> None:
     visit.page.locator(".qv-examples:visible button").first.click()
     first = visit.result()
     visit.page.get_by_label("compare:rgb").first.check()
-    visit.page.get_by_role("button", name="Recognise", exact=True).click()
+    visit.page.get_by_role("button", name="Recognize", exact=True).click()
     visit.page.wait_for_function(
-        "old => { const e = document.querySelector('#recognise-result .qv-bars'); return e && e.innerText != old }",
+        "old => { const e = document.querySelector('#recognize-result .qv-bars'); return e && e.innerText != old }",
         arg=first,
     )
 
@@ -124,11 +124,11 @@ def test_an_example_and_another_network(visit: Visit) -> None:
 def test_a_second_example_takes_the_place_of_the_first(visit: Visit) -> None:
     examples = visit.page.locator(".qv-examples:visible button")
     examples.nth(1).click()  # a long one
-    visit.page.wait_for_selector("#recognise-status .qv-progress")
+    visit.page.wait_for_selector("#recognize-status .qv-progress")
     examples.nth(2).click()
     visit.page.wait_for_selector(".qv-player :text('star_spins.mp4')")
     visit.page.wait_for_selector("a[download='star_spins.recognition.json']")
-    visit.page.wait_for_timeout(1000)  # what was cancelled does not come after it
+    visit.page.wait_for_timeout(1000)  # what was canceled does not come after it
     assert visit.page.locator("a[download='star_spins.recognition.json']").count() == 1
 
 
@@ -148,9 +148,9 @@ def test_what_is_wrong_is_said_and_the_next_upload_works(visit: Visit, clip: Pat
     visit.send(text)
     assert visit.error().startswith("notes.mp4 is not a video that FFmpeg can open")
     visit.send(long_video(tmp_path / "long.mp4"))
-    visit.page.wait_for_selector("#recognise-status :text('2:00:00 long')")
+    visit.page.wait_for_selector("#recognize-status :text('2:00:00 long')")
     visit.send(gif_bomb(tmp_path / "bomb.gif"))
-    visit.page.wait_for_selector("#recognise-status :text('million pixels')")
+    visit.page.wait_for_selector("#recognize-status :text('million pixels')")
     visit.send(clip)
     assert LABELS[0] in visit.result()
 
@@ -161,7 +161,7 @@ def test_a_name_with_markup_is_a_name(visit: Visit, clip: Path, tmp_path: Path) 
     assert LABELS[0] in visit.result()
     assert visit.page.locator("img[src=x]").count() == 0
     assert "onerror=alert(1)" in visit.page.locator(".qv-player figcaption").inner_text()
-    assert visit.page.evaluate("document.querySelector('video[data-video=recognise]').readyState") > 0
+    assert visit.page.evaluate("document.querySelector('video[data-video=recognize]').readyState") > 0
     bad = tmp_path / "<script>alert(2)<.mp4"
     bad.write_text("no video " * 100)
     visit.send(bad)
@@ -171,8 +171,8 @@ def test_a_name_with_markup_is_a_name(visit: Visit, clip: Path, tmp_path: Path) 
 def test_what_the_browser_does_not_play_is_shown_as_a_copy(visit: Visit, tmp_path: Path) -> None:
     visit.send(write_video(tmp_path / "old.avi", moving_square(30, 48, 64), fps=15, codec="mpeg4"))
     assert LABELS[0] in visit.result()
-    visit.page.wait_for_function("document.querySelector('video[data-video=recognise]').readyState > 0")
-    assert visit.page.evaluate("document.querySelector('video[data-video=recognise]').duration") == pytest.approx(
+    visit.page.wait_for_function("document.querySelector('video[data-video=recognize]').readyState > 0")
+    assert visit.page.evaluate("document.querySelector('video[data-video=recognize]').duration") == pytest.approx(
         2, abs=0.1
     )
 
@@ -203,7 +203,7 @@ def test_one_who_leaves_does_not_hold_up_the_next(browser: Any, server: Served, 
     long = write_video(tmp_path / "slow.mp4", moving_square(200).repeat(7, 1, 1, 1), options={"preset": "ultrafast"})
     gone = Visit(browser, server.url)
     gone.send(long)
-    gone.page.wait_for_selector("#recognise-status :text('window')")
+    gone.page.wait_for_selector("#recognize-status :text('window')")
     gone.context.close()
     here = Visit(browser, server.url)
     here.send(clip)
@@ -217,8 +217,8 @@ def test_a_narrow_screen_does_not_scroll_sideways(browser: Any, server: Served, 
     narrow = Visit(browser, server.url, viewport={"width": 390, "height": 844})
     narrow.send(clip)
     assert LABELS[0] in narrow.result()
-    narrow.page.wait_for_selector("#recognise-timeline .qv-timeline")
-    answer, line = (narrow.page.locator(f"#recognise-{part}").bounding_box() for part in ("result", "timeline"))
+    narrow.page.wait_for_selector("#recognize-timeline .qv-timeline")
+    answer, line = (narrow.page.locator(f"#recognize-{part}").bounding_box() for part in ("result", "timeline"))
     assert answer["y"] < line["y"]
     assert narrow.page.evaluate("document.documentElement.scrollWidth") == 390
     assert narrow.outside == []

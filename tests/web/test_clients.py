@@ -78,17 +78,17 @@ def test_odd_uploads_leave_no_file(field: str, name: str | None, num_bytes: int,
 def test_a_large_call_is_refused(server: Served) -> None:
     body = json.dumps({"data": ["x" * 2**21, ""]}).encode()
     with closing(connect(server.url)) as connection:
-        head = f"POST /gradio_api/call/recognise HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        head = f"POST /gradio_api/call/recognize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
         assert connection.recv(2**16).split()[1] in (b"400", b"413")
 
 
 def test_the_work_of_a_client_that_leaves_is_cancelled(server: Served, clip: Path) -> None:
     video = upload(server, clip, "endless.mp4")
-    route = f"{server.url}gradio_api/call/recognise"
+    route = f"{server.url}gradio_api/call/recognize"
     event = post(route, json.dumps({"data": [video, ""]}).encode(), "application/json")["event_id"]
-    cancelled = Path(video["path"]).with_name("cancelled")
+    canceled = Path(video["path"]).with_name("canceled")
     with urlopen(f"{route}/{event}", timeout=_SECONDS) as stream:
         assert any(b"working" in line for line in stream)
-        assert not cancelled.exists()
-    wait_until(cancelled.exists)
+        assert not canceled.exists()
+    wait_until(canceled.exists)

@@ -85,7 +85,7 @@ def test_a_request_without_a_host_is_refused() -> None:
     ],
 )
 def test_foreign_origins_are_refused(origin: str) -> None:
-    for path in ("/gradio_api/upload", "/gradio_api/call/recognise", "/gradio_api/queue/join", "/gradio_api/cancel"):
+    for path in ("/gradio_api/upload", "/gradio_api/call/recognize", "/gradio_api/queue/join", "/gradio_api/cancel"):
         assert ask({"host": HOST, "origin": origin}, path=path) == 403
         assert ask({"host": HOST, "origin": origin, "sec-fetch-site": "same-origin"}, path=path) == 403
 

@@ -13,7 +13,7 @@ from quovadis.inference.timeline import make_timeline
 from quovadis.video.writer import write_video
 from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
 from quovadis.web.limits import Limits
-from quovadis.web.models import Bench
+from quovadis.web.models import ModelRegistry
 from tests.synthetic import moving_square
 from tests.web.conftest import save_tiny
 
@@ -23,11 +23,11 @@ def handlers(tmp_path_factory: pytest.TempPathFactory) -> Handlers:
     folder = tmp_path_factory.mktemp("page")
     a, b = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
     (folder / "copies").mkdir()
-    return Handlers(Bench.load([a], [b], device="cpu"), Limits(max_seconds=60), folder / "copies")
+    return Handlers(ModelRegistry.load([a], [b], device="cpu"), Limits(max_seconds=60), folder / "copies")
 
 
 def test_results_replace_the_progress(handlers: Handlers, clip: Path) -> None:
-    steps = list(handlers.recognise(str(clip), "rgb"))
+    steps = list(handlers.recognize(str(clip), "rgb"))
     assert all("qv-progress" in status and not line and not rest for status, _, line, rest in steps[:-1])
     status, classes, line, frames = steps[-1]
     assert status == ""
@@ -49,7 +49,7 @@ def test_the_classes_come_before_the_timeline(handlers: Handlers, clip: Path, mo
 
     monkeypatch.setattr("quovadis.web.analysis.make_timeline", wait)
     stages = []
-    for status, classes, line, _ in handlers.recognise(str(clip), "rgb"):
+    for status, classes, line, _ in handlers.recognize(str(clip), "rgb"):
         stages.append((bool(status), bool(classes), bool(line)))
         if classes:
             shown.set()
@@ -62,7 +62,7 @@ def test_an_error_after_the_classes_keeps_them(handlers: Handlers, clip: Path, m
         raise StorageError("disk full")
 
     monkeypatch.setattr("quovadis.web.analysis.make_timeline", fail)
-    status, classes, line, frames = list(handlers.recognise(str(clip), "rgb"))[-1]
+    status, classes, line, frames = list(handlers.recognize(str(clip), "rgb"))[-1]
     assert "disk full" in status
     assert "qv-bars" in classes
     assert (line, frames) == ("", "")
@@ -76,7 +76,7 @@ def test_the_command_line_and_the_page_answer_alike(
     row = json.loads(capsys.readouterr().out)
     expected = {c["label"]: pytest.approx(c["probability"], abs=1e-6) for c in row["top"]}
     for model in ("", "rgb"):
-        answer = list(handlers.recognise_json(str(clip), model))[-1]
+        answer = list(handlers.recognize_json(str(clip), model))[-1]
         assert {c["label"]: c["probability"] for c in answer["top"]} == expected
         assert (answer["window_seconds"], answer["stride_seconds"]) == (row["window_seconds"], row["stride_seconds"])
         # The mean over the timeline is another one.
@@ -89,9 +89,9 @@ def test_mistakes_are_told_in_the_status(handlers: Handlers, clip: Path, tmp_pat
     bad = tmp_path / "bad.mp4"
     bad.write_text("no")
     for steps, words in (
-        (handlers.recognise(None, "rgb"), "a video is missing"),
-        (handlers.recognise(str(bad), "rgb"), "bad.mp4 is not a video"),
-        (handlers.recognise(str(clip), "gbr"), "unknown choice of networks"),
+        (handlers.recognize(None, "rgb"), "a video is missing"),
+        (handlers.recognize(str(bad), "rgb"), "bad.mp4 is not a video"),
+        (handlers.recognize(str(clip), "gbr"), "unknown choice of networks"),
         (handlers.compare(str(bad), "rgb", "rgb"), "bad.mp4 is not a video"),
         (handlers.features(str(clip), None, "rgb"), "the second clip is missing"),
     ):
@@ -112,12 +112,12 @@ def test_copies_are_made_where_browsers_need_them_and_go_away(handlers: Handlers
     old = handlers.folder / "old.mp4"
     old.write_bytes(b"x")
     os.utime(old, (0, old.stat().st_mtime - KEEP_SECONDS - 1))
-    ((player, status),) = handlers.show(str(clip), "recognise")
+    ((player, status),) = handlers.show(str(clip), "recognize")
     assert f"file={clip}" in player
     assert status == ""
     avi = write_video(tmp_path / "v.avi", moving_square(20), fps=25, codec="mpeg4")
-    player, _ = list(handlers.show(str(avi), "recognise"))[-1]
+    player, _ = list(handlers.show(str(avi), "recognize"))[-1]
     (copy,) = handlers.folder.glob("*.mp4")
     assert f"file={copy}" in player
     assert "v.avi" in player
-    assert list(handlers.show(None, "recognise")) == [("", "")]
+    assert list(handlers.show(None, "recognize")) == [("", "")]

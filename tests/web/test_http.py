@@ -48,8 +48,8 @@ def label_at(seconds: float, recognition: dict[str, Any]) -> str:
     return str(label)
 
 
-def test_recognise(server: Served, clip: Path) -> None:
-    how, (answer,) = call(server, "recognise", upload(server, clip), "")
+def test_recognize(server: Served, clip: Path) -> None:
+    how, (answer,) = call(server, "recognize", upload(server, clip), "")
     assert how == "complete"
     assert answer["schema"] == "quovadis.recognition/2"
     assert {c["label"] for c in answer["top"]} == set(LABELS)
@@ -84,14 +84,14 @@ def test_errors_are_said_in_words_and_the_next_upload_works(server: Served, clip
         (long_video(tmp_path / "long.mp4"), "long.mp4 is 2:00:00 long; at most 1:00 are taken here"),
         (gif_bomb(tmp_path / "bomb.gif"), "bomb.gif has pictures of more than 9.5 million pixels"),
     ):
-        how, answer = call(server, "recognise", upload(server, path), "")
+        how, answer = call(server, "recognize", upload(server, path), "")
         assert how == "error"
         assert words in json.dumps(answer)
         assert str(server.folder) not in json.dumps(answer)
-    how, answer = call(server, "recognise", None, "")
+    how, answer = call(server, "recognize", None, "")
     assert how == "error"
     assert "a video is missing" in json.dumps(answer)
-    assert call(server, "recognise", upload(server, clip), "")[0] == "complete"
+    assert call(server, "recognize", upload(server, clip), "")[0] == "complete"
 
 
 def test_a_file_that_is_too_large_is_not_stored(server: Served, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_file_that_is_too_large_is_not_stored(server: Served, tmp_path: Path) 
 
 
 def test_files_of_the_machine_cannot_be_asked_for(server: Served) -> None:
-    how, _ = call(server, "recognise", {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, "")
+    how, _ = call(server, "recognize", {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, "")
     assert how == "error"
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{server.url}gradio_api/file=/etc/hostname", timeout=_SECONDS)
@@ -114,7 +114,7 @@ def test_files_of_the_machine_cannot_be_asked_for(server: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "route", ["upload", "call/recognise", "call/v2/recognise", "queue/join", "run/recognise", "reset", "cancel", "none"]
+    "route", ["upload", "call/recognize", "call/v2/recognize", "queue/join", "run/recognize", "reset", "cancel", "none"]
 )
 def test_other_sites_are_refused(route: str, server: Served) -> None:
     for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
@@ -136,7 +136,7 @@ def test_playlists_are_refused_in_words(server: Served, clip: Path, tmp_path: Pa
             path = tmp_path / kind / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-            how, answer = call(server, "recognise", upload(server, path), "")
+            how, answer = call(server, "recognize", upload(server, path), "")
             assert how == "error"
             assert name in json.dumps(answer)
             assert str(clip) not in json.dumps(answer)
@@ -147,7 +147,7 @@ def test_many_at_once(server: Served, clip: Path) -> None:
 
     def ask(video: dict[str, Any]) -> str:
         try:
-            how, answer = call(server, "recognise", video, "")
+            how, answer = call(server, "recognize", video, "")
         except urllib.error.HTTPError as error:
             with error:
                 return f"{error.code} {error.read().decode()}"
@@ -157,4 +157,4 @@ def test_many_at_once(server: Served, clip: Path) -> None:
         answers = list(pool.map(ask, videos))
     assert answers.count("complete") >= 32  # as many as may wait
     assert all(a == "complete" or "full" in a.lower() for a in answers), answers
-    assert call(server, "recognise", videos[0], "")[0] == "complete"
+    assert call(server, "recognize", videos[0], "")[0] == "complete"

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from quovadis.web.analysis import Report
-from quovadis.web.job_queue import Desk
+from quovadis.web.job_queue import JobQueue
 
 
 def test_an_error_arises_where_the_result_was_waited_for() -> None:
@@ -12,7 +12,7 @@ def test_an_error_arises_where_the_result_was_waited_for() -> None:
         raise KeyError("here")
 
     with pytest.raises(KeyError, match="here"):
-        list(Desk().in_steps(work))
+        list(JobQueue().in_steps(work))
 
 
 def test_work_ends_when_the_one_who_asked_leaves() -> None:
@@ -27,7 +27,7 @@ def test_work_ends_when_the_one_who_asked_leaves() -> None:
             ended.set()
             raise
 
-    desk = Desk()
+    desk = JobQueue()
     steps = desk.in_steps(work)
     share, what = next(steps)
     assert 0 <= share <= 1
@@ -38,7 +38,7 @@ def test_work_ends_when_the_one_who_asked_leaves() -> None:
 
 
 def test_one_at_a_time() -> None:
-    desk, at_work, most = Desk(), [0], [0]
+    desk, at_work, most = JobQueue(), [0], [0]
 
     def work(report: Report) -> None:
         at_work[0] += 1
@@ -56,7 +56,7 @@ def test_one_at_a_time() -> None:
 
 
 def test_who_waits_is_told_so_and_comes_in_order() -> None:
-    desk, begun, over = Desk(), threading.Event(), threading.Event()
+    desk, begun, over = JobQueue(), threading.Event(), threading.Event()
     order: list[str] = []
 
     def first(report: Report) -> None:

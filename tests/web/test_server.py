@@ -13,7 +13,7 @@ from quovadis.errors import InvalidInputError
 
 pytest.importorskip("uvicorn", reason="needs uvicorn, which comes with the extra web")
 
-from quovadis.web.server import PatientProtocol, Server
+from quovadis.web.server import Server, TimeoutProtocol
 
 _SECONDS = 60
 HEAD = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
@@ -50,7 +50,7 @@ def app() -> App:
 @pytest.fixture
 def server(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("header_seconds", "body_seconds", "linger_seconds", "write_seconds"):
-        monkeypatch.setattr(PatientProtocol, name, 0.3)
+        monkeypatch.setattr(TimeoutProtocol, name, 0.3)
     server = Server(app, host="127.0.0.1", port=0)
     yield server
     server.close()
@@ -129,12 +129,12 @@ def test_every_byte_gives_an_upload_more_time() -> None:
     class Connection:
         their_state = our_state = "SEND_BODY"
 
-    protocol = PatientProtocol.__new__(PatientProtocol)
+    protocol = TimeoutProtocol.__new__(TimeoutProtocol)
     protocol.conn = Connection()
     protocol._num_bytes = 200 * 2**20
     assert protocol.allowed_seconds() > 24 * 3600
     protocol._num_bytes = 0
-    assert protocol.allowed_seconds() == PatientProtocol.body_seconds
+    assert protocol.allowed_seconds() == TimeoutProtocol.body_seconds
 
 
 def test_a_taken_port_is_an_error_and_another_one_is_found(server: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
 from quovadis.web import views
-from quovadis.web.analysis import Comparison, Recognition, compare_features, recognise
+from quovadis.web.analysis import Comparison, Recognition, compare_features, recognize
 from tests.synthetic import awake
 
 EVIL = "<script>alert('x')</script>\"'&amp; onload=y"
@@ -55,7 +55,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def found(recognizer: Recognizer, clip: Path) -> Recognition:
-    found = recognise(recognizer, clip, name=EVIL)
+    found = recognize(recognizer, clip, name=EVIL)
     return replace(found, answer=replace(found.answer, model=EVIL, flow_method=EVIL))
 
 
@@ -63,13 +63,13 @@ def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path)
     both = Comparison(found, found)
     pages = [
         views.header([EVIL], 200, 600),
-        views.player(f"/tmp/{EVIL}", EVIL, found.answer.facts, "recognise"),
+        views.player(f"/tmp/{EVIL}", EVIL, found.answer.facts, "recognize"),
         views.progress(0.5, EVIL),
         views.error(EVIL),
         views.answer(found.answer),
         views.recognition(found),
-        views.timeline(found, "recognise"),
-        views.moments(found, "recognise"),
+        views.timeline(found, "recognize"),
+        views.moments(found, "recognize"),
         views.comparison(both),
         views.timelines(both, "compare"),
         views.features(compare_features(recognizer, clip, clip, names=(EVIL, EVIL))),
@@ -84,7 +84,7 @@ def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path)
 
 
 def test_the_time_line_covers_the_video(found: Recognition) -> None:
-    html = views.timeline(found, "recognise")
+    html = views.timeline(found, "recognize")
     assert "data-start='0.000' data-stop='2.000'" in html
     widths = [float(part.split("%")[0]) for part in html.split(";width:")[1:]]
     assert sum(widths) == pytest.approx(100, abs=0.01)
@@ -93,7 +93,7 @@ def test_the_time_line_covers_the_video(found: Recognition) -> None:
 
 def test_both_kinds_of_windows_are_named(found: Recognition) -> None:
     assert "Whole video in windows of 0.64 s, " in views.answer(found.answer)
-    assert "Timeline in windows of 0.64 s every 0.32 s." in views.timeline(found, "recognise")
+    assert "Timeline in windows of 0.64 s every 0.32 s." in views.timeline(found, "recognize")
 
 
 def test_the_evidence_stands_below_the_classes(found: Recognition) -> None:

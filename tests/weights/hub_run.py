@@ -12,7 +12,7 @@ LABELS = ("run|fast", "```jump\n# x", "schwimmen ü")
 SOURCE = {
     "recipe": "tiny",
     "data": "squares",
-    "data_identity": "0123abc",
+    "data_fingerprint": "0123abc",
     "flow_method": None,
     "step": 20,
     "val_loss": 0.25,

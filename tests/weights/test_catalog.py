@@ -1,4 +1,4 @@
-"""The catalogue and the official checksums, against the reference data; and the verdict on files."""
+"""The catalog and the official checksums, against the reference data; and the verdict on files."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def test_every_entry_is_complete() -> None:
     for name, entry in CATALOG.items():
         assert entry.name == name
         assert entry.files
-        assert entry.licence
+        assert entry.license
         assert (entry.top1 is None) == (entry.top5 is None) == entry.protocol.startswith("no accuracy")
         for file in entry.files:
             assert file.url.startswith("https://")

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from quovadis.errors import DownloadError, UnknownNameError, WeightsError
-from quovadis.runtime.download import Patience
+from quovadis.runtime.download import RetryPolicy
 from quovadis.weights import catalog
 from quovadis.weights import download as get
 from quovadis.weights.catalog import Published, PublishedFile
 from quovadis.weights.download import cache_folder, get_weights
 from tests.http_server import CONTENT, Server
 
-QUICK = Patience(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
+QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Published:
         name="test-weights",
         title="bytes",
         project="nobody",
-        licence="none",
+        license="none",
         stream="rgb",
         num_classes=400,
         dataset="kinetics400",

@@ -20,7 +20,7 @@ from torch import Tensor
 import quovadis
 from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights.formats import open_weights, read_picture_network
+from quovadis.weights.formats import open_weights, read_image_model
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
 from tests.synthetic import random_state, write_square
 
@@ -88,7 +88,7 @@ def test_image_models_are_found_under_a_prefix_and_in_safetensors(tmp_path: Path
     torch.save({"state_dict": state}, tmp_path / "w.pt")
     save_file(state, tmp_path / "w.safetensors")
     for name in ("w.pt", "w.safetensors"):
-        found = read_picture_network(tmp_path / name)
+        found = read_image_model(tmp_path / name)
         assert found is not None
         assert found.keys() == {"layer1.0.conv1.weight", "fc.bias"}
 

@@ -79,7 +79,7 @@ def test_the_card_states_what_a_reader_needs(hub: Hub, run: Path) -> None:
 def test_the_card_takes_its_metrics_from_an_evaluation(hub: Hub, run: Path, tmp_path: Path) -> None:
     result = {
         "dataset": "squares",
-        "data_identity": "ffff",
+        "data_fingerprint": "ffff",
         "split": "test",
         "protocol": "paper: first 250 frames",
         "num_videos": 40,
@@ -100,7 +100,7 @@ def test_the_card_takes_its_metrics_from_an_evaluation(hub: Hub, run: Path, tmp_
     for content, problem in (
         ([result, result], "holds 2 results"),
         ([result | {"labels": ["a"]}], "other classes"),
-        ([{"top1": 1.0}], "has no dataset, data_identity"),
+        ([{"top1": 1.0}], "has no dataset, data_fingerprint"),
         (["x"], "is not from `quovadis evaluate`"),
     ):
         file.write_text(json.dumps(content))

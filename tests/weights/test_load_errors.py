@@ -1,4 +1,4 @@
-"""From any file to a model: recognised, mapped whole, labelled, and refused with a reason."""
+"""From any file to a model: recognized, mapped whole, labeled, and refused with a reason."""
 
 import io
 import lzma
@@ -17,7 +17,7 @@ from quovadis.models.resnet import I3DResNet50
 from quovadis.models.zoo import build_model
 from quovadis.weights.convert import convert
 from quovadis.weights.files import fit_state, load_weights, save_weights
-from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, Spelling, to_port
+from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, KeyMap, to_port
 from quovadis.weights.info import WeightsInfo
 from tests.synthetic import random_state
 from tests.weights.bundle import official_names, write_bundle
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_something_else_says_what_it_starts_with(tmp_path: Path)
 
 @pytest.mark.parametrize("spelling", [PYTORCH_I3D, HASSONY2], ids=lambda s: s.name)
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_the_ports_files_load(tmp_path: Path, spelling: Spelling, wrapped: bool) -> None:
+def test_the_ports_files_load(tmp_path: Path, spelling: KeyMap, wrapped: bool) -> None:
     state = tiny_state("flow", 157)
     theirs = to_port(state, spelling)
     if wrapped:

@@ -68,12 +68,12 @@ class Index(_Source):
     def run(self, source: str) -> None:
         """Index, write, and print what was found."""
         from quovadis.datasets.inspection import index_videos
-        from quovadis.datasets.probe_cache import FactCache
+        from quovadis.datasets.probe_cache import ProbeCache
 
         data = open_source(source, self)
         _print_notes(data)
         target = _target(source, self.out, data)
-        with FactCache() as cache, _progress("indexing", len(data.records)) as on_video:
+        with ProbeCache() as cache, _progress("indexing", len(data.records)) as on_video:
             data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
         _report(data, data.save(target), self.json)
 
@@ -93,12 +93,12 @@ class Verify(_Source):
     def run(self, source: str) -> None:
         """Verify, write the results, and print what is wrong."""
         from quovadis.datasets.inspection import verify_videos
-        from quovadis.datasets.probe_cache import FactCache
+        from quovadis.datasets.probe_cache import ProbeCache
 
         data = open_source(source, self)
         _print_notes(data)
         target = _target(source, self.out, data)
-        with FactCache() as cache, _progress("verifying", len(data.records)) as on_video:
+        with ProbeCache() as cache, _progress("verifying", len(data.records)) as on_video:
             data = verify_videos(data, num_workers=self.workers, cache=cache, again=self.again, on_video=on_video)
         _report(data, data.save(target), self.json)
         if any(r.status != "ok" for r in data.records):
@@ -118,7 +118,7 @@ class Stats(_Source):
         """Count, and print."""
         from quovadis.datasets.inspection import index_videos
         from quovadis.datasets.manifest import Manifest
-        from quovadis.datasets.probe_cache import FactCache
+        from quovadis.datasets.probe_cache import ProbeCache
         from quovadis.datasets.statistics import dataset_statistics
         from quovadis.report.dataset import statistics_table
         from quovadis.report.dataset_page import write_dataset_page
@@ -128,7 +128,7 @@ class Stats(_Source):
         data = open_source(source, self)
         _print_notes(data)
         if not is_manifest(source):
-            with FactCache() as cache, _progress("indexing", len(data.records)) as on_video:
+            with ProbeCache() as cache, _progress("indexing", len(data.records)) as on_video:
                 data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
         statistics = dataset_statistics(data, against)
         if self.json:
@@ -248,7 +248,7 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
     statuses = {name: sum(r.status == name for r in wrong) for name in ("missing", "corrupt")}
     if as_json:
         problems = [{"path": data.relative(r), "status": r.status, "reason": r.reason} for r in wrong]
-        counts = {"name": data.name, "identity": data.identity, "num_videos": len(data.records), **statuses}
+        counts = {"name": data.name, "fingerprint": data.fingerprint, "num_videos": len(data.records), **statuses}
         print(json.dumps({"manifest": str(path), **counts, "problems": problems}, indent=2))
         return
     for status, count in statuses.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from quovadis.runtime.plain_text import print
+from quovadis.video.resize import resize_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,7 +161,7 @@ def run_pretrained(options: Demo) -> None:
             "command": "quovadis demo" + (f" {options.video}" if options.video else ""),
             "network": f"{pretrained.describe()}, {weights}",
             "classifier": f"L2-regularized logistic regression, l2 {run.fit.l2:g} chosen on the validation split",
-            "data": f"{data.describe()}, fingerprint {data.identity}",
+            "data": f"{data.describe()}, fingerprint {data.fingerprint}",
             "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
             "time": f"{seconds:.0f} seconds in all",
         },
@@ -239,7 +240,7 @@ def _write_reel(data: Manifest, path: Path) -> Path:
     def frames() -> Iterator[Tensor]:
         for record in chosen.values():
             clip = read_clip(record.path)
-            clip_frames = transforms.resize_short_side(clip.frames, _REEL_PX)
+            clip_frames = resize_frames(clip.frames, _REEL_PX)
             yield from transforms.center_crop(replace(clip, frames=clip_frames), _REEL_PX).frames
 
     return write_video(path, frames(), fps=25)

@@ -87,7 +87,7 @@ def run_from_scratch(options: "Demo") -> None:
         facts={
             "command": "quovadis demo --from-scratch",
             "recipe": f"{recipe.name}: {recipe.to_dict()}",
-            "data": f"{data.describe()}, identity {data.identity}",
+            "data": f"{data.describe()}, fingerprint {data.fingerprint}",
             "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than the paper's, to be done in minutes",
             "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
             "time": f"{seconds:.0f} seconds in all",

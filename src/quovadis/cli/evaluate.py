@@ -1,4 +1,4 @@
-"""``quovadis evaluate``: measure a model on labelled videos by a protocol."""
+"""``quovadis evaluate``: measure a model on labeled videos by a protocol."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model on labelled videos. Every figure is printed with its protocol and the identity of its data."""
+    """Measure a model on labeled videos. Every figure is printed with its protocol and the fingerprint of its data."""
 
     data: str
     """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
@@ -47,9 +47,9 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.runtime import distributed
 
-    with distributed.together():
+    with distributed.process_group():
         _evaluate(options)
-    distributed.leave()
+    distributed.shutdown()
 
 
 def _evaluate(options: Evaluate) -> None:

@@ -39,9 +39,9 @@ class Flow:
     jpeg: bool = False
     """Write folders NAME/ of JPEG pairs flow_x_00001.jpg, flow_y_00001.jpg instead."""
     pictures: bool = False
-    """Also write folders NAME.pictures/ of colour pictures, to look at."""
+    """Also write folders NAME.pictures/ of color pictures, to look at."""
     picture_px: float = 10.0
-    """Length of the vectors that get the full colour in the pictures."""
+    """Length of the vectors that get the full color in the pictures."""
     overwrite: bool = False
     """Compute anew what is there already, also where it was made otherwise."""
     pairs_per_batch: int = 64
@@ -127,12 +127,12 @@ def _ending(options: Flow) -> str:
 
 def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
     """What is to be done for a video; None when it was done before."""
-    from quovadis.flow.flow_files import ClipIdentity, estimate_bytes, read_header, require_match
+    from quovadis.flow.flow_files import VideoFingerprint, estimate_bytes, read_header, require_match
     from quovadis.flow.folder import read_folder_header
     from quovadis.flow.source import FlowJob
     from quovadis.video.reader import VideoReader
 
-    clip = ClipIdentity.of(video)
+    clip = VideoFingerprint.of(video)
     pictures = target.with_name(f"{target.name.removesuffix(_ending(options))}.pictures")
     if target.exists() and not options.overwrite:
         header = read_folder_header(target) if options.jpeg else read_header(target)

@@ -46,7 +46,7 @@ def main(args: list[str]) -> None:
     from quovadis.datasets.load import load_dataset
     from quovadis.datasets.prepare import (
         MANIFEST_NAME,
-        StoreSettings,
+        PrepareSettings,
         clip_jobs,
         estimate_store_bytes,
         prepare,
@@ -56,7 +56,7 @@ def main(args: list[str]) -> None:
     from quovadis.runtime.jobs import num_cores
     from quovadis.runtime.progress import progress_bar
 
-    settings = StoreSettings(
+    settings = PrepareSettings(
         fps=options.fps,
         short_side_px=options.short_side_px,
         quality=options.quality,

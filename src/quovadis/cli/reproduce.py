@@ -31,7 +31,7 @@ class Reproduce:
     variant: Variant = "paper"
     """tiny: the same plan with small networks and short recipes, to be tried on "motions" on a CPU. Its numbers are not
     comparable with the paper's."""
-    picture_network: str | None = None
+    image_model: str | None = None
     """A 2D Inception-v1 for the cells with ImageNet: a file of torchvision's GoogLeNet, googlenet-imagenet1k, or a run
     of two_stream (two_stream_tiny) with --model.stream rgb, which learns from single frames."""
     published_weights: bool = False
@@ -59,13 +59,13 @@ def main(args: list[str]) -> None:
     )
     from quovadis.runtime import distributed
 
-    with distributed.together():
+    with distributed.process_group():
         _reproduce(options)
-    distributed.leave()
+    distributed.shutdown()
 
 
 def _reproduce(options: Reproduce) -> None:
-    from quovadis.paper.inputs import Material
+    from quovadis.paper.inputs import TrainingInputs
     from quovadis.paper.plan import table_1
     from quovadis.paper.published import paper_table
     from quovadis.paper.reproduce import reproduce
@@ -83,15 +83,15 @@ def _reproduce(options: Reproduce) -> None:
             for (row, column), ours in table_1(options.variant).items()
         ]
         content = {"variant": options.variant, "cells": cells}
-        distributed.from_main(lambda: write_table("table1", grid, content, options.out))
+        distributed.run_on_main(lambda: write_table("table1", grid, content, options.out))
     else:
         with distributed.main_first():
             data = _load(options.data, options.split_seed)
-        material = Material(
+        material = TrainingInputs(
             data,
             options.recipes,
             variant=options.variant,
-            picture_network=options.picture_network,
+            image_model=options.image_model,
             published_weights=options.published_weights,
             kinetics_split=options.kinetics_split,
             protocol=options.protocol,

@@ -18,7 +18,7 @@ class Serve:
     """Open a page: drop a video, see the actions, when they happen, and the optical flow; compare models and clips.
 
     Works offline and sends nothing anywhere. Files that people send are removed after an hour, and all of them at the
-    end. The same as an HTTP API for programs: /recognise (video, networks), /compare (video, networks, networks) and
+    end. The same as an HTTP API for programs: /recognize (video, networks), /compare (video, networks, networks) and
     /features (video, video, networks), through gradio_client or plain HTTP; --schema prints what they answer with.
     """
 
@@ -26,7 +26,7 @@ class Serve:
     """A published name, a weights file or the folder of a training run; several are streams whose logits are added, and
     each can also be chosen alone. By default the official Kinetics-400 network, which is downloaded once."""
     compare: tuple[str, ...] = ()
-    """The same of a second recogniser to compare with."""
+    """The same of a second recognizer to compare with."""
     examples: Path | None = None
     """A folder of videos to offer; by default drawn ones where the model knows the classes of "motions", else none."""
     host: str = "127.0.0.1"
@@ -56,7 +56,7 @@ def main(args: list[str]) -> None:
     from quovadis.web.examples import fitting_examples, folder_examples
     from quovadis.web.handlers import Handlers
     from quovadis.web.limits import Limits
-    from quovadis.web.models import Bench
+    from quovadis.web.models import ModelRegistry
     from quovadis.web.page import build_page, import_gradio, serve_page, temporary_folder
 
     limits = Limits(
@@ -74,14 +74,16 @@ def main(args: list[str]) -> None:
         signal.signal(number, _interrupt)
     with temporary_folder() as folder:
         import_gradio()
-        bench = Bench.load(options.weights, options.compare, device=options.device, flow_method=options.flow_method)
-        labels = bench[bench.names[0]].labels
+        models = ModelRegistry.load(
+            options.weights, options.compare, device=options.device, flow_method=options.flow_method
+        )
+        labels = models[models.names[0]].labels
         examples = (
             folder_examples(options.examples, limits)
             if options.examples
             else fitting_examples(labels, Path(folder) / "examples")
         )
-        handlers = Handlers(bench, limits, Path(folder))
+        handlers = Handlers(models, limits, Path(folder))
         blocks = build_page(handlers, examples)
         served = serve_page(
             blocks, handlers, examples, host=options.host, port=options.port, allowed_hosts=options.allowed_hosts

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Say what happens when in long videos: windows through a recogniser, joined to segments.
+    """Say what happens when in long videos: windows through a recognizer, joined to segments.
 
     Each video gives VIDEO.timeline.json, .csv (start_seconds, stop_seconds, label, probability) and .png, a picture
     with filmstrip, segments and the curves of the classes.

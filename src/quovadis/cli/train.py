@@ -1,4 +1,4 @@
-"""``quovadis train``: make a model from labelled videos."""
+"""``quovadis train``: make a model from labeled videos."""
 
 import sys
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from quovadis.training.recipes import RECIPES, Recipe, find_recipe
 
 @dataclass(frozen=True)
 class Train:
-    """Make a model from labelled videos by a recipe. Started again with the same arguments, it goes on where it was."""
+    """Make a model from labeled videos by a recipe. Started again with the same arguments, it goes on where it was."""
 
     data: str
     """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
@@ -41,9 +41,9 @@ def main(args: list[str]) -> None:
     )
     from quovadis.runtime import distributed
 
-    with distributed.together():
+    with distributed.process_group():
         _train(options)
-    distributed.leave()
+    distributed.shutdown()
 
 
 def _train(options: Train) -> None:

@@ -44,9 +44,9 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Transfer, args=args, prog="quovadis transfer", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.runtime import distributed
 
-    with distributed.together():
+    with distributed.process_group():
         _transfer(options)
-    distributed.leave()
+    distributed.shutdown()
 
 
 def _transfer(options: Transfer) -> None:

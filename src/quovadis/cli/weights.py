@@ -23,20 +23,20 @@ class List:
     """Print JSON."""
 
     def run(self) -> None:
-        """Print the catalogue."""
+        """Print the catalog."""
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.download import cache_folder, is_here
 
         if self.json:
             _print_json([asdict(CATALOG[name]) | {"here": is_here(CATALOG[name])} for name in sorted(CATALOG)])
             return
-        print(f"{'name':<40} {'here':<5} {'stream':<7} {'classes':>7}  {'top-1':>5} {'top-5':>5}  licence")
+        print(f"{'name':<40} {'here':<5} {'stream':<7} {'classes':>7}  {'top-1':>5} {'top-5':>5}  license")
         for name in sorted(CATALOG):
             entry = CATALOG[name]
             top1, top5 = (f"{a:.1f}" if a is not None else "-" for a in (entry.top1, entry.top5))
-            licence = entry.licence.partition(" (")[0]
+            license = entry.license.partition(" (")[0]
             here = "yes" if is_here(entry) else "-"
-            print(f"{name:<40} {here:<5} {entry.stream:<7} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {licence}")
+            print(f"{name:<40} {here:<5} {entry.stream:<7} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {license}")
         print(f"\n'here': on this machine, in {cache_folder()}")
         print("Accuracies are the publishers' own, each by its protocol: quovadis weights show NAME")
 
@@ -46,12 +46,12 @@ class Show:
     """Show what is known of published weights, or what a weights file says about itself."""
 
     weights: tyro.conf.Positional[str]
-    """A name of the catalogue, or a file."""
+    """A name of the catalog, or a file."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Print the entry of the catalogue, or the file's description."""
+        """Print the entry of the catalog, or the file's description."""
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.download import cache_folder, is_here
         from quovadis.weights.formats import open_weights
@@ -75,7 +75,7 @@ class Show:
             if key == "sources":
                 print(f"{key:<14} {', then '.join(value)}")
             elif key == "package" and value:
-                print(f"{key:<14} {value['name']} {value['version']}, {value['licence']}")
+                print(f"{key:<14} {value['name']} {value['version']}, {value['license']}")
                 print(f"{'proof':<14} sha256 {value['sha256']}")
             elif key == "files":
                 for file in value:
@@ -90,7 +90,7 @@ class Get:
     """Fetch published weights, go on where it was cut, and prove every byte; prints where they are."""
 
     name: tyro.conf.Positional[str]
-    """A name of the catalogue."""
+    """A name of the catalog."""
     folder: Path | None = None
     """Where to keep them; else $QUOVADIS_CACHE, or quovadis in your cache folder."""
     mirror: str | None = None
@@ -122,7 +122,7 @@ class Convert:
     """Convert any weights file that quovadis knows; no bit of any tensor changes."""
 
     source: tyro.conf.Positional[str]
-    """A name of the catalogue, or a file: TensorFlow checkpoint, a port's .pt, ours."""
+    """A name of the catalog, or a file: TensorFlow checkpoint, a port's .pt, ours."""
     target: tyro.conf.Positional[Path]
     """File to write."""
     to: str = "quovadis"
@@ -146,12 +146,12 @@ class Verify:
     """Say of any I3D file, a port's too, whether its tensors are the official ones; exit code 1 if they are not."""
 
     weights: tyro.conf.Positional[str]
-    """A file or a name of the catalogue."""
+    """A file or a name of the catalog."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Compare the file's bytes with the catalogue, and its tensors with all official checkpoints."""
+        """Compare the file's bytes with the catalog, and its tensors with all official checkpoints."""
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.download import published_as
         from quovadis.weights.formats import open_weights
@@ -188,7 +188,7 @@ class Filters:
     """Draw the filters of the first convolution over their time slices (figure 4 of the paper)."""
 
     weights: tyro.conf.Positional[str]
-    """A file or a name of the catalogue."""
+    """A file or a name of the catalog."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("filters.png")
     """PNG file to write."""
 
@@ -196,11 +196,11 @@ class Filters:
         """Draw, and print where."""
         from quovadis.report.filters import draw_filters
         from quovadis.weights.files import write_atomically
-        from quovadis.weights.formats import open_weights, read_picture_network
+        from quovadis.weights.formats import open_weights, read_image_model
         from quovadis.weights.load import locate
 
         path, name = locate(self.weights)
-        state = read_picture_network(path)
+        state = read_image_model(path)
         title = name or f"2D network: {path.name}"
         if state is None:
             state, info = open_weights(path)

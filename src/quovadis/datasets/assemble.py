@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quovadis.datasets.class_names import similar_names
-from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord, assign_splits, shorten
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, assign_splits, shorten
 from quovadis.datasets.text_files import numbers_first
 from quovadis.errors import DatasetError
 
@@ -96,7 +96,7 @@ def require_files(data: Manifest) -> Manifest:
     notes = [*decisions(data), *_notes_on_same_files(data)]
     if absent:
         notes.append(f"{len(absent)} of {len(data.records)} listed files are missing, the first is {absent[0].path}")
-    if len(present := {r.label for r in data.records} - {UNLABELLED}) == 1:
+    if len(present := {r.label for r in data.records} - {UNLABELED}) == 1:
         notes.append(f"all videos have the class {data.labels[present.pop()]!r}: a classifier needs at least two")
     return replace(data, notes=tuple(notes))
 

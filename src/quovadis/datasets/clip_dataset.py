@@ -25,6 +25,7 @@ from quovadis.models.spec import ModelSpec
 from quovadis.runtime.jobs import num_cores
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.sampling import even_starts, fit_length, random_start
 
 _MAX_SUBSTITUTES = 10
@@ -49,7 +50,7 @@ class ClipDataset(Dataset[Sample]):
         records: the videos of one split.
         spec: what the model sees.
         seed: of all random choices.
-        augment: random start, random crop, random mirror (paper, section 4); else middle and centre.
+        augment: random start, random crop, random mirror (paper, section 4); else middle and center.
         flip: whether mirroring is allowed; turn it off where left and right are different classes.
         flow: where optical flow comes from, where the model wants it.
 
@@ -122,7 +123,7 @@ class ClipDataset(Dataset[Sample]):
     def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
         spec = self.spec
         clip, start = self._frames(record, rng if self.augment else None)
-        if spec.wants_flow:  # before looping, which would show a jump, and before cropping
+        if spec.needs_flow:  # before looping, which would show a jump, and before cropping
             clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
         clip = clip.take(torch.from_numpy(fit_length(len(clip), clip_extent(spec)[0], "loop")))
         if not self.augment:
@@ -135,16 +136,16 @@ class ClipDataset(Dataset[Sample]):
         spec = self.spec
         _, stride, span = clip_extent(spec)
         # One frame more where there is one, because the flow of the last frame goes to the next.
-        stop = span + 1 if spec.wants_flow else span
+        stop = span + 1 if spec.needs_flow else span
         with VideoReader(record.path, num_threads=1) as reader:
-            num_ticks = reader.num_ticks(spec.fps)
+            num_ticks = reader.num_resampled_frames(spec.fps)
             start = int(even_starts(num_ticks, span, 1)[0]) if rng is None else random_start(num_ticks, span, rng)
             clip = reader.read(
                 fps=spec.fps,
-                start_seconds=reader.tick_seconds(start, spec.fps),
-                stop_seconds=reader.tick_seconds(start + stop, spec.fps),
+                start_seconds=reader.frame_seconds(start, spec.fps),
+                stop_seconds=reader.frame_seconds(start + stop, spec.fps),
                 frame_stride=stride,
-                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
+                transform=partial(resize_frames, short_side_px=spec.short_side_px),
             )
         assert clip is not None
         return clip, start

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quovadis.datasets.assemble import Found, assemble
 from quovadis.datasets.manifest import Manifest
-from quovadis.datasets.split_files import SpellingIndex, annotation_folder, check_split, read_lines
+from quovadis.datasets.split_files import NameIndex, annotation_folder, check_split, read_lines
 from quovadis.datasets.video_files import is_video
 from quovadis.errors import DatasetError
 
@@ -45,7 +45,7 @@ def load_hmdb51(
     """
     check_split(split)
     folder, labels = _find_classes(Path(annotations), split)
-    files = SpellingIndex(Path(root), "hmdb51_org", labels)
+    files = NameIndex(Path(root), "hmdb51_org", labels)
     rows = [row for label in labels for row in _read_list(folder / f"{label}_test_split{split}.txt", label, files)]
     found = [row for row in rows if row.split]
     notes = [*files.notes(), f"{len(rows) - len(found)} videos are not used by this split", _shared_sources(found)]
@@ -73,7 +73,7 @@ def _find_classes(annotations: Path, split: int) -> tuple[Path, list[str]]:
     return annotation_folder(home, child, names, "test_train_splits.rar"), labels
 
 
-def _read_list(path: Path, label: str, files: SpellingIndex) -> list[Found]:
+def _read_list(path: Path, label: str, files: NameIndex) -> list[Found]:
     found = []
     for where, words in read_lines(path):
         if len(words) != 2 or words[1] not in _FLAGS or not _is_file_name(words[0]):

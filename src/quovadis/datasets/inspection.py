@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.datasets.probe_cache import FactCache
+from quovadis.datasets.probe_cache import ProbeCache
 from quovadis.errors import QuovadisError
 from quovadis.runtime.jobs import run_jobs
 from quovadis.video.reader import VideoReader
@@ -29,12 +29,12 @@ _NOTHING_KNOWN: dict[str, Any] = {
 
 
 def index_videos(
-    data: Manifest, *, num_workers: int = 0, cache: FactCache | None = None, on_video: OnVideo | None = None
+    data: Manifest, *, num_workers: int = 0, cache: ProbeCache | None = None, on_video: OnVideo | None = None
 ) -> Manifest:
     """Find out what every file is: size and hash of its bytes, and frames, rate, length and size of its pictures.
 
     Headers are read and one frame is decoded. A file that is not there gets the status ``missing``, one that is no
-    video ``corrupt``; nothing is left out. The identity of the manifest stays what it was.
+    video ``corrupt``; nothing is left out. The fingerprint of the manifest stays what it was.
 
     Args:
         data: the videos.
@@ -52,7 +52,7 @@ def verify_videos(
     data: Manifest,
     *,
     num_workers: int = 0,
-    cache: FactCache | None = None,
+    cache: ProbeCache | None = None,
     again: bool = False,
     on_video: OnVideo | None = None,
 ) -> Manifest:
@@ -110,7 +110,7 @@ def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
 
 
 def _inspect_all(
-    data: Manifest, decode: bool, num_workers: int, cache: FactCache | None, use_cached: bool, on_video: OnVideo | None
+    data: Manifest, decode: bool, num_workers: int, cache: ProbeCache | None, use_cached: bool, on_video: OnVideo | None
 ) -> Manifest:
     results: list[VideoRecord] = list(data.records)
     todo: list[tuple[int, VideoRecord]] = []

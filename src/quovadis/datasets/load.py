@@ -17,7 +17,7 @@ from quovadis.errors import DatasetError, UnknownNameError
 def load_dataset(
     source: str | PathLike[str], *, split_seed: int = 0, root: str | PathLike[str] | None = None
 ) -> Manifest:
-    """Labelled videos from a folder, a table, a manifest, or by name.
+    """Labeled videos from a folder, a table, a manifest, or by name.
 
     * A folder with one sub-folder per class; or with ``train``, ``val``, ``test`` folders that have one per class.
     * A ``.csv`` or ``.tsv`` file with the columns ``path`` and ``label``, and optionally ``split`` and ``group``.
@@ -25,7 +25,7 @@ def load_dataset(
     * A ``.txt``, ``.lst``, ``.list`` or ``.csv`` file without a header, with lines ``path label``; see
       :func:`quovadis.datasets.tables.from_table`.
     * A ``.parquet`` file that ``quovadis data NAME_OR_PATH index`` or :meth:`Manifest.save` wrote; see
-      :func:`quovadis.datasets.ucf101.load_ucf101` and its neighbours for the datasets of the paper.
+      :func:`quovadis.datasets.ucf101.load_ucf101` and its neighbors for the datasets of the paper.
     * ``"motions"``, ``"motions-source"``, ``"motions-target"``: the embedded datasets, written to disk on first use.
 
     Args:

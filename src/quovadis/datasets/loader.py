@@ -25,7 +25,7 @@ _PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluate"]
 """Imported once by the fork server, so that a worker does not spend seconds on importing PyTorch."""
 
 
-class Loading:
+class SafeDataLoader:
     """The batches of a dataset, in the order of its sampler; each iteration starts from the beginning.
 
     Workers are started by a fork server on Linux and spawned elsewhere. A fork of this process would copy the locks
@@ -45,7 +45,7 @@ class Loading:
         QuovadisError: the error that the dataset raised, as in this process.
         JobError: any other error, or a worker that was killed.
 
-    >>> list(Loading([1, 2, 3], batch_size=None))
+    >>> list(SafeDataLoader([1, 2, 3], batch_size=None))
     [1, 2, 3]
     """
 

@@ -21,7 +21,7 @@ SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing":
     ("val", "valid", "validate", "validation"), "val"
 )
 """What people call the splits, to what we call them."""
-UNLABELLED = -1
+UNLABELED = -1
 """The label of a video whose class is not published, as in the test lists of Kinetics."""
 STATUSES = ("listed", "ok", "missing", "corrupt")
 """Listed, and nothing wrong is known; decoded to its end; not there; there, and cannot be decoded to its end."""
@@ -29,7 +29,7 @@ STATUSES = ("listed", "ok", "missing", "corrupt")
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One labelled video, and what is known of its file.
+    """One labeled video, and what is known of its file.
 
     Only path, label, split and group make the dataset; the rest is found by
     :func:`quovadis.datasets.inspection.index_videos` and :func:`quovadis.datasets.inspection.verify_videos`.
@@ -37,7 +37,7 @@ class VideoRecord:
 
     path: Path
     label: int
-    """Index into ``Manifest.labels``, or :data:`UNLABELLED`."""
+    """Index into ``Manifest.labels``, or :data:`UNLABELED`."""
     split: str
     group: str = ""
     """What it was cut from (a source video, a person, a place). Videos of one group never lie in two splits."""
@@ -58,7 +58,7 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Labelled videos with their splits.
+    """Labeled videos with their splits.
 
     Raises:
         DatasetError: no videos, a group or a file that lies in two splits, or a label without a name.
@@ -74,7 +74,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if not self.records:
             raise DatasetError(f"{self.name}: no videos found in {self.root}")
-        nameless = sorted({r.label for r in self.records if not UNLABELLED <= r.label < len(self.labels)})
+        nameless = sorted({r.label for r in self.records if not UNLABELED <= r.label < len(self.labels)})
         if nameless:
             raise DatasetError(f"{self.name} has {len(self.labels)} classes, and videos of class number {nameless[0]}")
         self._refuse_shared_files()
@@ -108,10 +108,10 @@ class Manifest:
         chosen = tuple(r for r in self.records if r.split == name)
         if not chosen:
             raise DatasetError(f"{self.name} has no videos in its {name} split")
-        unlabelled = sum(r.label == UNLABELLED for r in chosen)
-        if unlabelled:
+        unlabeled = sum(r.label == UNLABELED for r in chosen)
+        if unlabeled:
             raise DatasetError(
-                f"{unlabelled} of {len(chosen)} videos in the {name} split of {self.name} have no label: nothing can "
+                f"{unlabeled} of {len(chosen)} videos in the {name} split of {self.name} have no label: nothing can "
                 "be learnt from them, nor measured with them"
             )
         return chosen
@@ -126,7 +126,7 @@ class Manifest:
         """
         matches = match_names(self.labels, labels, self.name)
         number = {name: labels.index(match) for name, match in matches.items()}
-        records = tuple(replace(r, label=number.get(self.label_of(r), UNLABELLED)) for r in self.records)
+        records = tuple(replace(r, label=number.get(self.label_of(r), UNLABELED)) for r in self.records)
         renamed = [f"{name} is {match}" for name, match in matches.items() if name != match]
         notes = (f"classes were matched with those of the model: {shorten(renamed)}",) if renamed else ()
         return replace(self, labels=labels, records=records, notes=(*self.notes, *notes))
@@ -167,7 +167,7 @@ class Manifest:
 
     def label_of(self, record: VideoRecord) -> str:
         """The name of a video's class; empty where it is not known."""
-        return "" if record.label == UNLABELLED else self.labels[record.label]
+        return "" if record.label == UNLABELED else self.labels[record.label]
 
     def relative(self, record: VideoRecord) -> str:
         """The path of a video within the dataset; the whole path where it lies elsewhere."""
@@ -182,7 +182,7 @@ class Manifest:
         return self.root.as_posix().rstrip("/") + "/"
 
     @cached_property
-    def identity(self) -> str:
+    def fingerprint(self) -> str:
         """Hash of the list: path, size in bytes, label, split and group of every video. Equal hashes, equal data.
 
         Sizes are those of the files as they are now, so a file that was lost or replaced by one of another length
@@ -217,7 +217,9 @@ class Manifest:
         """One line: how many videos of how many classes, by split."""
         counts = Counter(r.split for r in self.records)
         parts = ", ".join(f"{counts[s]} {s}" for s in SPLITS if counts[s])
-        return f"{self.name}: {len(self.records)} videos of {len(self.labels)} classes ({parts}), data {self.identity}"
+        return (
+            f"{self.name}: {len(self.records)} videos of {len(self.labels)} classes ({parts}), data {self.fingerprint}"
+        )
 
 
 def _file_size(path: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from quovadis.datasets.assemble import decisions
-from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELLED, Manifest, VideoRecord
+from quovadis.datasets.manifest import SPLITS, STATUSES, UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.text_files import require_file
 from quovadis.errors import DatasetError, StorageError
 from quovadis.runtime.atomic import atomic_path
@@ -141,7 +141,7 @@ def _record(row: dict[str, Any], root: Path, number: dict[str, int], where: str)
         raise DatasetError(f"{where}: the path is empty")
     values = {name: row[name] for name in _FACTS} | {"sha256": row["sha256"] or "", "reason": row["reason"] or ""}
     path = path_within(root, row["path"], where)
-    return VideoRecord(path, UNLABELLED if label is None else number[label], split, row["group"] or "", **values)
+    return VideoRecord(path, UNLABELED if label is None else number[label], split, row["group"] or "", **values)
 
 
 def _read_table(path: Path) -> pyarrow.Table:

@@ -4,7 +4,7 @@
 classes, and ``motions-target`` a few videos of other things that move otherwise: learn from the one what helps with the
 other.
 
-Position, size, angle, colours, background, speed, frame size, frame rate, camera jitter and noise are random. The pose
+Position, size, angle, colors, background, speed, frame size, frame rate, camera jitter and noise are random. The pose
 of the thing at any one moment has the same distribution whatever the motion is: a pose that moves does so as a triangle
 wave over the range that a still pose is drawn from. So one frame tells the thing and never the motion: of ``motions``,
 a network that sees a single frame is right one time in five at best.

@@ -28,15 +28,15 @@ from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.video_inputs import unique_stems
 from quovadis.errors import DatasetError, StorageError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import preset_for
-from quovadis.flow.flow_files import ClipIdentity, estimate_bytes, read_header
+from quovadis.flow.flow_files import VideoFingerprint, estimate_bytes, read_header
 from quovadis.flow.source import FlowJob, FlowSource, store_flow
 from quovadis.runtime.atomic import sweep_partials, write_atomically
 from quovadis.runtime.jobs import run_jobs
 from quovadis.runtime.locks import FolderLock
-from quovadis.transforms import resize_short_side
 from quovadis.video.opening import open_container
 from quovadis.video.read import probe
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 
 FORMAT_VERSION = 1
@@ -48,10 +48,10 @@ _BYTES_PER_PIXEL = 0.035  # measured on real clips at the default settings; a th
 
 
 @dataclass(frozen=True)
-class StoreSettings:
+class PrepareSettings:
     """How videos are written.
 
-    >>> StoreSettings().encoder_options()["g"]
+    >>> PrepareSettings().encoder_options()["g"]
     '12'
     """
 
@@ -91,11 +91,11 @@ class ClipJob:
 
     source: Path
     target: Path
-    settings: StoreSettings
+    settings: PrepareSettings
 
 
 @dataclass(frozen=True)
-class StoredClip:
+class PreparedClip:
     """What became of a video."""
 
     status: str
@@ -108,7 +108,7 @@ class StoredClip:
 def prepare(
     data: Manifest,
     out: str | PathLike[str],
-    settings: StoreSettings | None = None,
+    settings: PrepareSettings | None = None,
     *,
     num_workers: int = 0,
     ray_address: str | None = None,
@@ -132,7 +132,7 @@ def prepare(
         DatasetError: a video lies outside of the dataset's folder.
         StorageError: the folder is in use, is full or cannot be written, or holds a store of other settings.
     """
-    settings = settings or StoreSettings()
+    settings = settings or PrepareSettings()
     root = Path(out)
     jobs = clip_jobs(data, root, settings)
     with FolderLock(root, "preparing videos"):
@@ -140,7 +140,7 @@ def prepare(
         quarantine = _Quarantine(root / _QUARANTINE_NAME)
         outcome = {job.target: clip for job in jobs if (clip := quarantine.known(job)) is not None}
         todo = [job for job in jobs if job.target not in outcome]
-        work = run_jobs(store_clip, todo, num_workers=num_workers, ray_address=ray_address, on_crash=_crashed)
+        work = run_jobs(prepare_clip, todo, num_workers=num_workers, ray_address=ray_address, on_crash=_crashed)
         with closing(work):
             for done, (index, clip) in enumerate(work, start=len(outcome) + 1):
                 outcome[todo[index].target] = clip
@@ -153,7 +153,7 @@ def prepare(
     return stored
 
 
-def clip_jobs(data: Manifest, root: Path, settings: StoreSettings) -> list[ClipJob]:
+def clip_jobs(data: Manifest, root: Path, settings: PrepareSettings) -> list[ClipJob]:
     """A job for each file of a dataset, in the tree of the source.
 
     Raises:
@@ -188,7 +188,7 @@ def require_space(root: Path, num_bytes: int) -> None:
         )
 
 
-def store_clip(job: ClipJob) -> StoredClip:
+def prepare_clip(job: ClipJob) -> PreparedClip:
     """Write one video, and its flow if asked for; what is there already from the same file is left as it is.
 
     Raises:
@@ -200,13 +200,13 @@ def store_clip(job: ClipJob) -> StoredClip:
             _write(job, about)
         if job.settings.flow_method is not None:
             _write_flow(job, job.settings.flow_method)
-        return StoredClip("ok", facts=_facts(job))
+        return PreparedClip("ok", facts=_facts(job))
     except FileNotFoundError:
-        return StoredClip("missing", "no such file")
+        return PreparedClip("missing", "no such file")
     except (VideoError, TooFewFramesError) as error:
         for stale in (job.target, FlowSource().file_of(job.target)):  # of the file that stood there before
             stale.unlink(missing_ok=True)
-        return StoredClip("corrupt", str(error).replace(str(job.source), job.source.name))
+        return PreparedClip("corrupt", str(error).replace(str(job.source), job.source.name))
 
 
 def _write(job: ClipJob, about: str) -> None:
@@ -221,12 +221,12 @@ def _write(job: ClipJob, about: str) -> None:
         )
 
 
-def _pictures(reader: VideoReader, settings: StoreSettings) -> Iterator[Tensor]:
+def _pictures(reader: VideoReader, settings: PrepareSettings) -> Iterator[Tensor]:
     """The frames at the store's rate and size, each uint8 (3, H, W) with even sides."""
     last, picture = None, None
-    for _, frame in reader.ticks(settings.fps):
+    for _, frame in reader.resampled_frames(settings.fps):
         if frame is not last:
-            last, picture = frame, resize_short_side(frame.pixels[None], settings.short_side_px)[0]
+            last, picture = frame, resize_frames(frame.pixels[None], settings.short_side_px)[0]
         assert picture is not None
         yield picture
     if reader.damage:  # nothing of it is kept: a clip that ends early would be another clip
@@ -239,7 +239,7 @@ def _write_flow(job: ClipJob, method: str) -> None:
     preset = preset_for(method, fps=settings.fps, short_side_px=settings.short_side_px)
     with suppress(VideoError, ValueError):  # none, or of another method or video
         header = read_header(target)
-        if not header.preset.difference(preset) and header.clip == ClipIdentity.of(job.target):
+        if not header.preset.difference(preset) and header.clip == VideoFingerprint.of(job.target):
             return
     for _ in store_flow(FlowJob(job.target, target, preset)):
         pass
@@ -277,8 +277,8 @@ def _facts(job: ClipJob) -> dict[str, Any]:
     }
 
 
-def _crashed(job: ClipJob) -> StoredClip:
-    return StoredClip("corrupt", "the process that read it died: a broken file, or too little memory")
+def _crashed(job: ClipJob) -> PreparedClip:
+    return PreparedClip("corrupt", "the process that read it died: a broken file, or too little memory")
 
 
 class _Quarantine:
@@ -293,11 +293,11 @@ class _Quarantine:
                     row = json.loads(line)
                     self._reasons[row["source"], row["size_bytes"], row["mtime_ns"]] = row["reason"]
 
-    def known(self, job: ClipJob) -> StoredClip | None:
+    def known(self, job: ClipJob) -> PreparedClip | None:
         key = self._key(job)
-        return StoredClip("corrupt", self._reasons[key]) if key in self._reasons else None
+        return PreparedClip("corrupt", self._reasons[key]) if key in self._reasons else None
 
-    def add(self, job: ClipJob, clip: StoredClip) -> None:
+    def add(self, job: ClipJob, clip: PreparedClip) -> None:
         key = self._key(job)
         if key is None:
             return
@@ -330,7 +330,7 @@ def _targets(data: Manifest, root: Path) -> dict[Path, Path]:
     return {sources[name]: root / f"{stem}.mp4" for name, stem in unique_stems(sources).items()}
 
 
-def _claim(root: Path, settings: StoreSettings) -> None:
+def _claim(root: Path, settings: PrepareSettings) -> None:
     """Note the settings in the folder, so that videos of two are never mixed."""
     sweep_partials(root)
     note = root / _SETTINGS_NAME
@@ -360,12 +360,14 @@ def _read_settings(note: Path) -> dict[str, Any]:
     return settings
 
 
-def _reason(record: VideoRecord, clip: StoredClip) -> str:
+def _reason(record: VideoRecord, clip: PreparedClip) -> str:
     """Why a video is not in the store; a dataset may know why it was missing before."""
     return record.reason if clip.status == record.status == "missing" else clip.reason
 
 
-def _stored_manifest(data: Manifest, root: Path, outcome: dict[Path, StoredClip], settings: StoreSettings) -> Manifest:
+def _stored_manifest(
+    data: Manifest, root: Path, outcome: dict[Path, PreparedClip], settings: PrepareSettings
+) -> Manifest:
     records = []
     targets = _targets(data, root)
     for record in data.records:
@@ -374,7 +376,7 @@ def _stored_manifest(data: Manifest, root: Path, outcome: dict[Path, StoredClip]
         blank = VideoRecord(target, record.label, record.split, record.group)
         records.append(replace(blank, status=clip.status, reason=_reason(record, clip), **(clip.facts or {})))
     note = (
-        f"prepared from {data.name}, data {data.identity}, at {settings.fps:g} fps and short side "
+        f"prepared from {data.name}, data {data.fingerprint}, at {settings.fps:g} fps and short side "
         f"{settings.short_side_px} px"
     )
     return Manifest(data.name, root, data.labels, tuple(records), (*data.notes, note))

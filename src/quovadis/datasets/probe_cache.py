@@ -19,7 +19,7 @@ _VERSION = 1
 _WRITE_EVERY_SECONDS = 1.0
 
 
-class FactCache:
+class ProbeCache:
     """Facts about files, by absolute path, size and time of the last change.
 
     What is put is on disk within about a second, so a run that is killed goes on nearly where it was. Several
@@ -35,7 +35,7 @@ class FactCache:
 
     >>> file = getfixture("tmp_path") / "a.mp4"
     >>> _ = file.write_bytes(b"1234")
-    >>> with FactCache(getfixture("tmp_path") / "facts.sqlite") as cache:
+    >>> with ProbeCache(getfixture("tmp_path") / "facts.sqlite") as cache:
     ...     cache.put(file, file.stat(), {"num_frames": 30})
     ...     print(cache.get(file, file.stat()))
     {'num_frames': 30}
@@ -74,7 +74,7 @@ class FactCache:
         if time.monotonic() - self._written_at > _WRITE_EVERY_SECONDS:
             self._write()
 
-    def __enter__(self) -> FactCache:
+    def __enter__(self) -> ProbeCache:
         return self
 
     def __exit__(

@@ -47,7 +47,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield where, line.split()
 
 
-class SpellingIndex:
+class NameIndex:
     """Files of class folders, found whatever the case of their letters and whatever container they were converted to.
 
     The copies of UCF-101 that are around disagree: ``HandstandPushups/v_HandStandPushups_g01_c01.avi`` in the

@@ -55,7 +55,7 @@ class DatasetStatistics:
     """What is there, what is wrong, and what the videos are like."""
 
     dataset: str
-    data_identity: str
+    data_fingerprint: str
     """Hash of the list of videos: equal hashes mean equal data."""
     splits: dict[str, int]
     statuses: dict[str, int]
@@ -92,7 +92,7 @@ def _order_statistics(count: int) -> dict[str, int]:
 
 
 def dataset_statistics(data: Manifest, against: Manifest | None = None) -> DatasetStatistics:
-    """Count what a manifest knows; files are only looked at for the identity.
+    """Count what a manifest knows; files are only looked at for the fingerprint.
 
     Args:
         data: the videos, best after :func:`quovadis.datasets.inspection.index_videos`: what was not indexed counts as
@@ -109,7 +109,7 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
     statuses = Counter(r.status for r in data.records)
     return DatasetStatistics(
         dataset=data.name,
-        data_identity=data.identity,
+        data_fingerprint=data.fingerprint,
         splits={split: len(_of(data, split)) for split in _splits(data)},
         statuses={status: statuses[status] for status in STATUSES},
         num_unknown=len(good) - len(known),

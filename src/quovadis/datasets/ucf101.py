@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quovadis.datasets.assemble import Found, assemble
 from quovadis.datasets.manifest import Manifest
-from quovadis.datasets.split_files import SpellingIndex, annotation_folder, check_split, read_lines
+from quovadis.datasets.split_files import NameIndex, annotation_folder, check_split, read_lines
 from quovadis.datasets.video_files import is_video
 from quovadis.errors import DatasetError
 
@@ -51,7 +51,7 @@ def load_ucf101(
         "UCF101TrainTestSplits-RecognitionTask.zip",
     )
     labels = read_class_index(folder / "classInd.txt")
-    files = SpellingIndex(Path(root), "UCF-101", labels)
+    files = NameIndex(Path(root), "UCF-101", labels)
     found = [f for part, name in lists.items() for f in _read_list(folder / name, part, labels, files)]
     notes = files.notes()
     return assemble(f"ucf101-split{split}", files.root, found, labels=labels, split_seed=split_seed, notes=notes)
@@ -83,7 +83,7 @@ def read_class_index(path: Path) -> list[str]:
     return labels
 
 
-def _read_list(path: Path, split: str, labels: list[str], files: SpellingIndex) -> list[Found]:
+def _read_list(path: Path, split: str, labels: list[str], files: NameIndex) -> list[Found]:
     found = []
     for where, (text, *numbers) in read_lines(path):
         match = _VIDEO.fullmatch(text)

@@ -76,10 +76,10 @@ def find_videos(root: Path) -> FoundVideos:
         links: list[Path] = []
         for start in waiting:
             for folder, subfolders, files in os.walk(start, onerror=_refuse):
-                if _identity(folder) in seen:
+                if _fingerprint(folder) in seen:
                     subfolders.clear()
                     continue
-                seen.add(_identity(folder))
+                seen.add(_fingerprint(folder))
                 subfolders[:] = sorted(name for name in subfolders if not is_ignored(name))
                 links += [link for name in subfolders if _leads_elsewhere(link := Path(folder, name))]
                 for name in files:
@@ -148,7 +148,7 @@ def _leads_elsewhere(path: Path) -> bool:
     return path.is_symlink() and not path.parent.resolve().is_relative_to(path.resolve())
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
+def _fingerprint(folder: str | Path) -> tuple[int, int]:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 

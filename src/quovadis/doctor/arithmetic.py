@@ -101,11 +101,11 @@ def flow() -> Finding:
 
 
 def _moved_picture() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two grey pictures, uint8 (1, 48, 64): the second is the first, two pixels to the right."""
+    """Two gray pictures, uint8 (1, 48, 64): the second is the first, two pixels to the right."""
     noise = spread((1, 1, 14, 20), 5).float()
     wide = torch.nn.functional.interpolate(noise, size=(48, 66), mode="bicubic", align_corners=False)[0]
-    grey = (wide.clamp(-1, 1) * 127 + 128).to(torch.uint8)
-    return grey[:, :, 2:].contiguous(), grey[:, :, :-2].contiguous()
+    gray = (wide.clamp(-1, 1) * 127 + 128).to(torch.uint8)
+    return gray[:, :, 2:].contiguous(), gray[:, :, :-2].contiguous()
 
 
 def decoding() -> Finding:

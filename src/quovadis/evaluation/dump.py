@@ -26,7 +26,7 @@ FusionRule = Literal["sum_logits", "mean_probabilities"]
 """Add logits, as the official code does; or average softmaxes."""
 
 _LISTS = ("models", "protocols", "labels", "paths", "errors")
-_WORDS = ("dataset", "data_identity", "split")
+_WORDS = ("dataset", "data_fingerprint", "split")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LogitDump:
     """The scores of one or more models for every video of a split."""
 
     dataset: str
-    data_identity: str
+    data_fingerprint: str
     """Hash of the list of videos; see :class:`quovadis.datasets.manifest.Manifest`."""
     split: str
     models: tuple[str, ...]
@@ -84,7 +84,7 @@ class LogitDump:
         parts = [
             cls(
                 dataset=r.dataset,
-                data_identity=r.data_identity,
+                data_fingerprint=r.data_fingerprint,
                 split=r.split,
                 models=(r.model,),
                 protocols=(r.protocol,),
@@ -142,14 +142,14 @@ def join_dumps(dumps: Sequence[LogitDump], names: Sequence[str] | None = None) -
         names: what to call them in messages.
 
     Raises:
-        DatasetError: they differ in data identity, split, labels or videos. InvalidInputError: there are none.
+        DatasetError: they differ in data fingerprint, split, labels or videos. InvalidInputError: there are none.
     """
     if not dumps:
         raise InvalidInputError("there are no dumps to fuse")
     first = dumps[0]
     names = list(names or (f"dump {i}" for i in range(1, len(dumps) + 1)))
     for dump, name in zip(dumps[1:], names[1:], strict=True):
-        for what in ("data_identity", "split", "labels", "paths"):
+        for what in ("data_fingerprint", "split", "labels", "paths"):
             here, there = getattr(first, what), getattr(dump, what)
             if here != there:
                 raise DatasetError(
@@ -161,7 +161,7 @@ def join_dumps(dumps: Sequence[LogitDump], names: Sequence[str] | None = None) -
     errors = tuple(next(filter(None, of_video), "") for of_video in zip(*(d.errors for d in dumps), strict=True))
     return LogitDump(
         dataset=first.dataset,
-        data_identity=first.data_identity,
+        data_fingerprint=first.data_fingerprint,
         split=first.split,
         models=tuple(m for d in dumps for m in d.models),
         protocols=tuple(p for d in dumps for p in d.protocols),
@@ -198,7 +198,7 @@ def score_dump(
             dump.errors if i == len(dump.models) else _own_errors(logits, dump.errors),
             labels=dump.labels,
             dataset=dump.dataset,
-            data_identity=dump.data_identity,
+            data_fingerprint=dump.data_fingerprint,
             split=dump.split,
             protocol=protocol,
             model=model,

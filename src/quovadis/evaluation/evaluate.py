@@ -1,4 +1,4 @@
-"""Measure a recogniser on a split by a protocol."""
+"""Measure a recognizer on a split by a protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from quovadis import transforms
-from quovadis.datasets.loader import Loading
+from quovadis.datasets.loader import SafeDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
 from quovadis.evaluation.protocols import Protocol, find_protocol
@@ -23,6 +23,7 @@ from quovadis.models.spec import ModelSpec
 from quovadis.runtime import distributed
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 
 _TOP = 5
 
@@ -60,8 +61,8 @@ class ProtocolVideos(Dataset[tuple[int, Clip | None, str]]):
         with VideoReader(record.path, num_threads=1) as reader:
             clip = reader.read(
                 fps=spec.fps,
-                stop_seconds=None if longest is None else reader.tick_seconds(longest, spec.fps),
-                transform=partial(transforms.resize_short_side, size_px=spec.short_side_px),
+                stop_seconds=None if longest is None else reader.frame_seconds(longest, spec.fps),
+                transform=partial(resize_frames, short_side_px=spec.short_side_px),
             )
         assert clip is not None
         if self.flow is None:
@@ -78,11 +79,11 @@ def evaluate(
     num_workers: int = 1,
     on_video: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
-    """Measure a recogniser.
+    """Measure a recognizer.
 
     Args:
         recognizer: the model or models.
-        data: labelled videos; the recogniser must know all their classes, by name.
+        data: labeled videos; the recognizer must know all their classes, by name.
         split: ``train``, ``val`` or ``test``.
         protocol: see :data:`quovadis.evaluation.protocols.PROTOCOLS`; None takes the model's own, the paper's for I3D.
         num_workers: processes that decode; 0 decodes here.
@@ -92,8 +93,8 @@ def evaluate(
         The figures. A video that cannot be read counts as wrong in all of them, and is listed.
 
     Raises:
-        DatasetError: classes that the recogniser does not know. UnknownNameError: no such split or protocol.
-        InvalidInputError: stored flow that was made otherwise than the recogniser's; logits that are NaN or infinite.
+        DatasetError: classes that the recognizer does not know. UnknownNameError: no such split or protocol.
+        InvalidInputError: stored flow that was made otherwise than the recognizer's; logits that are NaN or infinite.
     """
     return evaluate_streams(
         recognizer, data, split=split, protocol=protocol, num_workers=num_workers, on_video=on_video
@@ -109,7 +110,7 @@ def evaluate_streams(
     num_workers: int = 1,
     on_video: Callable[[int], None] | None = None,
 ) -> list[EvaluationResult]:
-    """Measure a recogniser and each of its models in one pass: the columns RGB, Flow and RGB + Flow of Table 2.
+    """Measure a recognizer and each of its models in one pass: the columns RGB, Flow and RGB + Flow of Table 2.
 
     With several processes (:mod:`quovadis.runtime.distributed`), each evaluates a part of the videos. All processes
     return the same results, bit-identical to those of a single process.
@@ -122,10 +123,10 @@ def evaluate_streams(
     data = data.with_labels(recognizer.labels)
     records = data.split(split)
     chosen = find_protocol(protocol or recognizer.spec.protocol)
-    flow = replace(recognizer.flow, videos=data.root) if recognizer.wants_flow else None
+    flow = replace(recognizer.flow, videos=data.root) if recognizer.needs_flow else None
     videos = ProtocolVideos(records, recognizer.spec, chosen, flow)
-    own = Subset(videos, range(distributed.rank(), len(records), distributed.count()))
-    loader = Loading(own, batch_size=None, num_workers=num_workers)
+    own = Subset(videos, range(distributed.rank(), len(records), distributed.world_size()))
+    loader = SafeDataLoader(own, batch_size=None, num_workers=num_workers)
     found: dict[int, tuple[list[Tensor] | None, str]] = {}
     for index, video, error in loader:
         scores = None
@@ -134,7 +135,7 @@ def evaluate_streams(
             scores = [torch.stack(of_model).mean(0) for of_model in zip(*of_views, strict=True)]
         found[index] = scores, error
         if on_video is not None:
-            on_video(min(len(found) * distributed.count(), len(records)))
+            on_video(min(len(found) * distributed.world_size(), len(records)))
     for part in distributed.gather(found):
         found |= part
     logits: list[list[Tensor | None]] = [
@@ -154,7 +155,7 @@ def evaluate_streams(
             errors,
             labels=data.labels,
             dataset=data.name,
-            data_identity=data.identity,
+            data_fingerprint=data.fingerprint,
             split=split,
             protocol=chosen.describe(recognizer.spec),
             model=name,
@@ -177,7 +178,7 @@ def summarize(
     *,
     labels: tuple[str, ...],
     dataset: str,
-    data_identity: str,
+    data_fingerprint: str,
     split: str,
     protocol: str,
     model: str,
@@ -215,7 +216,7 @@ def summarize(
         videos.append(VideoResult(path, labels[targets[i]], top, errors[i]))
     return EvaluationResult(
         dataset=dataset,
-        data_identity=data_identity,
+        data_fingerprint=data_fingerprint,
         split=split,
         protocol=protocol,
         model=model,

@@ -13,7 +13,7 @@ from quovadis.errors import UnknownNameError
 from quovadis.models.spec import ModelSpec
 from quovadis.transforms import crops_along
 from quovadis.video.clip import Clip, require_frames
-from quovadis.video.sampling import clip_ticks, even_starts
+from quovadis.video.sampling import clip_indices, even_starts
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Protocol:
     """What is taken from each video; logits are averaged over time and over clips, then comes the softmax.
 
     >>> PROTOCOLS["paper"].describe(ModelSpec("i3d", (), 224, 256, min_frames=9, test_frames=250))
-    'paper: first 250 frames at 25 fps, shorter videos looped, centre crop 224 px, logits averaged'
+    'paper: first 250 frames at 25 fps, shorter videos looped, center crop 224 px, logits averaged'
     """
 
     name: str
@@ -31,7 +31,7 @@ class Protocol:
     num_clips: int = 1
     """Of training length, spread evenly over the video."""
     num_crops: int = 1
-    """Along the longer side; one is in the centre."""
+    """Along the longer side; one is in the center."""
     num_frames: int | None = None
     """Frames of a clip; None is the training length of the model."""
 
@@ -47,7 +47,7 @@ class Protocol:
         else:
             where = "the middle" if self.num_clips == 1 else f"{self.num_clips} places"
             taken = f"{self._clip_extent(spec)[0]} frames at {spec.fps:g} fps{every}, from {where}"
-        crops = "centre crop" if self.num_crops == 1 else f"{self.num_crops} crops along the longer side of"
+        crops = "center crop" if self.num_crops == 1 else f"{self.num_crops} crops along the longer side of"
         return f"{self.name}: {taken}, shorter videos looped, {crops} {spec.size_px} px, logits averaged"
 
     def views(self, video: Clip, spec: ModelSpec) -> Iterator[Clip]:
@@ -58,10 +58,10 @@ class Protocol:
             spec: what the model sees.
         """
         for crop in crops_along(video, spec.size_px, self.num_crops):
-            for ticks in self.ticks(len(video), spec):
+            for ticks in self.clip_indices(len(video), spec):
                 yield crop.take(torch.from_numpy(ticks))
 
-    def ticks(self, num_ticks: int, spec: ModelSpec) -> list[NDArray[np.int64]]:
+    def clip_indices(self, num_ticks: int, spec: ModelSpec) -> list[NDArray[np.int64]]:
         """The frames of each clip, as ticks of the video at ``spec.fps``.
 
         :func:`quovadis.models.inputs.cut_clip` says what becomes of a clip that is longer than a model takes.
@@ -73,9 +73,9 @@ class Protocol:
         frames, stride, span = self._clip_extent(spec)
         if self.extent == "clips":
             starts = even_starts(num_ticks, span, self.num_clips)
-            return [clip_ticks(num_ticks, frames, frame_stride=stride, start=int(s)) for s in starts]
+            return [clip_indices(num_ticks, frames, frame_stride=stride, start=int(s)) for s in starts]
         length = spec.test_frames if self.extent == "test" else max(num_ticks, span)
-        return [clip_ticks(num_ticks, -(-length // stride), frame_stride=stride)]
+        return [clip_indices(num_ticks, -(-length // stride), frame_stride=stride)]
 
     def _clip_extent(self, spec: ModelSpec) -> tuple[int, int, int]:
         """Frames, stride and span of a clip, as :func:`quovadis.datasets.clip_dataset.clip_extent`."""

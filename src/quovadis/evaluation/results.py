@@ -28,7 +28,7 @@ class EvaluationResult:
     """The figures of one evaluation, with everything that a reader needs to compare them."""
 
     dataset: str
-    data_identity: str
+    data_fingerprint: str
     """Hash of the list of videos: equal hashes mean equal data."""
     split: str
     protocol: str
@@ -61,7 +61,7 @@ class EvaluationResult:
         """Plain values for JSON."""
         return {
             "dataset": self.dataset,
-            "data_identity": self.data_identity,
+            "data_fingerprint": self.data_fingerprint,
             "split": self.split,
             "protocol": self.protocol,
             "model": self.model,

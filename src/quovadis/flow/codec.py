@@ -1,6 +1,6 @@
 """The conventions of flow in one place: from pixels to bytes and back, and the named preset that files carry.
 
-The order is: 25 fps, resize the short side to 256, grey, TV-L1, clip to +-20 pixels, 256 levels, and then
+The order is: 25 fps, resize the short side to 256, gray, TV-L1, clip to +-20 pixels, 256 levels, and then
 :func:`quovadis.transforms.to_model` maps bytes to [-1, 1] (README of the official code; 256 levels: its author in issue
 24 there). Channel 0 is x to the right, channel 1 is y down; a mirror negates channel 0.
 
@@ -35,8 +35,8 @@ class FlowPreset:
     """Frames a second between which flow was computed."""
     short_side_px: int = 256
     """The short side to which frames were resized (bilinear) before flow."""
-    grey: str = "BT.601, 15 bits"
-    """How RGB became grey: as OpenCV's integer arithmetic has it."""
+    gray: str = "BT.601, 15 bits"
+    """How RGB became gray: as OpenCV's integer arithmetic has it."""
     method: str = "tvl1"
     """See :func:`quovadis.estimate_flow`."""
     parameters: TVL1Parameters = field(default_factory=TVL1Parameters)

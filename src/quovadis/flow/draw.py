@@ -1,4 +1,4 @@
-"""Pictures of flow: the colour is the direction, its strength the speed."""
+"""Pictures of flow: the color is the direction, its strength the speed."""
 
 import math
 from functools import cache
@@ -8,20 +8,20 @@ from torch import Tensor
 
 from quovadis.errors import InvalidInputError
 
-# Colours from one pure colour to the next on the wheel: red, yellow, green, cyan, blue, magenta and red again.
-# The steps are finer where the eye tells colours apart better.
+# Colors from one pure color to the next on the wheel: red, yellow, green, cyan, blue, magenta and red again.
+# The steps are finer where the eye tells colors apart better.
 _ARCS = (15, 6, 4, 11, 13, 6)
 
 
 def draw_flow(flow: Tensor, longest_px: float | None = None) -> Tensor:
-    """Colour pictures of flow with the colour wheel of the Middlebury benchmark.
+    """Color pictures of flow with the color wheel of the Middlebury benchmark.
 
-    No motion is white; the longest vector has the full colour, longer ones are darkened. Red points right, and
+    No motion is white; the longest vector has the full color, longer ones are darkened. Red points right, and
     the wheel turns over yellow (down), cyan (left) and blue (up).
 
     Args:
         flow: float32 (T, 2, H, W) in pixels, x to the right and y down.
-        longest_px: the length that gets the full colour; None takes the longest vector of all frames.
+        longest_px: the length that gets the full color; None takes the longest vector of all frames.
 
     Returns:
         uint8 (T, 3, H, W), RGB.
@@ -30,7 +30,7 @@ def draw_flow(flow: Tensor, longest_px: float | None = None) -> Tensor:
         InvalidInputError: another shape, or ``longest_px`` not above 0.
 
     Source: S. Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011, after the wheel of
-    its colour-coding program.
+    its color-coding program.
 
     >>> draw_flow(torch.zeros(1, 2, 4, 4)).unique()
     tensor([255], dtype=torch.uint8)
@@ -53,7 +53,7 @@ def draw_flow(flow: Tensor, longest_px: float | None = None) -> Tensor:
 
 
 def draw_legend(size_px: int = 151) -> Tensor:
-    """The wheel itself: the colour of every vector from the middle outwards.
+    """The wheel itself: the color of every vector from the middle outwards.
 
     Returns:
         uint8 (1, 3, size_px, size_px), RGB; white outside.
@@ -69,7 +69,7 @@ def draw_legend(size_px: int = 151) -> Tensor:
 
 @cache
 def _color_wheel() -> Tensor:
-    """float32 (55, 3) in [0, 1]: the colours of directions from right over down, left and up to right again."""
+    """float32 (55, 3) in [0, 1]: the colors of directions from right over down, left and up to right again."""
     pure = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]])
     arcs = [
         start + (end - start) * (torch.arange(steps) / steps)[:, None]

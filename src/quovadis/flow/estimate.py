@@ -1,4 +1,4 @@
-"""Frames to optical flow, one call: grey, pairs, batches, and what to do when the GPU is full."""
+"""Frames to optical flow, one call: gray, pairs, batches, and what to do when the GPU is full."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +49,7 @@ def estimate_flow(
 ) -> Tensor | list[Tensor]:
     """Optical flow from each frame of a clip to the next one.
 
-    The paper's flow stream eats TV-L1 flow (section 4), computed on grey pictures after the short side was resized
+    The paper's flow stream eats TV-L1 flow (section 4), computed on gray pictures after the short side was resized
     to 256. Resize first; crop and mirror afterwards, with the flow.
 
     Args:
@@ -98,7 +98,7 @@ def estimate_flow(
         def compute(first: Tensor, second: Tensor) -> Tensor:
             return opencv_flow(first.cpu(), second.cpu(), method, parameters)
 
-    flows = _in_batches([to_grey(clip) for clip in clips], compute, pairs_per_batch)
+    flows = _in_batches([to_gray(clip) for clip in clips], compute, pairs_per_batch)
     return flows if many else flows[0]
 
 
@@ -120,7 +120,7 @@ def flow_for_clip(
         device: where to compute.
 
     Returns:
-        A clip whose ``flow`` is float32 (T, 2, H, W) in pixels, not clipped and not quantised.
+        A clip whose ``flow`` is float32 (T, 2, H, W) in pixels, not clipped and not quantized.
 
     >>> clip = Clip(torch.zeros(4, 3, 32, 40, dtype=torch.uint8), torch.arange(4) / 25)
     >>> flow_for_clip(clip)
@@ -131,8 +131,8 @@ def flow_for_clip(
     return replace(clip, flow=repeat_last(flow))
 
 
-def to_grey(frames: Tensor) -> Tensor:
-    """RGB to grey, to the bit as OpenCV's ``COLOR_RGB2GRAY``: BT.601 weights in 15 bits, rounded.
+def to_gray(frames: Tensor) -> Tensor:
+    """RGB to gray, to the bit as OpenCV's ``COLOR_RGB2GRAY``: BT.601 weights in 15 bits, rounded.
 
     Args:
         frames: uint8 (T, 3, H, W).
@@ -140,7 +140,7 @@ def to_grey(frames: Tensor) -> Tensor:
     Returns:
         uint8 (T, H, W).
 
-    >>> to_grey(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).item()
+    >>> to_gray(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).item()
     76
     """
     red, green, blue = (frames[:, channel].to(torch.int32) for channel in range(3))
@@ -159,26 +159,26 @@ def _check(frames: Tensor, name: str) -> None:
         if frames.ndim == 4 and frames.shape[-1] == 3:
             hint = "; it looks like (T, H, W, 3): use frames.permute(0, 3, 1, 2)"
         elif frames.ndim == 3 or (frames.ndim == 4 and frames.shape[1] == 1):
-            hint = "; for grey pictures use quovadis.flow.tvl1.tvl1, or repeat the channel three times"
+            hint = "; for gray pictures use quovadis.flow.tvl1.tvl1, or repeat the channel three times"
         raise InvalidInputError(f"{name} must have shape (T, 3, H, W); got {tuple(frames.shape)}{hint}")
     require_frames(len(frames), 2, "" if name == "frames" else name, "optical flow")
     require_size(frames.shape[2], frames.shape[3])
 
 
-def _in_batches(greys: list[Tensor], compute: BatchFunction, pairs_per_batch: int) -> list[Tensor]:
+def _in_batches(grays: list[Tensor], compute: BatchFunction, pairs_per_batch: int) -> list[Tensor]:
     """Flow of every clip; pairs of clips of one size share batches."""
-    flows = [torch.empty(len(grey) - 1, 2, *grey.shape[1:]) for grey in greys]
-    sizes = {grey.shape[1:]: None for grey in greys}
+    flows = [torch.empty(len(gray) - 1, 2, *gray.shape[1:]) for gray in grays]
+    sizes = {gray.shape[1:]: None for gray in grays}
     for size in sizes:
-        pairs = [(c, t) for c, grey in enumerate(greys) if grey.shape[1:] == size for t in range(len(grey) - 1)]
-        for some, flow in _halving(greys, pairs, compute, pairs_per_batch):
+        pairs = [(c, t) for c, gray in enumerate(grays) if gray.shape[1:] == size for t in range(len(gray) - 1)]
+        for some, flow in _halving(grays, pairs, compute, pairs_per_batch):
             for (c, t), result in zip(some, flow, strict=True):
                 flows[c][t] = result
     return flows
 
 
 def _halving(
-    greys: list[Tensor], pairs: list[tuple[int, int]], compute: BatchFunction, pairs_per_batch: int
+    grays: list[Tensor], pairs: list[tuple[int, int]], compute: BatchFunction, pairs_per_batch: int
 ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
     """Batches of pairs with their flow; when the memory of the GPU is full, half as many pairs from there on."""
     start, size = 0, min(pairs_per_batch, len(pairs))
@@ -187,8 +187,8 @@ def _halving(
         interrupts.check()
         some = pairs[start : start + size]
         try:
-            first = torch.stack([greys[c][t] for c, t in some])
-            second = torch.stack([greys[c][t + 1] for c, t in some])
+            first = torch.stack([grays[c][t] for c, t in some])
+            second = torch.stack([grays[c][t + 1] for c, t in some])
             flow = compute(first, second)
         except torch.OutOfMemoryError:
             if size == 1:

@@ -1,6 +1,6 @@
-"""Flow on disk: one small MP4 a clip, with both components, their scale, the preset and the identity of the video.
+"""Flow on disk: one small MP4 a clip, with both components, their scale, the preset and the fingerprint of the video.
 
-A frame of the file is a grey picture with the x component above the y component, in the 256 levels of
+A frame of the file is a gray picture with the x component above the y component, in the 256 levels of
 :mod:`quovadis.flow.codec`, as H.264 with a key frame every 12. ``benchmarks/flow_store.py`` has the figures behind this
 choice: against the JPEG pairs of the field (quality 95) a third of the size and half the time to read, one file instead
 of two for every frame, and 0.06 px mean error in all instead of 0.055, of which the 256 levels alone make 0.05.
@@ -32,7 +32,7 @@ from quovadis.runtime.atomic import PartialFile
 from quovadis.video.opening import open_container
 
 FORMAT_VERSION = 1
-FULL_RANGE = int(ColorRange.JPEG)  # grey uses all 256 levels
+FULL_RANGE = int(ColorRange.JPEG)  # gray uses all 256 levels
 FILE_ENDING = ".flow.mp4"
 # Measured: what it adds to the error of the 256 levels stays under that error.
 ENCODER_OPTIONS = {"crf": "18", "g": "12", "preset": "veryfast", "tune": "fastdecode"}
@@ -41,10 +41,10 @@ _BYTES_PER_PIXEL = 0.028  # for both components together, on real clips
 
 
 @dataclass(frozen=True)
-class ClipIdentity:
+class VideoFingerprint:
     """Which video a flow belongs to: its size and hash, whatever its name.
 
-    >>> ClipIdentity.of(getfixture("clip_path")) == ClipIdentity.of(getfixture("clip_path"))
+    >>> VideoFingerprint.of(getfixture("clip_path")) == VideoFingerprint.of(getfixture("clip_path"))
     True
     """
 
@@ -52,8 +52,8 @@ class ClipIdentity:
     sha256: str
 
     @classmethod
-    def of(cls, path: str | PathLike[str]) -> "ClipIdentity":
-        """The identity of a file.
+    def of(cls, path: str | PathLike[str]) -> "VideoFingerprint":
+        """The fingerprint of a file.
 
         Raises:
             VideoNotFoundError: nothing at that path.
@@ -71,7 +71,7 @@ class FlowHeader:
     """What a flow file says about itself."""
 
     preset: FlowPreset
-    clip: ClipIdentity
+    clip: VideoFingerprint
     num_flows: int
     """One less than the video has frames at the preset's rate."""
     height: int
@@ -81,7 +81,7 @@ class FlowHeader:
 class FlowSink(ABC):
     """Takes flow as it is computed; what it makes appears whole at the end, or not at all."""
 
-    def __init__(self, path: str | PathLike[str], clip: ClipIdentity, preset: FlowPreset):
+    def __init__(self, path: str | PathLike[str], clip: VideoFingerprint, preset: FlowPreset):
         self.path = Path(path)
         self.preset = preset
         self.num_flows = 0
@@ -139,7 +139,7 @@ class FlowWriter(FlowSink):
 
     Args:
         path: the file; the ending ``.flow.mp4`` is customary.
-        clip: identity of the video.
+        clip: fingerprint of the video.
         preset: how the flow was made.
 
     Raises:
@@ -147,13 +147,13 @@ class FlowWriter(FlowSink):
         TooFewFramesError: nothing was written.
 
     >>> path = getfixture("tmp_path") / "v.flow.mp4"
-    >>> with FlowWriter(path, ClipIdentity(1, "0")) as writer:
+    >>> with FlowWriter(path, VideoFingerprint(1, "0")) as writer:
     ...     writer.write(torch.zeros(3, 2, 32, 40))
     >>> read_header(path).num_flows
     3
     """
 
-    def __init__(self, path: str | PathLike[str], clip: ClipIdentity, preset: FlowPreset = PAPER):
+    def __init__(self, path: str | PathLike[str], clip: VideoFingerprint, preset: FlowPreset = PAPER):
         super().__init__(path, clip, preset)
         self._partial = PartialFile(self.path)
         with self._storing():
@@ -209,7 +209,7 @@ def read_flow(
     stop: int | None = None,
     *,
     preset: FlowPreset | None = PAPER,
-    clip: ClipIdentity | None = None,
+    clip: VideoFingerprint | None = None,
 ) -> Tensor:
     """Read stored flow, from frame ``start`` of the video to ``stop`` (exclusive).
 
@@ -245,7 +245,7 @@ def read_flow(
     return flow if len(flow) == stop - start else torch.cat([flow, flow[-1:]])
 
 
-def require_match(path: Path, header: FlowHeader, preset: FlowPreset | None, clip: ClipIdentity | None) -> None:
+def require_match(path: Path, header: FlowHeader, preset: FlowPreset | None, clip: VideoFingerprint | None) -> None:
     """Raise :class:`InvalidInputError` for flow that was made otherwise, or of another video."""
     if preset is not None and (difference := header.preset.difference(preset)):
         raise InvalidInputError(
@@ -285,7 +285,7 @@ def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:
                 f"{path} has format {values['version']}, known is {FORMAT_VERSION}: upgrade quovadis"
             )
         height, width = values["size"]
-        preset, clip = FlowPreset.from_dict(values["preset"]), ClipIdentity(**values["clip"])
+        preset, clip = FlowPreset.from_dict(values["preset"]), VideoFingerprint(**values["clip"])
         return FlowHeader(preset, clip, container.streams.video[0].frames, height, width)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, InvalidInputError):
@@ -294,7 +294,7 @@ def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:
 
 
 def _pictures(container: av.container.InputContainer, start: int, count: int) -> Iterator[np.ndarray]:
-    """``count`` grey pictures from number ``start`` on."""
+    """``count`` gray pictures from number ``start`` on."""
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1
     rate, base = stream.average_rate, stream.time_base
@@ -312,6 +312,6 @@ def _pictures(container: av.container.InputContainer, start: int, count: int) ->
 
 
 def luma(frame: av.VideoFrame) -> np.ndarray:
-    """uint8 (H, W): the levels as they were coded, past FFmpeg's conversions between ranges of grey."""
+    """uint8 (H, W): the levels as they were coded, past FFmpeg's conversions between ranges of gray."""
     plane = frame.planes[0]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]

@@ -1,4 +1,4 @@
-"""Flow as folders of pictures: JPEG pairs as the field's tools read them, and colour pictures to look at."""
+"""Flow as folders of pictures: JPEG pairs as the field's tools read them, and color pictures to look at."""
 
 import json
 from os import PathLike
@@ -10,7 +10,7 @@ from torch import Tensor
 from quovadis.errors import StorageError
 from quovadis.flow.codec import PAPER, FlowPreset, encode_flow
 from quovadis.flow.draw import draw_flow
-from quovadis.flow.flow_files import ClipIdentity, FlowHeader, FlowSink
+from quovadis.flow.flow_files import FlowHeader, FlowSink, VideoFingerprint
 from quovadis.runtime.atomic import PartialFile
 
 HEADER_NAME = "flow.json"
@@ -22,20 +22,20 @@ class FlowFolderWriter(FlowSink):
 
     ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` hold the two components from frame 1 to frame 2 in the 256 levels of
     the preset, as denseflow and the tools around it name them; ``flow.json`` says what they are. With
-    ``longest_px`` the folder has colour pictures ``flow_00001.jpg`` instead.
+    ``longest_px`` the folder has color pictures ``flow_00001.jpg`` instead.
 
     Args:
         path: the folder.
-        clip: identity of the video.
+        clip: fingerprint of the video.
         preset: how the flow was made.
-        longest_px: draw colour pictures, with the full colour for vectors of this length.
+        longest_px: draw color pictures, with the full color for vectors of this length.
 
     Raises:
         StorageError: the folder cannot be written, or holds something else. TooFewFramesError: nothing was written.
 
     >>> import torch
     >>> folder = getfixture("tmp_path") / "v"
-    >>> with FlowFolderWriter(folder, ClipIdentity(1, "0")) as writer:
+    >>> with FlowFolderWriter(folder, VideoFingerprint(1, "0")) as writer:
     ...     writer.write(torch.zeros(1, 2, 32, 40))
     >>> sorted(file.name for file in folder.iterdir())
     ['flow.json', 'flow_x_00001.jpg', 'flow_y_00001.jpg']
@@ -44,7 +44,7 @@ class FlowFolderWriter(FlowSink):
     def __init__(
         self,
         path: str | PathLike[str],
-        clip: ClipIdentity,
+        clip: VideoFingerprint,
         preset: FlowPreset = PAPER,
         *,
         longest_px: float | None = None,
@@ -81,7 +81,7 @@ def read_folder_header(path: str | PathLike[str]) -> FlowHeader | None:
     """What a folder of flow pictures says about itself; None when it does not say."""
     try:
         values = json.loads((Path(path) / HEADER_NAME).read_text())
-        preset, clip = FlowPreset.from_dict(values["preset"]), ClipIdentity(**values["clip"])
+        preset, clip = FlowPreset.from_dict(values["preset"]), VideoFingerprint(**values["clip"])
         return FlowHeader(preset, clip, values["num_flows"], *values["size"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

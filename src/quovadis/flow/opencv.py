@@ -18,7 +18,7 @@ PairEstimator = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.floa
 
 
 def opencv_flow(first: Tensor, second: Tensor, method: str, parameters: TVL1Parameters | None) -> Tensor:
-    """Flow between pairs of grey pictures by one of OpenCV's methods.
+    """Flow between pairs of gray pictures by one of OpenCV's methods.
 
     Args:
         first: uint8 (N, H, W) on the CPU.

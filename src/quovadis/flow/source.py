@@ -15,11 +15,11 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import FlowPreset, preset_for
 from quovadis.flow.estimate import estimate_flow, flow_for_clip
-from quovadis.flow.flow_files import FILE_ENDING, ClipIdentity, FlowSink, FlowWriter, read_flow
+from quovadis.flow.flow_files import FILE_ENDING, FlowSink, FlowWriter, VideoFingerprint, read_flow
 from quovadis.flow.folder import HEADER_NAME, FlowFolderWriter
-from quovadis.transforms import resize_short_side
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 
 
 @dataclass(frozen=True)
@@ -115,19 +115,19 @@ class FlowSource:
         if path is None:
             return flow_for_clip(clip, method=self.method)
         preset = preset_for(self.method, fps=fps, short_side_px=short_side_px)
-        identity = _identity(clip.source)
-        return replace(clip, flow=read_flow(path, first_tick, first_tick + len(clip), preset=preset, clip=identity))
+        fingerprint = _fingerprint(clip.source)
+        return replace(clip, flow=read_flow(path, first_tick, first_tick + len(clip), preset=preset, clip=fingerprint))
 
 
 @lru_cache(maxsize=4096)
-def _identity_at(path: str, mtime_ns: int, size_bytes: int) -> ClipIdentity:
-    return ClipIdentity.of(path)
+def _fingerprint_at(path: str, mtime_ns: int, size_bytes: int) -> VideoFingerprint:
+    return VideoFingerprint.of(path)
 
 
-def _identity(path: str) -> ClipIdentity:
-    """The identity of a file, hashed once as long as it does not change."""
+def _fingerprint(path: str) -> VideoFingerprint:
+    """The fingerprint of a file, hashed once as long as it does not change."""
     stat = Path(path).stat()
-    return _identity_at(path, stat.st_mtime_ns, stat.st_size)
+    return _fingerprint_at(path, stat.st_mtime_ns, stat.st_size)
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ class FlowJob:
     jpeg: bool = False
     """JPEG pairs instead of one file."""
     pictures: Path | None = None
-    """A folder for colour pictures too."""
+    """A folder for color pictures too."""
     picture_px: float = 10.0
-    """Length of the vectors that get the full colour there."""
+    """Length of the vectors that get the full color there."""
     pairs_per_batch: int = 64
     """Pairs of frames at work at a time."""
     device: str | None = None
@@ -151,7 +151,7 @@ class FlowJob:
 
     def sinks(self) -> list[FlowSink]:
         """What takes the flow."""
-        clip = ClipIdentity.of(self.video)
+        clip = VideoFingerprint.of(self.video)
         sinks: list[FlowSink] = [(FlowFolderWriter if self.jpeg else FlowWriter)(self.target, clip, self.preset)]
         if self.pictures is not None:
             sinks.append(FlowFolderWriter(self.pictures, clip, self.preset, longest_px=self.picture_px))
@@ -207,9 +207,9 @@ def _stretches(video: str | Path, preset: FlowPreset, num_pairs: int) -> Iterato
     frames: list[Tensor] = []
     with VideoReader(video) as reader:
         num_frames = 0
-        for _, frame in reader.ticks(preset.fps):
+        for _, frame in reader.resampled_frames(preset.fps):
             num_frames += 1
-            frames.append(resize_short_side(frame.pixels[None], preset.short_side_px))
+            frames.append(resize_frames(frame.pixels[None], preset.short_side_px))
             if len(frames) == num_pairs + 1:
                 yield torch.cat(frames)
                 frames = frames[-1:]

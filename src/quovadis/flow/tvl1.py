@@ -15,14 +15,14 @@ PairFunction = Callable[[Tensor, Tensor, TVL1Parameters], Tensor]
 
 
 def tvl1(first: Tensor, second: Tensor, parameters: TVL1Parameters | None = None) -> Tensor:
-    """TV-L1 flow between pairs of grey pictures, on the device where they are.
+    """TV-L1 flow between pairs of gray pictures, on the device where they are.
 
     The algorithm is that of OpenCV's ``DualTVL1OpticalFlow``; see :mod:`quovadis.flow.tvl1_reference` for its
     sources. On the CPU fused numba kernels do the work, on an NVIDIA GPU Triton kernels, elsewhere plain torch.
     A pair stops by its own change, so its result does not depend on the others.
 
     Args:
-        first: uint8 (N, H, W), grey, H and W at least 16.
+        first: uint8 (N, H, W), gray, H and W at least 16.
         second: like ``first``, on the same device.
         parameters: None for the defaults, which are OpenCV's.
 
@@ -40,7 +40,7 @@ def tvl1(first: Tensor, second: Tensor, parameters: TVL1Parameters | None = None
     for name, picture in (("first", first), ("second", second)):
         if not isinstance(picture, Tensor) or picture.dtype != torch.uint8:
             got = picture.dtype if isinstance(picture, Tensor) else type(picture).__name__
-            raise InvalidTypeError(f"{name} must be a uint8 tensor (N, H, W) of grey pictures; got {got}")
+            raise InvalidTypeError(f"{name} must be a uint8 tensor (N, H, W) of gray pictures; got {got}")
         if picture.ndim != 3 or picture.shape != first.shape:
             raise InvalidInputError(
                 f"first and second must both be (N, H, W); got {tuple(first.shape)} and {tuple(second.shape)}"

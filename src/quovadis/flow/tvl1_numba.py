@@ -38,7 +38,7 @@ _REORDERED = {"contract", "reassoc", "nsz"}
 
 # A row of the picture lies in memory as chunks of planes. The planes of one chunk stand a constant distance apart, and
 # indices are unsigned: only so does LLVM see that a fused loop may be vectorised (it would need a hundred checks for
-# overlap at run time otherwise). The column before a chunk holds p of its left neighbour, the one behind it u of its
+# overlap at run time otherwise). The column before a chunk holds p of its left neighbor, the one behind it u of its
 # right one; 0 at the left border of the picture and the last u repeated at the right one.
 _LEAD = np.uint64(8)
 _ONE = np.uint64(1)
@@ -68,7 +68,7 @@ def tvl1_numba(first: Tensor, second: Tensor, parameters: TVL1Parameters, num_th
     """Flow from each picture of ``first`` to its partner in ``second``; see :func:`tvl1_reference`.
 
     Args:
-        first: uint8 (N, H, W), grey, on the CPU.
+        first: uint8 (N, H, W), gray, on the CPU.
         second: like ``first``.
         parameters: see :class:`TVL1Parameters`.
         num_threads: pairs at work at a time; None takes torch's number of threads.
@@ -238,7 +238,7 @@ def _wave(source, target, data, length, width, reach, ratio, change):
 
 @_kernel
 def _share_borders(above, here, c, columns):
-    """After a step on chunk ``c``: the columns that its neighbours look at."""
+    """After a step on chunk ``c``: the columns that its neighbors look at."""
     last, edge = _LEAD + columns - _ONE, _LEAD + np.uint64(_CHUNK)
     if c > 0:
         here[c - 1, _U1 + edge] = here[c, _U1 + _LEAD]
@@ -310,7 +310,7 @@ def _take_flow(state, u1, u2):
 
 @_kernel
 def _with_gradient(image):
-    """(H, W) to (H + 8, W + 8, 4): the picture, its centred differences in x and y, and 0; zeros around."""
+    """(H, W) to (H + 8, W + 8, 4): the picture, its centered differences in x and y, and 0; zeros around."""
     height, width = image.shape
     out = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN, 4), np.float32)
     half = np.float32(0.5)
@@ -440,7 +440,7 @@ def _data_term(i0, u1, u2, warped, start, stop, data):
 
 @_kernel
 def _resize(image, height, width, step_y, step_x, gain):
-    """Bilinear, pixel centres ``step`` source pixels apart, the border repeated, times ``gain``."""
+    """Bilinear, pixel centers ``step`` source pixels apart, the border repeated, times ``gain``."""
     rows, columns = image.shape
     left = np.empty(width, np.int64)
     weight = np.empty(width, np.float32)

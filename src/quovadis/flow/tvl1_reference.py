@@ -17,7 +17,7 @@ def tvl1_reference(first: Tensor, second: Tensor, parameters: TVL1Parameters) ->
     """Flow from each picture of ``first`` to its partner in ``second``.
 
     Args:
-        first: uint8 (N, H, W), grey.
+        first: uint8 (N, H, W), gray.
         second: like ``first``, on the same device.
         parameters: see :class:`TVL1Parameters`.
 
@@ -153,7 +153,7 @@ def median_filter(flow: Tensor, size: int) -> Tensor:
 
 
 def resize(images: Tensor, size: tuple[int, int], step_y: float, step_x: float) -> Tensor:
-    """Bilinear (N, H, W) to (N, *size) with pixel centres ``step`` source pixels apart, the border repeated.
+    """Bilinear (N, H, W) to (N, *size) with pixel centers ``step`` source pixels apart, the border repeated.
 
     OpenCV takes the step of the pyramid to be exactly 1 / scale_step, even where the rounded size says otherwise.
     """

@@ -27,7 +27,7 @@ def tvl1_triton(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Te
     """Flow from each picture of ``first`` to its partner in ``second``; see :func:`tvl1_reference`.
 
     Args:
-        first: uint8 (N, H, W), grey, on the GPU.
+        first: uint8 (N, H, W), gray, on the GPU.
         second: like ``first``.
         parameters: see :class:`TVL1Parameters`.
 

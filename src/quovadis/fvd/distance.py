@@ -84,14 +84,14 @@ def frechet_video_distance(
         generated: likewise.
         protocol: ``reference`` (the TensorFlow code of the paper), ``stylegan-v`` or ``own``; see
             :data:`quovadis.fvd.protocols.FVD_PROTOCOLS`. Numbers of different protocols do not compare.
-        weights: the network: a name of the catalogue, a file, or a model. The named protocols allow only
+        weights: the network: a name of the catalog, a file, or a model. The named protocols allow only
             ``i3d-rgb-kinetics400``, in any file format, proven tensor by tensor.
         features: with ``own``: ``logits``, ``features``, or an endpoint averaged over time and space.
         num_frames: the first so many frames of each video; shorter videos are left out and counted. None takes what the
             protocol says: all, or 16 for ``stylegan-v``.
         frame_stride: every so many frames; not with ``reference``.
         fps: with ``own``: frames a second to read files at; else the frames of the file as they are.
-        resolution_px: with ``stylegan-v``: make frames square of this size first (short side by Lanczos, centre crop).
+        resolution_px: with ``stylegan-v``: make frames square of this size first (short side by Lanczos, center crop).
         max_videos: look at the first so many videos only.
         num_resamples: of the bootstrap interval; 0 leaves it out.
         seed: of the random starts of ``stylegan-v``, and of the bootstrap.

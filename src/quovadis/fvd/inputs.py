@@ -327,7 +327,7 @@ def _frames(reader: VideoReader, fps: float | None) -> Iterator[VideoFrame]:
     """The frames of a file as they are, or at a rate."""
     if fps is None:
         return reader.frames()
-    return (frame for _, frame in reader.ticks(fps))
+    return (frame for _, frame in reader.resampled_frames(fps))
 
 
 def _square(pixels: Tensor, resolution_px: int | None) -> Tensor:

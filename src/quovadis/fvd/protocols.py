@@ -20,6 +20,7 @@ from quovadis.models.precision import full_float32
 from quovadis.models.video_model import VideoModel
 from quovadis.transforms.floats import PixelCenters
 from quovadis.video.clip import Clip
+from quovadis.video.resize import resize_frames
 from quovadis.weights.verify import state_sha256, verify_state
 
 FEATURES = ("logits", "features")
@@ -32,18 +33,18 @@ class FvdProtocol:
     """What is put into the distance.
 
     >>> FVD_PROTOCOLS["reference"].describe_resize(224)
-    'stretched to 224x224, bilinear, legacy pixel centres'
+    'stretched to 224x224, bilinear, legacy pixel centers'
     """
 
     name: str
     source: str
     """Where it is written down, and what it leaves open."""
     network: str
-    """Name in the catalogue of the only network that it allows; empty for any."""
+    """Name in the catalog of the only network that it allows; empty for any."""
     ddof: int
     """Covariances are divided by N - ddof."""
     pixel_centers: PixelCenters | None
-    """How frames are stretched to the network's size; None shows the network its own short side and centre crop."""
+    """How frames are stretched to the network's size; None shows the network its own short side and center crop."""
     num_frames: int | None
     """Frames of a video, unless asked otherwise; None takes all."""
     max_videos: int | None = None
@@ -56,8 +57,8 @@ class FvdProtocol:
     def describe_resize(self, size_px: int) -> str:
         """How frames come to the size of the network, in words."""
         if self.pixel_centers is None:
-            return "short side of the network, centre crop"
-        return f"stretched to {size_px}x{size_px}, bilinear, {self.pixel_centers} pixel centres"
+            return "short side of the network, center crop"
+        return f"stretched to {size_px}x{size_px}, bilinear, {self.pixel_centers} pixel centers"
 
     def require_network(self, model: VideoModel) -> None:
         """Raise :class:`WeightsError` unless the model is the network of this protocol, tensor by tensor."""
@@ -82,7 +83,7 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
         FvdProtocol(
             "reference",
             "google-research/frechet_video_distance (TensorFlow 1): every frame is stretched to 224x224 by "
-            "tf.image.resize_bilinear, whose default there is neither aligned corners nor half-pixel centres; "
+            "tf.image.resize_bilinear, whose default there is neither aligned corners nor half-pixel centers; "
             "2 * x / 255 - 1; time-averaged scores before the softmax of tfhub.dev/deepmind/i3d-kinetics-400/1, whose "
             "weights are rgb_scratch; TF-GAN's distance has unbiased covariances. Which frames of a video are taken "
             "is left open there: all here, or the first N, and videos of one length.",
@@ -96,7 +97,7 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
             "universome/stylegan-v (metric fvd2048_16f; --frames 128, and --frame-stride 8 make its others): the first "
             "2048 videos in order of name; 16 consecutive frames, of real videos from a random start, of generated "
             "ones from the first; shorter videos are left out; frames are square (there: resized by Lanczos, cropped "
-            "and stored as JPEG beforehand); stretched to 224x224 by PyTorch's half-pixel centres inside the scripted "
+            "and stored as JPEG beforehand); stretched to 224x224 by PyTorch's half-pixel centers inside the scripted "
             "network; covariances divided by N. Left open there: the random start has no seed.",
             network="i3d-rgb-kinetics400",
             ddof=0,
@@ -108,7 +109,7 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
         ),
         FvdProtocol(
             "own",
-            "any network and features; frames at that network's short side, centre crop",
+            "any network and features; frames at that network's short side, center crop",
             network="",
             ddof=1,
             pixel_centers=None,
@@ -179,7 +180,7 @@ class Embedder:
         spec, centers = self.model.spec, self.protocol.pixel_centers
         if centers is not None:
             return transforms.stretch_to_model(pixels[None], spec.size_px, pixel_centers=centers)[:, 0]
-        return transforms.resize_short_side(pixels[None], spec.short_side_px)[0]
+        return resize_frames(pixels[None], spec.short_side_px)[0]
 
     def inputs(self, frames: Tensor) -> list[Tensor]:
         """The inputs of the network from the resized frames (T, 3, h, w) of one video: float32 (C, T, H, W) each."""
@@ -187,7 +188,7 @@ class Embedder:
             return [frames.transpose(0, 1)]
         spec = self.model.spec
         clip = Clip(frames, torch.arange(len(frames)) / spec.fps)
-        if spec.wants_flow:
+        if spec.needs_flow:
             clip = flow_for_clip(clip, method=self.flow_method)
         return [transforms.to_model(s) for s in clip_to_streams(transforms.center_crop(clip, spec.size_px), spec)]
 

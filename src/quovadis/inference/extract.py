@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quovadis.datasets.video_inputs import unique_stems
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError
-from quovadis.flow.flow_files import ClipIdentity
+from quovadis.flow.flow_files import VideoFingerprint
 from quovadis.flow.source import FlowSource
 from quovadis.inference.feature_files import FeatureFile, FeatureWriter, files_for, settings_of, standing
 from quovadis.inference.feature_presets import FeaturePreset
@@ -76,7 +76,7 @@ def plan_jobs(
                 if not overwrite and file.path.exists():
                     if file.streams not in settings:
                         settings[file.streams] = settings_of(extractor, file.streams)
-                    found = standing(file, settings[file.streams], ClipIdentity.of(path))
+                    found = standing(file, settings[file.streams], VideoFingerprint.of(path))
                     if found.refusal:
                         raise InvalidInputError(found.refusal)
                     if found.done:
@@ -212,7 +212,7 @@ def _extractor_here(settings: ExtractorSettings) -> FeatureExtractor:
 
 
 def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | None) -> Extracted:
-    identity = ClipIdentity.of(job.video)
+    fingerprint = VideoFingerprint.of(job.video)
     with ExitStack() as stack:
         writers = [
             stack.enter_context(FeatureWriter(file, extractor.preset, settings_of(extractor, file.streams), job.video))
@@ -223,7 +223,7 @@ def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | Non
                 writer.write(rows)
         for writer in writers:
             weights = {kind: dict(extractor.models[kind].source) for kind in writer.file.streams}
-            writer.finish(identity=vars(identity), weights=weights)
+            writer.finish(fingerprint=vars(fingerprint), weights=weights)
         if extractor.preset.times:
             with VideoReader(job.video) as reader:
                 writers[0].write_times(extractor.preset.rate(extractor.spec) or reader.info.fps)

@@ -14,7 +14,7 @@ import torch
 
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError
 from quovadis.flow.codec import preset_for
-from quovadis.flow.flow_files import ClipIdentity
+from quovadis.flow.flow_files import VideoFingerprint
 from quovadis.inference.feature_presets import FeaturePreset
 from quovadis.inference.features import FeatureExtractor, FeatureRows
 from quovadis.models.spec import StreamKind
@@ -78,7 +78,7 @@ def settings_of(extractor: FeatureExtractor, streams: tuple[StreamKind, ...]) ->
     }
     if "flow" in streams:
         flow = preset_for(extractor.flow.method).to_dict()
-        settings["flow"] = {key: flow[key] for key in ("method", "parameters", "grey", "clip_px", "num_levels")}
+        settings["flow"] = {key: flow[key] for key in ("method", "parameters", "gray", "clip_px", "num_levels")}
     return settings
 
 
@@ -184,7 +184,7 @@ class FeatureWriter:
 
 
 @dataclass(frozen=True)
-class Standing:
+class OutputState:
     """What is at the place of a file already."""
 
     done: bool = False
@@ -195,31 +195,33 @@ class Standing:
     """The sidecar, where it is done."""
 
 
-def standing(file: FeatureFile, settings: dict[str, Any], identity: ClipIdentity) -> Standing:
+def standing(file: FeatureFile, settings: dict[str, Any], fingerprint: VideoFingerprint) -> OutputState:
     """Whether a file is there, and of the same settings and video."""
     if not file.path.exists():
-        return Standing()
+        return OutputState()
     try:
         sidecar = json.loads(file.sidecar.read_text())
-        theirs, video = sidecar["settings"], sidecar["identity"]
+        theirs, video = sidecar["settings"], sidecar["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
-        return Standing(
+        return OutputState(
             refusal=f"{file.path} exists without a {file.sidecar.name} that says what it is: move it away, write "
             "elsewhere, or use --overwrite"
         )
-    if video != vars(identity):
-        return Standing(refusal=f"{file.path} has the features of another video: write elsewhere, or use --overwrite")
+    if video != vars(fingerprint):
+        return OutputState(
+            refusal=f"{file.path} has the features of another video: write elsewhere, or use --overwrite"
+        )
     differences = [
         f"{key} is {theirs.get(key)!r}, now {settings.get(key)!r}"
         for key in sorted({*theirs, *settings})
         if theirs.get(key) != settings.get(key)
     ]
     if differences:
-        return Standing(
+        return OutputState(
             refusal=f"{file.path} exists from other settings ({'; '.join(differences)}): write elsewhere, or use "
             "--overwrite"
         )
-    return Standing(done=True, facts=sidecar)
+    return OutputState(done=True, facts=sidecar)
 
 
 def _shape(preset: FeaturePreset, num_rows: int, row_shape: tuple[int, ...]) -> tuple[int, ...]:

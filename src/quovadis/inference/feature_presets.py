@@ -33,7 +33,7 @@ class FeaturePreset:
     stride: int | None = None
     """Frames from one window to the next; None lets them touch."""
     padding: Literal["none", "edge"] = "none"
-    """``none``: only windows that lie inside. ``edge``: one centred on each frame, the first and last frames repeated
+    """``none``: only windows that lie inside. ``edge``: one centered on each frame, the first and last frames repeated
     beyond the ends."""
     short: Literal["loop", "error"] = "loop"
     """What becomes of a video that is shorter than one window: looped to one, as in the paper, or refused."""
@@ -123,7 +123,7 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
     for p in (
         FeaturePreset(
             "quovadis",
-            "ours: 25 fps, short side 256, centre crop, windows of 64 frames (a training clip of the paper) that touch",
+            "ours: 25 fps, short side 256, center crop, windows of 64 frames (a training clip of the paper) that touch",
         ),
         FeaturePreset(
             "video-features",
@@ -157,7 +157,7 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
             "around it, averaged over its time steps; RGB and flow side by side",
             differs="the author speaks of zero padding at the ends (issue 34), the extractor's code (LazyLoader.cpp) "
             "repeats the first and last frame, and so does this preset; it computes flow before resizing, and does not "
-            "quantise it",
+            "quantize it",
             fps="file",
             window=21,
             stride=1,
@@ -170,7 +170,7 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
             "happyharrycn/actionformer_release, README and configs/thumos_i3d.yaml: 16 frames, stride 4, at the rate "
             "of the file (about 30 fps), RGB and flow side by side; made, say its issues 5 and 60, with "
             "Finspire13/pytorch-i3d-feature-extraction: frames of 340x256",
-            differs="which crop and which flow were used for THUMOS14 is not published (issues 60, 150); the centre "
+            differs="which crop and which flow were used for THUMOS14 is not published (issues 60, 150); the center "
             "crop here is Finspire13's center_crop. Its ActivityNet features are 25 fps with stride 16",
             fps="file",
             window=16,

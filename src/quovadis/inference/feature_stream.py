@@ -21,6 +21,7 @@ from quovadis.models.spec import ModelSpec, StreamKind
 from quovadis.video.clip import Clip
 from quovadis.video.frame import VideoFrame
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames, resize_frames_to
 
 BLOCK_FRAMES = 32
 """Frames that go from step to step together."""
@@ -51,7 +52,7 @@ def decode(reader: VideoReader, preset: FeaturePreset, spec: ModelSpec) -> Itera
         if frame is not last:
             pixels, last = frame.pixels[None], frame
             short = spec.short_side_px
-            picture = transforms.resize_short_side(pixels, short) if size is None else transforms.stretch(pixels, *size)
+            picture = resize_frames(pixels, short) if size is None else resize_frames_to(pixels, *size)
         frames.append(picture)
         seconds.append(begins)
         if len(frames) == BLOCK_FRAMES:
@@ -121,7 +122,7 @@ def _timed_frames(reader: VideoReader, rate: float | None) -> Iterator[tuple[flo
     if rate is None:
         yield from ((frame.pts_seconds, frame) for frame in reader.frames())
         return
-    yield from ((reader.tick_seconds(tick, rate), frame) for tick, frame in reader.ticks(rate))
+    yield from ((reader.frame_seconds(tick, rate), frame) for tick, frame in reader.resampled_frames(rate))
 
 
 def _clip(frames: list[Tensor], seconds: list[float], reader: VideoReader) -> Clip:

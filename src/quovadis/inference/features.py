@@ -165,7 +165,7 @@ class FeatureExtractor:
         """Frames of a video at the rate of the preset: as its header says, or else by decoding it."""
         rate = self.preset.rate(self.spec)
         if rate is not None:
-            return reader.num_ticks(rate)
+            return reader.num_resampled_frames(rate)
         return reader.info.num_frames or 1
 
     def extract(self, path: str | PathLike[str]) -> FeatureRows:

@@ -1,7 +1,7 @@
-"""Recognise a stream while it goes on: the newest window, again and again, with bounded latency and memory.
+"""Recognize a stream while it goes on: the newest window, again and again, with bounded latency and memory.
 
 A thread takes the stream as it comes and keeps as many frames as one window has, no more. Whenever a window is due, the
-newest frames are recognised. Where that takes longer than the stream gives time, windows become rarer and frames are
+newest frames are recognized. Where that takes longer than the stream gives time, windows become rarer and frames are
 dropped, and each row says how many; nothing waits in a line that grows.
 """
 
@@ -25,7 +25,7 @@ from quovadis.inference.prediction import Prediction
 from quovadis.inference.recognizer import Recognizer
 from quovadis.video.clip import Clip
 from quovadis.video.frame import VideoFrame
-from quovadis.video.live import LiveStream, Tick
+from quovadis.video.live import LiveFrame, LiveStream
 from quovadis.video.sampling import fit_length
 
 _WAIT_SECONDS = 0.2
@@ -124,12 +124,12 @@ class Watcher:
         self._error: BaseException | None = None
 
     def warm_up(self) -> None:
-        """Recognise a window of nothing: the first one takes longer, and a stream would not wait for it."""
+        """Recognize a window of nothing: the first one takes longer, and a stream would not wait for it."""
         size = self._recognizer.spec.short_side_px
-        self._recognise([_Seen(n, torch.zeros(3, size, size, dtype=torch.uint8), 0.0) for n in range(self._full)])
+        self._recognize([_Seen(n, torch.zeros(3, size, size, dtype=torch.uint8), 0.0) for n in range(self._full)])
         self._flow.clear()
 
-    def add(self, tick: Tick) -> None:
+    def add(self, tick: LiveFrame) -> None:
         """Take a frame; the oldest one makes room."""
         if tick.fresh:
             self._last_frame = None
@@ -178,7 +178,7 @@ class Watcher:
         return bool(self._newest) and self._newest[-1].number > self._seen_to
 
     def row(self) -> WatchRow:
-        """Recognise the newest window; a stream shorter than one is looped, as in the paper."""
+        """Recognize the newest window; a stream shorter than one is looped, as in the paper."""
         with self._change:
             seen, begin, seen_to, due = list(self._newest), self._begin, self._seen_to, self._due
             last = seen[-1].number + self._step - 1
@@ -186,7 +186,7 @@ class Watcher:
             self._due = last + self.every
         first_window = seen_to < begin
         dropped = 0 if first_window else max(last - seen_to - max(self.window, self.every), 0)
-        prediction = self._recognise(seen)
+        prediction = self._recognize(seen)
         fps = self._recognizer.spec.fps
         return WatchRow(
             start_seconds=seen[0].number / fps,
@@ -197,9 +197,9 @@ class Watcher:
             late_windows=max((last - due) // self.every, 0),
         )
 
-    def _recognise(self, seen: list[_Seen]) -> Prediction:
+    def _recognize(self, seen: list[_Seen]) -> Prediction:
         recognizer = self._recognizer
-        flow = self._window_flow(seen) if recognizer.wants_flow else None
+        flow = self._window_flow(seen) if recognizer.needs_flow else None
         times = torch.tensor([s.number / recognizer.spec.fps for s in seen], dtype=torch.float64)
         clip = Clip(torch.stack([s.picture for s in seen]), times, flow, self.source)
         if len(clip) < self._full:
@@ -226,7 +226,7 @@ def watch(
     """Rows for as long as a stream goes on.
 
     A stream that nobody knows the end of is taken as it comes, and what the model has no time for is dropped. A file,
-    also one behind an address, waits for the model: every window is recognised, as fast as that goes, unless it is
+    also one behind an address, waits for the model: every window is recognized, as fast as that goes, unless it is
     paced.
 
     Args:
@@ -240,7 +240,7 @@ def watch(
             NaN or infinite.
     """
     watcher.source = stream.name
-    ticks = stream.ticks(fps)
+    ticks = stream.frames(fps)
     if realtime and not stream.is_live:
         ticks = _paced(ticks)
     elif not stream.is_live:
@@ -262,7 +262,7 @@ def watch(
         left.set()
 
 
-def _capture(watcher: Watcher, ticks: Iterable[Tick], left: threading.Event) -> None:
+def _capture(watcher: Watcher, ticks: Iterable[LiveFrame], left: threading.Event) -> None:
     """What the thread does until the stream ends, or nobody looks any more."""
     try:
         for tick in ticks:
@@ -275,7 +275,7 @@ def _capture(watcher: Watcher, ticks: Iterable[Tick], left: threading.Event) -> 
         watcher.end()
 
 
-def _paced(ticks: Iterable[Tick]) -> Iterator[Tick]:
+def _paced(ticks: Iterable[LiveFrame]) -> Iterator[LiveFrame]:
     """Each no sooner than its time."""
     began = time.monotonic()
     for tick in ticks:

@@ -18,8 +18,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the recogniser says about a video.
+    """What the recognizer says about a video.
 
+    >>> import torch
     >>> logits = torch.tensor([0.0, 2.0, 1.0])
     >>> p = Prediction("v.mp4", ("run", "jump", "swim"), logits, (Window(0.0, 2.56, logits),))
     >>> p.label
@@ -59,6 +60,7 @@ class Prediction:
     def describe_windows(self) -> str:
         """Length and stride of the windows in words; empty where they are unknown.
 
+        >>> import torch
         >>> windows = (Window(0.0, 2.0, torch.zeros(1)),)
         >>> Prediction("v.mp4", ("run",), torch.zeros(1), windows, (), 10.0, 10.0).describe_windows()
         'windows of 10 s'

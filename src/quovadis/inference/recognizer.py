@@ -1,6 +1,6 @@
 """THE pipeline, for one video: video -> transforms -> flow -> models -> fuse.
 
-A recogniser holds one model, or one model a stream, and the names of the classes.
+A recognizer holds one model, or one model a stream, and the names of the classes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from quovadis.models.video_model import VideoModel
 from quovadis.runtime.prefetch import prefetch
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.sampling import fit_length
 from quovadis.weights.default import default_weights
 from quovadis.weights.load import load_model
@@ -68,7 +69,7 @@ class Recognizer:
         backend: Backend = "torch",
     ):
         if not models:
-            raise InvalidInputError("a recogniser needs at least one model")
+            raise InvalidInputError("a recognizer needs at least one model")
         first = models[0].spec
         for model in models:
             if model.num_classes != len(labels):
@@ -76,7 +77,7 @@ class Recognizer:
                     f"{model.spec.name} has {model.num_classes} classes and there are {len(labels)} labels"
                 )
             spec = model.spec
-            if _sight(spec) != _sight(first):
+            if _shared_input_settings(spec) != _shared_input_settings(first):
                 raise InvalidInputError(f"{first.name} and {spec.name} see videos at different rates or sizes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [for_inference(m, self.device, precision=precision, backend=backend) for m in models]
@@ -85,7 +86,7 @@ class Recognizer:
         """For each network that :meth:`load` read: ``weights``, ``model`` and ``sha256`` of its tensors."""
         self.spec = first
         self.flow = flow or FlowSource()
-        self.wants_flow = any(model.spec.wants_flow for model in models)
+        self.needs_flow = any(model.spec.needs_flow for model in models)
 
     @classmethod
     def load(
@@ -97,7 +98,7 @@ class Recognizer:
         precision: Precision = "float32",
         backend: Backend = "torch",
     ) -> Recognizer:
-        """A recogniser from weights files or run folders, one a stream.
+        """A recognizer from weights files or run folders, one a stream.
 
         Args:
             weights: files, run folders or published names; none for the default network, which is downloaded once.
@@ -157,10 +158,10 @@ class Recognizer:
 
     def read_transform(self) -> partial[Tensor]:
         """What a reader does to each frame as it is decoded: the short side to the size that the models expect."""
-        return partial(transforms.resize_short_side, size_px=self.spec.short_side_px)
+        return partial(resize_frames, short_side_px=self.spec.short_side_px)
 
     def logits(self, clip: Clip) -> Tensor:
-        """Scores of one clip, already at the models' frame rate and short side, with flow; the centre is cropped here.
+        """Scores of one clip, already at the models' frame rate and short side, with flow; the center is cropped here.
 
         A model that takes clips of one length only (``ModelSpec.test_clip_frames``) is shown the clip piece by piece,
         as many at a time as its test footprint has; the mean of their logits counts.
@@ -208,7 +209,7 @@ class Recognizer:
 
         The video is read at 25 fps in windows, by default of the model's test footprint (10 s for I3D), one after the
         other; while one is looked at, the next is decoded. The answer for the whole is the mean of their logits. A
-        video shorter than a training clip is looped to one, as in the paper. A damaged video is recognised from what
+        video shorter than a training clip is looped to one, as in the paper. A damaged video is recognized from what
         decodes, and the prediction says so.
 
         Args:
@@ -340,8 +341,8 @@ class Recognizer:
             closing(prefetch(self._windows(reader, window, stride), depth=1)) as windows,
         ):
             for first_tick, clip, stop in windows:
-                start = reader.tick_seconds(first_tick, spec.fps)
-                if self.wants_flow:
+                start = reader.frame_seconds(first_tick, spec.fps)
+                if self.needs_flow:
                     clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=first_tick)
                 yield self._fill(clip, window, notes), start, stop
             notes += reader.notes
@@ -364,7 +365,7 @@ class Recognizer:
         kept: deque[tuple[int, Tensor, float]] = deque(maxlen=-(-window // every))
         until_next = window
         last_frame, picture = None, None
-        for tick, frame in reader.ticks(self.spec.fps):
+        for tick, frame in reader.resampled_frames(self.spec.fps):
             if tick % every == 0:
                 if frame is not last_frame:
                     last_frame, picture = frame, resize(frame.pixels.unsqueeze(0))[0]
@@ -372,10 +373,10 @@ class Recognizer:
                 kept.append((tick, picture, frame.pts_seconds))
             until_next -= 1
             if until_next == 0:
-                yield kept[0][0], _clip(kept, reader), reader.tick_seconds(tick + 1, self.spec.fps)
+                yield kept[0][0], _clip(kept, reader), reader.frame_seconds(tick + 1, self.spec.fps)
                 until_next = stride
         if len(kept) < -(-window // every) or until_next != stride:
-            yield kept[0][0], _clip(kept, reader), reader.tick_seconds(tick + 1, self.spec.fps)
+            yield kept[0][0], _clip(kept, reader), reader.frame_seconds(tick + 1, self.spec.fps)
 
     def _fill(self, clip: Clip, window: int, notes: list[str]) -> Clip:
         """Loop a video that is shorter than a training clip, and than a window."""
@@ -396,6 +397,6 @@ def _clip(kept: deque[tuple[int, Tensor, float]], reader: VideoReader) -> Clip:
     return Clip(frames, torch.tensor([t for _, _, t in kept], dtype=torch.float64), source=str(reader.path))
 
 
-def _sight(spec: ModelSpec) -> tuple[float, int, int, int]:
+def _shared_input_settings(spec: ModelSpec) -> tuple[float, int, int, int]:
     """What models have in common that look at one video together."""
     return spec.fps, spec.clip_stride, spec.short_side_px, spec.size_px

@@ -1,4 +1,4 @@
-"""What happens when in a long video: windows through a recogniser, joined to segments."""
+"""What happens when in a long video: windows through a recognizer, joined to segments."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class Timeline:
         return (near / near.sum(1, keepdim=True)).float() @ raw
 
     def cells(self) -> list[tuple[float, float]]:
-        """The stretch that each window speaks for: half way to its neighbours, the first and last to the ends."""
+        """The stretch that each window speaks for: half way to its neighbors, the first and last to the ends."""
         windows, centers = self.prediction.windows, self.center_seconds
         inner = [(a + b) / 2 for a, b in pairwise(centers)]
         edges = [windows[0].start_seconds, *inner, max(w.stop_seconds for w in windows)]
         return list(pairwise(edges))
 
     def segments(self, min_probability: float = 0.0) -> tuple[Segment, ...]:
-        """Neighbouring windows of the same class joined; less probable ones leave a gap.
+        """Neighboring windows of the same class joined; less probable ones leave a gap.
 
         Args:
             min_probability: of the best class of a window, below which it speaks for nothing.
@@ -137,7 +137,7 @@ def make_timeline(
     smooth_seconds: float = 0.0,
     on_window: Callable[[Window], None] | None = None,
 ) -> Timeline:
-    """Recognise a video window by window.
+    """Recognize a video window by window.
 
     Args:
         recognizer: the model or models.

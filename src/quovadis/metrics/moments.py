@@ -18,7 +18,7 @@ class FeatureMoments:
 
     The pairwise update of Chan, Golub and LeVeque (1983) joins the moments of two sets: the scatter of both together is
     the sum of their scatters and of the outer product of the difference of their means. Here the scatter S (the sum of
-    outer products of centred features) is kept as a factor F with ``F^T F = S``, and QR decompositions keep F at no
+    outer products of centered features) is kept as a factor F with ``F^T F = S``, and QR decompositions keep F at no
     more than D rows. So nothing is squared and subtracted again, and features of fewer samples than dimensions lose no
     digits: the singular values of F carry all 53 bits, where those of S would have half of them.
 

@@ -1,4 +1,4 @@
-"""Which clips batch normalisation takes its statistics from in training: this process's, all processes', or none."""
+"""Which clips batch normalization takes its statistics from in training: this process's, all processes', or none."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from quovadis.errors import InvalidInputError
 from quovadis.runtime import distributed
 
-BatchStatistics = Literal["per-process", "synchronised", "frozen"]
-"""per-process: those of the clips in this process, as the authors had it. synchronised: those of all processes' clips.
+BatchStatistics = Literal["per-process", "synchronized", "frozen"]
+"""per-process: those of the clips in this process, as the authors had it. synchronized: those of all processes' clips.
 frozen: the running averages, which then stay as they are, while shift and scale still learn."""
 
 
@@ -24,7 +24,7 @@ _averages_move = True
 
 @contextmanager
 def without_moving_averages() -> Iterator[None]:
-    """Batch norm normalises as in training and leaves its running averages alone: for a pass that repeats one."""
+    """Batch norm normalizes as in training and leaves its running averages alone: for a pass that repeats one."""
     global _averages_move
     before, _averages_move = _averages_move, False
     try:
@@ -45,7 +45,7 @@ def batch_norm(
     eps: float,
     statistics: BatchStatistics = "per-process",
 ) -> Tensor:
-    """Normalise every channel of x (B, C, ...), and in training move the running averages, in place.
+    """Normalize every channel of x (B, C, ...), and in training move the running averages, in place.
 
     As ``torch.nn.functional.batch_norm``; ``torch.nn.SyncBatchNorm``, which does the second of the three kinds of
     statistics, runs on GPUs only and has no layer without scale.
@@ -55,8 +55,8 @@ def batch_norm(
     """
     training = training and statistics != "frozen"
     momentum = momentum if _averages_move else 0.0
-    if training and statistics == "synchronised" and distributed.count() > 1:
-        return _synchronised(x, running_mean, running_var, weight, bias, momentum, eps)
+    if training and statistics == "synchronized" and distributed.world_size() > 1:
+        return _synchronized(x, running_mean, running_var, weight, bias, momentum, eps)
     if training and x.numel() == x.shape[1]:
         raise InvalidInputError(
             "batch norm needs more than one value a channel in training; got a batch of one: give two clips or more, "
@@ -65,7 +65,7 @@ def batch_norm(
     return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def _synchronised(
+def _synchronized(
     x: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
@@ -80,7 +80,7 @@ def _synchronised(
         mean, variance = mean.to(running_mean.dtype), variance.to(running_var.dtype)
         running_mean.lerp_(mean, momentum)
         running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-    return _Normalise.apply(x, weight, bias, mean, variance, num_values, eps)
+    return _Normalize.apply(x, weight, bias, mean, variance, num_values, eps)
 
 
 def pooled_statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -103,8 +103,8 @@ def pooled_statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
     count = mean.new_full((1,), x.numel() / x.shape[1])
     own = torch.cat([mean, variance, count]).double()
     rows = [own]
-    if distributed.count() > 1:
-        rows = [torch.empty_like(own) for _ in range(distributed.count())]
+    if distributed.world_size() > 1:
+        rows = [torch.empty_like(own) for _ in range(distributed.world_size())]
         dist.all_gather(rows, own)
     table = torch.stack(rows)
     means, variances, counts = table.split([len(mean), len(mean), 1], 1)
@@ -158,7 +158,7 @@ def recompute_running_statistics(model: nn.Module, batches: Iterable[Sequence[Te
             norm.momentum = momentum
     if not num_batches:
         return
-    distributed.average(sums)
+    distributed.average_tensors(sums)
     for norm, of_norm in zip(norms, sums, strict=True):
         mean, square = (of_norm / num_batches).to(norm.running_mean.device)
         variance = square - mean**2
@@ -167,7 +167,7 @@ def recompute_running_statistics(model: nn.Module, batches: Iterable[Sequence[Te
         norm.running_var.copy_(torch.where(seen, variance.clamp_min(0), norm.running_var.double()))
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """``(x - mean) / sqrt(variance + eps) * weight + bias``, where mean and variance are those of all processes' x."""
 
     @staticmethod

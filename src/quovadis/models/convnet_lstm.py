@@ -1,4 +1,4 @@
-"""ConvNet+LSTM: a picture network on every fifth frame, an LSTM over what it says (paper, section 2.1).
+"""ConvNet+LSTM: a image model on every fifth frame, an LSTM over what it says (paper, section 2.1).
 
 The first of the five architectures of the paper. Its LSTM has recurrent batch norm (Cooijmans et al. 2016); the paper
 names it and says no more, so the details are theirs where they give them, and named here where they do not.
@@ -21,7 +21,7 @@ FORGET_BIAS = 1.0
 
 
 class BatchNormLSTM(nn.Module):
-    """An LSTM whose sums are batch-normalised at each step (Cooijmans et al. 2016, equations 6 to 8).
+    """An LSTM whose sums are batch-normalized at each step (Cooijmans et al. 2016, equations 6 to 8).
 
     ::
 

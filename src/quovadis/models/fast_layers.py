@@ -46,7 +46,7 @@ def max_pool_fast(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Te
 
 
 def _max_along(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
-    """The maximum of the input's neighbours along one axis; those outside of it do not count."""
+    """The maximum of the input's neighbors along one axis; those outside of it do not count."""
     size = x.shape[axis]
     before, _ = same_padding(size, kernel, stride)
     rows = x.movedim(1, -1).movedim(axis - 1, 0)
@@ -110,7 +110,7 @@ class FastTimeConv(nn.Module):
     coefficients, if both factors are evaluated at that many points first (Toom and Cook; Winograd 1980; for networks
     Lavin and Gray, arXiv:1509.09308). Here 3 + r frames are combined into as many, each of those
     goes through a 2D convolution, and the combinations of these are four frames of the output: for a kernel of 3 that
-    is 6 convolutions where the direct sum has 12. At stride 2 two neighbouring frames are taken as one of twice the
+    is 6 convolutions where the direct sum has 12. At stride 2 two neighboring frames are taken as one of twice the
     channels: a kernel of 7 has 4 taps on those, and 7 convolutions stand for 14. Only time is done so, because along
     space the combinations would cost more.
 

@@ -21,11 +21,11 @@ def inflate(
     model: nn.Module,
     *,
     names: Mapping[str, str] | None = None,
-    left_out: Sequence[str] = (),
+    ignored_keys: Sequence[str] = (),
     fresh: Sequence[str] = (),
     eps_2d: float | None = None,
 ) -> dict[str, Tensor]:
-    """The weights of a picture network, made into a state dict for a video network.
+    """The weights of a image model, made into a state dict for a video network.
 
     - A convolution is repeated N times along time and divided by N, so a video of one repeated picture gives the
       response that the picture gave.
@@ -34,7 +34,7 @@ def inflate(
       unchanged.
     - A first convolution over R, G and B that meets C other channels (2 for flow, 20 for a stack of ten) gets in each
       of them the mean of its three kernels, times 3 / C. So an input that is the same in all C channels gives the
-      response of a grey picture. (The authors never said what they did; this is the field's habit, scaled.)
+      response of a gray picture. (The authors never said what they did; this is the field's habit, scaled.)
     - A linear classifier becomes a convolution of 1 x 1 x 1.
 
     Poolings have no weights; the video network brings its own. On a video of one repeated picture the two networks
@@ -46,9 +46,9 @@ def inflate(
         state_2d: tensors by name; nothing in it is changed.
         model: the network that the result shall fit; it is not changed. A 2D one will do too (then N is 1).
         names: module in ``state_2d`` to module in ``model``; a module that is not listed keeps its name.
-        left_out: modules of ``state_2d`` that have no place in ``model``, such as auxiliary classifiers.
+        ignored_keys: modules of ``state_2d`` that have no place in ``model``, such as auxiliary classifiers.
         fresh: modules of ``model`` that keep the values that they have now, such as a classifier for other classes.
-        eps_2d: epsilon of the picture network's batch norm where it is another than the model's; the difference goes
+        eps_2d: epsilon of the image model's batch norm where it is another than the model's; the difference goes
             into the variance, exactly.
 
     Returns:
@@ -69,7 +69,7 @@ def inflate(
     problems: list[str] = []
     conv_before = _convolutions_before_norms(model)
     for key, tensor in state_2d.items():
-        if _within(key, left_out):
+        if _within(key, ignored_keys):
             continue
         module_2d, _, part = key.rpartition(".")
         name = (names or {}).get(module_2d, module_2d)
@@ -80,7 +80,7 @@ def inflate(
         if isinstance(module, ShiftBatchNorm) and part == "weight":
             scales[name] = tensor.double()
         elif target not in own or target in result:
-            problems.append(f"{key} has no place in the model (as {target}); map it, or name it in left_out")
+            problems.append(f"{key} has no place in the model (as {target}); map it, or name it in ignored_keys")
         elif isinstance(module, _WEIGHTED):
             result[target] = _spread(tensor, own[target])
         else:
@@ -95,7 +95,7 @@ def inflate(
     result |= {key: own[key].clone() for key in own if key.endswith(f".{_COUNTER}") and key not in result}
     problems += [f"nothing for {key}; map it, or name its module in fresh" for key in own if key not in result]
     problems += [
-        f"{key}: {tuple(result[key].shape)} from the picture network, the model has {tuple(own[key].shape)}"
+        f"{key}: {tuple(result[key].shape)} from the image model, the model has {tuple(own[key].shape)}"
         for key in own
         if key in result and result[key].shape != own[key].shape
     ]
@@ -113,16 +113,16 @@ def fold_input_range(
     mean: Sequence[float],
     deviation: Sequence[float],
 ) -> dict[str, Tensor]:
-    """Make a picture network that was trained on ``(x - mean) / deviation``, x in [0, 1], take [-1, 1] instead.
+    """Make a image model that was trained on ``(x - mean) / deviation``, x in [0, 1], take [-1, 1] instead.
 
     The first convolution takes the factor and its batch norm's running mean the shift. Exact wherever the kernel lies
-    inside the picture; at the border zeros stand for mid grey instead of the mean colour.
+    inside the picture; at the border zeros stand for mid gray instead of the mean color.
 
     Args:
         state_2d: tensors by name; not changed.
         conv: name of the first convolution (no bias).
         norm: name of the batch norm after it.
-        mean: for each channel, as the picture network was trained.
+        mean: for each channel, as the image model was trained.
         deviation: for each channel.
 
     Returns:

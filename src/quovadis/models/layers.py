@@ -74,7 +74,7 @@ def require_grid(x: Tensor, window: int, name: str) -> None:
 
 
 class ShiftBatchNorm(nn.Module):
-    """Batch normalisation with a shift and no scale, eps 1e-3, for any number of dimensions.
+    """Batch normalization with a shift and no scale, eps 1e-3, for any number of dimensions.
 
     As Sonnet's ``BatchNorm(scale=False)`` in the official code. There the moving averages keep 0.999 of the old value
     a step, so ``momentum`` (PyTorch's word for the share of the new) is 0.001. Different from Sonnet: the running
@@ -117,7 +117,7 @@ class ShiftBatchNorm(nn.Module):
 
 
 class StepBatchNorm(nn.Module):
-    """Batch normalisation of vectors that come step by step, each step with statistics of its own.
+    """Batch normalization of vectors that come step by step, each step with statistics of its own.
 
     Scale and shift are those of all steps. A step past the last one uses the statistics of the last: so a network that
     was trained on 25 steps runs on any number (Cooijmans et al. 2016, section 3, which also has the scale begin at 0.1,
@@ -251,7 +251,7 @@ class ConvUnit(nn.Module):
 def init_truncated(weight: Tensor) -> None:
     """Fill a weight from a normal distribution of deviation 1/sqrt(fan in), cut at two deviations.
 
-    The initialisation of the official code (Sonnet's default), read from its released graphs.
+    The initialization of the official code (Sonnet's default), read from its released graphs.
     """
     deviation = weight[0].numel() ** -0.5
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)

@@ -12,13 +12,13 @@ def preprocessing_steps(spec: ModelSpec) -> tuple[str, ...]:
     """
     steps = [
         f"take frames at {spec.fps:g} a second by their timestamps",
-        f"resize to a short side of {spec.short_side_px} px: bilinear, half-pixel centres, no antialiasing, to bytes",
+        f"resize to a short side of {spec.short_side_px} px: bilinear, half-pixel centers, no antialiasing, to bytes",
     ]
-    if spec.wants_flow:
-        steps.append("flow: TV-L1 on grey bytes from each frame to the next, the last one repeated; pixels")
+    if spec.needs_flow:
+        steps.append("flow: TV-L1 on gray bytes from each frame to the next, the last one repeated; pixels")
         steps.append("flow: clip to -20 ... 20 px and round to bytes, 256 levels")
     steps += [_sampling(stream) for stream in spec.streams if stream.frame_stride > 1 or stream.first_frame]
-    steps.append(f"crop the centre, {spec.size_px} x {spec.size_px} px")
+    steps.append(f"crop the center, {spec.size_px} x {spec.size_px} px")
     steps.append("bytes to floats: value / 127.5 - 1")
     return tuple(steps)
 

@@ -45,7 +45,7 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model sees: everything that loader, trainer, evaluator and recogniser need to know about it.
+    """What a model sees: everything that loader, trainer, evaluator and recognizer need to know about it.
 
     Lengths of the model as a whole are frames of video at ``fps``; how many of them a stream takes is its own affair.
     """
@@ -67,7 +67,7 @@ class ModelSpec:
     """How it is measured unless asked otherwise; see ``quovadis.evaluation.protocols``."""
 
     @property
-    def wants_flow(self) -> bool:
+    def needs_flow(self) -> bool:
         """True when a stream is optical flow."""
         return any(stream.kind == "flow" for stream in self.streams)
 
@@ -82,7 +82,7 @@ class ModelSpec:
 
         Where a stream is flow, all of them, because flow goes from a frame to the next one.
         """
-        if self.wants_flow:
+        if self.needs_flow:
             return 1
         return math.gcd(*(s.frame_stride for s in self.streams), *(s.first_frame for s in self.streams)) or 1
 

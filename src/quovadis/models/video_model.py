@@ -28,7 +28,7 @@ class VideoModel(nn.Module, ABC):
     labels: tuple[str, ...] = ()
     """Class names in the order of the logits; () while nobody has named them, as after :meth:`reset_head`."""
     source: Mapping[str, Any] = MappingProxyType({})
-    """Where the numbers came from: the published file, or recipe, step and data identity; empty for random weights."""
+    """Origin of the weights: the published file, or recipe, step and data fingerprint; empty for random weights."""
 
     @abstractmethod
     def forward(self, *streams: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from quovadis.evaluation.results import EvaluationResult
 from quovadis.paper.plan import DATASETS, Cell, Variant
 from quovadis.paper.transfer import TransferRecipes
 from quovadis.training.classifier import ClassifierRecipe
-from quovadis.training.recipes import DataChoice, Recipe, finetune, kinetics, scratch, tiny
+from quovadis.training.recipes import DataConfig, Recipe, finetune, kinetics, scratch, tiny
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def recipes_for(variant: Variant) -> ReproduceRecipes:
     """
     if variant == "paper":
         return ReproduceRecipes(source=kinetics(), original=scratch(), full_ft=finetune())
-    quick = replace(tiny(), data=DataChoice(batch_size=16, num_workers=1, flow_method="tvl1-fast"))
+    quick = replace(tiny(), data=DataConfig(batch_size=16, num_workers=1, flow_method="tvl1-fast"))
     gentle = replace(quick, max_steps=200, optimizer=replace(quick.optimizer, learning_rate=0.03))
     small = replace(quick, max_steps=200)
     fixed = ClassifierRecipe(max_steps=500, dropout=0.0)
@@ -40,7 +40,7 @@ def recipes_for(variant: Variant) -> ReproduceRecipes:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingInputs:
     """What a reproduction is made of.
 
     Raises:
@@ -51,7 +51,7 @@ class Material:
     """By ``kinetics``, ``ucf101`` and ``hmdb51``, whatever stands in their place; several are splits 1 to 3."""
     recipes: ReproduceRecipes
     variant: Variant = "paper"
-    picture_network: str | None = None
+    image_model: str | None = None
     """The 2D Inception-v1 that the cells with ImageNet start from: a file of torchvision's GoogLeNet, or a run of
     ``two_stream`` (or its tiny variant) with the stream ``rgb``, which sees single frames."""
     published_weights: bool = False
@@ -68,7 +68,7 @@ class Material:
             most = 1 if name == "kinetics" else 3
             if not 1 <= len(splits) <= most:
                 raise TrainingError(f"{name} has {most} split{'s' * (most > 1)}; got {len(splits)}")
-        if self.variant == "tiny" and (self.picture_network or self.published_weights):
+        if self.variant == "tiny" and (self.image_model or self.published_weights):
             raise TrainingError("tiny networks can start from no published weights: leave them out, or use the paper's")
 
 

@@ -14,20 +14,20 @@ from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dum
 from quovadis.evaluation.evaluate import evaluate_streams
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
-from quovadis.paper.inputs import CellResult, Material
+from quovadis.paper.inputs import CellResult, TrainingInputs
 from quovadis.paper.plan import TABLES, Cell, Run, network_name, plan_table
 from quovadis.paper.published import paper_table
 from quovadis.paper.tables import write_results
 from quovadis.runtime import distributed
 from quovadis.training.experiment import SCORES, Experiment, run_experiment
-from quovadis.training.loop import Progress, Silent
+from quovadis.training.loop import NullProgress, Progress
 from quovadis.training.run_folder import lock_folder
 
 _PUBLISHED_WEIGHTS = {"imagenet": "i3d-{}-imagenet-kinetics400", "random": "i3d-{}-kinetics400"}
 
 
 def reproduce(
-    table: str, material: Material, out: str | PathLike[str], *, progress: Progress | None = None
+    table: str, material: TrainingInputs, out: str | PathLike[str], *, progress: Progress | None = None
 ) -> list[CellResult]:
     """Run what a table's cells need and was not run before, and write the table with the published numbers beside.
 
@@ -54,24 +54,24 @@ def reproduce(
         for name in ("ucf101", "hmdb51"):
             for target in material.data.get(name, ()):
                 refuse_shared_videos(kinetics_data, target)
-    with distributed.together(), lock_folder(Path(out), "reproducing tables"):
-        return _reproduce(table, material, Path(out), progress or Silent())
+    with distributed.process_group(), lock_folder(Path(out), "reproducing tables"):
+        return _reproduce(table, material, Path(out), progress or NullProgress())
 
 
-def _reproduce(table: str, material: Material, out: Path, progress: Progress) -> list[CellResult]:
+def _reproduce(table: str, material: TrainingInputs, out: Path, progress: Progress) -> list[CellResult]:
     runs = _Runs(material, out, progress)
-    plan = plan_table(table, inflated=material.variant == "paper" or material.picture_network is not None)
+    plan = plan_table(table, inflated=material.variant == "paper" or material.image_model is not None)
     cells = [CellResult(cell, _published(table, cell), (), reason="not yet") for cell in plan]
     for i, cell in enumerate(plan):
         cells[i] = runs.cell(cell, _published(table, cell))
-        distributed.from_main(lambda: write_results(table, material, cells, out))
+        distributed.run_on_main(lambda: write_results(table, material, cells, out))
     return cells
 
 
 class _Runs:
     """Runs that were done or found undoable, so that none is looked at twice."""
 
-    def __init__(self, material: Material, out: Path, progress: Progress):
+    def __init__(self, material: TrainingInputs, out: Path, progress: Progress):
         self.material, self.out, self.progress = material, out, progress
         self.known: dict[Run, tuple[LogitDump, Path | str]] = {}
 
@@ -97,7 +97,7 @@ class _Runs:
             return f"no data for {run.data}" + (f" split {run.split}" if run.data != "kinetics" else "")
         if run.source is not None and not self._is_published(run.source):
             return self.why_not(run.source)
-        if run.init == "imagenet" and not material.picture_network and not self._is_published(run.source or run):
+        if run.init == "imagenet" and not material.image_model and not self._is_published(run.source or run):
             return "no 2D network for the cells with ImageNet"
         return ""
 
@@ -116,7 +116,7 @@ class _Runs:
         else:
             recipe = recipes.source if run.data == "kinetics" else recipes.original
         stream: Any = run.stream
-        start = material.picture_network if run.setting == "original" and run.init == "imagenet" else None
+        start = material.image_model if run.setting == "original" and run.init == "imagenet" else None
         name = network_name(run.model, material.variant)
         experiment = Experiment(
             run.setting,
@@ -144,10 +144,10 @@ class _Runs:
         """The scores of DeepMind's weights on Kinetics, kept like those of a run."""
         name, material = self._published_name(run), self.material
         data, choice = material.data["kinetics"][0], material.recipes.source.data
-        made_of = [name, data.identity, material.kinetics_split, str(material.protocol), choice.flow_method]
+        made_of = [name, data.fingerprint, material.kinetics_split, str(material.protocol), choice.flow_method]
         key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
         path = self.out / f"{data.name}-published-{name}-{key}" / SCORES
-        if not distributed.from_main(path.is_file):
+        if not distributed.run_on_main(path.is_file):
             if distributed.is_main():
                 self.progress.note(f"measuring {name} on {data.name}")
             folder = None if choice.flow_folder is None else Path(choice.flow_folder)
@@ -159,7 +159,7 @@ class _Runs:
                 protocol=material.protocol,
                 num_workers=choice.num_workers,
             )
-            distributed.from_main(lambda: write_dump(path, LogitDump.of(results[:1])))
+            distributed.run_on_main(lambda: write_dump(path, LogitDump.of(results[:1])))
         return read_dump(path), name
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quovadis.paper.inputs import CellResult, Material
+from quovadis.paper.inputs import CellResult, TrainingInputs
 from quovadis.paper.plan import Variant, network_name, table_1
 from quovadis.paper.published import paper_table
 from quovadis.report.grid import Grid, grid_page
@@ -20,7 +20,7 @@ _TABLE_1_HEADS = ("params M", *(f"{part} {what}" for part in ("train", "test") f
 _RECIPE_NAMES = ("source", "original", "fixed", "full_ft")
 
 
-def result_grid(table: str, material: Material, cells: Sequence[CellResult]) -> Grid:
+def result_grid(table: str, material: TrainingInputs, cells: Sequence[CellResult]) -> Grid:
     """A line a cell: our figure, the paper's, and the difference; what was not run stays empty."""
     published = paper_table(table)
     tiny_variant = material.variant == "tiny"
@@ -37,19 +37,19 @@ def result_grid(table: str, material: Material, cells: Sequence[CellResult]) -> 
             "Tiny networks on small inputs, to try the plan: these are no reproductions, and the paper's numbers stand "
             "here for context only."
         )
-    if material.picture_network is not None:
-        notes.append(f"In the place of ImageNet: the 2D network {Path(material.picture_network).name}.")
+    if material.image_model is not None:
+        notes.append(f"In the place of ImageNet: the 2D network {Path(material.image_model).name}.")
     elif tiny_variant and table == "table2":
         notes.append("Where the paper starts from ImageNet, these start from random weights.")
     notes += [f"Paper: {note}" for note in published.notes]
     results = [r for c in cells for r in c.results]
     notes += [
-        f"In the place of {name}: {', '.join(f'{m.name} {m.identity}' for m in splits)}."
+        f"In the place of {name}: {', '.join(f'{m.name} {m.fingerprint}' for m in splits)}."
         for name, splits in material.data.items()
     ]
     notes += dict.fromkeys(
-        f"Data {r.dataset} {r.data_identity}, {r.split}: {r.num_videos} videos, {len(r.unreadable)} unreadable, which "
-        "count as wrong."
+        f"Data {r.dataset} {r.data_fingerprint}, {r.split}: {r.num_videos} videos, {len(r.unreadable)} unreadable "
+        "(counted as wrong)."
         for r in results
     )
     notes += dict.fromkeys(f"Protocol {r.protocol}." for r in results)
@@ -91,7 +91,7 @@ def write_table(table: str, grid: Grid, content: Mapping[str, Any], out: Path) -
     write_atomically(out / f"{table}.html", grid_page(grid.title, summary, [grid]).encode())
 
 
-def write_results(table: str, material: Material, cells: Sequence[CellResult], out: Path) -> None:
+def write_results(table: str, material: TrainingInputs, cells: Sequence[CellResult], out: Path) -> None:
     """Write one of the tables 2 to 5, with everything that its numbers stand on.
 
     Raises:
@@ -101,7 +101,7 @@ def write_results(table: str, material: Material, cells: Sequence[CellResult], o
         "variant": material.variant,
         "protocol": material.protocol,
         "kinetics_split": material.kinetics_split,
-        "data": {name: {m.name: m.identity for m in splits} for name, splits in material.data.items()},
+        "data": {name: {m.name: m.fingerprint for m in splits} for name, splits in material.data.items()},
         "recipes": {name: getattr(material.recipes, name).to_dict() for name in _RECIPE_NAMES},
         "cells": [c.to_dict() for c in cells],
     }

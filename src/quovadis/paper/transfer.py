@@ -118,7 +118,7 @@ def transfer(
     elif progress is not None:
         progress.note("the source's data are not given: nobody has looked whether test videos are among them")
     recipes = recipes or TransferRecipes()
-    with distributed.together(), lock_folder(Path(out), "transfer"):
+    with distributed.process_group(), lock_folder(Path(out), "transfer"):
         return _transfer(sources, targets, Path(out), settings, recipes, protocol, progress)
 
 
@@ -157,7 +157,7 @@ def _transfer(
         for i, results in enumerate(zip(*scored, strict=True)):
             behind = [f for of_target in folders for f in (of_target[i : i + 1] or of_target)]
             rows.append(TransferRow(setting, results[0].model, tuple(results), tuple(behind)))
-    distributed.from_main(lambda: _write_report(rows, out, sources))
+    distributed.run_on_main(lambda: _write_report(rows, out, sources))
     return rows
 
 
@@ -177,7 +177,7 @@ def transfer_grid(rows: Sequence[TransferRow]) -> Grid:
     if several:
         notes[0] += " Spread: standard deviation over the columns (n - 1)."
     notes += dict.fromkeys(
-        f"Data {r.dataset} {r.data_identity}, {r.split}: {r.num_videos} videos, {len(r.unreadable)} unreadable, "
+        f"Data {r.dataset} {r.data_fingerprint}, {r.split}: {r.num_videos} videos, {len(r.unreadable)} unreadable, "
         "which count as wrong."
         for r in results
     )

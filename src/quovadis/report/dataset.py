@@ -40,7 +40,7 @@ def describe(statistics: DatasetStatistics) -> dict[str, str]:
     splits = ", ".join(f"{count} {split}" for split, count in s.splits.items())
     facts = {
         "videos": f"{sum(s.splits.values())} of {sum(bool(c.label) for c in s.classes)} classes ({splits})",
-        "data": f"{s.dataset} {s.data_identity}",
+        "data": f"{s.dataset} {s.data_fingerprint}",
         "status": ", ".join(f"{s.statuses[status]} {word}" for status, word in _WORDS.items() if s.statuses[status])
         + (f"; {s.num_unknown} never looked at: quovadis data ... index" if s.num_unknown else ""),
     }

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from quovadis import transforms
-from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.statistics import DatasetStatistics
 from quovadis.errors import QuovadisError
 from quovadis.report.dataset import dataset_page
 from quovadis.report.pictures import picture_uri
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 
 _PICTURE_SIDE_PX = 128
 _TRIES = 3
@@ -43,7 +43,7 @@ def write_dataset_page(
     pictures = {}
     members: dict[int, list[VideoRecord]] = defaultdict(list)
     for record in data.records:
-        if record.label != UNLABELLED and record.status in ("listed", "ok"):
+        if record.label != UNLABELED and record.status in ("listed", "ok"):
             members[record.label].append(record)
     for number, label in enumerate(data.labels):
         # A few tries, because a file that was never looked at may be corrupt.
@@ -61,6 +61,6 @@ def middle_frame(path: Path) -> Tensor | None:
     try:
         with VideoReader(path, num_threads=1) as reader:
             frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
-            return transforms.resize_short_side(frame.pixels[None], _PICTURE_SIDE_PX)[0]
+            return resize_frames(frame.pixels[None], _PICTURE_SIDE_PX)[0]
     except QuovadisError:
         return None

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from quovadis import transforms
 from quovadis.datasets.manifest import Manifest
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.draw import draw_flow
@@ -23,6 +22,7 @@ from quovadis.report.page import Example, Page
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.clip import Clip
 from quovadis.video.read import read_clip
+from quovadis.video.resize import resize_frames
 
 _STRIP_SECONDS = 4.0
 _STRIP_SIDE_PX = 128
@@ -95,16 +95,16 @@ def pick_examples(
     chosen += wrong[: num_examples - len(chosen)]
     paths = {data.relative(record): record.path for record in data.records}
     part = explaining_part(recognizer)
-    if part is not None and part.wants_flow:
+    if part is not None and part.needs_flow:
         part = None  # the flow of whole videos takes too long for a picture
     examples = []
     for video in chosen:
         clip = read_clip(
             paths[video.path],
             stop_seconds=_STRIP_SECONDS,
-            transform=partial(transforms.resize_short_side, size_px=_STRIP_SIDE_PX),
+            transform=partial(resize_frames, short_side_px=_STRIP_SIDE_PX),
         )
-        flow = _flow_colors(paths[video.path], recognizer) if recognizer.wants_flow else None
+        flow = _flow_colors(paths[video.path], recognizer) if recognizer.needs_flow else None
         evidence = None if part is None else _evidence(part, paths[video.path], video.top[0][0], clip)
         examples.append(Example(clip.frames, video.path, video.label, video.top, flow, evidence))
         on_example(len(examples), len(chosen))
@@ -120,7 +120,7 @@ def _evidence(recognizer: Recognizer, path: Path, label: str, clip: Clip) -> Ten
 
 
 def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:
-    """The flow that the model saw, in colours; None for a video of one frame."""
+    """The flow that the model saw, in colors; None for a video of one frame."""
     spec = recognizer.spec
     clip = read_clip(path, fps=spec.fps, stop_seconds=_STRIP_SECONDS, transform=recognizer.read_transform())
     if len(clip) < 2:

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quovadis import transforms
 from quovadis.errors import VideoError
 from quovadis.inference.activation_maps import ActivationMaps
 from quovadis.inference.recognizer import Recognizer
 from quovadis.report.activation_maps import draw_filmstrip, overlay_maps
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 
 OVERLAY_FPS = 25
@@ -53,9 +53,9 @@ def write_explanation(found: ActivationMaps, folder: str | PathLike[str]) -> lis
 def overlay_frames(found: ActivationMaps, source: Path) -> Iterator[Tensor]:
     """Frames of the video at 25 fps with the map of the first class, uint8 (3, H, W), sides even."""
     with VideoReader(source) as reader:
-        resize = partial(transforms.resize_short_side, size_px=found.short_side_px)
+        resize = partial(resize_frames, short_side_px=found.short_side_px)
         origin = reader.first_pts_seconds
-        for tick, frame in reader.ticks(OVERLAY_FPS):
+        for tick, frame in reader.resampled_frames(OVERLAY_FPS):
             seconds = torch.tensor([origin + tick / OVERLAY_FPS])
             yield _overlay(found, resize(frame.pixels[None]), seconds)[0]
 
@@ -89,7 +89,7 @@ def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float]
             seconds = start + (i + 0.5) * (stop - start) / _NUM_PICTURES
             frame = next(reader.frames(seconds), None)
             if frame is not None:
-                frames.append(transforms.resize_short_side(frame.pixels[None], found.short_side_px))
+                frames.append(resize_frames(frame.pixels[None], found.short_side_px))
                 times.append(seconds)
     if not frames:
         raise VideoError(f"{source} shows no frame")
@@ -102,7 +102,7 @@ def explaining_part(recognizer: Recognizer) -> Recognizer | None:
     Returns:
         None where a network has no class activation maps.
     """
-    rgb = [model for model in recognizer.models if not model.spec.wants_flow]
+    rgb = [model for model in recognizer.models if not model.spec.needs_flow]
     part = recognizer
     if rgb and len(rgb) < len(recognizer.models):
         part = Recognizer(rgb, recognizer.labels, device=recognizer.device)

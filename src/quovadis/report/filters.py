@@ -17,8 +17,8 @@ _PIXELS_PER_WEIGHT = 6
 def filter_sheet(weight: Tensor) -> Tensor:
     """All filters of a convolution as one picture: a filter is a row of its time slices, early to late.
 
-    Each filter is scaled by its own largest absolute weight, so zero is mid grey. RGB filters are shown in colour. Flow
-    filters have x in red and y in green, and blue stays grey.
+    Each filter is scaled by its own largest absolute weight, so zero is mid gray. RGB filters are shown in color. Flow
+    filters have x in red and y in green, and blue stays gray.
 
     Args:
         weight: float (filters, C, T, h, w) with C = 3 (RGB) or 2 (flow), or without T for a 2D network, whose time
@@ -70,8 +70,8 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
     count, channels, slices = _over_time(weight).shape[:3]
     dpi = 100
     width, height = (side * _PIXELS_PER_WEIGHT / dpi for side in (sheet.shape[2], sheet.shape[1]))
-    colours = "R, G, B" if channels == 3 else "x in red, y in green"
-    words = f"{count} filters, {slices} time slices each, early to late; {colours}"
+    colors = "R, G, B" if channels == 3 else "x in red, y in green"
+    words = f"{count} filters, {slices} time slices each, early to late; {colors}"
     buffer = io.BytesIO()
     with lettering(title) as draw:
         figure = Figure(figsize=(width + 0.3, height + 0.75), dpi=dpi)

@@ -24,7 +24,7 @@ class Example:
     top: tuple[tuple[str, float], ...]
     """Most probable classes first, with probabilities."""
     flow: Tensor | None = None
-    """Its optical flow in colours, uint8 (T, 3, H, W), where a model looked at it."""
+    """Its optical flow in colors, uint8 (T, 3, H, W), where a model looked at it."""
     evidence: Tensor | None = None
     """The frames with the class activation maps of the most probable class, uint8 (T, 3, H, W)."""
 
@@ -98,7 +98,7 @@ def _figures(results: Sequence[EvaluationResult]) -> str:
             f"<td>{escape(r.model)}</td>",
             *(f'<td class="number">{value:.1%}</td>' for value in (r.top1, r.top5, r.mean_class, 1 / present)),
             f'<td class="number">{r.num_videos}</td><td class="number">{len(r.unreadable)}</td>',
-            f"<td>{escape(r.dataset)} <code>{escape(r.data_identity)}</code>, {escape(r.split)}</td>",
+            f"<td>{escape(r.dataset)} <code>{escape(r.data_fingerprint)}</code>, {escape(r.split)}</td>",
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     protocols = "".join(

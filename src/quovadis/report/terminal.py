@@ -26,7 +26,7 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
             str(len(r.unreadable)),
         )
     lines: list[RenderableType] = [table]
-    lines += [plain(d, style="dim") for d in dict.fromkeys(f"data {r.dataset} {r.data_identity}" for r in results)]
+    lines += [plain(d, style="dim") for d in dict.fromkeys(f"data {r.dataset} {r.data_fingerprint}" for r in results)]
     lines += [plain(f"protocol {p}", style="dim") for p in dict.fromkeys(r.protocol for r in results)]
     for r in results:
         lines += [plain(f"unreadable, counted as wrong: {v.path}: {v.error}", style="red") for v in r.unreadable[:10]]

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from quovadis import transforms
 from quovadis.errors import InvalidInputError
 from quovadis.inference.timeline import Timeline
 from quovadis.report.lettering import lettering
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 
 _WIDTH_INCHES, _STRIP_INCHES, _BAND_INCHES, _CURVES_INCHES = 13.0, 1.0, 0.34, 2.9
 _LINKS_INCHES, _NUMBERS_INCHES, _KEY_INCHES = 0.22, 0.3, 0.19
@@ -334,7 +334,7 @@ def read_pictures(path: Path, bars: Sequence[Bar], span: tuple[float, float]) ->
     Returns:
         The times, and uint8 (3, h, w) for each.
     """
-    shrink = partial(transforms.resize_short_side, size_px=_PICTURE_PX)
+    shrink = partial(resize_frames, short_side_px=_PICTURE_PX)
     with VideoReader(path) as reader:
         times = picture_times(bars, span, count_pictures(reader.info.width / reader.info.height))
         return times, [shrink(reader.frame_at(seconds).pixels[None])[0] for seconds in times]

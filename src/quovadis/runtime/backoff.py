@@ -7,7 +7,7 @@ from collections.abc import Callable
 from quovadis.errors import DownloadError
 
 
-class Pace:
+class Backoff:
     """Waits that grow while the service refuses, shared by all workers.
 
     The first refusal makes everyone wait, the next one twice as long, up to a limit; an answer, whatever it says about
@@ -25,7 +25,7 @@ class Pace:
         sleep: waits; by default until ``stopped`` is set.
 
     >>> waits = []
-    >>> pace = Pace(sleep=waits.append)
+    >>> pace = Backoff(sleep=waits.append)
     >>> for _ in range(3):
     ...     pace.refused(pace.wait(), "HTTP Error 429: Too Many Requests")
     >>> _ = pace.wait()

@@ -30,7 +30,7 @@ _store: dist.Store | None = None
 _was_first: bool | None = None
 
 
-def join(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
+def initialize(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
     """Find the other processes of this run, if it was started with several; each takes the GPU of its own number.
 
     Args:
@@ -63,16 +63,16 @@ def join(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
     )
 
 
-def leave() -> None:
+def shutdown() -> None:
     """End the exchange, at the end of a command that went well."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes work on this.
 
-    >>> count()
+    >>> world_size()
     1
     """
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -92,7 +92,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until all processes are here."""
     gather(None)
 
@@ -103,21 +103,21 @@ def gather(value: T) -> list[T]:
     >>> gather("alone")
     ['alone']
     """
-    if count() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * count()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def from_main(work: Callable[[], T]) -> T:
+def run_on_main(work: Callable[[], T]) -> T:
     """What ``work`` gives in the main process, to all; the others wait for it and do no work.
 
-    >>> from_main(lambda: 7)
+    >>> run_on_main(lambda: 7)
     7
     """
     box = [work() if is_main() else None]
-    if count() > 1:
+    if world_size() > 1:
         dist.broadcast_object_list(box, src=0)
     return box[0]  # type: ignore[return-value]
 
@@ -130,27 +130,27 @@ def main_first() -> Iterator[None]:
     ...     pass
     """
     if not is_main():
-        wait()
+        barrier()
     yield
     if is_main():
-        wait()
+        barrier()
 
 
-def total(values: Sequence[float]) -> list[float]:
+def sum_values(values: Sequence[float]) -> list[float]:
     """Sums over all processes, in float64 and in the order of their numbers: every process has the same bits.
 
-    >>> total([1.5, 2])
+    >>> sum_values([1.5, 2])
     [1.5, 2.0]
     """
     return torch.tensor(gather([float(v) for v in values]), dtype=torch.float64).sum(0).tolist()
 
 
-def average(tensors: Sequence[torch.Tensor]) -> None:
+def average_tensors(tensors: Sequence[torch.Tensor]) -> None:
     """Replace tensors by their means over all processes, in place; every process has the same bits after it."""
-    if count() == 1 or not tensors:
+    if world_size() == 1 or not tensors:
         return
     own = torch.cat([t.detach().flatten().cpu().double() for t in tensors])
-    rows = [torch.empty_like(own) for _ in range(count())]
+    rows = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(rows, own)
     mean = torch.stack(rows).mean(0)
     for tensor, part in zip(tensors, mean.split([t.numel() for t in tensors]), strict=True):
@@ -158,7 +158,7 @@ def average(tensors: Sequence[torch.Tensor]) -> None:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Work that ends everywhere when it fails anywhere, and of which one process says why.
 
     The first process that fails lets its error out. The others notice that the connection is gone, and raise
@@ -168,7 +168,7 @@ def together() -> Iterator[None]:
         JobError: a process was lost that said nothing, because it was killed or its machine went down; or it did not
             answer for :data:`TIMEOUT_MINUTES`.
     """
-    join()
+    initialize()
     try:
         yield
     except OtherProcessError:
@@ -182,8 +182,8 @@ def together() -> Iterator[None]:
         if _is_lost_connection(error):
             why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])  # without the line of the source
             raise JobError(
-                f"process {rank()} of {count()} lost another one, which was killed or did not answer ({why}); what was "
-                "saved is kept: start the same command again"
+                f"process {rank()} of {world_size()} lost another process, which was killed or did not answer ({why}); "
+                "saved results are kept: run the same command again"
             ) from error
         raise
 
@@ -202,12 +202,14 @@ def _first_to_fail() -> bool:
 def _let_others_count() -> None:
     """The count goes down with process 0, so it stays a moment: others that fail must see that they were not first."""
     deadline = time.monotonic() + _SECONDS_TO_SPEAK
-    while _store is not None and rank() == 0 and time.monotonic() < deadline and _store.add(_FAILURES, 0) < count():
+    while (
+        _store is not None and rank() == 0 and time.monotonic() < deadline and _store.add(_FAILURES, 0) < world_size()
+    ):
         time.sleep(0.05)
 
 
 def _is_lost_connection(error: BaseException) -> bool:
     """Whether an exchange failed because of another process. Gloo raises plain RuntimeErrors that name its files."""
-    if count() == 1:
+    if world_size() == 1:
         return False
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

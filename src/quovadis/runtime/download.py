@@ -29,7 +29,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to try. The defaults suit a person who waits at a terminal."""
 
     attempts: int = 4
@@ -58,7 +58,7 @@ def download(
     problem_with: Callable[[Path], str],
     *,
     progress: Progress | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     advice: str | None = None,
 ) -> Path:
     """Fetch a file unless it is there, going on from where an earlier try was cut.
@@ -76,7 +76,7 @@ def download(
             ``NAME.rejected``).
         StorageError: it cannot be written.
     """
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
@@ -100,7 +100,7 @@ def download(
     return target
 
 
-def _fetch(url: str, part: Path, patience: Patience, progress: Progress | None, advice: str) -> None:
+def _fetch(url: str, part: Path, patience: RetryPolicy, progress: Progress | None, advice: str) -> None:
     """Bring ``part`` to its full length."""
     wait, failures = patience.first_wait_seconds, 0
     while True:

@@ -10,11 +10,11 @@ Progress = Callable[[int, int], None]
 """Called with what is done and with all there is to do."""
 
 
-class Stopped(Exception):
+class WorkStopped(Exception):
     """Work that was left because all work ends."""
 
 
-class Meter:
+class ProgressCounter:
     """Counts what several threads do, and tells one call at a time.
 
     Args:
@@ -40,7 +40,7 @@ def in_parallel(work: Callable[[T], None], items: Iterable[T], num_workers: int,
 
     Args:
         work: called with one item, from several threads. What takes long may look at ``stop`` and raise
-            :class:`Stopped`.
+            :class:`WorkStopped`.
         items: taken one by one, as workers become free.
         num_workers: threads.
         stop: set when no further item shall begin: after an error, when the user interrupts, or from outside.

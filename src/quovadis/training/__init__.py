@@ -1,1 +1,1 @@
-"""Make a model from labelled videos: recipes, and one short loop."""
+"""Make a model from labeled videos: recipes, and one short loop."""

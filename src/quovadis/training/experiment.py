@@ -1,6 +1,6 @@
 """One experiment: a network, a setting and a dataset, from training to the scores of every test video; done only once.
 
-An experiment has a folder whose name ends with a hash of everything that decides its outcome: recipe, data identity,
+An experiment has a folder whose name ends with a hash of everything that decides its outcome: recipe, data fingerprint,
 the weights that it starts from, protocol and split. Its scores come last, so where they are, all is done.
 """
 
@@ -28,7 +28,7 @@ from quovadis.models.video_model import VideoModel
 from quovadis.runtime import distributed
 from quovadis.training.classifier import ClassifierRecipe, classify_features, train_classifier
 from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
-from quovadis.training.loop import Progress, Silent, train
+from quovadis.training.loop import NullProgress, Progress, train
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import lock_folder
 from quovadis.weights.files import save_weights, write_atomically
@@ -98,7 +98,7 @@ class Experiment:
             "recipe": recipe,
             "start": None if start is None else _hash_file(start),
             "classifier": None if self.classifier is None else self.classifier.to_dict(),
-            "data_identity": self.data.identity,
+            "data_fingerprint": self.data.fingerprint,
             "source": None if self.source is None else _hash_model(self.source),
             "split": self.split,
             "protocol": self.protocol,
@@ -151,10 +151,10 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
     Raises:
         TrainingError, DatasetError, WeightsError, StorageError: as :func:`quovadis.training.loop.train`.
     """
-    with distributed.together():
-        told = progress if progress is not None and distributed.is_main() else Silent()
-        folder = distributed.from_main(lambda: _folder_of(experiment, out))
-        if distributed.from_main(lambda: (folder / SCORES).is_file()):
+    with distributed.process_group():
+        told = progress if progress is not None and distributed.is_main() else NullProgress()
+        folder = distributed.run_on_main(lambda: _folder_of(experiment, out))
+        if distributed.run_on_main(lambda: (folder / SCORES).is_file()):
             told.note(f"{folder} is done")
             return read_dump(folder / SCORES), folder
         told.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
@@ -163,7 +163,7 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
                 dump = _fixed(experiment, folder, told)
         else:
             dump = _end_to_end(experiment, folder, told)
-        distributed.from_main(lambda: write_dump(folder / SCORES, dump))
+        distributed.run_on_main(lambda: write_dump(folder / SCORES, dump))
         return dump, folder
 
 
@@ -229,7 +229,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
         _save_fixed(experiment, folder, model, {"source_weights": trunk, **best}, rows)
         return score_features(model, parts[split], data, split, protocol.describe(model.spec))
 
-    return distributed.from_main(fit)
+    return distributed.run_on_main(fit)
 
 
 def _save_fixed(
@@ -244,8 +244,8 @@ def _save_fixed(
         source={
             "recipe": "fixed",
             "data": data.name,
-            "data_identity": data.identity,
-            "flow_method": experiment.recipe.data.flow_method if model.spec.wants_flow else None,
+            "data_fingerprint": data.fingerprint,
+            "flow_method": experiment.recipe.data.flow_method if model.spec.needs_flow else None,
             **facts,
         },
     )
@@ -262,7 +262,7 @@ def score_features(model: VideoModel, features: Features, data: Manifest, split:
     logits[readable] = classify_features(model, features)
     return LogitDump(
         dataset=data.name,
-        data_identity=data.identity,
+        data_fingerprint=data.fingerprint,
         split=split,
         models=tuple(Recognizer([model], data.labels).describe_models()),
         protocols=(protocol,),

@@ -93,9 +93,9 @@ def train_frozen(
             "weights": fspath(weights),
             "source_weights": source,
             "data": data.name,
-            "data_identity": data.identity,
+            "data_fingerprint": data.fingerprint,
             "protocol": described,
-            "flow_method": flow.method if model.spec.wants_flow else None,
+            "flow_method": flow.method if model.spec.needs_flow else None,
             **asdict(fit),
         },
     )

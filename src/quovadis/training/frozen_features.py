@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from quovadis import transforms
-from quovadis.datasets.loader import Loading
+from quovadis.datasets.loader import SafeDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.evaluation.evaluate import ProtocolVideos
@@ -101,14 +101,14 @@ def frozen_features(
     place = folder / _key(model, data, protocol, flow)
     network = optimize(model)
     starts = range(0, len(records), _VIDEOS_PER_FILE)
-    missing = distributed.from_main(lambda: [start for start in starts if not _file(place, split, start).is_file()])
+    missing = distributed.run_on_main(lambda: [start for start in starts if not _file(place, split, start).is_file()])
     done = len(records) - sum(min(_VIDEOS_PER_FILE, len(records) - start) for start in missing)
     if missing and distributed.is_main():
         _describe(place, model, data, protocol)
-    missing = missing[distributed.rank() :: distributed.count()]
+    missing = missing[distributed.rank() :: distributed.world_size()]
     videos = ProtocolVideos(records, model.spec, protocol, replace(flow, videos=data.root) if _flows(model) else None)
     todo = [i for start in missing for i in range(start, min(start + _VIDEOS_PER_FILE, len(records)))]
-    loader = iter(Loading(Subset(videos, todo), batch_size=None, num_workers=num_workers))
+    loader = iter(SafeDataLoader(Subset(videos, todo), batch_size=None, num_workers=num_workers))
     for start in missing:
         tensors, errors = {}, {}
         for _ in range(start, min(start + _VIDEOS_PER_FILE, len(records))):
@@ -122,7 +122,7 @@ def frozen_features(
             if on_video is not None:
                 on_video(done)
         _write(_file(place, split, start), tensors, errors)
-    distributed.wait()
+    distributed.barrier()
     return _read(place, data, split, records)
 
 
@@ -136,11 +136,11 @@ def _of_clip(model: VideoModel, clip: Clip, device: torch.device) -> Iterator[Te
 
 
 def _flows(model: VideoModel) -> bool:
-    return model.spec.wants_flow
+    return model.spec.needs_flow
 
 
 def _key(model: VideoModel, data: Manifest, protocol: Protocol, flow: FlowSource) -> str:
-    made_of = [hash_trunk(model), data.identity, protocol.describe(model.spec), flow.method if _flows(model) else ""]
+    made_of = [hash_trunk(model), data.fingerprint, protocol.describe(model.spec), flow.method if _flows(model) else ""]
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
 
 
@@ -151,7 +151,7 @@ def _describe(place: Path, model: VideoModel, data: Manifest, protocol: Protocol
         "stream": model.spec.stream,
         "weights": hash_trunk(model),
         "data": data.name,
-        "data_identity": data.identity,
+        "data_fingerprint": data.fingerprint,
         "protocol": protocol.describe(model.spec),
     }
     write_atomically(place / "features.json", (json.dumps(made_of, indent=2) + "\n").encode())

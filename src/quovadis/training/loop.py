@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, Splits, collate
-from quovadis.datasets.loader import Loading, worker_context
+from quovadis.datasets.loader import SafeDataLoader, worker_context
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, TrainingError
 from quovadis.flow.source import FlowSource
@@ -33,7 +33,7 @@ from quovadis.runtime import distributed
 from quovadis.runtime.extras import missing_extra
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import RunFolder, lock_folder
-from quovadis.training.schedule import RateSchedule
+from quovadis.training.schedule import LearningRateSchedule
 from quovadis.transforms import to_model
 from quovadis.weights.files import save_weights
 from quovadis.weights.info import WeightsInfo
@@ -59,7 +59,7 @@ _CONSEQUENCES = {
 }
 
 
-class Silent:
+class NullProgress:
     """Tells nothing."""
 
     def step(self, row: dict[str, Any], max_steps: int) -> None:
@@ -87,7 +87,7 @@ def train(recipe: Recipe, data: Manifest, out: str | PathLike[str], *, progress:
 
     Args:
         recipe: see :mod:`quovadis.training.recipes`.
-        data: labelled videos.
+        data: labeled videos.
         out: the run folder; :mod:`quovadis.training.run_folder` says what comes into it.
         progress: is told about steps, validations and notes.
 
@@ -101,10 +101,10 @@ def train(recipe: Recipe, data: Manifest, out: str | PathLike[str], *, progress:
     """
     if recipe.data.num_workers:
         worker_context()
-    with distributed.together():
-        told = progress if progress is not None and distributed.is_main() else Silent()
+    with distributed.process_group():
+        told = progress if progress is not None and distributed.is_main() else NullProgress()
         with lock_folder(Path(out), "training"):
-            return _Run(recipe.for_processes(distributed.count()), data, RunFolder(Path(out)), told).run()
+            return _Run(recipe.for_processes(distributed.world_size()), data, RunFolder(Path(out)), told).run()
 
 
 class _Run:
@@ -127,7 +127,7 @@ class _Run:
             weight_decay=recipe.optimizer.weight_decay,
             fused=True,  # one kernel for all parameters
         )
-        self.schedule = RateSchedule(recipe, optimizer)
+        self.schedule = LearningRateSchedule(recipe, optimizer)
         self.optimizer = self.accelerator.prepare(optimizer)
         self.exchanging = _exchanging(self.model, self.accelerator.device)
         self.forward = torch.compile(self.exchanging) if recipe.compile else self.exchanging
@@ -136,8 +136,8 @@ class _Run:
 
     def run(self) -> RunFolder:
         """Train to the end."""
-        distributed.from_main(self._check_readable)
-        if distributed.from_main(lambda: self.folder.begin(self.recipe, self.data)):
+        distributed.run_on_main(self._check_readable)
+        if distributed.run_on_main(lambda: self.folder.begin(self.recipe, self.data)):
             self._resume()
         for note in self.data.notes:
             self.progress.note(note)
@@ -157,7 +157,7 @@ class _Run:
         if self.schedule.has_ended:
             self.progress.note("the learning rate has reached its end: the run is complete")
         self._summarize_unreadable()
-        distributed.wait()  # all have come to the end
+        distributed.barrier()  # all have come to the end
         return self.folder
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class _Run:
             batch = next(batches)
             unreadable |= batch["unreadable"]
             labels = batch["labels"].to(self.accelerator.device)
-            with self._synchronise_only_last(part == parts - 1), self.accelerator.autocast():
+            with self._synchronize_only_last(part == parts - 1), self.accelerator.autocast():
                 outputs = self.forward(*self._inputs(batch))
                 loss = self.model.loss(outputs, labels)
                 self.accelerator.backward(loss / parts)
@@ -185,7 +185,7 @@ class _Run:
         # The device is waited for once a step, here.
         own = [sum(torch.stack(losses).tolist()), int(torch.stack(right).sum()), seen, float(norm)]
         loss_sum, all_right, all_seen, norm_sum = self._total(own, "train", unreadable)
-        mean_loss = loss_sum / (parts * distributed.count())
+        mean_loss = loss_sum / (parts * distributed.world_size())
         self._check_finite(mean_loss, "loss", step)
         if self.accelerator.scaler is None:  # which skips steps of infinite gradients itself
             self._check_finite(norm_sum, "norm of the gradients", step)
@@ -204,7 +204,7 @@ class _Run:
             "seconds": round(seconds, 4),
         }
 
-    def _synchronise_only_last(self, last: bool) -> Any:
+    def _synchronize_only_last(self, last: bool) -> Any:
         """Gradients are exchanged between processes once a step, not once a batch."""
         if last or not isinstance(self.exchanging, DistributedDataParallel):
             return nullcontext()
@@ -274,7 +274,7 @@ class _Run:
     def _prepare_batch_norm(self, batches: Iterator[dict[str, Any]]) -> None:
         """Give all processes the same running averages: those of given training clips, or the mean of their own."""
         if not self._num_statistics_batches:
-            distributed.average([b for b in self.model.buffers() if b.is_floating_point()])
+            distributed.average_tensors([b for b in self.model.buffers() if b.is_floating_point()])
             return
         torch.manual_seed(step_seed(self.recipe.seed, self.done_steps, distributed.rank()))
         inputs = (self._inputs(batch) for batch in islice(batches, self._num_statistics_batches))
@@ -284,18 +284,18 @@ class _Run:
     @cached_property
     def _num_statistics_batches(self) -> int:
         clips = min(self.recipe.model.batch_norm_clips or 0, len(self.train_records))
-        return -(-clips // (self.recipe.data.batch_size * distributed.count()))
+        return -(-clips // (self.recipe.data.batch_size * distributed.world_size()))
 
     @cached_property
-    def _validation_loader(self) -> Loading:
+    def _validation_loader(self) -> SafeDataLoader:
         """The training clips whose statistics batch norm takes, always the same ones; then the validation clips."""
         choice, seed = self.recipe.data, self.recipe.seed
         train, val = self._clips(self.train_records, augment=True), self._clips(self.val_records, augment=False)
         parts = EpochBatches(
-            len(train), choice.batch_size, seed=seed, rank=distributed.rank(), num_ranks=distributed.count()
+            len(train), choice.batch_size, seed=seed, rank=distributed.rank(), num_ranks=distributed.world_size()
         )
         keys = [[("train", *key) for key in batch] for batch in islice(parts, self._num_statistics_batches)]
-        own = [("val", 0, i) for i in range(distributed.rank(), len(val), distributed.count())]
+        own = [("val", 0, i) for i in range(distributed.rank(), len(val), distributed.world_size())]
         keys += [own[i : i + choice.batch_size] for i in range(0, len(own), choice.batch_size)]
         return self._load(Splits({"train": train, "val": val}), keys)
 
@@ -310,8 +310,8 @@ class _Run:
             source={
                 "recipe": self.recipe.name,
                 "data": self.data.name,
-                "data_identity": self.data.identity,
-                "flow_method": self.recipe.data.flow_method if self.model.spec.wants_flow else None,
+                "data_fingerprint": self.data.fingerprint,
+                "flow_method": self.recipe.data.flow_method if self.model.spec.needs_flow else None,
                 **row,
             },
         )
@@ -354,9 +354,9 @@ class _Run:
             )
 
     def _batch_norm_clips(self) -> int | None:
-        """How many clips are normalised together; None where the statistics are frozen."""
+        """How many clips are normalized together; None where the statistics are frozen."""
         kind, size = self.recipe.model.batch_norm, self.recipe.data.batch_size
-        return None if kind == "frozen" else size * (distributed.count() if kind == "synchronised" else 1)
+        return None if kind == "frozen" else size * (distributed.world_size() if kind == "synchronized" else 1)
 
     def _build_model(self) -> VideoModel:
         choice, labels = self.recipe.model, self.data.labels
@@ -386,7 +386,7 @@ class _Run:
             recompute_activations(model)
         return model
 
-    def _loader(self) -> Loading:
+    def _loader(self) -> SafeDataLoader:
         clips, choice = self._clips(self.train_records, augment=True), self.recipe.data
         batches = EpochBatches(
             len(clips),
@@ -394,7 +394,7 @@ class _Run:
             seed=self.recipe.seed,
             start=self.done_steps * choice.accumulate_steps,
             rank=distributed.rank(),
-            num_ranks=distributed.count(),
+            num_ranks=distributed.world_size(),
         )
         return self._load(clips, batches)
 
@@ -408,8 +408,8 @@ class _Run:
             flow=self._flow(),
         )
 
-    def _load(self, dataset: Any, batches: Any) -> Loading:
-        return Loading(
+    def _load(self, dataset: Any, batches: Any) -> SafeDataLoader:
+        return SafeDataLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=collate,
@@ -451,7 +451,7 @@ class _Run:
                 )
 
     def _check_same_data(self) -> None:
-        seen = distributed.gather((self.data.identity, len(self.train_records), len(self.val_records)))
+        seen = distributed.gather((self.data.fingerprint, len(self.train_records), len(self.val_records)))
         if len(set(seen)) > 1:
             raise TrainingError(
                 f"the processes do not see the same data: {', '.join(f'{t} + {v} videos of {i}' for i, t, v in seen)}; "
@@ -510,7 +510,7 @@ def _accelerator(precision: str) -> Any:
 
 def _exchanging(model: VideoModel, device: torch.device) -> VideoModel | DistributedDataParallel:
     """The model with its gradients averaged over all processes in each backward pass; alone, the model."""
-    if distributed.count() == 1:
+    if distributed.world_size() == 1:
         return model
     # Running averages are not exchanged at each step: nothing reads them in training. PyTorch 2.13 renamed the option.
     new, old = "forward_sync_buffers", "broadcast_buffers"

@@ -103,7 +103,7 @@ def check_numbers(recipe: object, limits: Mapping[str, Limits]) -> None:
 
 
 @dataclass(frozen=True)
-class ModelChoice:
+class ModelConfig:
     """Which network."""
 
     name: str = "i3d"
@@ -124,13 +124,13 @@ class ModelChoice:
     batch_norm_momentum steps. By default 256 for runs of fewer than 100 / batch_norm_momentum steps, and 0 for longer
     ones, such as those of the paper."""
     batch_norm: BatchStatistics = "per-process"
-    """Which clips are normalised together. per-process: those of this process, as the authors had it; their running
-    averages are averaged over the processes before they are used or saved. synchronised: those of all processes.
+    """Which clips are normalized together. per-process: those of this process, as the authors had it; their running
+    averages are averaged over the processes before they are used or saved. synchronized: those of all processes.
     frozen: none; the averages that came with --model.weights are used and stay, shift and scale still learn."""
 
 
 @dataclass(frozen=True)
-class OptimizerChoice:
+class OptimizerConfig:
     """SGD with momentum."""
 
     learning_rate: float = 0.1
@@ -161,7 +161,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class DataChoice:
+class DataConfig:
     """How clips are cut and batched."""
 
     batch_size: int = 6
@@ -197,10 +197,10 @@ class Recipe:
     """Optimizer steps."""
     validate_every: int
     """Steps between validations; a checkpoint is written at each."""
-    model: ModelChoice = field(default_factory=ModelChoice)
-    optimizer: OptimizerChoice = field(default_factory=OptimizerChoice)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: Schedule = field(default_factory=Schedule)
-    data: DataChoice = field(default_factory=DataChoice)
+    data: DataConfig = field(default_factory=DataConfig)
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the forward pass."""
     compile: bool = False
@@ -224,7 +224,7 @@ class Recipe:
         if self.model.batch_norm == "frozen" and self.model.weights is None:
             raise TrainingError(
                 "--model.batch-norm frozen keeps the averages that came with the weights, and random weights have "
-                "none: give --model.weights, or take per-process or synchronised"
+                "none: give --model.weights, or take per-process or synchronized"
             )
 
     def _check_changes(self) -> None:
@@ -272,7 +272,7 @@ class Recipe:
             data = replace(data, accumulate_steps=data.effective_batch_size // together)
         return replace(self, data=data, model=self._with_batch_norm_clips())
 
-    def _with_batch_norm_clips(self) -> ModelChoice:
+    def _with_batch_norm_clips(self) -> ModelConfig:
         if self.model.batch_norm == "frozen":
             return replace(self.model, batch_norm_clips=0)
         if self.model.batch_norm_clips is not None:
@@ -293,7 +293,7 @@ def kinetics() -> Recipe:
     scratch): RGB 68.4 %, flow 61.5 % top-1.
     """
     return Recipe(
-        name="kinetics", max_steps=110_000, validate_every=2_000, data=DataChoice(effective_batch_size=_README_BATCH)
+        name="kinetics", max_steps=110_000, validate_every=2_000, data=DataConfig(effective_batch_size=_README_BATCH)
     )
 
 
@@ -308,7 +308,7 @@ def kinetics_rgb() -> Recipe:
         max_steps=115_000,
         validate_every=2_500,
         schedule=Schedule(kind="multi-step", changes=((97_000, 0.1), (108_000, 0.01))),
-        data=DataChoice(effective_batch_size=_README_BATCH),
+        data=DataConfig(effective_batch_size=_README_BATCH),
     )
 
 
@@ -323,9 +323,9 @@ def kinetics_flow() -> Recipe:
         name="kinetics_flow",
         max_steps=155_000,
         validate_every=2_500,
-        model=ModelChoice(stream="flow"),
+        model=ModelConfig(stream="flow"),
         schedule=Schedule(kind="multi-step", changes=changes),
-        data=DataChoice(effective_batch_size=_README_BATCH),
+        data=DataConfig(effective_batch_size=_README_BATCH),
     )
 
 
@@ -339,8 +339,8 @@ def finetune() -> Recipe:
         name="finetune",
         max_steps=5_000,
         validate_every=200,
-        model=ModelChoice(batch_norm_momentum=0.01),
-        optimizer=OptimizerChoice(learning_rate=0.01, weight_decay=1e-5),
+        model=ModelConfig(batch_norm_momentum=0.01),
+        optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=1e-5),
         schedule=Schedule(patience=3, min_learning_rate=1e-4),
     )
 
@@ -351,8 +351,8 @@ def scratch() -> Recipe:
         name="scratch",
         max_steps=5_000,
         validate_every=200,
-        model=ModelChoice(batch_norm_momentum=0.05),
-        optimizer=OptimizerChoice(learning_rate=0.05, weight_decay=1e-4),
+        model=ModelConfig(batch_norm_momentum=0.05),
+        optimizer=OptimizerConfig(learning_rate=0.05, weight_decay=1e-4),
         schedule=Schedule(patience=4, min_learning_rate=1e-4),
     )
 
@@ -363,10 +363,10 @@ def tiny() -> Recipe:
         name="tiny",
         max_steps=600,
         validate_every=100,
-        model=ModelChoice(name="i3d_tiny", dropout=0.0, batch_norm_momentum=0.05),
-        optimizer=OptimizerChoice(learning_rate=0.1, weight_decay=1e-4),
+        model=ModelConfig(name="i3d_tiny", dropout=0.0, batch_norm_momentum=0.05),
+        optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=1e-4),
         schedule=Schedule(kind="one-cycle"),
-        data=DataChoice(batch_size=16, num_workers=1),
+        data=DataConfig(batch_size=16, num_workers=1),
     )
 
 

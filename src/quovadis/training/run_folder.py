@@ -3,7 +3,7 @@
 ::
 
     recipe.json        the recipe, every field resolved
-    data.json          the dataset: its identity, classes and counts
+    data.json          the dataset: its fingerprint, classes and counts
     environment.json   versions and hardware
     log.jsonl          one JSON line a step, and one a validation
     tensorboard/       the same as curves, where TensorBoard is installed
@@ -35,7 +35,7 @@ from quovadis.weights.files import write_atomically
 
 _MAY_DIFFER = {"data.batch_size", "data.accumulate_steps", "data.num_workers", "data.flow_folder"}
 """Fields of a recipe that depend on the machine. The effective batch, a product of the first two, has to stay."""
-_DATA_COMPARED = ("identity", "labels")
+_DATA_COMPARED = ("fingerprint", "labels")
 """What makes the data the same. Names and notes change when a folder is renamed."""
 
 
@@ -80,7 +80,7 @@ class RunFolder:
             "recipe.json": recipe.to_dict(),
             "data.json": {
                 "name": data.name,
-                "identity": data.identity,
+                "fingerprint": data.fingerprint,
                 "labels": list(data.labels),
                 "videos": counts,
                 "notes": list(data.notes),
@@ -236,6 +236,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "num_threads": torch.get_num_threads(),
         "gpus": gpus,
-        "num_processes": distributed.count(),
+        "num_processes": distributed.world_size(),
         "command": sys.argv[1:],
     }

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from quovadis.training.recipes import Recipe
 
 
-class RateSchedule:
+class LearningRateSchedule:
     """The learning rate of one run.
 
     It moves by what all processes have alike, the number of steps and the validation loss of all, so the rate is the
@@ -22,7 +22,7 @@ class RateSchedule:
 
     >>> import torch
     >>> from quovadis.training.recipes import kinetics_rgb
-    >>> schedule = RateSchedule(kinetics_rgb(), torch.optim.SGD([torch.zeros(1)]))
+    >>> schedule = LearningRateSchedule(kinetics_rgb(), torch.optim.SGD([torch.zeros(1)]))
     >>> schedule.rate, schedule.has_ended
     (0.1, False)
     """

@@ -7,8 +7,8 @@ from quovadis.transforms.spatial import (
     crops_along,
     flip_left_right,
     random_crop,
+    resize,
     resize_short_side,
-    stretch,
     ten_crops,
 )
 from quovadis.transforms.tensor import to_model
@@ -19,8 +19,8 @@ __all__ = [
     "crops_along",
     "flip_left_right",
     "random_crop",
+    "resize",
     "resize_short_side",
-    "stretch",
     "stretch_to_model",
     "ten_crops",
     "to_model",

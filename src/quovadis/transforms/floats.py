@@ -22,7 +22,7 @@ def stretch_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenter
     Args:
         frames: uint8 (..., T, C, H, W), on any device.
         size_px: height and width of the result.
-        pixel_centers: ``half`` puts the centre of pixel i at i + 0.5, as PyTorch, OpenCV and TensorFlow 2 do.
+        pixel_centers: ``half`` puts the center of pixel i at i + 0.5, as PyTorch, OpenCV and TensorFlow 2 do.
             ``legacy`` puts it at i, so that the picture is scaled about its upper left corner: the default of
             TensorFlow 1 (``tf.image.resize_bilinear`` without ``half_pixel_centers``). No antialiasing in either.
 
@@ -30,7 +30,7 @@ def stretch_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenter
         float32 (..., C, T, size_px, size_px), ``resized * 2 / 255 - 1``.
 
     Raises:
-        InvalidTypeError: not uint8. InvalidInputError: another layout or size. UnknownNameError: other centres.
+        InvalidTypeError: not uint8. InvalidInputError: another layout or size. UnknownNameError: other centers.
 
     >>> row = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)
     >>> [stretch_to_model(row, 4, pixel_centers=c)[0, 0, 0].tolist() for c in ("half", "legacy")]
@@ -44,7 +44,7 @@ def stretch_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenter
     if size_px < 1:
         raise InvalidInputError(f"size_px must be at least 1; got {size_px}")
     if pixel_centers not in PIXEL_CENTERS:
-        raise UnknownNameError.among("pixel centres", pixel_centers, PIXEL_CENTERS)
+        raise UnknownNameError.among("pixel centers", pixel_centers, PIXEL_CENTERS)
     flat = frames.flatten(0, -4).float()
     if pixel_centers == "half":
         resized = F.interpolate(flat, size=(size_px, size_px), mode="bilinear", align_corners=False)

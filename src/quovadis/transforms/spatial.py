@@ -6,66 +6,57 @@ Pixels stay uint8. A crop or a flip moves pictures and flow together, and a mirr
 from dataclasses import replace
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from quovadis.errors import InvalidInputError, InvalidTypeError
+from quovadis.errors import InvalidInputError
 from quovadis.video.clip import Clip
+from quovadis.video.resize import resize_frames, resize_frames_to
 
 
-def resize_short_side(frames: Tensor, size_px: int) -> Tensor:
-    """Scale pictures so that their short side has ``size_px`` pixels, the aspect ratio kept.
+def resize_short_side(clip: Clip, size_px: int) -> Clip:
+    """Resize a clip so that its short side has ``size_px`` pixels; the aspect ratio is kept.
 
-    Plain bilinear interpolation (half-pixel centres, no antialiasing), as OpenCV and TensorFlow do it. Resizing comes
-    before flow, so it takes pictures and not clips.
-
-    Args:
-        frames: uint8 (T, 3, H, W).
-        size_px: the new short side; the long side is rounded to the nearest pixel.
-
-    Returns:
-        uint8 (T, 3, h, w).
-
-    >>> resize_short_side(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), 256).shape
-    torch.Size([2, 3, 256, 341])
-    """
-    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8 or frames.ndim != 4:
-        got = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
-        raise InvalidTypeError(f"resize_short_side takes a uint8 tensor (T, 3, H, W); got {got}")
-    if size_px < 1:
-        raise InvalidInputError(f"size_px must be at least 1; got {size_px}")
-    height, width = frames.shape[2:]
-    short = min(height, width)
-    if short == size_px:
-        return frames
-    size = (round(height * size_px / short), round(width * size_px / short))
-    if len(frames) == 1:
-        # A decoded picture has its channels together. Torch has a kernel for that, twice as fast, and for a single
-        # picture it goes by the stride of the batch dimension, which is otherwise arbitrary.
-        frames = frames[0].permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2)
-    return F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
-
-
-def stretch(frames: Tensor, height: int, width: int) -> Tensor:
-    """Scale pictures to a size, whatever their aspect ratio, by the interpolation of :func:`resize_short_side`.
+    Bilinear interpolation with half-pixel centers and without antialiasing, as OpenCV and TensorFlow do it. Resize
+    before computing optical flow.
 
     Args:
-        frames: uint8 (T, 3, H, W).
-        height: of the result.
-        width: of the result.
+        clip: A clip without flow.
+        size_px: The new short side; the long side is rounded to the nearest pixel.
 
-    >>> stretch(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), 256, 340).shape
-    torch.Size([2, 3, 256, 340])
+    Raises:
+        InvalidInputError: If the clip has flow, or ``size_px`` is below 1.
+
+    Example:
+        >>> import torch
+        >>> resize_short_side(Clip(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), torch.zeros(2)), 256)
+        Clip(T=2, H=256, W=341, 0.000 s to 0.000 s)
     """
-    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8 or frames.ndim != 4:
-        got = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
-        raise InvalidTypeError(f"stretch takes a uint8 tensor (T, 3, H, W); got {got}")
-    if min(height, width) < 1:
-        raise InvalidInputError(f"a picture must have at least one pixel; got {height}x{width}")
-    if (height, width) == tuple(frames.shape[2:]):
-        return frames
-    return F.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False)
+    _require_no_flow(clip)
+    return replace(clip, frames=resize_frames(clip.frames, size_px))
+
+
+def resize(clip: Clip, height: int, width: int) -> Clip:
+    """Resize a clip to a size, ignoring its aspect ratio, with the interpolation of :func:`resize_short_side`.
+
+    Args:
+        clip: A clip without flow.
+        height: New height in pixels.
+        width: New width in pixels.
+
+    Raises:
+        InvalidInputError: If the clip has flow, or ``height`` or ``width`` is below 1.
+
+    Example:
+        >>> import torch
+        >>> resize(Clip(torch.zeros(2, 3, 240, 320, dtype=torch.uint8), torch.zeros(2)), 256, 340)
+        Clip(T=2, H=256, W=340, 0.000 s to 0.000 s)
+    """
+    _require_no_flow(clip)
+    return replace(clip, frames=resize_frames_to(clip.frames, height, width))
+
+
+def _require_no_flow(clip: Clip) -> None:
+    if clip.flow is not None:
+        raise InvalidInputError("cannot resize a clip with optical flow; resize first, then compute the flow")
 
 
 def crop(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
@@ -85,6 +76,7 @@ def crop(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
 def center_crop(clip: Clip, size_px: int) -> Clip:
     """The middle square of ``size_px`` pixels: what the paper tests on.
 
+    >>> import torch
     >>> center_crop(Clip(torch.zeros(2, 3, 256, 341, dtype=torch.uint8), torch.zeros(2)), 224)
     Clip(T=2, H=224, W=224, 0.000 s to 0.000 s)
     """
@@ -94,8 +86,9 @@ def center_crop(clip: Clip, size_px: int) -> Clip:
 def crops_along(clip: Clip, size_px: int, num_crops: int) -> list[Clip]:
     """Squares of ``size_px`` pixels spread evenly along the longer side, from end to end; one is in the middle.
 
-    On the shorter side all are centred. A square video has them along its width.
+    On the shorter side all are centered. A square video has them along its width.
 
+    >>> import torch
     >>> clip = Clip(torch.arange(341, dtype=torch.int64).to(torch.uint8).expand(1, 3, 256, 341), torch.zeros(1))
     >>> [int(c.frames[0, 0, 0, 0]) for c in crops_along(clip, 224, 3)]
     [0, 58, 117]
@@ -112,6 +105,7 @@ def crops_along(clip: Clip, size_px: int, num_crops: int) -> list[Clip]:
 def ten_crops(clip: Clip, size_px: int) -> list[Clip]:
     """Squares of ``size_px``: upper left, upper right, middle, lower left, lower right; then of the mirrored clip.
 
+    >>> import torch
     >>> clip = Clip(torch.zeros(1, 3, 256, 340, dtype=torch.uint8), torch.zeros(1))
     >>> {crop.width for crop in ten_crops(clip, 224)}
     {224}

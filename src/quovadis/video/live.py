@@ -17,7 +17,7 @@ from quovadis.errors import InvalidInputError, VideoError
 from quovadis.video.frame import FrameConverter, VideoFrame
 from quovadis.video.opening import FILE_FORMATS, close_container, video_stream
 from quovadis.video.reader import VideoReader
-from quovadis.video.sampling import tick_of
+from quovadis.video.sampling import frame_index_at
 
 _ADDRESSES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "tls", "udp")
 
@@ -34,7 +34,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Tick:
+class LiveFrame:
     """What is on screen at one point of a regular grid."""
 
     number: int
@@ -61,7 +61,7 @@ class LiveStream:
         InvalidInputError: a timeout that is not above 0, fewer than 0 attempts, or an address of an unknown kind.
 
     >>> stream = LiveStream(str(getfixture("clip_path")))
-    >>> ticks = list(stream.ticks(10.0))
+    >>> ticks = list(stream.frames(10.0))
     >>> stream.is_live, len(ticks), ticks[3].number, ticks[3].seconds
     (False, 12, 3, 0.3)
     """
@@ -94,7 +94,7 @@ class LiveStream:
         self.is_live = self._container is not None and not (self._container.duration or self._container.size > 0)
         """True where nobody knows when it ends; a file behind an HTTP address has a length, and is not live."""
 
-    def ticks(self, fps: float) -> Iterator[Tick]:
+    def frames(self, fps: float) -> Iterator[LiveFrame]:
         """The stream on a regular grid, by the rule of :mod:`quovadis.video.sampling`.
 
         A stream whose clock jumps, whose picture changes its size, or that breaks off and comes back, begins anew
@@ -105,8 +105,8 @@ class LiveStream:
         """
         if self._is_file:
             with VideoReader(self._source) as reader:
-                for number, frame in reader.ticks(fps):
-                    yield Tick(number, number / fps, frame, fresh=number == 0)
+                for number, frame in reader.resampled_frames(fps):
+                    yield LiveFrame(number, number / fps, frame, fresh=number == 0)
                 if reader.damage:
                     self._on_note(f"{self.name} is damaged: {reader.damage}")
             return
@@ -116,7 +116,7 @@ class LiveStream:
                 for count, frame, fresh in self._shown(fps):
                     failures = 0
                     for step in range(count):
-                        yield Tick(number, number / fps, frame, fresh and step == 0)
+                        yield LiveFrame(number, number / fps, frame, fresh and step == 0)
                         number += 1
                 return
             except FFmpegError as error:
@@ -180,7 +180,7 @@ def _is_camera(source: str) -> bool:
 def _how_to_open(source: str) -> tuple[str, str | None, dict[str, str]]:
     """File, format and options for FFmpeg."""
     if not _is_camera(source):
-        # RTSP over UDP loses packets, which turn into grey blocks that no network was trained on.
+        # RTSP over UDP loses packets, which turn into gray blocks that no network was trained on.
         return source, None, {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
     which = source.removeprefix("camera:")
     if sys.platform == "darwin":
@@ -233,7 +233,7 @@ def _on_screen(frames: Iterator[VideoFrame], fps: float) -> Iterator[tuple[int, 
 
 
 def _count_ticks(frame: VideoFrame, end_seconds: float, origin: float, fps: float) -> int:
-    first, stop = tick_of([frame.pts_seconds - origin, end_seconds - origin], fps).tolist()
+    first, stop = frame_index_at([frame.pts_seconds - origin, end_seconds - origin], fps).tolist()
     return stop - first
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Literal, overload
 
 import numpy as np
 
+from quovadis.errors import InvalidInputError
 from quovadis.video.clip import Clip
 from quovadis.video.info import VideoInfo
 from quovadis.video.reader import FrameTransform, VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.sampling import ShortPolicy
 
 
@@ -64,6 +67,7 @@ def read_clip(
     num_frames: int | None = ...,
     frame_stride: int = ...,
     short: Literal["loop", "pad", "error"] = ...,
+    short_side_px: int | None = ...,
     transform: FrameTransform | None = ...,
     num_threads: int = ...,
     damaged: Literal["error", "keep"] = ...,
@@ -78,6 +82,7 @@ def read_clip(
     num_frames: int | None = ...,
     frame_stride: int = ...,
     short: ShortPolicy = ...,
+    short_side_px: int | None = ...,
     transform: FrameTransform | None = ...,
     num_threads: int = ...,
     damaged: Literal["error", "keep"] = ...,
@@ -91,6 +96,7 @@ def read_clip(
     num_frames: int | None = None,
     frame_stride: int = 1,
     short: ShortPolicy = "error",
+    short_side_px: int | None = None,
     transform: FrameTransform | None = None,
     num_threads: int = 0,
     damaged: Literal["error", "keep"] = "error",
@@ -106,8 +112,9 @@ def read_clip(
         frame_stride: take every n-th frame (after the change to ``fps``).
         short: what to do when there are fewer than ``num_frames``: ``loop`` from the start, ``pad`` with the last
             frame, ``skip`` (returns None), ``error``.
-        transform: applied to each frame as it is decoded, uint8 (1, 3, H, W); for example
-            :func:`quovadis.transforms.resize_short_side`, so that a large video is never held at full size.
+        short_side_px: Resize every frame to this short side as it is decoded, so that a large video is never held at
+            full size.
+        transform: Any other function for each decoded frame, uint8 (1, 3, H, W) to uint8 (1, 3, h, w).
         num_threads: decoding threads, 0 for FFmpeg's choice.
         damaged: what to do with a file that ends early or has broken frames: raise, or keep what decodes.
 
@@ -122,7 +129,13 @@ def read_clip(
     >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2)
     >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
     (torch.Size([4, 3, 48, 64]), [0.2, 0.28, 0.36, 0.44])
+    >>> read_clip(getfixture("clip_path"), short_side_px=24).frames.shape
+    torch.Size([30, 3, 24, 32])
     """
+    if short_side_px is not None:
+        if transform is not None:
+            raise InvalidInputError("give short_side_px or transform, not both")
+        transform = partial(resize_frames, short_side_px=short_side_px)
     with VideoReader(path, num_threads=num_threads) as reader:
         return reader.read(
             fps=fps,

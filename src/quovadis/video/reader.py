@@ -32,7 +32,7 @@ from quovadis.video.clock import StreamClock, StreamLength, measure_stream
 from quovadis.video.frame import FrameConverter, VideoFrame
 from quovadis.video.info import VideoInfo
 from quovadis.video.opening import close_container, moving_streams, open_container, video_stream
-from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, tick_of
+from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, frame_index_at
 
 FrameTransform = Callable[[Tensor], Tensor]
 """Applied to each frame as it is decoded: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
@@ -177,15 +177,15 @@ class VideoReader:
             return float((self._stream.start_time or 0) * base)
         return float(round(Fraction(self._container.start_time, av.time_base) / base) * base)
 
-    def num_ticks(self, fps: float) -> int:
+    def num_resampled_frames(self, fps: float) -> int:
         """Ticks of the whole video at ``fps``, from the packets of the picture stream, without decoding."""
         first, stop = self._ticks_of(fps, self.first_pts_seconds, self._length.end_seconds)
         return max(stop - first, 1)
 
-    def tick_seconds(self, tick: int, fps: float) -> float:
+    def frame_seconds(self, tick: int, fps: float) -> float:
         """When a tick begins, on the file's clock.
 
-        Tick 0 shows the first frame and begins at the multiple of ``1 / fps`` nearest to it, counted from the start of
+        Frame 0 shows the first frame and begins at the multiple of ``1 / fps`` nearest to it, counted from the start of
         the file.
         """
         first, _ = self._ticks_of(fps, self.first_pts_seconds, self.first_pts_seconds)
@@ -195,7 +195,7 @@ class VideoReader:
         """Two times in ticks since the start of the file."""
         if not 0 < fps < float("inf"):
             raise InvalidInputError(f"fps must be above 0; got {fps}")
-        first, stop = tick_of([seconds - self.start_seconds, stop_seconds - self.start_seconds], fps).tolist()
+        first, stop = frame_index_at([seconds - self.start_seconds, stop_seconds - self.start_seconds], fps).tolist()
         return first, stop
 
     def frame_at(self, seconds: float) -> VideoFrame:
@@ -232,13 +232,13 @@ class VideoReader:
                 return
         yield from (f for f in self._decode() if f.pts_seconds >= start_seconds - 1e-9)
 
-    def ticks(self, fps: float, start_tick: int = 0) -> Iterator[tuple[int, VideoFrame]]:
+    def resampled_frames(self, fps: float, start_tick: int = 0) -> Iterator[tuple[int, VideoFrame]]:
         """The video on a regular grid: ``(tick, frame)`` for every tick from ``start_tick`` on.
 
         See :mod:`quovadis.video.sampling` for the rule. Memory holds two frames.
         """
         # One tick earlier, because a tick may show a frame that began before it.
-        seek = self.tick_seconds(start_tick - 1, fps) if start_tick > 1 else None
+        seek = self.frame_seconds(start_tick - 1, fps) if start_tick > 1 else None
         current: VideoFrame | None = None
         for following in self._frames_covering(seek):
             if current is not None:
@@ -306,10 +306,10 @@ class VideoReader:
                     return
                 yield frame
             return
-        origin = self.tick_seconds(0, fps)
-        begin = 0 if start_seconds is None else max(int(tick_of(start_seconds - origin, fps)), 0)
-        end = None if stop_seconds is None else int(tick_of(stop_seconds - origin, fps))
-        for tick, frame in self.ticks(fps, begin):
+        origin = self.frame_seconds(0, fps)
+        begin = 0 if start_seconds is None else max(int(frame_index_at(start_seconds - origin, fps)), 0)
+        end = None if stop_seconds is None else int(frame_index_at(stop_seconds - origin, fps))
+        for tick, frame in self.resampled_frames(fps, begin):
             if end is not None and tick >= end:
                 return
             yield frame

@@ -21,20 +21,20 @@ SHORT_POLICIES: tuple[ShortPolicy, ...] = ("loop", "pad", "skip", "error")
 _ROUNDING_SLACK = 1e-6
 
 
-def tick_of(seconds: ArrayLike, fps: float) -> NDArray[np.int64]:
+def frame_index_at(seconds: ArrayLike, fps: float) -> NDArray[np.int64]:
     """The tick at which a frame that appears after ``seconds`` is first taken.
 
     Args:
         seconds: time since the start of the file.
         fps: ticks a second.
 
-    >>> tick_of([0.0, 0.02, 0.04, 0.0333], 25.0).tolist()
+    >>> frame_index_at([0.0, 0.02, 0.04, 0.0333], 25.0).tolist()
     [0, 1, 1, 1]
     """
     return np.floor(np.asarray(seconds, np.float64) * fps + 0.5 + _ROUNDING_SLACK).astype(np.int64)
 
 
-def frames_at_ticks(
+def resample_indices(
     pts_seconds: ArrayLike, end_seconds: float, fps: float, *, start_seconds: float | None = None
 ) -> NDArray[np.int64]:
     """For each tick, the index of the frame that it shows.
@@ -48,16 +48,16 @@ def frames_at_ticks(
     Returns:
         int64 (num_ticks,), at least one tick if there is a frame; source: FFmpeg's ``fps`` filter, ``round=near``.
 
-    >>> frames_at_ticks([0.0, 0.1, 0.2, 0.3], 0.4, fps=5.0).tolist()  # 10 fps to 5: every second frame
+    >>> resample_indices([0.0, 0.1, 0.2, 0.3], 0.4, fps=5.0).tolist()  # 10 fps to 5: every second frame
     [0, 2]
-    >>> frames_at_ticks([0.0, 0.1], 0.2, fps=25.0).tolist()  # 10 fps to 25: frames repeat
+    >>> resample_indices([0.0, 0.1], 0.2, fps=25.0).tolist()  # 10 fps to 25: frames repeat
     [0, 0, 0, 1, 1]
     """
     pts = np.asarray(pts_seconds, np.float64)
     if pts.size == 0:
         return np.zeros(0, np.int64)
     start = pts[0] if start_seconds is None else start_seconds
-    edges = tick_of(np.append(pts, end_seconds) - start, fps)
+    edges = frame_index_at(np.append(pts, end_seconds) - start, fps)
     edges[-1] = max(edges[-1], edges[0] + 1)
     return np.repeat(np.arange(pts.size), np.maximum(np.diff(edges), 0))
 
@@ -86,7 +86,7 @@ def fit_length(num_available: int, num_wanted: int, short: ShortPolicy, source: 
     return wanted % num_available if short == "loop" else np.minimum(wanted, num_available - 1)
 
 
-def clip_ticks(
+def clip_indices(
     num_ticks: int,
     num_frames: int,
     *,
@@ -99,9 +99,9 @@ def clip_ticks(
 
     Where the video ends before the clip does, ``short`` decides, counted from the start of the video.
 
-    >>> clip_ticks(10, 4, frame_stride=2, start=3).tolist()
+    >>> clip_indices(10, 4, frame_stride=2, start=3).tolist()
     [3, 5, 7, 9]
-    >>> clip_ticks(6, 4, frame_stride=2, start=3).tolist()  # 9 is past the end: loops to 3
+    >>> clip_indices(6, 4, frame_stride=2, start=3).tolist()  # 9 is past the end: loops to 3
     [3, 5, 1, 3]
     """
     span = (num_frames - 1) * frame_stride + 1
@@ -114,7 +114,7 @@ def random_start(num_ticks: int, span: int, rng: np.random.Generator) -> int:
 
 
 def even_starts(num_ticks: int, span: int, num_clips: int) -> NDArray[np.int64]:
-    """Starts of ``num_clips`` clips spread evenly from the first possible start to the last; one clip is centred.
+    """Starts of ``num_clips`` clips spread evenly from the first possible start to the last; one clip is centered.
 
     >>> even_starts(100, 16, 3).tolist(), even_starts(100, 16, 1).tolist(), even_starts(10, 16, 2).tolist()
     ([0, 42, 84], [42], [0, 0])

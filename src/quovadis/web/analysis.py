@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis import transforms
 from quovadis.datasets.clip_dataset import clip_extent
 from quovadis.errors import InvalidInputError
 from quovadis.flow.draw import draw_flow
@@ -26,6 +25,7 @@ from quovadis.inference.timeline import Timeline, make_timeline
 from quovadis.models.spec import StreamKind
 from quovadis.report.explain import explaining_part, explanation_frames
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 from quovadis.web.limits import Limits, VideoFacts, called
 
@@ -126,7 +126,7 @@ class FeatureComparison:
     work_seconds: float
 
 
-def recognise(
+def recognize(
     recognizer: Recognizer,
     path: str | Path,
     *,
@@ -155,7 +155,7 @@ def recognise(
 
     >>> from quovadis.models.zoo import build_model
     >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
-    >>> found = recognise(recognizer, getfixture("clip_path"))
+    >>> found = recognize(recognizer, getfixture("clip_path"))
     >>> found.answer.video, found.span_seconds, len(found.timeline.prediction.windows), len(found.moments)
     ('square.mp4', (0.0, 1.2), 3, 8)
     """
@@ -205,7 +205,7 @@ def find_evidence(
     count = _counter(0.85, 1.0, facts, on_progress, "evidence, ")
     found = part.explain(path, labels=[label], on_window=count)
     seconds, frames = explanation_frames(found, path)
-    small = transforms.resize_short_side(frames, min(_MOMENT_PX, *frames.shape[2:]))
+    small = resize_frames(frames, min(_MOMENT_PX, *frames.shape[2:]))
     return Evidence(label, part.describe(), tuple(seconds), small)
 
 
@@ -226,7 +226,7 @@ def _counter(
 def show_moments(recognizer: Recognizer, path: Path, start_seconds: float, stop_seconds: float) -> tuple[Moment, ...]:
     """Some frames, evenly over a stretch of a video, with the flow that a network would see from them to the next.
 
-    All flow pictures have one scale: the longest vector of all has the full colour, and one pixel at least.
+    All flow pictures have one scale: the longest vector of all has the full color, and one pixel at least.
     """
     spec = recognizer.spec
     pairs, frames, times = [], [], []
@@ -242,9 +242,9 @@ def show_moments(recognizer: Recognizer, path: Path, start_seconds: float, stop_
                 damaged="keep",
             )
             assert clip is not None
-            pairs.append(transforms.resize_short_side(clip.frames, spec.short_side_px))
+            pairs.append(resize_frames(clip.frames, spec.short_side_px))
             shown_px = min(_MOMENT_PX, clip.height, clip.width)
-            frames.append(transforms.resize_short_side(clip.frames[:1], shown_px)[0])
+            frames.append(resize_frames(clip.frames[:1], shown_px)[0])
             times.append(float(clip.pts_seconds[0]))
     flows = torch.cat(estimate_flow(pairs, recognizer.flow.method, device=recognizer.device))
     longest = max(float(flows.square().sum(1).max().sqrt()), 1.0)
@@ -261,13 +261,13 @@ def compare(
     limits: Limits | None = None,
     on_progress: Report = lambda share, what: None,
 ) -> Comparison:
-    """The same video through two models; arguments are those of :func:`recognise`."""
+    """The same video through two models; arguments are those of :func:`recognize`."""
 
     def half(offset: float, which: str) -> Report:
         return lambda share, what: on_progress(offset + share / 2, f"{which} model: {what}")
 
-    a = recognise(first, path, name=name, limits=limits, pictures=False, on_progress=half(0.0, "first"))
-    b = recognise(second, path, name=name, limits=limits, pictures=False, on_progress=half(0.5, "second"))
+    a = recognize(first, path, name=name, limits=limits, pictures=False, on_progress=half(0.0, "first"))
+    b = recognize(second, path, name=name, limits=limits, pictures=False, on_progress=half(0.5, "second"))
     return Comparison(a, b)
 
 
@@ -294,7 +294,7 @@ def compare_features(
         on_progress: see :data:`Report`.
 
     Raises:
-        VideoError, InvalidInputError: as :func:`recognise`; networks that take several streams at once.
+        VideoError, InvalidInputError: as :func:`recognize`; networks that take several streams at once.
     """
     started = time.perf_counter()
     paths = (Path(first), Path(second))
@@ -326,7 +326,7 @@ def compare_features(
 
 
 PLAYABLE = {"h264", "vp8", "vp9", "av1"}
-"""Codecs that browsers play, in MP4 and WebM, with 8 bits and colours at half the resolution."""
+"""Codecs that browsers play, in MP4 and WebM, with 8 bits and colors at half the resolution."""
 
 
 def plays_in_browsers(facts: VideoFacts) -> bool:
@@ -344,12 +344,12 @@ def write_preview(path: str | Path, target: Path, facts: VideoFacts, on_progress
         facts: of the video.
         on_progress: see :data:`Report`.
     """
-    shrink = partial(transforms.resize_short_side, size_px=min(_PREVIEW_PX, facts.width, facts.height))
+    shrink = partial(resize_frames, short_side_px=min(_PREVIEW_PX, facts.width, facts.height))
     expected = max(facts.seconds * 25, 1)
     with VideoReader(path) as reader:
 
         def frames() -> Iterator[Tensor]:
-            for tick, frame in reader.ticks(25.0):
+            for tick, frame in reader.resampled_frames(25.0):
                 if tick % 50 == 0:
                     on_progress(min(tick / expected, 1.0), "making a copy that plays here")
                 yield shrink(frame.pixels[None])[0]

@@ -12,6 +12,7 @@ from quovadis import transforms
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import InvalidInputError, VideoError
 from quovadis.video.reader import VideoReader
+from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 from quovadis.web.limits import Limits
 
@@ -81,7 +82,7 @@ def _story() -> Iterator[Tensor]:
     """The frames of some motions after each other, in one size."""
     for label in _STORY:
         clip = motions_clip(MotionsConfig(seconds=2.4), "test", MotionsConfig().labels.index(label), number=1001)
-        small = replace(clip, frames=transforms.resize_short_side(clip.frames, 80))
+        small = replace(clip, frames=resize_frames(clip.frames, 80))
         yield from transforms.center_crop(small, 80).frames
 
 
@@ -89,4 +90,4 @@ def _thumbnail(path: Path) -> Tensor:
     """A frame from the middle, a small one."""
     with VideoReader(path) as reader:
         frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
-        return transforms.resize_short_side(frame.pixels[None], _THUMBNAIL_PX)[0]
+        return resize_frames(frame.pixels[None], _THUMBNAIL_PX)[0]

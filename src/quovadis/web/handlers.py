@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from quovadis.errors import InvalidInputError, QuovadisError
 from quovadis.web import analysis, views
-from quovadis.web.job_queue import Desk
+from quovadis.web.job_queue import JobQueue
 from quovadis.web.limits import Limits
-from quovadis.web.models import Bench
+from quovadis.web.models import ModelRegistry
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
 Result = TypeVar("Result")
@@ -36,9 +36,9 @@ class Handlers:
         folder: for copies of videos that browsers do not play; they are removed after an hour.
     """
 
-    def __init__(self, bench: Bench, limits: Limits, folder: str | Path):
+    def __init__(self, bench: ModelRegistry, limits: Limits, folder: str | Path):
         self.bench, self.limits, self.folder = bench, limits, Path(folder)
-        self._desk = Desk()
+        self._desk = JobQueue()
 
     def show(self, file: str | None, which: str) -> Generator[tuple[str, str], None, None]:
         """The player of a file that arrived, and the status; what is wrong with it is said here first."""
@@ -60,7 +60,7 @@ class Handlers:
         except Exception as error:
             yield "", views.error(told_words(error))
 
-    def recognise(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
+    def recognize(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
         """Status, classes, timeline, frames with flow; the classes as soon as they are known."""
         shown = ""
 
@@ -70,13 +70,13 @@ class Handlers:
 
         try:
             path = _wanted(file, "a video")
-            work = partial(analysis.recognise, self.bench[model], path, limits=self.limits, on_answer=keep)
+            work = partial(analysis.recognize, self.bench[model], path, limits=self.limits, on_answer=keep)
             for told in self._told(lambda report: work(on_progress=report)):
                 if isinstance(told, str):
                     yield told, shown, "", ""
                 else:
-                    line = views.timeline(told, "recognise")
-                    yield "", views.recognition(told), line, views.moments(told, "recognise")
+                    line = views.timeline(told, "recognize")
+                    yield "", views.recognition(told), line, views.moments(told, "recognize")
         except Exception as error:
             yield views.error(told_words(error)), shown, "", ""
 
@@ -104,10 +104,10 @@ class Handlers:
         except Exception as error:
             yield views.error(told_words(error)), ""
 
-    def recognise_json(self, video: str | None, model: str = "") -> Answer:
+    def recognize_json(self, video: str | None, model: str = "") -> Answer:
         """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
         recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
-        work = partial(analysis.recognise, recognizer, path, limits=self.limits, pictures=False)
+        work = partial(analysis.recognize, recognizer, path, limits=self.limits, pictures=False)
         return self._answer(lambda report: dict(recognition_json(work(on_progress=report))))
 
     def compare_json(self, video: str | None, first: str = "", second: str = "") -> Answer:

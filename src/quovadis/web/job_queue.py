@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 _TELL_SECONDS = 0.25
 
 
-class Desk:
+class JobQueue:
     """One piece of work at a time; the others wait in line, first come first served."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Desk:
             work: is given ``report``.
             report: told how many are before it, and then how far it is; what it raises ends the waiting or the work.
 
-        >>> Desk().do(lambda report: 6 * 7)
+        >>> JobQueue().do(lambda report: 6 * 7)
         42
         """
         me = object()
@@ -51,7 +51,7 @@ class Desk:
 
         When the generator is closed, the work ends the next time that it tells how far it is.
 
-        >>> steps = Desk().in_steps(lambda report: report(0.5, "half") or 42)
+        >>> steps = JobQueue().in_steps(lambda report: report(0.5, "half") or 42)
         >>> try:
         ...     while True:
         ...         told = next(steps)
@@ -78,7 +78,7 @@ class Desk:
 class _Job(Generic[Result]):
     """What the thread does, and what it leaves behind."""
 
-    def __init__(self, desk: Desk, work: Callable[[Report], Result]):
+    def __init__(self, desk: JobQueue, work: Callable[[Report], Result]):
         self.latest = 0.0, "beginning"
         self.ended, self.left = threading.Event(), threading.Event()
         self.results: list[Result] = []

@@ -117,7 +117,7 @@ class Limits:
                 seconds = max(seconds, count / float(rate) if rate and last is None else 0.0)
                 self._require_length(count, seconds, pixels, container, name)
         except FFmpegError:
-            pass  # a damaged end: the recogniser says how far it came
+            pass  # a damaged end: the recognizer says how far it came
         return count, seconds if count else 0.0
 
     def _require_length(

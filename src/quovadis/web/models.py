@@ -15,8 +15,8 @@ _SHOWN_LABELS = 3
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Recognisers by name: each network alone, and all of ``--weights`` together.
+class ModelRegistry:
+    """Recognizers by name: each network alone, and all of ``--weights`` together.
 
     ``rgb``, ``flow`` and ``rgb+flow`` are the networks of ``--weights``; those of ``--compare`` have ``compare:`` in
     front. Names that would be the same are numbered.
@@ -61,12 +61,12 @@ class Bench:
         *,
         device: str | None = None,
         flow_method: str = "tvl1",
-    ) -> Bench:
+    ) -> ModelRegistry:
         """From weights files or run folders.
 
         Args:
             weights: one a stream; their logits are added. None for the default network.
-            compare: the same of a second recogniser.
+            compare: the same of a second recognizer.
             device: where the networks run.
             flow_method: how optical flow is estimated.
 

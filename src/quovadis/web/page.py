@@ -51,8 +51,8 @@ def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
     with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as blocks:
         _endpoints(gr, handlers)  # first: what comes later under the same name is numbered
         _html(gr, value=views.header(models, handlers.limits.max_bytes / 2**20, handlers.limits.max_seconds))
-        with gr.Tab("Recognise"):
-            _recognise_tab(gr, handlers, examples)
+        with gr.Tab("Recognize"):
+            _recognize_tab(gr, handlers, examples)
         with gr.Tab("Compare models"):
             _compare_tab(gr, handlers, examples)
         with gr.Tab("Compare clips"):
@@ -130,26 +130,26 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _recognise_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
+def _recognize_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
     names = handlers.bench.names
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            file = gr.File(label="Drop a video here", height=150, elem_id="recognise-file")
+            file = gr.File(label="Drop a video here", height=150, elem_id="recognize-file")
             gallery = _gallery(gr, examples)  # above what changes, so that it does not move
             player = _html(gr)
         with gr.Column(scale=2, min_width=300):
             model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
             with gr.Row():
-                run, stop = gr.Button("Recognise", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
-            status, result = _html(gr, "recognise-status"), _html(gr, "recognise-result")
-    line, frames = _html(gr, "recognise-timeline"), _html(gr)
+                run, stop = gr.Button("Recognize", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+            status, result = _html(gr, "recognize-status"), _html(gr, "recognize-result")
+    line, frames = _html(gr, "recognize-timeline"), _html(gr)
     outputs = [status, result, line, frames]
-    show = partial(handlers.show, which="recognise")
+    show = partial(handlers.show, which="recognize")
     went: list[Any] = []
     for arrived in _arrivals(gr, file, gallery, examples):
         shown = arrived(show, file, [player, status], **_QUIET)
-        went += [shown, shown.then(handlers.recognise, [file, model], outputs, **_QUIET)]
-    went.append(run.click(handlers.recognise, [file, model], outputs, **_QUIET))
+        went += [shown, shown.then(handlers.recognize, [file, model], outputs, **_QUIET)]
+    went.append(run.click(handlers.recognize, [file, model], outputs, **_QUIET))
     # What was found in the last video goes at once.
     gallery.select(_nothing(3), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
     stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
@@ -214,7 +214,7 @@ def _features_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> N
 _WORK = {"concurrency_id": "work", "concurrency_limit": _AT_ONCE}
 _QUIET = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **_WORK}
 """Of what the page itself calls: it shows its own progress, programs have endpoints of their own, and a new file is not
-ignored because the last one is still at work: that is cancelled."""
+ignored because the last one is still at work: that is canceled."""
 
 
 def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
@@ -262,9 +262,9 @@ def _endpoints(gr: Any, handlers: Handlers) -> None:
         answer, button = gr.JSON(label="answer"), gr.Button()
     for function, inputs, name, words in (
         (
-            handlers.recognise_json,
+            handlers.recognize_json,
             [videos[0], texts[0]],
-            "recognise",
+            "recognize",
             "Name the actions in a video, and when they happen.",
         ),
         (handlers.compare_json, [videos[0], *texts], "compare", "The same video through two models."),

@@ -2,7 +2,7 @@
 
 Three endpoints of Gradio's HTTP API carry it; each takes files that were uploaded, and answers with one object:
 
-- ``/recognise`` (video, model) -> :class:`RecognitionJson`
+- ``/recognize`` (video, model) -> :class:`RecognitionJson`
 - ``/compare`` (video, first, second) -> :class:`ComparisonJson`
 - ``/features`` (first, second, model) -> :class:`FeaturesJson`
 
@@ -12,12 +12,12 @@ Three endpoints of Gradio's HTTP API carry it; each takes files that were upload
     from gradio_client import Client, handle_file
 
     client = Client("http://127.0.0.1:7860")
-    answer = client.predict(handle_file("clip.mp4"), "", api_name="/recognise")
+    answer = client.predict(handle_file("clip.mp4"), "", api_name="/recognize")
     print(answer["top"][0]["label"])
 
 With nothing but curl: ``POST /gradio_api/upload`` the file as form field ``files``, which answers with its path;
-``POST /gradio_api/call/recognise`` ``{"data": [{"path": PATH, "meta": {"_type": "gradio.FileData"}}, ""]}``, which
-answers with an ``event_id``; ``GET /gradio_api/call/recognise/EVENT_ID`` gives ``event: complete`` with the object in a
+``POST /gradio_api/call/recognize`` ``{"data": [{"path": PATH, "meta": {"_type": "gradio.FileData"}}, ""]}``, which
+answers with an ``event_id``; ``GET /gradio_api/call/recognize/EVENT_ID`` gives ``event: complete`` with the object in a
 list, or ``event: error`` with a message in words. Any number of ``event: generating`` come before, with the progress:
 ``[{"progress": 0.5, "doing": "window 3 of about 6"}]``. Closing that connection cancels the work. One request is worked
 on at a time, the others wait in line; when the line is full the answer says so.
@@ -53,7 +53,7 @@ class WindowJson(TypedDict):
 
 
 class SegmentJson(TypedDict):
-    """Neighbouring windows of one class, joined."""
+    """Neighboring windows of one class, joined."""
 
     start_seconds: float
     stop_seconds: float
@@ -210,7 +210,7 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema of what each endpoint answers with, by endpoint; needs the extra ``web`` for pydantic."""
     from pydantic import TypeAdapter
 
-    answers = {"/recognise": RecognitionJson, "/compare": ComparisonJson, "/features": FeaturesJson}
+    answers = {"/recognize": RecognitionJson, "/compare": ComparisonJson, "/features": FeaturesJson}
     return {endpoint: TypeAdapter(answer).json_schema() for endpoint, answer in answers.items()}
 
 

@@ -18,7 +18,7 @@ _START_SECONDS = 60.0
 _MAX_CONNECTIONS = 512
 
 
-class PatientProtocol(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """HTTP/1.1 with a limit on the time that a connection waits for its client.
 
     uvicorn itself only limits the time between two requests.
@@ -120,7 +120,7 @@ class Server:
         self.url = f"http://{f'[{name}]' if ':' in name else name}:{self._socket.getsockname()[1]}/"
         config = uvicorn.Config(
             app,
-            http=PatientProtocol,
+            http=TimeoutProtocol,
             ws="none",
             log_level="warning",
             server_header=False,

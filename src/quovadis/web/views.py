@@ -19,7 +19,7 @@ from quovadis.web.limits import VideoFacts, clock
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
 _CURVES, _TOP = 6, 5
-_COLOURS = tuple(f"var(--qv-{i})" for i in range(1, 11))
+_COLORS = tuple(f"var(--qv-{i})" for i in range(1, 11))
 _OTHER = "var(--qv-other)"
 
 
@@ -81,26 +81,26 @@ def _evidence(found: Evidence | None) -> str:
         for seconds, frame in zip(found.seconds, found.frames, strict=True)
     )
     return (
-        f"<h4>Evidence for {escape(found.label)}</h4><div class='qv-moments qv-evidence' data-player='recognise'>"
+        f"<h4>Evidence for {escape(found.label)}</h4><div class='qv-moments qv-evidence' data-player='recognize'>"
         f"{frames}</div><p class='qv-soft'>Bright is where {escape(found.model)} finds evidence (class activation "
         "map); the darkened margin is not part of its input.</p>"
     )
 
 
 def timeline(found: Recognition, which: str) -> str:
-    """The segments as a coloured band and the curves of the classes; a click seeks in the player ``which``."""
-    return _timeline(found, which, dict(zip(found.timeline.top_labels(_CURVES), _COLOURS, strict=False)))
+    """The segments as a colored band and the curves of the classes; a click seeks in the player ``which``."""
+    return _timeline(found, which, dict(zip(found.timeline.top_labels(_CURVES), _COLORS, strict=False)))
 
 
 def timelines(found: Comparison, which: str) -> str:
-    """Those of two models under each other; a class has one colour in both."""
+    """Those of two models under each other; a class has one color in both."""
     both = (found.first, found.second)
     labels = dict.fromkeys(label for r in both for label in r.timeline.top_labels(_CURVES))
-    colours = dict(zip(labels, _COLOURS, strict=False))
-    return "".join(_timeline(r, which, colours, r.answer.model) for r in both)
+    colors = dict(zip(labels, _COLORS, strict=False))
+    return "".join(_timeline(r, which, colors, r.answer.model) for r in both)
 
 
-def _timeline(found: Recognition, which: str, colours: Mapping[str, str], title: str = "") -> str:
+def _timeline(found: Recognition, which: str, colors: Mapping[str, str], title: str = "") -> str:
     start, stop = found.span_seconds
     length = max(stop - start, 1e-9)
     line = found.timeline
@@ -112,14 +112,14 @@ def _timeline(found: Recognition, which: str, colours: Mapping[str, str], title:
         pieces.append(
             f"<button type='button' data-seek='{s.start_seconds:.3f}' title='{escape(words)}' "
             f"aria-label='{escape(words)}' style='left:{left:.3f}%;width:{width:.3f}%;"
-            f"--c:{colours.get(s.label, _OTHER)}'>{escape(s.label)}</button>"
+            f"--c:{colors.get(s.label, _OTHER)}'>{escape(s.label)}</button>"
         )
     cells = [(1000 * (a - start) / length, 1000 * (b - start) / length) for a, b in line.cells()]
     curves = "".join(
-        f"<polyline style='stroke:{colours.get(name, _OTHER)}' points='{_steps(cells, values)}'/>"
+        f"<polyline style='stroke:{colors.get(name, _OTHER)}' points='{_steps(cells, values)}'/>"
         for name, values in line.curves(labels).items()
     )
-    chips = "".join(f"<li style='--c:{colours.get(name, _OTHER)}'>{escape(name)}</li>" for name in labels)
+    chips = "".join(f"<li style='--c:{colors.get(name, _OTHER)}'>{escape(name)}</li>" for name in labels)
     heading = f"<h4>{escape(title)}</h4>" if title else ""
     return (
         f"<section class='qv'>{heading}<div class='qv-timeline' data-player='{escape(which)}' data-start='{start:.3f}' "
@@ -133,12 +133,12 @@ def _timeline(found: Recognition, which: str, colours: Mapping[str, str], title:
 
 
 def moments(found: Recognition, which: str) -> str:
-    """Frames with their flow in colours."""
+    """Frames with their flow in colors."""
     wheel = picture_uri(draw_legend(64)[0])
     return (
         f"<section class='qv'><h3>Frames and their optical flow</h3><div class='qv-moments' "
         f"data-player='{escape(which)}'>{''.join(_moment(m) for m in found.moments)}</div>"
-        f"<p class='qv-soft qv-wheel'><img src='{wheel}' alt=''> The colour is the direction that a point moves "
+        f"<p class='qv-soft qv-wheel'><img src='{wheel}' alt=''> The color is the direction that a point moves "
         f"in, its strength the speed; white stands still. {escape(found.answer.flow_method)}.</p></section>"
     )
 
@@ -214,13 +214,13 @@ def _downloads(video: str, document: Mapping[str, Any], table: str | None = None
 
 
 def _matrix_uri(found: FeatureComparison) -> str:
-    """One pixel a pair of moments, as the ``data:`` address of a PNG; the colours are scaled from least to most."""
+    """One pixel a pair of moments, as the ``data:`` address of a PNG; the colors are scaled from least to most."""
     from matplotlib import colormaps
     from PIL import Image
 
     values = found.similarity.numpy()
     low, high = values.min(), values.max()
-    colours = colormaps["viridis"]((values - low) / max(float(high - low), 1e-9), bytes=True)[..., :3]
+    colors = colormaps["viridis"]((values - low) / max(float(high - low), 1e-9), bytes=True)[..., :3]
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(colours)).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(colors)).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

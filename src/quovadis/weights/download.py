@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quovadis.errors import DownloadError, StorageError, WeightsError
 from quovadis.runtime import cache
-from quovadis.runtime.download import Patience, Progress, download, git_blob_id, sha256
+from quovadis.runtime.download import Progress, RetryPolicy, download, git_blob_id, sha256
 from quovadis.weights.catalog import CATALOG, Published, PublishedFile, of_checkpoint, published
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def get_weights(
     folder: Path | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     served: Callable[[str], None] | None = None,
 ) -> Path:
     """The files of published weights, fetched if they are not there, and proven byte by byte.
@@ -154,7 +154,7 @@ def _fetch_file(
     place: Path,
     mirror: str | None,
     progress: Progress | None,
-    patience: Patience | None,
+    patience: RetryPolicy | None,
 ) -> None:
     url = f"{mirror.rstrip('/')}/{entry.name}/{file.name}" if mirror else file.url
     if not (place / file.name).is_file():
@@ -232,7 +232,7 @@ def problem_with(path: Path, file: PublishedFile) -> str:
 
 
 def published_as(path: Path) -> str:
-    """The catalogue's name of a file that is a whole set of published weights, by its bytes; ``""`` if it is none."""
+    """The catalog's name of a file that is a whole set of published weights, by its bytes; ``""`` if it is none."""
     for entry in CATALOG.values():
         if len(entry.files) == 1 and not problem_with(path, entry.files[0]):
             return entry.name

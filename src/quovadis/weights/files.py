@@ -1,7 +1,7 @@
 """Our weights file: safetensors that say what they are.
 
 The header carries, as JSON under the key ``quovadis``: the model's name and options, the labels in the order of the
-logits, and where the numbers came from. So a file alone is enough to recognise actions with it.
+logits, and where the numbers came from. So a file alone is enough to recognize actions with it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Any weights file that holds one of our networks: recognised by its bytes and names, never by its ending."""
+"""Any weights file that holds one of our networks: recognized by its bytes and names, never by its ending."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -43,7 +43,7 @@ def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
             one TensorFlow checkpoint or is a run folder.
 
     Raises:
-        WeightsError: no file, damaged, not I3D, or a picture network (says how to inflate it).
+        WeightsError: no file, damaged, not I3D, or a image model (says how to inflate it).
     """
     path = find_weights(path)
     if _is_bundle(path):
@@ -54,10 +54,10 @@ def open_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
     state, info = read_tensors(path)
     if info is not None:
         return state, info
-    found = picture_network(state)
+    found = image_model(state)
     if found is not None:
         raise WeightsError(
-            f"{path} holds a 2D picture network; inflate it: "
+            f"{path} holds a 2D image model; inflate it: "
             f"quovadis.create_model({found[1][0]!r}, num_classes=..., weights={str(path)!r})"
         )
     if _STEM in state:
@@ -140,7 +140,7 @@ def files_of(path: Path) -> list[Path]:
     return [prefix.with_name(prefix.name + ".index"), *sorted(prefix.parent.glob(f"{prefix.name}.data-*-of-*"))]
 
 
-def read_picture_network(path: Path) -> dict[str, Tensor] | None:
+def read_image_model(path: Path) -> dict[str, Tensor] | None:
     """The state dict of a 2D network that can be inflated, or None where the file holds something else.
 
     Raises:
@@ -149,10 +149,10 @@ def read_picture_network(path: Path) -> dict[str, Tensor] | None:
     if path.is_dir() or _is_bundle(path) or is_gzip(path) or is_array_pickle(path):
         return None
     state, info = read_tensors(path)
-    return None if info is not None or picture_network(state) is None else state
+    return None if info is not None or image_model(state) is None else state
 
 
-def picture_network(state: Mapping[str, Tensor]) -> tuple[str, tuple[str, ...]] | None:
+def image_model(state: Mapping[str, Tensor]) -> tuple[str, tuple[str, ...]] | None:
     """The name of a 2D network and the models that it can be inflated to, or None for the tensors of something else."""
     return next((found for marker, found in _PICTURE_NETWORKS.items() if marker in state), None)
 

@@ -30,7 +30,7 @@ def looks_at_single_frames(info: WeightsInfo) -> bool:
 def inflate_frames(state_2d: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The trunk of a network for single frames as a state dict for any of our networks with an Inception-v1 within.
 
-    In 3D it is inflated, in 2D taken as it is, and for flow its first convolution is averaged over colours, all as
+    In 3D it is inflated, in 2D taken as it is, and for flow its first convolution is averaged over colors, all as
     :func:`quovadis.inflate` says. Everything else in the model, its classifier too, stays as it is.
 
     Args:

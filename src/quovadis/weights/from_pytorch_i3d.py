@@ -14,7 +14,7 @@ from quovadis.weights.i3d_units import IN_BLOCK, UNITS
 
 
 @dataclass(frozen=True)
-class Spelling:
+class KeyMap:
     """How a project that writes PyTorch files names its tensors."""
 
     name: str
@@ -47,14 +47,14 @@ def _hassony2(unit: str) -> str:
     return f"{block.lower()}.{_HASSONY2_BRANCHES[within]}" if dot else block.lower()
 
 
-PYTORCH_I3D = Spelling("pytorch-i3d", _piergiaj, "conv3d", "bn", "logits.conv3d")
+PYTORCH_I3D = KeyMap("pytorch-i3d", _piergiaj, "conv3d", "bn", "logits.conv3d")
 """piergiaj/pytorch-i3d, the port that most of the field copied."""
 
-HASSONY2 = Spelling("hassony2", _hassony2, "conv3d", "batch3d", "conv3d_0c_1x1.conv3d")
+HASSONY2 = KeyMap("hassony2", _hassony2, "conv3d", "batch3d", "conv3d_0c_1x1.conv3d")
 """hassony2/kinetics_i3d_pytorch."""
 
 
-def from_port(state: dict[str, Tensor], spelling: Spelling, source: str = "the state dict") -> dict[str, Tensor]:
+def from_port(state: dict[str, Tensor], spelling: KeyMap, source: str = "the state dict") -> dict[str, Tensor]:
     """A port's state dict as one of our ``i3d``.
 
     The ports' batch norm has a scale, which the official network has not: it is folded into the convolution before
@@ -96,7 +96,7 @@ def from_port(state: dict[str, Tensor], spelling: Spelling, source: str = "the s
     return ours
 
 
-def _port_names(spelling: Spelling) -> list[str]:
+def _port_names(spelling: KeyMap) -> list[str]:
     names: list[str] = []
     for unit in UNITS:
         prefix = spelling.unit(unit)
@@ -112,7 +112,7 @@ def _listed(what: str, names: list[str]) -> str:
     return f"{what} {len(names)}: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; "
 
 
-def to_port(state: dict[str, Tensor], spelling: Spelling) -> dict[str, Tensor]:
+def to_port(state: dict[str, Tensor], spelling: KeyMap) -> dict[str, Tensor]:
     """Our state dict under a port's names, with the scale of 1 that its batch norm wants.
 
     >>> from quovadis.models.zoo import build_model

@@ -1,7 +1,7 @@
 """The official checkpoints of google-deepmind/kinetics-i3d as state dicts of our ``i3d``, without TensorFlow.
 
 Five files, two habits: the four Kinetics-400 ones put ``RGB/inception_i3d/`` or ``Flow/inception_i3d/`` before every
-name and hold batch norm as [C]; the Kinetics-600 one has no prefix, batch norm as [1, 1, 1, 1, C], and the optimiser's
+name and hold batch norm as [C]; the Kinetics-600 one has no prefix, batch norm as [1, 1, 1, 1, C], and the optimizer's
 ``Momentum`` beside every trained tensor, which is left out. Kernels are (T, H, W, in, out) and become
 (out, in, T, H, W).
 """
@@ -18,7 +18,7 @@ from quovadis.weights.tensor_bundle import TensorBundle
 
 PREFIXES = {"rgb": "RGB/inception_i3d/", "flow": "Flow/inception_i3d/", "": ""}
 _NORM = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-_OPTIMISER = "/Momentum"
+_OPTIMIZER = "/Momentum"
 _KERNEL_TO_OURS = (4, 3, 0, 1, 2)
 _KERNEL_TO_THEIRS = (2, 3, 4, 1, 0)
 
@@ -54,7 +54,7 @@ def from_tensorflow(bundle: TensorBundle) -> dict[str, Tensor]:
     prefix = find_prefix(bundle)
     wanted = {prefix + theirs for theirs in NAMES.values()}
     missing = sorted(wanted - bundle.entries.keys())
-    unknown = sorted(name for name in bundle if name not in wanted and name.removesuffix(_OPTIMISER) not in wanted)
+    unknown = sorted(name for name in bundle if name not in wanted and name.removesuffix(_OPTIMIZER) not in wanted)
     if missing or unknown:
         raise WeightsError(
             f"{bundle.prefix} is no I3D checkpoint: {_listed('missing', missing)}{_listed('unknown', unknown)}"

@@ -1,4 +1,4 @@
-"""Torchvision's picture networks, by the names in their files, made into video networks.
+"""Torchvision's image models, by the names in their files, made into video networks.
 
 Torchvision itself is not needed. Its GoogLeNet is Inception-v1 with batch norm, eps 1e-3, and 3x3 where the paper has
 5x5, as I3D has: so the weights map one to one. Its published weights were trained on [-1, 1] (the ``transform_input``
@@ -67,7 +67,7 @@ def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module) -> dict[
     result = {key: tensor.clone() for key, tensor in own.items()}
     for name, trunk in inception_trunks(model).items():
         names = googlenet_names(dims=trunk.dims, trunk="")
-        inflated = inflate(state_2d, trunk, names=names, left_out=(*_AUXILIARY, "fc"))
+        inflated = inflate(state_2d, trunk, names=names, ignored_keys=(*_AUXILIARY, "fc"))
         result |= {f"{name}.{key}": tensor for key, tensor in inflated.items()}
     weight, bias = state_2d.get("fc.weight"), state_2d.get("fc.bias")
     if weight is None or bias is None:
@@ -95,4 +95,4 @@ def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: 
     bias = state_2d.get("fc.bias")
     if bias is not None and bias.shape == model.get_parameter(f"{head}.bias").shape:
         return inflate(folded, model, names=names)
-    return inflate(folded, model, names=names, left_out=("fc",), fresh=(head,))
+    return inflate(folded, model, names=names, ignored_keys=("fc",), fresh=(head,))

@@ -16,14 +16,14 @@ from quovadis.version import __version__
 
 _NAMES = {
     "data": "training data",
-    "data_identity": "data fingerprint",
+    "data_fingerprint": "data fingerprint",
     "val_loss": "validation loss",
     "val_accuracy": "validation top-1",
 }
 _METRICS = ("val_accuracy", "val_loss")
 _FIELDS = (
     "dataset",
-    "data_identity",
+    "data_fingerprint",
     "split",
     "protocol",
     "num_videos",

@@ -15,4 +15,4 @@ class WeightsInfo:
     labels: tuple[str, ...]
     """Class names in the order of the logits."""
     source: dict[str, Any] = field(default_factory=dict)
-    """Where the numbers came from: recipe, step, data identity, or the published file."""
+    """Where the numbers came from: recipe, step, data fingerprint, or the published file."""

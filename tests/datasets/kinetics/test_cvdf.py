@@ -16,13 +16,13 @@ from quovadis.datasets.kinetics.annotations import KineticsClip, read_annotation
 from quovadis.datasets.kinetics.clip_status import TABLE_NAME, ClipStatus, StatusTable, read_status
 from quovadis.datasets.kinetics.cvdf import CVDF_URL, RELEASES, download_from_cvdf, fetch_annotations
 from quovadis.errors import DatasetError, DownloadError, StorageError, UnknownNameError
-from quovadis.runtime.download import Patience
+from quovadis.runtime.download import RetryPolicy
 from quovadis.runtime.locks import FolderLock
-from quovadis.runtime.thread_jobs import Stopped
+from quovadis.runtime.thread_jobs import WorkStopped
 from tests.datasets.kinetics.archive_files import clip, content, name, tar
 from tests.http_server import Server, serving
 
-QUICK = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=2)
+QUICK = RetryPolicy(attempts=2, first_wait_seconds=0.001, timeout_seconds=2)
 REPLACEMENT = "/400/replacement_for_corrupted_k400.tgz"
 
 
@@ -247,7 +247,7 @@ def test_an_error_ends_the_other_downloads_in_the_middle(server: Server, tmp_pat
     with StatusTable(tmp_path) as table:
         job = kinetics_cvdf._Job(CLIPS, tmp_path, tmp_path, table, server.root, False, QUICK)
         job.stop.set()
-        with pytest.raises(Stopped):
+        with pytest.raises(WorkStopped):
             job.take(kinetics_cvdf._Archive("400/val/part_1.tar.gz", "val"))
     assert 0 < (tmp_path / ".cvdf" / "val" / "part_1.tar.gz.part").stat().st_size < 5_000_000
     assert job.problems == []

@@ -25,10 +25,10 @@ from quovadis.datasets.kinetics.class_names import class_labels
 from quovadis.datasets.kinetics.clip_status import ClipStatus, DownloadReport, StatusTable
 from quovadis.errors import DatasetError, DownloadError, UnknownNameError
 from quovadis.runtime.atomic import write_atomically
-from quovadis.runtime.download import Patience, download
+from quovadis.runtime.download import RetryPolicy, download
 from quovadis.runtime.locks import FolderLock
 from quovadis.runtime.scratch import scratch_folder, storage_errors
-from quovadis.runtime.thread_jobs import Meter, Progress, Stopped, in_parallel
+from quovadis.runtime.thread_jobs import Progress, ProgressCounter, WorkStopped, in_parallel
 
 _ARCHIVE_PATH = re.compile(r"\w+/\w+/[^./\\\0][^/\\\0]*\.(tar\.gz|tgz|tar)")
 CVDF_URL = "https://s3.amazonaws.com/kinetics"
@@ -70,7 +70,7 @@ RELEASES: Mapping[str, CvdfRelease] = MappingProxyType(
 
 
 def fetch_annotations(
-    name: str, split: str, folder: Path, *, mirror: str = CVDF_URL, patience: Patience | None = None
+    name: str, split: str, folder: Path, *, mirror: str = CVDF_URL, patience: RetryPolicy | None = None
 ) -> Path:
     """The annotation file of a split, from CVDF; fetched once.
 
@@ -95,7 +95,7 @@ def download_from_cvdf(
     num_workers: int = 2,
     keep_archives: bool = False,
     mirror: str = CVDF_URL,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> DownloadReport:
     """Download clips from CVDF's archives into a folder.
@@ -125,7 +125,7 @@ def download_from_cvdf(
     release = _release(name)
     splits = sorted({clip.split for clip in clips})
     with FolderLock(folder, "download from CVDF"), StatusTable(folder) as table, scratch_folder(folder) as scratch:
-        job = _Job(clips, folder, scratch, table, mirror, keep_archives, patience or Patience())
+        job = _Job(clips, folder, scratch, table, mirror, keep_archives, patience or RetryPolicy())
         if release.replacement:
             job.take(_Archive(release.replacement, "replacement", replaces=True))
         archives = [
@@ -134,7 +134,7 @@ def download_from_cvdf(
             for archive in job.archives(release.archive_list(split), split)
             if not _is_of_another_class(archive, name, clips)
         ]
-        meter = Meter(len(archives), progress)
+        meter = ProgressCounter(len(archives), progress)
 
         def work(archive: _Archive) -> None:
             job.take(archive)
@@ -169,7 +169,7 @@ class _Job:
         table: StatusTable,
         mirror: str,
         keep_archives: bool,
-        patience: Patience,
+        patience: RetryPolicy,
     ):
         self._clips, self._folder, self._scratch, self._table = clips, folder, scratch, table
         self._mirror, self._keep_archives, self._patience = mirror, keep_archives, patience
@@ -225,7 +225,7 @@ class _Job:
     def _go_on(self, *_: object) -> None:
         """Leave a large archive in the middle when all work ends; it goes on from there the next time."""
         if self.stop.is_set():
-            raise Stopped
+            raise WorkStopped
 
     def _is_open(self, archive: _Archive, marker: Path) -> bool:
         """Was it never taken apart, or does it hold clips that are wanted now and were not then?"""

@@ -10,7 +10,7 @@ from typing import Any
 from quovadis.datasets.kinetics.annotations import ClipLookup, KineticsClip, read_annotations, select, start_of
 from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.datasets.kinetics.clip_status import ClipStatus, read_status
-from quovadis.datasets.manifest import UNLABELLED, Manifest, VideoRecord, shorten
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, shorten
 from quovadis.datasets.video_files import find_videos
 from quovadis.errors import DatasetError
 
@@ -65,7 +65,7 @@ def kinetics_manifest(
     records = tuple(
         VideoRecord(
             found.paths.get(clip, root / clip.path),
-            number[clip.label] if clip.label else UNLABELLED,
+            number[clip.label] if clip.label else UNLABELED,
             clip.split,
             "" if clip.youtube_id in shared else clip.youtube_id,
             **_fate(None if clip in found.paths else downloads.get(str(clip.path))),
@@ -122,9 +122,9 @@ def _notes(
     found: FoundClips,
     shared: Collection[str],
 ) -> Iterator[str]:
-    num_unlabelled = sum(not clip.label for clip in clips)
-    if num_unlabelled:
-        yield f"{num_unlabelled} listed clips have no label"
+    num_unlabeled = sum(not clip.label for clip in clips)
+    if num_unlabeled:
+        yield f"{num_unlabeled} listed clips have no label"
     if len(set(rows)) < len(rows):
         yield f"{len(rows) - len(set(rows))} rows of the annotation files are repeated and count once"
     several = len(clips) - len({(clip.youtube_id, clip.start_seconds) for clip in clips})

@@ -10,10 +10,10 @@ from quovadis.datasets.kinetics.annotations import KineticsClip
 from quovadis.datasets.kinetics.clip_status import FINAL, ClipStatus, DownloadReport, StatusTable
 from quovadis.datasets.kinetics.yt_dlp import Extractor, FetchFailure
 from quovadis.errors import QuovadisError, StorageError, TooFewFramesError
-from quovadis.runtime.backoff import Pace
+from quovadis.runtime.backoff import Backoff
 from quovadis.runtime.locks import FolderLock
 from quovadis.runtime.scratch import scratch_folder, storage_errors
-from quovadis.runtime.thread_jobs import Meter, Progress, in_parallel
+from quovadis.runtime.thread_jobs import Progress, ProgressCounter, in_parallel
 from quovadis.video.trim import trim_video
 
 SOURCE = "youtube"
@@ -28,7 +28,7 @@ def download_from_youtube(
     *,
     num_workers: int = 4,
     retry: bool = False,
-    pace: Pace | None = None,
+    pace: Backoff | None = None,
     progress: Progress | None = None,
 ) -> DownloadReport:
     """Clips from YouTube into a folder, each at its :attr:`~quovadis.datasets.kinetics.annotations.KineticsClip.path`.
@@ -51,10 +51,10 @@ def download_from_youtube(
         StorageError: the disk is full, or another process works there. DownloadError: the service goes on refusing.
             In either case what is done is kept.
     """
-    pace = pace or Pace()
+    pace = pace or Backoff()
     with FolderLock(folder, "download from YouTube"), StatusTable(folder) as table, scratch_folder(folder) as scratch:
         todo = [clip for clip in clips if _is_open(clip, folder, table, retry)]
-        job = _Job(folder, scratch, extractor, table, pace, Meter(len(todo), progress))
+        job = _Job(folder, scratch, extractor, table, pace, ProgressCounter(len(todo), progress))
         in_parallel(job.bring, todo, num_workers, pace.stopped)
     return DownloadReport.of(clips, folder)
 
@@ -79,8 +79,8 @@ class _Job:
         scratch: Path,
         extractor: Extractor,
         table: StatusTable,
-        pace: Pace,
-        meter: Meter,
+        pace: Backoff,
+        meter: ProgressCounter,
     ):
         self._folder, self._scratch, self._extractor = folder, scratch, extractor
         self._table, self._pace, self._meter = table, pace, meter

@@ -86,7 +86,7 @@ class YtDlpExtractor:
             "quiet": True,
             "no_warnings": True,
             "noprogress": True,
-            "logger": _Silent(),
+            "logger": _NullLogger(),
             "overwrites": True,
             "updatetime": False,
             "retries": 3,
@@ -117,7 +117,7 @@ class YtDlpExtractor:
         return files[0]
 
 
-class _Silent:
+class _NullLogger:
     """Takes what yt-dlp has to say; what matters comes as an error."""
 
     def debug(self, message: str) -> None: ...
@@ -133,7 +133,7 @@ def _judged(error: Exception) -> Exception:
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return StorageError(f"cannot write the video: {cause.strerror}")
-    # Its messages are "ERROR: [youtube] ID: words", in colours where a terminal looks on.
+    # Its messages are "ERROR: [youtube] ID: words", in colors where a terminal looks on.
     words = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
     words = re.sub(r"^\[\w+\] \S+: ", "", words).strip()
     if any(type(cause).__name__ == "GeoRestrictedError" for cause in chain):
