@@ -74,5 +74,5 @@ def test_ci_tests_the_versions_that_the_package_names() -> None:
     targets = {line.partition(":")[0] for line in (ROOT / "Makefile").read_text().splitlines() if ":" in line}
     for job in jobs.values():
         for step in job["steps"]:
-            for target in step.get("run", "").removeprefix("make ").split():
-                assert target in targets
+            command, *names = step.get("run", "").split() or [""]
+            assert command != "make" or targets.issuperset(names)

@@ -29,31 +29,31 @@ def shown(protocol: str, spec: ModelSpec, num_frames: int) -> list[dict[str, lis
 
 
 def test_the_paper_takes_250_frames_and_loops_shorter_videos() -> None:
-    (long,) = PROTOCOLS["paper"].ticks(400, SPEC)
+    (long,) = PROTOCOLS["paper"].clip_indices(400, SPEC)
     assert long.tolist() == list(range(250))
-    (short,) = PROTOCOLS["paper"].ticks(100, SPEC)
+    (short,) = PROTOCOLS["paper"].clip_indices(100, SPEC)
     assert short.tolist() == [*range(100), *range(100), *range(50)]
     assert PROTOCOLS["paper"].longest(SPEC) == 250
 
 
 def test_the_whole_video_is_looped_only_to_a_training_clip() -> None:
-    assert [t.tolist() for t in PROTOCOLS["whole"].ticks(400, SPEC)] == [list(range(400))]
-    assert [t.tolist() for t in PROTOCOLS["whole"].ticks(40, SPEC)] == [[*range(40), *range(24)]]
+    assert [t.tolist() for t in PROTOCOLS["whole"].clip_indices(400, SPEC)] == [list(range(400))]
+    assert [t.tolist() for t in PROTOCOLS["whole"].clip_indices(40, SPEC)] == [[*range(40), *range(24)]]
 
 
 def test_clips_are_spread_evenly() -> None:
-    assert [(int(t[0]), len(t)) for t in PROTOCOLS["center-clip"].ticks(264, SPEC)] == [(100, 64)]
-    assert [int(t[0]) for t in PROTOCOLS["ten-clips"].ticks(154, SPEC)] == list(range(0, 91, 10))
+    assert [(int(t[0]), len(t)) for t in PROTOCOLS["center-clip"].clip_indices(264, SPEC)] == [(100, 64)]
+    assert [int(t[0]) for t in PROTOCOLS["ten-clips"].clip_indices(154, SPEC)] == list(range(0, 91, 10))
 
 
 def test_clips_of_sixteen_frames_are_taken_from_the_middle() -> None:
-    (ticks,) = PROTOCOLS["center-16"].ticks(265, SPEC)
+    (ticks,) = PROTOCOLS["center-16"].clip_indices(265, SPEC)
     assert ticks.tolist() == list(range(124, 140))
-    (ticks,) = PROTOCOLS["center-16"].ticks(201, spec_of("convnet_lstm"))  # every fifth frame: 76 of 201
+    (ticks,) = PROTOCOLS["center-16"].clip_indices(201, spec_of("convnet_lstm"))  # every fifth frame: 76 of 201
     assert ticks.tolist() == list(range(62, 138, 5))
-    assert len(PROTOCOLS["center-16"].ticks(264, replace(SPEC, min_frames=16))[0]) == 16
+    assert len(PROTOCOLS["center-16"].clip_indices(264, replace(SPEC, min_frames=16))[0]) == 16
     with pytest.raises(TooFewFramesError, match="protocol center-16 has 16 frames"):
-        PROTOCOLS["center-16"].ticks(264, replace(SPEC, min_frames=17))
+        PROTOCOLS["center-16"].clip_indices(264, replace(SPEC, min_frames=17))
 
 
 def test_a_protocol_speaks_for_itself() -> None:

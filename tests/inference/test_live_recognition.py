@@ -69,7 +69,7 @@ class Stream:
     def __init__(self, ticks: Iterator[LiveFrame], is_live: bool = False):
         self._ticks, self.is_live = ticks, is_live
 
-    def ticks(self, fps: float) -> Iterator[LiveFrame]:
+    def frames(self, fps: float) -> Iterator[LiveFrame]:
         return self._ticks
 
 

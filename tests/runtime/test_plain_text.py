@@ -168,7 +168,9 @@ def test_letters_come_from_a_font_that_has_them_or_are_escaped(monkeypatch: pyte
     from quovadis.report import lettering as module
 
     default = module._code_points(str(font_manager.findfont(font_manager.FontProperties())))
-    stix = next(f for f in font_manager.fontManager.ttflist if f.name == "STIXGeneral" and f.style == "normal")
+    stix = next(
+        f for f in font_manager.fontManager.ttflist if (f.name, f.style, f.weight) == ("STIXGeneral", "normal", 400)
+    )
     letter = chr(min(module._code_points(stix.fname) - default))
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [stix])
     module._fonts.cache_clear()

@@ -121,7 +121,7 @@ def test_streams_with_a_jump_and_with_two_sizes(server: Server) -> None:
     first = part("one.ts", 64, 0.0)
     server.files |= {"/jump.ts": first + part("two.ts", 64, 100.0), "/size.ts": first + part("three.ts", 80, 0.4)}
     for name, widths in (("jump", {64}), ("size", {64, 80})):
-        ticks = list(LiveStream(f"{server.root}/{name}.ts").ticks(25.0))
+        ticks = list(LiveStream(f"{server.root}/{name}.ts").frames(25.0))
         assert stretches(ticks) == [0, 10], name
         assert [t.number for t in ticks] == list(range(20))
         assert {t.frame.stored_size[0] for t in ticks} == widths
@@ -163,8 +163,8 @@ def test_what_is_not_there_says_what_to_look_at(server: Server, tmp_path: Path) 
 
 def test_a_playlist_of_addresses_is_followed(server: Server) -> None:
     server.files["/live.m3u8"] = HLS.format(file="v.ts").encode()
-    ticks = list(LiveStream(f"{server.root}/live.m3u8").ticks(25.0))
-    assert torch.equal(pixels(ticks), pixels(list(LiveStream(f"{server.root}/v.ts").ticks(25.0))))
+    ticks = list(LiveStream(f"{server.root}/live.m3u8").frames(25.0))
+    assert torch.equal(pixels(ticks), pixels(list(LiveStream(f"{server.root}/v.ts").frames(25.0))))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_an_address_cannot_name_files_of_this_machine(server: Server, prefix: st
     server.files |= {name: text.encode() for name, text in texts.items()}
     for name in texts:
         with pytest.raises(VideoError):
-            list(LiveStream(f"{server.root}{name}", timeout_seconds=5, reconnect=0).ticks(25.0))
+            list(LiveStream(f"{server.root}{name}", timeout_seconds=5, reconnect=0).frames(25.0))
 
 
 @pytest.mark.parametrize(
