@@ -1,6 +1,7 @@
 """Imports only go down the layers, and packages of one layer do not import each other."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,45 @@ def test_the_rule_sees_lazy_imports_and_siblings(tmp_path: Path, monkeypatch: py
     ]
     (tmp_path / "utils.py").write_text("")
     assert violations(tmp_path / "utils.py") == ["utils.py is in a package without a layer"]
+
+
+def module_name(file: Path, source: Path) -> str:
+    return ".".join(("quovadis", *file.relative_to(source).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def import_graph(source: Path) -> dict[str, set[str]]:
+    """For each module the modules that it imports, lazily too."""
+    files = {module_name(file, source): file for file in source.rglob("*.py")}
+    graph = {}
+    for name, file in files.items():
+        dotted = {target for _, target in imported_modules(file)}
+        # "quovadis.a.b" names the module quovadis/a/b.py, or the name b in the module quovadis/a.py.
+        graph[name] = {t if t in files else t.rpartition(".")[0] for t in dotted} & files.keys() - {name}
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that import each other."""
+    order = TopologicalSorter(graph)
+    try:
+        order.prepare()
+    except CycleError as error:
+        found = set(error.args[1])
+        rest = {name: targets - found for name, targets in graph.items() if name not in found}
+        return [found, *cycles(rest)]
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = import_graph(SOURCE)
+    packages = {name for name in graph if f"{name}." in "".join(f"{other} " for other in graph)}
+    # A package's __init__ names its modules, which is not an import until a name is used.
+    assert cycles({name: targets - packages for name, targets in graph.items() if name not in packages}) == []
+
+
+def test_cycles_are_found_through_lazy_imports(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("from quovadis.b import f\n")
+    (tmp_path / "b.py").write_text("def f():\n    from quovadis import c\n")
+    (tmp_path / "c.py").write_text("import quovadis.a\n")
+    (tmp_path / "d.py").write_text("import quovadis.c\n")
+    assert cycles(import_graph(tmp_path)) == [{"quovadis.a", "quovadis.b", "quovadis.c"}]
