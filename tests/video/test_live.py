@@ -1,4 +1,4 @@
-"""Streams: from a server of our own, from files, and from what is not there."""
+"""Live streams: from a local HTTP server, from files, and from sources that do not exist."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from quovadis.errors import InvalidInputError, VideoError, VideoNotFoundError
 from quovadis.video.frame import VideoFrame
-from quovadis.video.live import LiveFrame, LiveStream, _on_screen, public_name
+from quovadis.video.live import LiveFrame, LiveStream, _count_repeats, public_name
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import LOSSLESS, write_video
 from tests.http_server import Server, serving
@@ -33,80 +33,80 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long it would have waited; it does not."""
+    """Record the waiting times instead of sleeping."""
     waited: list[float] = []
     monkeypatch.setattr("quovadis.video.live.time", SimpleNamespace(sleep=waited.append))
     return waited
 
 
-def pixels(ticks: list[LiveFrame]) -> torch.Tensor:
-    return torch.stack([t.frame.pixels for t in ticks])
+def pixels(shown: list[LiveFrame]) -> torch.Tensor:
+    return torch.stack([t.frame.pixels for t in shown])
 
 
 @pytest.mark.parametrize("name", ["v.mkv", "v.ts"])
 @pytest.mark.parametrize("fps", [25.0, 12.0, 50.0])
-def test_an_address_gives_the_frames_of_the_file(server: Server, name: str, fps: float) -> None:
+def test_url_yields_the_frames_of_the_file(server: Server, name: str, fps: float) -> None:
     stream = LiveStream(f"{server.root}/{name}")
     assert not stream.is_live
-    ticks = list(stream.frames(fps))
+    shown = list(stream.frames(fps))
     with VideoReader(server.files[f"/{name}.path"].decode()) as reader:
         expected = torch.stack([frame.pixels for _, frame in reader.resampled_frames(fps)])
-    assert torch.equal(pixels(ticks), expected)
-    assert [t.number for t in ticks] == list(range(len(expected)))
-    assert [t.fresh for t in ticks] == [True] + [False] * (len(expected) - 1)
-    assert ticks[5].seconds == pytest.approx(5 / fps)
+    assert torch.equal(pixels(shown), expected)
+    assert [t.number for t in shown] == list(range(len(expected)))
+    assert [t.restarted for t in shown] == [True] + [False] * (len(expected) - 1)
+    assert shown[5].seconds == pytest.approx(5 / fps)
 
 
-def test_a_file_is_itself(tmp_path: Path) -> None:
+def test_file_yields_its_frames(tmp_path: Path) -> None:
     frames = moving_square(20, 40, 48)
     stream = LiveStream(str(write_video(tmp_path / "v.mp4", frames, fps=25, **LOSSLESS)))
     assert not stream.is_live
     assert torch.equal(pixels(list(stream.frames(25.0))), frames)
 
 
-Shown = list[tuple[int, float, bool]]
+Repeats = list[tuple[int, float, bool]]
 
 
-def on_screen(*frames: tuple[float, int], fps: float = 10.0) -> Shown:
-    """Ticks, time and ``fresh`` for frames of 0.1 s at (seconds, width)."""
+def repeats(*frames: tuple[float, int], fps: float = 10.0) -> Repeats:
+    """Repeats, time and ``restarted`` of frames of 0.1 s at (seconds, width)."""
     made = (SimpleNamespace(pts_seconds=t, end_seconds=t + 0.1, stored_size=(width, 48)) for t, width in frames)
-    shown = _on_screen(cast(Iterator[VideoFrame], made), fps)
-    return [(count, frame.pts_seconds, fresh) for count, frame, fresh in shown]
+    counted = _count_repeats(cast(Iterator[VideoFrame], made), fps)
+    return [(count, frame.pts_seconds, restarted) for count, frame, restarted in counted]
 
 
-def test_a_clock_that_jumps_begins_a_stretch() -> None:
+def test_timestamp_jump_restarts_the_stream() -> None:
     steady = [(1, 5.0, True), (1, 5.1, False)]
-    # Forward by 10 s or more; below that the frame stays on screen.
-    assert on_screen((5.0, 64), (5.1, 64), (15.1, 64), (15.2, 64)) == [*steady, (1, 15.1, True), (1, 15.2, False)]
-    assert on_screen((5.0, 64), (5.1, 64), (15.0, 64)) == [(1, 5.0, True), (99, 5.1, False), (1, 15.0, False)]
-    # Back by any time, and a clock that stands still.
-    assert on_screen((5.0, 64), (5.1, 64), (5.05, 64), (5.15, 64)) == [*steady, (1, 5.05, True), (1, 5.15, False)]
-    assert on_screen((5.0, 64), (5.1, 64), (0.0, 64), (0.1, 64)) == [*steady, (1, 0.0, True), (1, 0.1, False)]
-    assert on_screen((5.0, 64), (5.1, 64), (5.1, 64)) == [*steady, (1, 5.1, True)]
+    # Forward by 10 s or more; for smaller gaps the frame is repeated.
+    assert repeats((5.0, 64), (5.1, 64), (15.1, 64), (15.2, 64)) == [*steady, (1, 15.1, True), (1, 15.2, False)]
+    assert repeats((5.0, 64), (5.1, 64), (15.0, 64)) == [(1, 5.0, True), (99, 5.1, False), (1, 15.0, False)]
+    # Backward by any time, and equal timestamps.
+    assert repeats((5.0, 64), (5.1, 64), (5.05, 64), (5.15, 64)) == [*steady, (1, 5.05, True), (1, 5.15, False)]
+    assert repeats((5.0, 64), (5.1, 64), (0.0, 64), (0.1, 64)) == [*steady, (1, 0.0, True), (1, 0.1, False)]
+    assert repeats((5.0, 64), (5.1, 64), (5.1, 64)) == [*steady, (1, 5.1, True)]
 
 
-def test_a_picture_of_another_size_begins_a_stretch() -> None:
-    assert on_screen((0.0, 64), (0.1, 64), (0.2, 80), (0.3, 80)) == [
+def test_change_of_frame_size_restarts_the_stream() -> None:
+    assert repeats((0.0, 64), (0.1, 64), (0.2, 80), (0.3, 80)) == [
         *[(1, 0.0, True), (1, 0.1, False)],
         *[(1, 0.2, True), (1, 0.3, False)],
     ]
 
 
-def test_a_stretch_is_fresh_until_a_frame_of_it_is_shown() -> None:
-    # A frame that ends before half a tick is not shown, unless it is the only one.
-    assert on_screen((0.0, 64), (0.01, 64), (0.1, 64)) == [(1, 0.01, True), (1, 0.1, False)]
-    assert on_screen((3.0, 64), (9.0, 80), (9.01, 64)) == [(1, 3.0, True), (1, 9.0, True), (1, 9.01, True)]
-    assert on_screen((3.0, 64), fps=2.0) == [(1, 3.0, True)]
+def test_first_shown_frame_after_a_restart_is_marked() -> None:
+    # A frame that ends before the middle of its interval is not shown, unless it is the only one.
+    assert repeats((0.0, 64), (0.01, 64), (0.1, 64)) == [(1, 0.01, True), (1, 0.1, False)]
+    assert repeats((3.0, 64), (9.0, 80), (9.01, 64)) == [(1, 3.0, True), (1, 9.0, True), (1, 9.01, True)]
+    assert repeats((3.0, 64), fps=2.0) == [(1, 3.0, True)]
 
 
-def test_ticks_count_from_the_first_frame_of_a_stretch() -> None:
+def test_time_grid_starts_at_the_first_frame_after_a_restart() -> None:
     first, second = [(1, 3.10, True), (1, 3.14, False)], [(1, 30.06, True), (1, 30.10, False)]
-    assert on_screen((3.06, 64), (3.10, 64), (3.14, 64)) == first
-    assert on_screen((3.06, 64), (3.10, 64), (3.14, 64), (30.02, 64), (30.06, 64), (30.10, 64)) == [*first, *second]
+    assert repeats((3.06, 64), (3.10, 64), (3.14, 64)) == first
+    assert repeats((3.06, 64), (3.10, 64), (3.14, 64), (30.02, 64), (30.06, 64), (30.10, 64)) == [*first, *second]
 
 
-def stretches(ticks: list[LiveFrame]) -> list[int]:
-    return [t.number for t in ticks if t.fresh]
+def restarts(shown: list[LiveFrame]) -> list[int]:
+    return [t.number for t in shown if t.restarted]
 
 
 def test_streams_with_a_jump_and_with_two_sizes(server: Server) -> None:
@@ -121,39 +121,39 @@ def test_streams_with_a_jump_and_with_two_sizes(server: Server) -> None:
     first = part("one.ts", 64, 0.0)
     server.files |= {"/jump.ts": first + part("two.ts", 64, 100.0), "/size.ts": first + part("three.ts", 80, 0.4)}
     for name, widths in (("jump", {64}), ("size", {64, 80})):
-        ticks = list(LiveStream(f"{server.root}/{name}.ts").frames(25.0))
-        assert stretches(ticks) == [0, 10], name
-        assert [t.number for t in ticks] == list(range(20))
-        assert {t.frame.stored_size[0] for t in ticks} == widths
+        shown = list(LiveStream(f"{server.root}/{name}.ts").frames(25.0))
+        assert restarts(shown) == [0, 10], name
+        assert [t.number for t in shown] == list(range(20))
+        assert {t.frame.stored_size[0] for t in shown} == widths
 
 
-def test_a_stream_that_breaks_off_is_asked_for_again(server: Server, waits: list[float]) -> None:
+def test_lost_connection_is_reestablished(server: Server, waits: list[float]) -> None:
     notes: list[str] = []
     server.script = ["no length", "hang up", "404", "no length", "404", "404", "404"]
     stream = LiveStream(f"{server.root}/v.ts", reconnect=3, on_note=notes.append)
     assert stream.is_live
-    ticks: list[LiveFrame] = []
+    shown: list[LiveFrame] = []
 
     def take() -> None:
         for tick in stream.frames(25.0):
-            ticks.append(tick)  # noqa: PERF402  (what came before the error is kept)
+            shown.append(tick)  # noqa: PERF402  (keep the frames before the error)
 
-    with pytest.raises(VideoError, match=r"v\.ts broke off: Server returned 404"):
+    with pytest.raises(VideoError, match=r"lost the connection to http.*v\.ts: Server returned 404"):
         take()
-    # A try that gives frames sets the count of failures, and so the waiting, back.
+    # An attempt that yields frames resets the count of failures and thereby the waiting time.
     assert waits == [1.0, 2.0, 4.0, 1.0, 2.0, 4.0]
     assert len(notes) == 6
-    assert len([t for t in ticks if t.fresh]) == 2
-    assert [t.number for t in ticks] == list(range(len(ticks)))
+    assert len([t for t in shown if t.restarted]) == 2
+    assert [t.number for t in shown] == list(range(len(shown)))
 
 
-def test_what_is_not_there_says_what_to_look_at(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"none\.ts cannot be opened: Server returned 404 Not Found; is the address"):
+def test_error_for_missing_source_has_a_hint(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"none\.ts cannot be opened: Server returned 404 Not Found; check the URL"):
         LiveStream(f"{server.root}/none.ts")
     with pytest.raises(VideoError, match=r"^rtsp://127\.0\.0\.1:9/x cannot be opened") as caught:
         LiveStream("rtsp://me:secret@127.0.0.1:9/x?key=1", timeout_seconds=2)
     assert "secret" not in str(caught.value)
-    with pytest.raises(VideoError, match="is it plugged in"):
+    with pytest.raises(VideoError, match="check that it is connected"):
         LiveStream("camera:77")
     with pytest.raises(VideoNotFoundError):
         LiveStream(str(tmp_path / "none.mp4"))
@@ -161,16 +161,16 @@ def test_what_is_not_there_says_what_to_look_at(server: Server, tmp_path: Path) 
         LiveStream("x.mp4", timeout_seconds=0)
 
 
-def test_a_playlist_of_addresses_is_followed(server: Server) -> None:
+def test_playlist_of_urls_is_followed(server: Server) -> None:
     server.files["/live.m3u8"] = HLS.format(file="v.ts").encode()
-    ticks = list(LiveStream(f"{server.root}/live.m3u8").frames(25.0))
-    assert torch.equal(pixels(ticks), pixels(list(LiveStream(f"{server.root}/v.ts").frames(25.0))))
+    shown = list(LiveStream(f"{server.root}/live.m3u8").frames(25.0))
+    assert torch.equal(pixels(shown), pixels(list(LiveStream(f"{server.root}/v.ts").frames(25.0))))
 
 
 @pytest.mark.parametrize(
     "prefix", ["", "file:", "file://", "crypto:", "crypto+file:", "subfile,,start,0,end,0,,:", "concat:"]
 )
-def test_an_address_cannot_name_files_of_this_machine(server: Server, prefix: str) -> None:
+def test_url_cannot_refer_to_local_files(server: Server, prefix: str) -> None:
     path = server.files["/v.ts.path"].decode()
     key = '#EXT-X-KEY:METHOD=AES-128,URI="{}",IV=0x0\n#EXTINF'
     texts = {
@@ -189,12 +189,12 @@ def test_an_address_cannot_name_files_of_this_machine(server: Server, prefix: st
     "source",
     ["file:///etc/hostname", "concat://a|b", "crypto+http://127.0.0.1/x", "sap://x", "data://x", "FILE:///x"],
 )
-def test_an_address_of_another_kind_is_refused(source: str) -> None:
-    with pytest.raises(InvalidInputError, match="is not a supported address; expected a file, or one of http, https"):
+def test_unsupported_url_scheme_is_refused(source: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not a supported URL; expected a file, or one of http, https"):
         LiveStream(source)
 
 
-def test_names_without_secrets() -> None:
+def test_public_name_has_no_credentials() -> None:
     assert public_name("rtsp://a:b@[::1]:554/s?t=1#f") == "rtsp://[::1]:554/s"
     assert public_name("camera:0") == "camera:0"
     assert public_name("C:\\v.mp4") == "C:\\v.mp4"

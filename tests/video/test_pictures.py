@@ -271,13 +271,13 @@ def test_hdr_is_noted(tmp_path: Path, transfer: str, name: str) -> None:
     write_video(path, moving_square(2), pixel_format="yuv420p10le", options=options)
     notes = probe(path).notes
     assert len(notes) == bool(name)
-    assert not name or f"HDR ({name}); it is not tone-mapped" in notes[0]
+    assert not name or f"HDR ({name}) and is not tone-mapped" in notes[0]
 
 
 def test_interlaced_video_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, moving_square(3), options={"x264-params": "tff=1"})
-    assert "interlaced; it is not deinterlaced" in probe(path).notes[0]
+    assert "interlaced and is not deinterlaced" in probe(path).notes[0]
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

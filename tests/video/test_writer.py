@@ -68,14 +68,19 @@ WRONG: list[tuple[object, dict[str, object], type[QuovadisError], str]] = [
     (FRAMES.float(), {}, InvalidTypeError, "frame 0 must be a uint8 tensor"),
     (FRAMES.numpy(), {}, InvalidTypeError, "frame 0 must be a uint8 tensor"),
     (FRAMES.permute(0, 2, 3, 1), {}, InvalidInputError, r"frame 0 must have shape \(3, H, W\); got \(48, 64, 3\)"),
-    ([FRAMES[0], FRAMES[1, :, :9]], {}, InvalidInputError, r"frame 1 is \(9, 64\), the frames before are \(48, 64\)"),
+    (
+        [FRAMES[0], FRAMES[1, :, :9]],
+        {},
+        InvalidInputError,
+        r"frame 1 has size \(9, 64\); the frames before it",
+    ),
     (FRAMES[:0], {}, InvalidInputError, "at least one frame"),
     ([], {}, InvalidInputError, "at least one frame"),
-    (FRAMES[:, :, :1], {}, InvalidInputError, "cannot hold pictures"),
+    (FRAMES[:, :, :1], {}, InvalidInputError, "does not support frames of size"),
     (FRAMES, {"fps": 0}, InvalidInputError, "fps must be above 0; got 0"),
     (FRAMES, {"fps": -25}, InvalidInputError, "fps must be above 0; got -25"),
     (FRAMES, {"fps": float("nan")}, InvalidInputError, "fps must be above 0; got nan"),
-    (FRAMES, {"pts_seconds": [0.0, 0.1]}, InvalidInputError, "2 times for more frames"),
+    (FRAMES, {"pts_seconds": [0.0, 0.1]}, InvalidInputError, "has 2 times, but there are more"),
     (FRAMES, {"pts_seconds": [0.0, 0.2, 0.1]}, InvalidInputError, "must advance"),
     (FRAMES, {"pts_seconds": [0.0, 0.1, 0.1004]}, InvalidInputError, "must advance"),
     (FRAMES, {"rotation_degrees": 45}, InvalidInputError, "multiple of 90; got 45"),
@@ -145,6 +150,6 @@ def test_any_name_of_a_file_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", ["x.m3u8", "x.mpd", "%03d.png", "x.chk"])
 def test_a_video_is_one_file(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"stands for several files \(.+\); use \.mp4 or \.mkv"):
+    with pytest.raises(InvalidInputError, match=r"is a format of several files \(.+\); use \.mp4 or \.mkv"):
         write_video(tmp_path / name, moving_square(5), fps=25, codec="png" if "png" in name else "libx264")
     assert list(tmp_path.iterdir()) == []

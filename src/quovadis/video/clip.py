@@ -13,20 +13,32 @@ from quovadis.errors import InvalidInputError, InvalidTypeError, TooFewFramesErr
 
 @dataclass(frozen=True)
 class Clip:
-    """Consecutive frames of a video.
+    """Consecutive frames of a video with their timestamps and, optionally, optical flow.
 
-    >>> Clip(torch.zeros(8, 3, 240, 320, dtype=torch.uint8), torch.arange(8) / 25)
-    Clip(T=8, H=240, W=320, 0.000 s to 0.280 s)
+    :func:`quovadis.read_clip` reads one from a file, :mod:`quovadis.transforms` resizes, crops and flips it, and
+    :func:`quovadis.flow.estimate.flow_for_clip` adds flow. All checks run on construction.
+
+    Raises:
+        InvalidTypeError: If ``frames`` is not a uint8 tensor.
+        InvalidInputError: If the shapes of ``frames``, ``pts_seconds`` and ``flow`` do not match.
+
+    Example:
+        >>> clip = Clip(torch.zeros(8, 3, 240, 320, dtype=torch.uint8), torch.arange(8) / 25)
+        >>> clip
+        Clip(T=8, H=240, W=320, 0.000 s to 0.280 s)
+        >>> len(clip), clip.height, clip.width
+        (8, 240, 320)
     """
 
     frames: Tensor
     """uint8 (T, 3, H, W), RGB."""
     pts_seconds: Tensor
-    """float64 (T,): when each frame is shown, on the file's own clock; it goes back where a short clip is looped."""
+    """float64 (T,): presentation time of each frame on the clock of the file. Decreases where a short clip loops."""
     flow: Tensor | None = None
-    """float32 (T, 2, H, W) in pixels, x to the right and y down; or None."""
+    """float32 (T, 2, H, W) in pixels, or None. Channel 0 points right, channel 1 down; ``flow[t]`` leads from frame t
+    to frame t + 1, and the last flow is repeated."""
     source: str = ""
-    """Where it came from, for messages."""
+    """Path of the video, for messages."""
 
     def __post_init__(self) -> None:
         frames = self.frames
@@ -54,10 +66,18 @@ class Clip:
         return len(self.frames)
 
     def take(self, index: Tensor) -> "Clip":
-        """The frames at ``index`` (int64), in that order, with their times and flow.
+        """Select frames, with their times and flow.
 
-        >>> Clip(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3) / 25).take(torch.tensor([0, 2, 0]))
-        Clip(T=3, H=8, W=8, 0.000 s to 0.000 s)
+        Args:
+            index: int64 tensor (K,) of frame indices, in any order and possibly repeated.
+
+        Returns:
+            A clip of K frames.
+
+        Example:
+            >>> clip = Clip(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3) / 25)
+            >>> clip.take(torch.tensor([1, 2]))
+            Clip(T=2, H=8, W=8, 0.040 s to 0.080 s)
         """
         if torch.equal(index, torch.arange(len(self))):
             return self
@@ -82,11 +102,12 @@ class Clip:
 
 
 def require_frames(num_frames: int, needed: int, source: str, needed_by: str) -> None:
-    """Raise :class:`TooFewFramesError` unless there are ``needed`` frames.
+    """Raise :class:`TooFewFramesError` if there are fewer than ``needed`` frames.
 
-    >>> require_frames(6, 9, "clip.mp4", "i3d")
-    Traceback (most recent call last):
-    quovadis.errors.TooFewFramesError: clip.mp4 has 6 frames; i3d needs at least 9: use short='loop' or a longer clip
+    Example:
+        >>> require_frames(6, 9, "a.mp4", "i3d")
+        Traceback (most recent call last):
+        quovadis.errors.TooFewFramesError: a.mp4 has 6 frames; i3d needs at least 9: use short='loop' or a longer clip
     """
     if num_frames < needed:
         raise TooFewFramesError(

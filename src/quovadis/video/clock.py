@@ -1,8 +1,7 @@
-"""Timestamps of a video stream, corrected as the ``ffmpeg`` program does, and the length that follows from them.
+"""Timestamps of a video stream, corrected as in the ``ffmpeg`` program, and the length of the stream.
 
-Packets pass through :meth:`StreamClock.correct` before they are decoded, and decoded frames through
-:meth:`StreamClock.stamp`. Both functions follow FFmpeg's ``fftools``: ``ts_discontinuity_detect`` and
-``video_duration_estimate``.
+Pass each packet to :meth:`StreamClock.correct` before decoding it, and each decoded frame to :meth:`StreamClock.stamp`.
+The two methods follow FFmpeg's ``fftools``: ``ts_discontinuity_detect`` and ``video_duration_estimate``.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from quovadis.video.opening import close_container, open_container, video_stream
 _MAX_JUMP_SECONDS = 10  # FFmpeg's -dts_delta_threshold
 _MAX_STEP_BACK_SECONDS = Fraction(1, 10)
 _NEVER = -(1 << 63)
-_MAX_REORDER = 16  # frames that a codec may decode before it shows the first of them
+_MAX_REORDER = 16  # frames that a codec may decode before displaying the first of them
 
 
-class Shown(NamedTuple):
-    """When a frame is on screen."""
+class DisplayTime(NamedTuple):
+    """Time interval in which a frame is displayed."""
 
     start_seconds: float
     duration_seconds: float
@@ -36,44 +35,45 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamLength:
-    """What the packets of a stream say about its length, without decoding them."""
+    """Length of a stream, from its packets and without decoding them."""
 
     num_frames: int
-    """Packets that are shown; a few more or less than frames that decode, in damaged files."""
+    """Number of displayed packets. In damaged files it may differ a little from the number of decoded frames."""
     end_seconds: float
-    """When the last frame leaves the screen."""
+    """End of the last frame."""
     in_order: bool
-    """False if timestamps repeat or step back from one group of pictures to another: seeking would miss frames."""
+    """False if timestamps repeat or decrease between groups of pictures, so that seeking would miss frames."""
 
 
 class StreamClock:
-    """The times of the packets and frames of one stream, read once from some place to the end.
+    """Correct the timestamps of packets and frames in one pass over a stream.
 
     Args:
-        container: the file.
-        stream: the stream of it.
-        first_stamp: the timestamp of a first frame that carries none; None refuses such a frame.
+        container: The open file.
+        stream: The video stream in it.
+        first_stamp: Timestamp of the first frame if it has none; None rejects such a frame.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, first_stamp: int | None = None):
         flags = Flags(container.format.flags)
         self._time_base = stream.time_base or Fraction(1)
         self.may_jump = bool(flags & Flags.ts_discont)
-        """True for containers whose timestamps may start again, such as MPEG transport streams recorded in parts."""
+        """True for containers whose timestamps may restart, such as MPEG transport streams recorded in parts."""
         self.has_no_times = bool(flags & Flags.no_timestamps)
-        """True for raw streams, which are only pictures one after the other."""
-        # AVI stores no presentation times. FFmpeg's decoding times are exact there, its guesses for B-frames are not.
+        """True for raw streams, which have no container."""
+        # AVI stores no presentation times. FFmpeg's decoding times are exact there; its estimates for B-frames are not.
         self._uses_dts = container.format.name == "avi"
         codec_rate = stream.codec_context.framerate
         average = stream.average_rate or stream.guessed_rate
         self._codec_duration = self._in_units(1 / codec_rate) if codec_rate else 0
         self._average_duration = self._in_units(1 / average) if average else 0
         self.rate = codec_rate if self.has_no_times and codec_rate else average
-        """Frames per second by the header, or None. Raw streams have their rate inside; FFmpeg's header says 25."""
+        """Frames per second according to the header, or None. Raw streams use the rate of the codec, because FFmpeg
+        reports 25 for all of them."""
         self._reorder_depth = stream.codec_context.reorder_depth
         self._first_stamp = first_stamp
         self.jumped = False
-        """True once a jump of the timestamps was removed."""
+        """True after a jump of the timestamps was removed."""
         self._offset = 0
         self._packet_dts: int | None = None
         self._next_packet_dts = 0
@@ -84,17 +84,14 @@ class StreamClock:
         self._last_pts = self._last_dts = _NEVER
 
     def correct(self, packet: av.Packet[av.VideoStream]) -> None:
-        """Remove jumps from the timestamps of the next packet.
-
-        Only where they ``may_jump``; elsewhere a gap is a pause.
-        """
+        """Remove a jump from the timestamps of the next packet, in containers where they :attr:`may_jump`."""
         if not self.may_jump:
             return
         dts = None if packet.dts is None else packet.dts + self._offset
         if dts is not None and self._packet_dts is not None:
             jump = dts - self._next_packet_dts
-            far = abs(jump) > self._in_units(_MAX_JUMP_SECONDS)
-            if far or dts + self._in_units(_MAX_STEP_BACK_SECONDS) < self._packet_dts:
+            is_large = abs(jump) > self._in_units(_MAX_JUMP_SECONDS)
+            if is_large or dts + self._in_units(_MAX_STEP_BACK_SECONDS) < self._packet_dts:
                 self.jumped = True
                 self._offset -= jump
                 dts -= jump
@@ -105,11 +102,11 @@ class StreamClock:
             self._packet_dts = dts
             self._next_packet_dts = dts + (packet.duration or self._codec_duration)
 
-    def stamp(self, raw: av.VideoFrame) -> Shown | None:
-        """When the next frame is shown; never before the frame that came before it.
+    def stamp(self, raw: av.VideoFrame) -> DisplayTime | None:
+        """Return the display time of the next frame, which never starts before the previous one.
 
         Returns:
-            None for a first frame without a timestamp, if no ``first_stamp`` was given.
+            The time; None for a first frame without a timestamp, if there is no ``first_stamp``.
         """
         stamp = raw.dts if self._uses_dts else self._plausible_stamp(raw.pts, raw.dts)
         if stamp is None:
@@ -118,13 +115,13 @@ class StreamClock:
             return None
         duration = self._duration(raw.duration, 0 if self._last is None else stamp - self._last)
         self._last, self._last_duration = stamp, duration
-        # A frame with the time of an earlier one takes its place, as in FFmpeg's fps filter.
+        # A frame with the time of an earlier one replaces it, as in FFmpeg's fps filter.
         self._latest_seconds = max(float(stamp * self._time_base), self._latest_seconds)
         end_seconds = float((stamp + duration) * self._time_base)
-        return Shown(self._latest_seconds, max(end_seconds - self._latest_seconds, 0.0))
+        return DisplayTime(self._latest_seconds, max(end_seconds - self._latest_seconds, 0.0))
 
     def _plausible_stamp(self, pts: int | None, dts: int | None) -> int | None:
-        """The presentation or the decoding time of a frame, whichever went wrong less often; one may be missing.
+        """Return the presentation or the decoding time, whichever was wrong less often; either may be missing.
 
         From FFmpeg's ``guess_correct_pts``.
         """
@@ -142,11 +139,11 @@ class StreamClock:
         return pts if pts is not None and trusted else dts
 
     def measure(self, packets: Iterable[av.Packet[av.VideoStream]], first_seconds: float) -> StreamLength:
-        """Find the length of the whole stream from all its packets.
+        """Compute the length of the whole stream from all its packets.
 
         Args:
-            packets: in the order of the file, from the beginning.
-            first_seconds: when the first decoded frame is shown.
+            packets: All packets, in the order of the file.
+            first_seconds: Presentation time of the first decoded frame.
         """
         times: list[tuple[int, int]] = []
         num_frames = total = 0
@@ -173,15 +170,15 @@ class StreamClock:
         last, claimed = tail[-1]
         end = max(last + self._duration(claimed, last - tail[-2][0] if len(tail) > 1 else 0), latest)
         earliest = round(first_seconds / self._time_base)
-        if self._uses_dts:  # the decoder shows a picture this many packets after it was given the first
+        if self._uses_dts:  # the decoder returns the first frame with this delay
             delay = self._reorder_depth * self._duration(claimed, 0)
             end, earliest = end + delay, earliest - delay
-        num_frames -= sum(stamp < earliest for stamp, _ in times)  # the decoder drops what comes before a key frame
+        num_frames -= sum(stamp < earliest for stamp, _ in times)  # the decoder drops frames before a key frame
         return StreamLength(num_frames, float(end * self._time_base), in_order)
 
     def _duration(self, claimed: int, step: int) -> int:
-        """How long a frame is shown, whose file says ``claimed`` and that comes ``step`` after the one before it."""
-        is_guess = claimed == 1 and step > 2  # FFmpeg's, in containers without durations
+        """Return the duration of a frame that starts ``step`` after the previous one; ``claimed`` is in the file."""
+        is_guess = claimed == 1 and step > 2  # by FFmpeg, in containers without durations
         if claimed and not self.has_no_times and not is_guess:
             return claimed
         if self.has_no_times and self._codec_duration:
@@ -195,10 +192,11 @@ class StreamClock:
 
 
 def measure_stream(path: Path, first_seconds: float) -> StreamLength:
-    """Find the length of a file's video stream by reading its packets; remembered until the file changes.
+    """Measure the video stream of a file by reading its packets. The result is cached until the file changes.
 
     Raises:
-        VideoError: it cannot be opened any more.
+        VideoNotFoundError: If the file does not exist.
+        VideoError: If the file cannot be opened.
     """
     try:
         status = path.stat()
@@ -218,7 +216,7 @@ def _measure_stream(path: Path, first_seconds: float, size: int, changed: int) -
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
-    """The packets up to the first error."""
+    """Iterate over the packets up to the first error."""
     packets = container.demux(stream)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Decoded frames, converted to RGB as players show them."""
+"""Decoded frames and their conversion to upright RGB images."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from torch import Tensor
 
 from quovadis.video.orientation import Orientation, parse_display_matrix
 
-# FFmpeg's types of side data that PyAV has no name for; one of them, EXIF, makes it refuse to list any.
+# Types of FFmpeg side data without a name in PyAV. If a frame has one, such as EXIF, PyAV raises and lists none.
 _UNNAMED_SIDE_DATA = sorted(set(range(64)) - {t.value for t in Type})
 
-# Beyond these, a pixel aspect ratio is a mistake of the writer, and would take much memory.
+# Larger pixel aspect ratios are errors in the file, and frames stretched by them would need much memory.
 _MAX_PIXEL_ASPECT = 16
 _MAX_STRETCHED_WIDTH_PX = 16384
 _HDR = {ColorTrc.SMPTE2084.value: "PQ", ColorTrc.ARIB_STD_B67.value: "HLG"}
 
 
 class FrameConverter:
-    """Convert the frames of one stream to upright RGB pictures with square pixels, all of one size.
+    """Convert the frames of one stream to upright RGB images with square pixels, all of one size.
 
     Colors are converted by FFmpeg's ``scale`` filter with its defaults, so pixels equal those of the ``ffmpeg``
-    program. Frames must be passed to :meth:`orient` in the order they are shown.
+    program. Pass frames to :meth:`orient` in presentation order.
 
     Args:
-        pixel_aspect: width of a pixel relative to its height; None if unknown, which means square.
+        pixel_aspect: Width of a pixel relative to its height; None if unknown, which means square.
     """
 
     def __init__(self, pixel_aspect: Fraction | None = None):
         self.notes: list[str] = []
-        """What a user should know about the pictures, in words."""
+        """Remarks for the user on the frames."""
         self.orientation = Orientation()
-        """Of the first frame."""
+        """Orientation of the first frame."""
         self.shown_size = 0, 0
-        """Width and height of every picture, given by the first frame."""
+        """Width and height of every converted frame, set by the first one."""
         self.pixel_aspect = pixel_aspect if pixel_aspect and pixel_aspect > 0 else Fraction(1)
-        """Width of a pixel relative to its height; 1 where the file says nothing plausible."""
+        """Width of a pixel relative to its height; 1 if the file has no plausible value."""
         self._current: Orientation | None = None
         self._first_stored_size = 0, 0
         self._graph: tuple[tuple[str, int, int, Orientation], Graph] | None = None
         self._num_converted = 0
 
     def restart(self) -> None:
-        """Expect frames from another place of the stream."""
+        """Prepare for frames from another position of the stream."""
         self._current = None
 
     def orient(self, raw: av.VideoFrame) -> Orientation:
-        """Return the orientation of the next frame: its own, or else that of the frame before it.
+        """Return the orientation of the next frame, or that of the previous frame if it has none.
 
-        In H.264 and HEVC only key frames carry it.
+        In H.264 and HEVC only key frames have one.
         """
         data = _display_matrix(raw)
         if data is not None:
             self._current, error_degrees = parse_display_matrix(data)
             if error_degrees > 1:
                 self._note(
-                    f"the file asks for a rotation that is {error_degrees:.0f} degrees off a multiple of 90; "
-                    "rounded to the nearest multiple"
+                    f"the rotation in the file is {error_degrees:.0f} degrees off a multiple of 90; rounded to the "
+                    "nearest multiple"
                 )
         elif self._current is None:
             self._current = self.orientation
@@ -76,23 +76,23 @@ class FrameConverter:
             self._describe(raw)
         elif (raw.width, raw.height) != self._first_stored_size:
             first = "x".join(map(str, self._first_stored_size))
-            self._note(f"the picture size changes from {first} to {raw.width}x{raw.height}; all scaled to the first")
+            self._note(f"the frame size changes from {first} to {raw.width}x{raw.height}; all scaled to the first")
         return self._current
 
     def convert(self, raw: av.VideoFrame, orientation: Orientation) -> NDArray[np.uint8]:
-        """Return the picture as uint8 (H, W, 3)."""
+        """Return the frame as uint8 (H, W, 3)."""
         wanted = raw.format.name, raw.width, raw.height, orientation
         if self._graph is None or self._graph[0] != wanted:
             size = "{}:{}".format(*self.shown_size)
             self._graph = wanted, _graph(raw, *orientation.filters, ("scale", size), ("format", "rgb24"))
         _, graph = self._graph
-        raw.pts = self._num_converted  # the filters expect increasing times
+        raw.pts = self._num_converted  # filters expect increasing timestamps
         self._num_converted += 1
         graph.vpush(raw)
         return np.asarray(graph.vpull().to_ndarray(), np.uint8)
 
     def _square_width(self, width: int) -> int:
-        """The width of the picture with square pixels."""
+        """Return the width of a frame with square pixels."""
         aspect = self.pixel_aspect
         stretched = max(round(width * aspect), 1)
         if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT and stretched <= max(width, _MAX_STRETCHED_WIDTH_PX):
@@ -103,9 +103,9 @@ class FrameConverter:
 
     def _describe(self, raw: av.VideoFrame) -> None:
         if raw.interlaced_frame:
-            self._note("the video is interlaced; it is not deinterlaced, so fast motion shows combs")
+            self._note("the video is interlaced and is not deinterlaced, so fast motion shows comb artifacts")
         if raw.color_trc in _HDR:
-            self._note(f"the video is HDR ({_HDR[raw.color_trc]}); it is not tone-mapped, so colors look pale")
+            self._note(f"the video is HDR ({_HDR[raw.color_trc]}) and is not tone-mapped, so colors look pale")
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -113,7 +113,14 @@ class FrameConverter:
 
 
 class VideoFrame:
-    """One decoded frame; its pixels are converted to RGB only when asked for."""
+    """A decoded frame, converted to RGB on first access to :attr:`pixels`.
+
+    Args:
+        raw: The frame as decoded by PyAV.
+        pts_seconds: Presentation time on the clock of the file.
+        duration_seconds: Time for which the frame is displayed.
+        converter: Converter of the stream; frames must be created in presentation order.
+    """
 
     def __init__(self, raw: av.VideoFrame, pts_seconds: float, duration_seconds: float, converter: FrameConverter):
         self._raw = raw
@@ -125,17 +132,17 @@ class VideoFrame:
 
     @property
     def end_seconds(self) -> float:
-        """When it leaves the screen."""
+        """Time at which the frame stops being displayed."""
         return self.pts_seconds + self.duration_seconds
 
     @property
     def stands_alone(self) -> bool:
-        """False when the picture was predicted from others, as far as the decoder says."""
+        """False if the frame was predicted from others, according to the decoder."""
         return self._raw.pict_type in (PictureType.NONE, PictureType.I)
 
     @cached_property
     def pixels(self) -> Tensor:
-        """uint8 (3, H, W), RGB, upright, with square pixels; in memory the channels lie together."""
+        """uint8 (3, H, W), RGB, upright, with square pixels; channels-last in memory."""
         return torch.from_numpy(self._converter.convert(self._raw, self._orientation)).permute(2, 0, 1)
 
 
@@ -153,7 +160,7 @@ def _display_matrix(raw: av.VideoFrame) -> bytes | None:
 def _graph(raw: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
     """Build a chain of filters for frames like this one."""
     graph = Graph()
-    # One thread: for pictures of this size, more of them wait for each other longer than they work.
+    # One thread: at these frame sizes, synchronizing more threads costs more than it saves.
     graph.threads = 1
     source = graph.add_buffer(width=raw.width, height=raw.height, format=raw.format, time_base=Fraction(1, 25))
     nodes = [graph.add(*named) for named in (*filters, ("buffersink", ""))]

@@ -1,4 +1,4 @@
-"""Display matrices: how a stored picture is turned and mirrored before it is shown."""
+"""Display matrices: rotation and mirroring of stored frames for display."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _MATRIX = struct.Struct("=9i")
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to show a stored picture: swap its axes, then mirror it.
+    """One of the eight orientations of a stored frame: swap its axes, then mirror it.
 
-    >>> Orientation(swap_axes=True, mirror_x=True).rotation_degrees
-    90
+    Example:
+        >>> Orientation(swap_axes=True, mirror_x=True).rotation_degrees
+        90
     """
 
     swap_axes: bool = False
@@ -26,12 +27,12 @@ class Orientation:
 
     @property
     def mirrored(self) -> bool:
-        """True if no rotation alone gives this orientation."""
+        """True if this orientation is not a rotation alone."""
         return (self.swap_axes + self.mirror_x + self.mirror_y) % 2 == 1
 
     @property
     def rotation_degrees(self) -> int:
-        """Clockwise rotation, 0, 90, 180 or 270; for a mirrored picture, to be mirrored left-right afterwards."""
+        """Clockwise rotation: 0, 90, 180 or 270. If :attr:`mirrored`, a left-right mirroring follows."""
         mirror_x = self.mirror_x != self.mirrored
         if self.swap_axes:
             return 90 if mirror_x else 270
@@ -39,7 +40,7 @@ class Orientation:
 
     @property
     def filters(self) -> list[tuple[str, str]]:
-        """The filters that the ``ffmpeg`` program inserts, as names and arguments."""
+        """Filters that the ``ffmpeg`` program inserts, as names and arguments."""
         if self.swap_axes:
             turn = "clock" if self.mirror_x else "cclock"
             return [("transpose", turn + "_flip" * self.mirrored)]
@@ -47,27 +48,28 @@ class Orientation:
 
 
 def parse_display_matrix(data: bytes) -> tuple[Orientation, float]:
-    """Read FFmpeg's display matrix side data.
+    """Parse FFmpeg's display matrix side data.
 
-    A pixel stored at (x, y) is shown at (a x + c y, b x + d y), up to a shift and a scale.
+    A pixel stored at (x, y) is displayed at (a x + c y, b x + d y), up to translation and scale.
 
     Args:
-        data: 9 integers of 32 bits in native order: a, b, u, c, d, v, x, y, w.
+        data: Nine 32-bit integers in native byte order: a, b, u, c, d, v, x, y, w.
 
     Returns:
-        The nearest of the eight orientations, and how many degrees it is off.
+        The nearest of the eight orientations, and its distance from the matrix in degrees.
 
-    >>> parse_display_matrix(_MATRIX.pack(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))  # a quarter turn clockwise
-    (Orientation(swap_axes=True, mirror_x=True, mirror_y=False), 0.0)
+    Example:
+        >>> parse_display_matrix(_MATRIX.pack(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))  # a quarter turn clockwise
+        (Orientation(swap_axes=True, mirror_x=True, mirror_y=False), 0.0)
     """
     if len(data) != _MATRIX.size:
         return Orientation(), 0.0
     a, b, _, c, d, *_ = _MATRIX.unpack(data)
     x_length, y_length = math.hypot(a, c), math.hypot(b, d)
-    if not x_length or not y_length:  # shows nothing; FFmpeg ignores it as well
+    if not x_length or not y_length:  # a singular matrix, which FFmpeg ignores as well
         return Orientation(), 0.0
     straight = (abs(a) / x_length + abs(d) / y_length) / 2
     crossed = (abs(b) / y_length + abs(c) / x_length) / 2
     swap_axes = crossed > straight
-    found = Orientation(swap_axes, (c if swap_axes else a) < 0, (b if swap_axes else d) < 0)
-    return found, math.degrees(math.acos(min(max(straight, crossed), 1.0)))
+    nearest = Orientation(swap_axes, (c if swap_axes else a) < 0, (b if swap_axes else d) < 0)
+    return nearest, math.degrees(math.acos(min(max(straight, crossed), 1.0)))

@@ -1,4 +1,4 @@
-"""The two questions that most people have for a video file: what is it, and what does this stretch of it show."""
+"""Read clips and properties of video files: :func:`read_clip` and :func:`probe`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from quovadis.video.clip import Clip
 from quovadis.video.info import VideoInfo
 from quovadis.video.reader import FrameTransform, VideoReader
 from quovadis.video.resize import resize_frames
-from quovadis.video.sampling import ShortPolicy
+from quovadis.video.sampling import ShortPolicy, has_variable_frame_rate
 
 
 def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
-    """What a video file says about itself.
+    """Read the properties of a video file: size, frame rate, length, codec.
 
     Args:
-        path: a video file.
-        count: decode every frame, to know the exact number of frames, the length, and whether frames are evenly
-            spaced. Without it the header and all packets are read, and the first frame is decoded.
+        path: Video file.
+        count: Decode every frame to get the exact number of frames and duration, and whether frames are evenly spaced.
+            By default only the header, all packets and the first frame are read.
+
+    Returns:
+        The properties of the video as it is displayed: upright, with square pixels.
 
     Raises:
-        VideoError: the file cannot be read as video, or no frame decodes.
+        VideoNotFoundError: If the file does not exist.
+        VideoError: If the file is not a video, or none of its frames can be decoded.
 
-    >>> info = probe(getfixture("clip_path"), count=True)
-    >>> info.width, info.height, info.fps, info.num_frames, info.variable_frame_rate
-    (64, 48, 25.0, 30, False)
+    Example:
+        >>> info = probe(getfixture("clip_path"), count=True)
+        >>> info.width, info.height, info.fps, info.num_frames, info.variable_frame_rate
+        (64, 48, 25.0, 30, False)
     """
     with VideoReader(path) as reader:
-        reader.first_pts_seconds  # noqa: B018  (a file without one frame is no video)
         info = reader.info
         if not count:
             return info
@@ -43,8 +47,7 @@ def probe(path: str | PathLike[str], *, count: bool = False) -> VideoInfo:
             end_seconds = frame.end_seconds
         notes = reader.notes
     gaps = np.diff(times)
-    # Containers round timestamps, to a millisecond at worst.
-    variable = bool(gaps.size and gaps.max() - gaps.min() > 0.0021)
+    variable = has_variable_frame_rate(times)
     measured = float(1 / gaps.mean()) if gaps.size and gaps.mean() else info.fps
     return replace(
         info,
@@ -101,40 +104,45 @@ def read_clip(
     num_threads: int = 0,
     damaged: Literal["error", "keep"] = "error",
 ) -> Clip | None:
-    """Read a stretch of a video as a :class:`~quovadis.video.clip.Clip`.
+    """Read a video, or a segment of it, as a :class:`~quovadis.video.clip.Clip`.
+
+    Frames are upright RGB images with square pixels, equal to those of the ``ffmpeg`` program. To process a long video
+    frame by frame, use :class:`~quovadis.video.reader.VideoReader`.
 
     Args:
-        path: a video file.
-        fps: frames a second to read at, by timestamp; None takes every frame of the file as it is.
-        start_seconds: where to begin, on the file's clock; None is the first frame.
-        stop_seconds: where to end (exclusive); None is the end of the file.
-        num_frames: how many frames; None takes all up to ``stop_seconds``.
-        frame_stride: take every n-th frame (after the change to ``fps``).
-        short: what to do when there are fewer than ``num_frames``: ``loop`` from the start, ``pad`` with the last
-            frame, ``skip`` (returns None), ``error``.
-        short_side_px: Resize every frame to this short side as it is decoded, so that a large video is never held at
-            full size.
-        transform: Any other function for each decoded frame, uint8 (1, 3, H, W) to uint8 (1, 3, h, w).
-        num_threads: decoding threads, 0 for FFmpeg's choice.
-        damaged: what to do with a file that ends early or has broken frames: raise, or keep what decodes.
+        path: Video file.
+        fps: Resample to this many frames per second, by timestamp. None keeps the frames of the file.
+        start_seconds: Start of the segment on the clock of the file; None starts at the first frame.
+        stop_seconds: End of the segment (exclusive); None reads to the end of the file.
+        num_frames: Number of frames to return; None returns all frames up to ``stop_seconds``.
+        frame_stride: Keep every n-th frame, after resampling.
+        short: Policy for segments of fewer than ``num_frames``: ``loop`` from their start, ``pad`` with the last frame,
+            ``skip`` (return None), or ``error``.
+        short_side_px: Resize each frame to this short side as it is decoded, so that large videos are never held in
+            memory at full size.
+        transform: Any other function to apply to each decoded frame: uint8 (1, 3, H, W) to uint8 (1, 3, h, w).
+        num_threads: Number of decoding threads; 0 lets FFmpeg choose.
+        damaged: Policy for files that end early or have broken frames: ``error``, or ``keep`` what can be decoded.
 
     Returns:
-        The clip; ``frames`` is uint8 (T, 3, H, W).
+        The clip, with ``frames`` uint8 (T, 3, H, W); None for a short segment with ``short="skip"``.
 
     Raises:
-        VideoError: the file cannot be read. VideoDamagedError: only in part.
-        TooFewFramesError: too few frames, and ``short="error"``; or none at all.
-        InvalidInputError, UnknownNameError: an argument without sense.
+        VideoNotFoundError: If the file does not exist.
+        VideoError: If the file is not a video.
+        VideoDamagedError: If the file can be decoded only in part, and ``damaged="error"``.
+        TooFewFramesError: If there are fewer than ``num_frames`` and ``short="error"``, or no frames.
+        InvalidInputError: If a number is out of range, or both ``short_side_px`` and ``transform`` are given.
+        UnknownNameError: If ``short`` or ``damaged`` is not one of the policies.
 
-    >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2)
-    >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
-    (torch.Size([4, 3, 48, 64]), [0.2, 0.28, 0.36, 0.44])
-    >>> read_clip(getfixture("clip_path"), short_side_px=24).frames.shape
-    torch.Size([30, 3, 24, 32])
+    Example:
+        >>> clip = read_clip(getfixture("clip_path"), start_seconds=0.2, num_frames=4, frame_stride=2, short_side_px=24)
+        >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
+        (torch.Size([4, 3, 24, 32]), [0.2, 0.28, 0.36, 0.44])
     """
     if short_side_px is not None:
         if transform is not None:
-            raise InvalidInputError("give short_side_px or transform, not both")
+            raise InvalidInputError("pass either short_side_px or transform, not both")
         transform = partial(resize_frames, short_side_px=short_side_px)
     with VideoReader(path, num_threads=num_threads) as reader:
         return reader.read(

@@ -1,4 +1,4 @@
-"""Resize frames with the interpolation that OpenCV and TensorFlow use by default."""
+"""Resize frames with the default interpolation of OpenCV and TensorFlow 2."""
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ def resize_frames(frames: Tensor, short_side_px: int) -> Tensor:
 
 
 def resize_frames_to(frames: Tensor, height: int, width: int) -> Tensor:
-    """Resize frames to a size, ignoring their aspect ratio, with the interpolation of :func:`resize_frames`.
+    """Resize frames to an exact size, ignoring their aspect ratio, with the interpolation of :func:`resize_frames`.
 
     Args:
         frames: uint8 tensor (T, 3, H, W).
@@ -62,8 +62,8 @@ def resize_frames_to(frames: Tensor, height: int, width: int) -> Tensor:
 
 def _interpolate(frames: Tensor, height: int, width: int) -> Tensor:
     if len(frames) == 1:
-        # Decoded frames are channels-last. PyTorch has a kernel for that layout, twice as fast, but recognizes it in a
-        # single frame only by the stride of the batch dimension, which is otherwise arbitrary.
+        # Decoded frames are channels-last, for which PyTorch has a kernel that is twice as fast. For a single frame it
+        # detects the layout only if the (otherwise arbitrary) stride of the batch dimension matches.
         frames = frames[0].permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2)
     return F.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""Write video files with PyAV; a file appears whole or not at all."""
+"""Write video files atomically with PyAV."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from quovadis.errors import InvalidInputError, InvalidTypeError, QuovadisError, 
 from quovadis.runtime.atomic import atomic_path
 
 LOSSLESS = {"codec": "libx264rgb", "pixel_format": "rgb24", "options": {"qp": "0", "preset": "ultrafast"}}
-"""Arguments of :func:`write_video` for H.264 that decodes to exactly the pixels that were written."""
+"""Arguments of :func:`write_video` for lossless H.264: decoding returns exactly the pixels that were written."""
 
 REPRODUCIBLE = {"threads": "1", "mbtree": "0"}
-"""Options of libx264 for equal bytes from equal frames.
+"""Options with which libx264 writes equal bytes for equal frames.
 
-Its output depends on the number of threads, by default the number of cores. With ``mbtree``, small frames give other
-bytes from run to run even in one thread; without it files of small frames are 6 to 54 % larger at equal settings.
+By default its output depends on the number of cores. With ``mbtree``, small frames differ from run to run even in one
+thread; without it, files of small frames are 6 to 54 % larger at equal settings.
 """
 
 
@@ -42,32 +42,37 @@ def write_video(
 ) -> Path:
     """Write frames as a video file.
 
+    The file is written under a temporary name and renamed at the end, so an interrupted call leaves no partial file.
+
     Args:
-        path: the file; its ending chooses the container. It is written beside and moved into place at the end.
-        frames: uint8 (T, 3, H, W), or an iterable of uint8 (3, H, W).
-        fps: frames a second.
-        pts_seconds: a time for each frame instead, for a variable frame rate; rounded to a millisecond.
-        codec: an encoder that FFmpeg has: ``libx264``, ``libx264rgb``, ``ffv1``, ``mpeg4`` ...
-        pixel_format: what the encoder is given. ``yuv420p`` needs even sizes; an odd last row or column is cut off.
-        options: of the encoder, for example ``{"crf": "23", "g": "12"}``. Those of libx264 are added to
+        path: File to write; its suffix selects the container.
+        frames: uint8 tensor (T, 3, H, W), RGB, or an iterable of uint8 tensors (3, H, W).
+        fps: Frames per second.
+        pts_seconds: Presentation time of each frame, for a variable frame rate; rounded to a millisecond.
+        codec: Name of an FFmpeg encoder, such as ``libx264``, ``libx264rgb``, ``ffv1`` or ``mpeg4``.
+        pixel_format: Pixel format of the encoder input. ``yuv420p`` needs even sizes: an odd last row or column is
+            cropped.
+        options: Options of the encoder, for example ``{"crf": "23", "g": "12"}``. For libx264 they are added to
             :data:`REPRODUCIBLE`, so that equal frames give equal bytes.
-        rotation_degrees: stored as metadata: players turn the picture clockwise by this; a multiple of 90.
-        comment: stored as metadata of the file.
+        rotation_degrees: Clockwise rotation for display, stored as metadata; a multiple of 90.
+        comment: Comment, stored as metadata.
 
     Returns:
         The path.
 
     Raises:
-        InvalidTypeError, InvalidInputError: frames of another type, shape or of different sizes; no frames; an
-            encoder, pixel format or container that does not exist, or that cannot take these frames.
-        StorageError: the disk is full, or the folder cannot be written to.
+        InvalidTypeError: If a frame is not a uint8 tensor.
+        InvalidInputError: If there are no frames, their shapes are wrong or differ, or the encoder, pixel format or
+            container does not exist or does not support them.
+        StorageError: If the disk is full or the folder is not writable.
 
-    >>> import torch
-    >>> from quovadis.video.read import read_clip
-    >>> frames = torch.randint(0, 256, (5, 3, 31, 45), dtype=torch.uint8)
-    >>> path = write_video(getfixture("tmp_path") / "noise.mp4", frames, **LOSSLESS)
-    >>> torch.equal(read_clip(path).frames, frames)
-    True
+    Example:
+        >>> import torch
+        >>> from quovadis.video.read import read_clip
+        >>> frames = torch.randint(0, 256, (5, 3, 31, 45), dtype=torch.uint8)
+        >>> path = write_video(getfixture("tmp_path") / "noise.mp4", frames, **LOSSLESS)
+        >>> torch.equal(read_clip(path).frames, frames)
+        True
     """
     target = Path(path)
     _check_arguments(fps, pts_seconds, rotation_degrees)
@@ -79,8 +84,8 @@ def write_video(
     ):
         if container.format.no_file:  # HLS, DASH, image sequences
             raise InvalidInputError(
-                f"cannot write {target}: {target.suffix} stands for several files ({container.format.long_name}); "
-                "use .mp4 or .mkv"
+                f"cannot write {target}: {target.suffix} is a format of several files "
+                f"({container.format.long_name}); use .mp4 or .mkv"
             )
         if comment:
             container.metadata["comment"] = comment
@@ -89,25 +94,28 @@ def write_video(
         for number, frame in enumerate(frames):
             _check_frame(frame, number, size)
             if pts_seconds is not None and number >= len(pts_seconds):
-                raise InvalidInputError(f"{target}: pts_seconds has {len(pts_seconds)} times for more frames")
+                raise InvalidInputError(
+                    f"{target}: pts_seconds has {len(pts_seconds)} times, but there are more frames"
+                )
             if stream is None:
                 size = (frame.shape[1], frame.shape[2])
-                added = container.add_stream(codec, rate=rate, options=_options(codec, options))
+                defaults = REPRODUCIBLE if codec.startswith("libx264") else {}
+                added = container.add_stream(codec, rate=rate, options={**defaults, **(options or {})})
                 assert isinstance(added, av.VideoStream)
                 stream = added
-                cut = 2 if pixel_format == "yuv420p" else 1
-                if min(size) < cut:
-                    raise InvalidInputError(f"{target}: {pixel_format} cannot hold pictures of {size}")
-                stream.height, stream.width = (side - side % cut for side in size)
+                multiple = 2 if pixel_format == "yuv420p" else 1
+                if min(size) < multiple:
+                    raise InvalidInputError(f"{target}: {pixel_format} does not support frames of size {size}")
+                stream.height, stream.width = (side - side % multiple for side in size)
                 stream.pix_fmt = pixel_format
                 stream.codec_context.time_base = Fraction(1, 1000) if pts_seconds is not None else 1 / rate
                 if rotation_degrees:
                     stream.set_display_rotation(-rotation_degrees)
             pixels = frame[:, : stream.height, : stream.width].permute(1, 2, 0)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels.numpy()), format="rgb24")
-            picture.pts = number if pts_seconds is None else round(pts_seconds[number] * 1000)
-            picture.time_base = stream.codec_context.time_base
-            container.mux(stream.encode(picture))
+            raw = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels.numpy()), format="rgb24")
+            raw.pts = number if pts_seconds is None else round(pts_seconds[number] * 1000)
+            raw.time_base = stream.codec_context.time_base
+            container.mux(stream.encode(raw))
         if stream is None:
             raise InvalidInputError(f"{target}: a video needs at least one frame")
         container.mux(stream.encode(None))
@@ -116,21 +124,17 @@ def write_video(
 
 @contextmanager
 def _encoder_errors(target: Path, codec: str, pixel_format: str) -> Iterator[None]:
-    """Errors of PyAV as ours."""
+    """Convert errors of PyAV to ours."""
     try:
         yield
     except QuovadisError:
         raise
-    except ValueError as error:  # no such name, or FFmpeg's "invalid argument"
+    except ValueError as error:  # an unknown name, or FFmpeg's "invalid argument"
         raise InvalidInputError(
             f"cannot write {target} with codec {codec!r} and pixel format {pixel_format!r}: {error}"
         ) from error
     except FFmpegError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def _options(codec: str, options: Mapping[str, str] | None) -> dict[str, str]:
-    return {**(REPRODUCIBLE if codec.startswith("libx264") else {}), **(options or {})}
 
 
 def _check_arguments(fps: float | Fraction, pts_seconds: Sequence[float] | None, rotation_degrees: int) -> None:
@@ -141,7 +145,7 @@ def _check_arguments(fps: float | Fraction, pts_seconds: Sequence[float] | None,
     if pts_seconds is not None:
         stamps = [round(seconds * 1000) for seconds in pts_seconds]
         if any(later <= earlier for earlier, later in pairwise(stamps)):
-            raise InvalidInputError("pts_seconds must advance by at least a millisecond from frame to frame")
+            raise InvalidInputError("pts_seconds must increase by at least a millisecond from frame to frame")
 
 
 def _check_frame(frame: Tensor, number: int, size: tuple[int, int]) -> None:
@@ -152,4 +156,4 @@ def _check_frame(frame: Tensor, number: int, size: tuple[int, int]) -> None:
     if frame.ndim != 3 or frame.shape[0] != 3:
         raise InvalidInputError(f"frame {number} must have shape (3, H, W); got {tuple(frame.shape)}")
     if number and (frame.shape[1], frame.shape[2]) != size:
-        raise InvalidInputError(f"frame {number} is {tuple(frame.shape[1:])}, the frames before are {size}")
+        raise InvalidInputError(f"frame {number} has size {tuple(frame.shape[1:])}; the frames before it have {size}")
