@@ -6,9 +6,9 @@ from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameErro
 from quovadis.transforms import stretch_to_model, to_model
 
 
-def by_the_book(picture: np.ndarray, size: int, offset: float) -> np.ndarray:
-    """Bilinear interpolation of (H, W), pixel by pixel; offset 0.5 for centers in the middle, 0 for TensorFlow 1."""
-    height, width = picture.shape
+def bilinear(image: np.ndarray, size: int, offset: float) -> np.ndarray:
+    """Bilinear interpolation of (H, W), pixel by pixel; offset 0.5 for half-pixel centers, 0 for TensorFlow 1."""
+    height, width = image.shape
     result = np.zeros((size, size))
     for i in range(size):
         for j in range(size):
@@ -17,26 +17,26 @@ def by_the_book(picture: np.ndarray, size: int, offset: float) -> np.ndarray:
             top, left = int(y), int(x)
             bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
             fy, fx = y - top, x - left
-            upper = picture[top, left] * (1 - fx) + picture[top, right] * fx
-            lower = picture[bottom, left] * (1 - fx) + picture[bottom, right] * fx
+            upper = image[top, left] * (1 - fx) + image[top, right] * fx
+            lower = image[bottom, left] * (1 - fx) + image[bottom, right] * fx
             result[i, j] = upper * (1 - fy) + lower * fy
     return result
 
 
 @pytest.mark.parametrize(("centers", "offset"), [("half", 0.5), ("legacy", 0.0)])
 @pytest.mark.parametrize("shape", [(5, 9), (64, 64), (31, 7), (1, 3)])
-def test_both_conventions_by_the_book(centers: str, offset: float, shape: tuple[int, int]) -> None:
-    """Enlarging and shrinking, odd sizes too."""
+def test_both_conventions_match_the_reference(centers: str, offset: float, shape: tuple[int, int]) -> None:
+    """Upscaling and downscaling, also of odd sizes."""
     frames = torch.randint(0, 256, (2, 3, 3, *shape), dtype=torch.uint8)
     result = stretch_to_model(frames, 13, pixel_centers=centers)  # type: ignore[arg-type]
     assert result.shape == (2, 3, 3, 13, 13)
     assert result.dtype == torch.float32
-    expected = by_the_book(frames[1, 2, 0].numpy().astype(float), 13, offset) * 2 / 255 - 1
+    expected = bilinear(frames[1, 2, 0].numpy().astype(float), 13, offset) * 2 / 255 - 1
     np.testing.assert_allclose(result[1, 0, 2].numpy(), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("centers", ["half", "legacy"])
-def test_a_picture_of_that_size_is_not_changed(centers: str) -> None:
+def test_frames_of_the_right_size_are_not_changed(centers: str) -> None:
     frames = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     result = stretch_to_model(frames, 16, pixel_centers=centers)  # type: ignore[arg-type]
     torch.testing.assert_close(result, to_model(frames), atol=2e-7, rtol=0)
@@ -49,8 +49,8 @@ def test_the_conventions_differ() -> None:
     assert (half - legacy).abs().mean() > 0.05
 
 
-def test_what_is_no_bytes_is_refused() -> None:
-    with pytest.raises(InvalidTypeError, match="give it the bytes"):
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(InvalidTypeError, match=r"expects a uint8 tensor in \[0, 255\]; got torch.float32"):
         stretch_to_model(torch.zeros(1, 3, 8, 8), 4, pixel_centers="half")
     with pytest.raises(InvalidInputError, match=r"\(\.\.\., T, C, H, W\)"):
         stretch_to_model(torch.zeros(3, 8, 8, dtype=torch.uint8), 4, pixel_centers="half")
