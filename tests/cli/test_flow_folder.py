@@ -12,7 +12,7 @@ from quovadis.cli.flow import main as flow_main
 from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
 from quovadis.flow.codec import preset_for
-from quovadis.flow.flow_files import FlowWriter, VideoFingerprint
+from quovadis.flow.flow_files import FlowFileWriter, VideoFingerprint
 from quovadis.flow.source import FlowSource
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import save_weights
@@ -46,7 +46,9 @@ def stored(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     short_side_px = build_model("i3d_tiny", stream="flow", num_classes=2).spec.short_side_px
     for record in load_dataset(clips).records:
         target = (folder / record.path.relative_to(clips)).with_suffix(".flow.mp4")
-        with FlowWriter(target, VideoFingerprint.of(record.path), preset_for(short_side_px=short_side_px)) as writer:
+        with FlowFileWriter(
+            target, VideoFingerprint.of(record.path), preset_for(short_side_px=short_side_px)
+        ) as writer:
             writer.write(torch.zeros(FRAMES - 1, 2, short_side_px, round(short_side_px * 1.2)))
     return folder
 

@@ -9,8 +9,8 @@ import torch
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, MissingExtraError, TooFewFramesError, UnknownNameError
 from quovadis.flow import estimate
-from quovadis.flow.estimate import METHODS, estimate_flow, flow_for_clip, to_gray
-from quovadis.flow.parameters import TVL1Parameters
+from quovadis.flow.estimate import estimate_flow, flow_for_clip, to_gray
+from quovadis.flow.parameters import METHODS, TVL1Parameters
 from quovadis.transforms import flip_left_right
 from quovadis.video.clip import Clip
 from tests.flow.oracle import waves
@@ -73,9 +73,9 @@ def test_a_full_gpu_gets_smaller_batches_and_says_so_once(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(estimate, "tvl1", small_gpu)
     frames = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 16, 16).contiguous()
-    with pytest.warns(UserWarning, match="too small for 10 pairs") as told:
+    with pytest.warns(UserWarning, match="10 frame pairs exceed the memory") as warned:
         flow = estimate_flow(frames, pairs_per_batch=10)
-    assert len(told) == 1
+    assert len(warned) == 1
     assert sizes == [2, 2, 2, 2, 2, 1]
     assert flow[:, 0, 0, 0].tolist() == list(range(11))
 

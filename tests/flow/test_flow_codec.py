@@ -84,7 +84,7 @@ def test_presets_survive_json_and_name_their_difference() -> None:
     difference = "name is 'fast', not 'paper', method is 'dis', not 'tvl1', parameters.num_warps is 2, not 5"
     assert other.difference(PAPER) == difference
     assert PAPER.difference(PAPER) == ""
-    with pytest.raises(InvalidInputError, match="no preset"):
+    with pytest.raises(InvalidInputError, match="not a preset"):
         FlowPreset.from_dict({"color": "blue"})
 
 

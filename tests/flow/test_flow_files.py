@@ -1,4 +1,4 @@
-"""Flow files: what is written comes back, and what does not fit is refused."""
+"""Flow files: round trips, random access, and errors."""
 
 import json
 import os
@@ -10,14 +10,21 @@ import torch
 
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, VideoNotFoundError
 from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow
-from quovadis.flow.flow_files import FULL_RANGE, FlowWriter, VideoFingerprint, estimate_bytes, read_flow, read_header
+from quovadis.flow.flow_files import (
+    FULL_RANGE,
+    FlowFileWriter,
+    VideoFingerprint,
+    estimate_bytes,
+    read_flow,
+    read_header,
+)
 from quovadis.video.resize import resize_frames
 
 CLIP = VideoFingerprint(123, "ab" * 32)
 
 
 def smooth_flow(num_flows: int = 30, height: int = 48, width: int = 64) -> torch.Tensor:
-    """float32 (N, 2, H, W): another slope in every frame and component, so that none can be taken for another."""
+    """float32 (N, 2, H, W) whose frames and components all differ."""
     t = torch.arange(num_flows)[:, None, None]
     y, x = torch.arange(height)[:, None] / height, torch.arange(width) / width
     return torch.stack([torch.sin(t * 0.9) * 8 + 4 * x + 0 * y, torch.cos(t * 0.7) * 6 - 5 * y + 0 * x], 1)
@@ -25,14 +32,14 @@ def smooth_flow(num_flows: int = 30, height: int = 48, width: int = 64) -> torch
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    with FlowWriter(tmp_path / "v.flow.mp4", CLIP) as writer:
+    with FlowFileWriter(tmp_path / "v.flow.mp4", CLIP) as writer:
         for part in smooth_flow().split(7):
             writer.write(part)
     return tmp_path / "v.flow.mp4"
 
 
-def test_flow_comes_back(path: Path) -> None:
-    flow = read_flow(path, clip=CLIP)
+def test_round_trip(path: Path) -> None:
+    flow = read_flow(path, video=CLIP)
     assert flow.shape == (31, 2, 48, 64)
     assert flow.dtype == torch.float32
     error = (flow[:30] - smooth_flow()).abs()
@@ -42,14 +49,14 @@ def test_flow_comes_back(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (11, 12), (12, 13), (5, 29), (17, 30), (29, 31), (30, 31)])
-def test_any_stretch_equals_that_part_of_the_whole(path: Path, start: int, stop: int) -> None:
+def test_any_window_equals_the_same_part_of_the_whole(path: Path, start: int, stop: int) -> None:
     assert torch.equal(read_flow(path, start, stop), read_flow(path)[start:stop])
 
 
 def test_every_level_is_kept_in_full_range(tmp_path: Path) -> None:
-    """The encoder must not squeeze 0..255 into video's 16..235."""
+    """The encoder must not map 0..255 to the limited range 16..235."""
     levels = torch.linspace(0, 255, 64).to(torch.uint8).expand(2, 2, 48, 64)
-    with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
+    with FlowFileWriter(tmp_path / "f.mp4", CLIP) as writer:
         writer.write(decode_flow(levels))
     back = encode_flow(read_flow(tmp_path / "f.mp4", 0, 2))
     assert (back.int() - levels.int()).abs().max() <= 3
@@ -58,36 +65,36 @@ def test_every_level_is_kept_in_full_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(31, 45), (16, 17), (33, 32)])
-def test_odd_sizes_come_back(tmp_path: Path, height: int, width: int) -> None:
+def test_round_trip_of_odd_sizes(tmp_path: Path, height: int, width: int) -> None:
     flow = smooth_flow(3, height, width)
-    with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
+    with FlowFileWriter(tmp_path / "f.mp4", CLIP) as writer:
         writer.write(flow)
     back = read_flow(tmp_path / "f.mp4", 0, 3)
     assert back.shape == flow.shape
     assert (back - flow).abs().mean() < 0.15
 
 
-def test_the_header_says_what_it_is(path: Path) -> None:
+def test_header(path: Path) -> None:
     header = read_header(path)
     assert header.preset == PAPER
-    assert header.clip == CLIP
+    assert header.video == CLIP
     assert (header.num_flows, header.height, header.width) == (30, 48, 64)
 
 
 def test_flow_of_another_preset_is_refused(tmp_path: Path) -> None:
-    with FlowWriter(tmp_path / "f.mp4", CLIP, FlowPreset(name="fast", method="dis")) as writer:
+    with FlowFileWriter(tmp_path / "f.mp4", CLIP, FlowPreset(name="fast", method="dis")) as writer:
         writer.write(smooth_flow(2))
-    with pytest.raises(InvalidInputError, match=r"preset 'fast', wanted is 'paper'.*method is 'dis', not 'tvl1'"):
+    with pytest.raises(InvalidInputError, match=r"preset 'fast', expected 'paper'.*method is 'dis', not 'tvl1'"):
         read_flow(tmp_path / "f.mp4")
     assert len(read_flow(tmp_path / "f.mp4", preset=None)) == 3
 
 
 def test_flow_of_another_video_is_refused(path: Path, clip_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="of another video"):
-        read_flow(path, clip=VideoFingerprint.of(clip_path))
+        read_flow(path, video=VideoFingerprint.of(clip_path))
 
 
-def test_the_identity_is_the_content_and_not_the_name(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     (tmp_path / "b").write_bytes(b"one")
     (tmp_path / "c").write_bytes(b"two")
@@ -99,72 +106,72 @@ def test_the_identity_is_the_content_and_not_the_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 3), (0, 32), (31, 32)])
-def test_frames_that_it_does_not_have_are_refused(path: Path, start: int, stop: int) -> None:
-    with pytest.raises(InvalidInputError, match="holds the flow of frames 0 to 30"):
+def test_frames_outside_of_the_file_are_refused(path: Path, start: int, stop: int) -> None:
+    with pytest.raises(InvalidInputError, match="has the flow of frames 0 to 30"):
         read_flow(path, start, stop)
 
 
-def test_files_that_hold_no_flow_are_refused(tmp_path: Path, clip_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path, clip_path: Path) -> None:
     with pytest.raises(VideoNotFoundError):
         read_flow(tmp_path / "none.flow.mp4")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(InvalidInputError, match="not a flow file"):
         read_flow(tmp_path / "text")
-    with pytest.raises(InvalidInputError, match="lacks the header"):
+    with pytest.raises(InvalidInputError, match="has no header"):
         read_flow(clip_path)
 
 
-def test_a_later_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quovadis.flow.flow_files.FORMAT_VERSION", 2)
-    with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
+    with FlowFileWriter(tmp_path / "f.mp4", CLIP) as writer:
         writer.write(smooth_flow(2))
     monkeypatch.undo()
-    with pytest.raises(InvalidInputError, match="format 2, known is 1"):
+    with pytest.raises(InvalidInputError, match="has format 2, but only 1 is supported"):
         read_flow(tmp_path / "f.mp4")
 
 
-def test_a_cut_off_file_is_refused(path: Path) -> None:
+def test_truncated_file_is_refused(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(InvalidInputError):
         read_flow(path)
 
 
-def test_a_failed_job_leaves_no_file(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def fail() -> None:
-        with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
+        with FlowFileWriter(tmp_path / "f.mp4", CLIP) as writer:
             writer.write(smooth_flow(5))
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
         fail()
-    with pytest.raises(TooFewFramesError, match="no flow was written"), FlowWriter(tmp_path / "f.mp4", CLIP):
+    with pytest.raises(TooFewFramesError, match="no flow was written"), FlowFileWriter(tmp_path / "f.mp4", CLIP):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_job_keeps_the_file_that_was_there(path: Path) -> None:
+def test_failed_write_keeps_the_existing_file(path: Path) -> None:
     before = path.read_bytes()
-    with pytest.raises(InvalidInputError, match="NaN"), FlowWriter(path, CLIP) as writer:
+    with pytest.raises(InvalidInputError, match="NaN"), FlowFileWriter(path, CLIP) as writer:
         writer.write(torch.full((1, 2, 48, 64), torch.nan))
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
 
 
 def test_flow_of_another_size_is_refused(tmp_path: Path) -> None:
-    with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
+    with FlowFileWriter(tmp_path / "f.mp4", CLIP) as writer:
         writer.write(smooth_flow(2))
         with pytest.raises(InvalidInputError, match=r"must have shape \(N, 2, 48, 64\); got \(2, 2, 48, 66\)"):
             writer.write(smooth_flow(2, width=66))
 
 
-def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+def test_unwritable_folder_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot write"):
-        FlowWriter(tmp_path / "file" / "f.mp4", CLIP)
+        FlowFileWriter(tmp_path / "file" / "f.mp4", CLIP)
 
 
-def test_files_name_no_folder_of_this_machine(path: Path) -> None:
+def test_files_contain_no_local_path(path: Path) -> None:
     with av.open(str(path)) as container:
         comment = json.loads(container.metadata["comment"])
         assert next(container.decode(video=0)).color_range == FULL_RANGE  # for other players
@@ -173,13 +180,13 @@ def test_files_name_no_folder_of_this_machine(path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_estimate_is_about_right_for_real_flow(shared: Path, tmp_path: Path) -> None:
+def test_estimated_size_of_real_flow(shared: Path, tmp_path: Path) -> None:
     from quovadis.flow.estimate import estimate_flow
     from quovadis.video.read import read_clip
 
     clip = read_clip(
         shared / "data/clips/asl_walk.mkv", num_frames=13, transform=lambda frames: resize_frames(frames, 128)
     )
-    with FlowWriter(tmp_path / "f.mp4", CLIP) as writer:
+    with FlowFileWriter(tmp_path / "f.mp4", CLIP) as writer:
         writer.write(estimate_flow(clip.frames))
     assert 1 / 3 < (tmp_path / "f.mp4").stat().st_size / estimate_bytes(12, clip.height, clip.width) < 3

@@ -1,4 +1,4 @@
-"""Stored flow is what a model sees, from the right frames; what does not fit is refused."""
+"""FlowSource: stored flow reaches the model for the right frames; flow that does not match is refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
 from quovadis.evaluation.evaluate import evaluate, evaluate_streams
 from quovadis.flow.codec import FlowPreset, encode_flow, preset_for
-from quovadis.flow.flow_files import FlowWriter, VideoFingerprint
+from quovadis.flow.flow_files import FlowFileWriter, VideoFingerprint
 from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import ModelSpec, StreamSpec
@@ -25,7 +25,7 @@ PRESET = preset_for(short_side_px=40)
 
 @pytest.fixture(autouse=True)
 def _no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever estimates flow here has not read the stored one."""
+    """Fail if flow is estimated instead of read."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("flow was estimated")
@@ -34,23 +34,23 @@ def _no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def numbered_flow(num_flows: int = 23) -> torch.Tensor:
-    """Flow whose value is its number: x is t / 2 pixels, y is -t / 2."""
+    """Flow whose value is its index: x is t / 2 pixels, y is -t / 2."""
     t = torch.arange(num_flows) / 2.0
     return torch.stack([t, -t], 1)[:, :, None, None].expand(-1, -1, 40, 48).contiguous()
 
 
 def store(video: Path, path: Path, preset: FlowPreset = PRESET) -> Path:
-    with FlowWriter(path, VideoFingerprint.of(video), preset) as writer:
+    with FlowFileWriter(path, VideoFingerprint.of(video), preset) as writer:
         writer.write(numbered_flow())
     return path
 
 
 def numbers(flow_levels: torch.Tensor) -> list[int]:
-    """Which flows these are: uint8 (T, 2, H, W) back to t."""
+    """Return the indices t of encoded flows, uint8 (T, 2, H, W)."""
     return [round(2 * (float(level) / 255 * 40 - 20)) for level in flow_levels[:, 0].float().mean((1, 2))]
 
 
-def test_the_loader_reads_the_flow_of_the_frames_that_it_cuts(two_classes: Path, tmp_path: Path) -> None:
+def test_dataset_reads_the_flow_of_its_frames(two_classes: Path, tmp_path: Path) -> None:
     data = load_dataset(two_classes)
     records = data.split("train")
     source = FlowSource(folder=tmp_path, videos=data.root)
@@ -69,7 +69,7 @@ def test_the_loader_reads_the_flow_of_the_frames_that_it_cuts(two_classes: Path,
     assert numbers(middle["streams"][0]) == list(range(8, 16))
 
 
-def test_flow_beside_the_video_is_found(tmp_path: Path) -> None:
+def test_flow_next_to_the_video_is_found(tmp_path: Path) -> None:
     video = write_square(tmp_path / "v.mp4", seed=0)
     store(video, tmp_path / "v.flow.mp4")
     clip = Clip(torch.zeros(4, 3, 40, 48, dtype=torch.uint8), torch.arange(4) / 25, source=str(video))
@@ -86,7 +86,7 @@ def test_flow_beside_the_video_is_found(tmp_path: Path) -> None:
         (replace(PRESET, fps=30), "fps is 30, not 25"),
     ],
 )
-def test_flow_that_was_made_otherwise_is_refused(tmp_path: Path, preset: FlowPreset, words: str) -> None:
+def test_flow_of_another_preset_is_refused(tmp_path: Path, preset: FlowPreset, words: str) -> None:
     video = write_square(tmp_path / "v.mp4", seed=0)
     store(video, tmp_path / "v.flow.mp4", preset)
     clip = Clip(torch.zeros(4, 3, 40, 48, dtype=torch.uint8), torch.arange(4) / 25, source=str(video))
@@ -104,20 +104,20 @@ def test_flow_of_another_video_is_refused(tmp_path: Path) -> None:
         FlowSource().add_to(clip, fps=25, short_side_px=40, first_tick=0)
 
 
-def test_two_streams_are_measured_apart_and_together(two_classes: Path, tmp_path: Path) -> None:
+def test_two_streams_are_evaluated_separately_and_together(two_classes: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = load_dataset(two_classes)
     models = [build_model("i3d_tiny", stream=stream, num_classes=2) for stream in ("rgb", "flow")]
     for model in models:
         for parameter in list(model.parameters())[-2:]:
-            parameter.data.mul_(300)  # a random head says nearly nothing
+            parameter.data.mul_(300)  # the logits of a random head are nearly zero
     source = FlowSource(folder=tmp_path)
     short_side_px = models[0].spec.short_side_px
     preset = preset_for(short_side_px=short_side_px)
     for record in data.split("test"):
         path = FlowSource(folder=tmp_path, videos=data.root).file_of(record.path)
         scaled = torch.nn.functional.interpolate(numbered_flow(), (short_side_px, round(short_side_px * 1.2)))
-        with FlowWriter(path, VideoFingerprint.of(record.path), preset) as writer:
+        with FlowFileWriter(path, VideoFingerprint.of(record.path), preset) as writer:
             writer.write(scaled)
     recognizer = Recognizer(models, data.labels, flow=source)
     results = evaluate_streams(recognizer, data, num_workers=0)
@@ -130,12 +130,12 @@ def test_two_streams_are_measured_apart_and_together(two_classes: Path, tmp_path
     assert len({round(loss, 4) for loss in losses}) == 3
 
 
-def test_windows_of_a_prediction_read_their_own_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_of_a_prediction_read_their_own_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = write_square(tmp_path / "v.mp4", seed=0)
     model = build_model("i3d_tiny", stream="flow", num_classes=2)
     short_side_px = model.spec.short_side_px
     scaled = torch.nn.functional.interpolate(numbered_flow(), (short_side_px, round(short_side_px * 1.2)))
-    with FlowWriter(
+    with FlowFileWriter(
         tmp_path / "v.flow.mp4", VideoFingerprint.of(video), preset_for(short_side_px=short_side_px)
     ) as writer:
         writer.write(scaled)

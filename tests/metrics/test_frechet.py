@@ -90,7 +90,7 @@ def test_arrays_tensors_and_lists() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     x = np.random.default_rng(0).normal(size=(5, 4))
-    with pytest.raises(InvalidInputError, match="one length; got 4 and 3"):
+    with pytest.raises(InvalidInputError, match="the same length; got 4 and 3"):
         frechet_distance(x, x[:, :3])
     with pytest.raises(InvalidInputError, match="needs at least 2 samples; got 1"):
         frechet_distance(x, x[:1])

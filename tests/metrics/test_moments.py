@@ -63,13 +63,13 @@ def test_the_moments_of_one_sample_can_be_gone_on_with() -> None:
 
 def test_what_is_no_feature_is_refused() -> None:
     moments = FeatureMoments.of(np.zeros((2, 3)))
-    with pytest.raises(InvalidInputError, match="one length: 3 before, 4 now"):
+    with pytest.raises(InvalidInputError, match="length 3, as in earlier batches; got 4"):
         moments.update(np.zeros((2, 4)))
     with pytest.raises(InvalidInputError, match=r"shape \(N, D\) .* got \(3,\)"):
         moments.update(np.zeros(3))
     with pytest.raises(InvalidInputError, match=r"got \(0, 3\)"):
         moments.update(np.zeros((0, 3)))
-    with pytest.raises(InvalidInputError, match=r"2 of 4 features have NaN .* first in row 1"):
+    with pytest.raises(InvalidInputError, match=r"2 of 4 features contain NaN .* first in row 1"):
         moments.update([[0, 0, 0], [0, np.nan, 0], [0, 0, 0], [np.inf, 0, 0]])
     with pytest.raises(InvalidTypeError, match="real numbers"):
         moments.update(np.zeros((2, 3), complex))

@@ -1,11 +1,11 @@
-"""The conventions of flow in one place: from pixels to bytes and back, and the named preset that files carry.
+"""Flow conventions: encoding to 8 bits and back, and presets that describe how flow was computed.
 
-The order is: 25 fps, resize the short side to 256, gray, TV-L1, clip to +-20 pixels, 256 levels, and then
-:func:`quovadis.transforms.to_model` maps bytes to [-1, 1] (README of the official code; 256 levels: its author in issue
-24 there). Channel 0 is x to the right, channel 1 is y down; a mirror negates channel 0.
+The paper's pipeline is: 25 fps, short side 256, grayscale, TV-L1, clip to +-20 pixels, 256 levels, and
+:func:`quovadis.transforms.to_model` to map bytes to [-1, 1] (README of the official code; its issue 24 for the 256
+levels). Channel 0 points right and channel 1 down; mirroring negates channel 0.
 
-T frames have T - 1 flows, frame t to frame t + 1. Networks see one flow per frame, so the last one is repeated: the
-paper has 64 frames of each stream (Table 1) and says nothing on the last one.
+T frames have T - 1 flows, from frame t to frame t + 1. Networks expect one flow per frame, so the last one is repeated.
+The paper does not specify the last flow; Table 1 has 64 frames for each stream.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -22,53 +22,55 @@ NUM_LEVELS = 256
 
 @dataclass(frozen=True)
 class FlowPreset:
-    """How stored flow was made: everything that changes its numbers.
+    """All settings that affect the values of stored flow.
 
-    >>> PAPER
-    FlowPreset('paper': 25 fps, short side 256 px, tvl1, +-20 px in 256 levels)
-    >>> FlowPreset.from_dict(PAPER.to_dict()) == PAPER
-    True
+    Example:
+        >>> PAPER
+        FlowPreset('paper': 25 fps, short side 256 px, tvl1, +-20 px in 256 levels)
+        >>> FlowPreset.from_dict(PAPER.to_dict()) == PAPER
+        True
     """
 
     name: str = "paper"
     fps: float = 25.0
-    """Frames a second between which flow was computed."""
+    """Frame rate between whose frames flow is computed."""
     short_side_px: int = 256
-    """The short side to which frames were resized (bilinear) before flow."""
+    """Short side to which frames are resized (bilinear) before computing flow."""
     gray: str = "BT.601, 15 bits"
-    """How RGB became gray: as OpenCV's integer arithmetic has it."""
+    """Conversion from RGB to grayscale: OpenCV's integer arithmetic."""
     method: str = "tvl1"
-    """See :func:`quovadis.estimate_flow`."""
+    """Method of :func:`quovadis.estimate_flow`."""
     parameters: TVL1Parameters = field(default_factory=TVL1Parameters)
     clip_px: float = 20.0
-    """Flow is clipped to plus and minus this."""
+    """Flow is clipped to plus and minus this value."""
     num_levels: int = NUM_LEVELS
-    """Levels between them."""
+    """Number of quantization levels."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the preset as values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FlowPreset":
-        """The preset that :meth:`to_dict` wrote.
+        """Create a preset from the result of :meth:`to_dict`.
 
         Raises:
-            InvalidInputError: values of something else.
+            InvalidInputError: If ``values`` are not those of a preset.
         """
         try:
             return cls(**{**values, "parameters": TVL1Parameters(**values["parameters"])})
         except (TypeError, KeyError) as error:
-            raise InvalidInputError(f"this is no preset of stored flow: {error}") from error
+            raise InvalidInputError(f"not a preset of stored flow: {error}") from error
 
     def difference(self, other: "FlowPreset") -> str:
-        """What differs, in words; empty when nothing does.
+        """Describe the settings that differ; return an empty string if the presets are equal.
 
-        >>> FlowPreset(method="dis").difference(PAPER)
-        "method is 'dis', not 'tvl1'"
+        Example:
+            >>> FlowPreset(method="dis").difference(PAPER)
+            "method is 'dis', not 'tvl1'"
         """
-        mine, theirs = _flat(self), _flat(other)
-        return ", ".join(f"{key} is {mine[key]!r}, not {theirs[key]!r}" for key in mine if mine[key] != theirs[key])
+        own, others = _flat(self), _flat(other)
+        return ", ".join(f"{key} is {own[key]!r}, not {others[key]!r}" for key in own if own[key] != others[key])
 
     def __repr__(self) -> str:
         changed = "" if self.parameters == TVL1Parameters() else f" {self.parameters}"
@@ -79,16 +81,22 @@ class FlowPreset:
 
 
 PAPER = FlowPreset()
-"""Flow as the released weights of the paper saw it."""
+"""The preset of the flow that the released weights of the paper were trained on."""
 
 
 def preset_for(method: str = "tvl1", *, fps: float = PAPER.fps, short_side_px: int = PAPER.short_side_px) -> FlowPreset:
-    """The preset of flow that is estimated by a method with its default parameters.
+    """Create the preset of a method with its default parameters.
 
-    >>> preset_for() == PAPER
-    True
-    >>> preset_for("tvl1-fast", short_side_px=72).name
-    'tvl1-fast at 72 px'
+    Args:
+        method: Method of :func:`quovadis.estimate_flow`.
+        fps: Frame rate between whose frames flow is computed.
+        short_side_px: Short side of the frames.
+
+    Example:
+        >>> preset_for() == PAPER
+        True
+        >>> preset_for("tvl1-fast", short_side_px=72).name
+        'tvl1-fast at 72 px'
     """
     words = [method] if method != PAPER.method else []
     words += [f"at {short_side_px} px"] if short_side_px != PAPER.short_side_px else []
@@ -104,56 +112,67 @@ def _flat(preset: FlowPreset) -> dict[str, Any]:
 
 
 def encode_flow(flow: Tensor, clip_px: float = 20.0) -> Tensor:
-    """Pixels to bytes: clip to +-``clip_px``, then the nearest of 256 levels from one end to the other.
+    """Encode flow as bytes: clip to +-``clip_px`` and round to the nearest of 256 evenly spaced levels.
 
-    No level is exactly 0 pixels: no motion becomes level 128, which :func:`to_model` makes 1/255 = 0.0039.
+    No level is exactly zero. Zero flow is encoded as 128, which :func:`quovadis.transforms.to_model` maps to
+    1/255 = 0.0039.
 
     Args:
-        flow: float32 in pixels, any shape.
-        clip_px: where to clip.
+        flow: float32 tensor in pixels, of any shape.
+        clip_px: Largest absolute value that is kept.
 
     Returns:
-        uint8 of the same shape.
+        uint8 tensor of the same shape.
 
     Raises:
-        InvalidTypeError: not float32. InvalidInputError: NaN.
+        InvalidTypeError: If ``flow`` is not a float32 tensor.
+        InvalidInputError: If ``flow`` has NaN, or ``clip_px`` is not above 0.
 
-    >>> encode_flow(torch.tensor([-30.0, -20.0, 0.0, 20.0])).tolist()
-    [0, 0, 128, 255]
+    Example:
+        >>> encode_flow(torch.tensor([-30.0, -20.0, 0.0, 20.0])).tolist()
+        [0, 0, 128, 255]
     """
     if not isinstance(flow, Tensor) or flow.dtype != torch.float32:
         got = flow.dtype if isinstance(flow, Tensor) else type(flow).__name__
-        raise InvalidTypeError(f"encode_flow takes float32 flow in pixels; got {got}")
+        raise InvalidTypeError(f"encode_flow expects float32 flow in pixels; got {got}")
     if not 0 < clip_px < float("inf"):
         raise InvalidInputError(f"clip_px must be a number above 0; got {clip_px}")
     if bool(flow.isnan().any()):
-        raise InvalidInputError(f"the flow {tuple(flow.shape)} has NaN in it; estimate it anew from whole frames")
+        raise InvalidInputError(
+            f"the flow of shape {tuple(flow.shape)} contains NaN; compute it again from uint8 frames"
+        )
     scaled = (flow.clamp(-clip_px, clip_px) + clip_px) * ((NUM_LEVELS - 1) / (2 * clip_px))
     return scaled.round().to(torch.uint8)
 
 
 def decode_flow(levels: Tensor, clip_px: float = 20.0) -> Tensor:
-    """Bytes to pixels; within the clip at most half a level off: ``clip_px`` / 255, which is 0.078 px for 20.
+    """Decode the bytes of :func:`encode_flow` to flow in pixels.
 
     Args:
-        levels: uint8, any shape.
-        clip_px: as it was for :func:`encode_flow`.
+        levels: uint8 tensor of any shape.
+        clip_px: The value passed to :func:`encode_flow`.
 
     Returns:
-        float32 of the same shape, in pixels.
+        float32 tensor of the same shape, in pixels. Unclipped values differ from the original by at most half a level,
+        ``clip_px / 255``: 0.078 px for 20.
 
-    >>> [round(v, 4) for v in decode_flow(encode_flow(torch.tensor([-20.0, 0.0, 3.0]))).tolist()]
-    [-20.0, 0.0784, 3.0588]
+    Raises:
+        InvalidTypeError: If ``levels`` is not a uint8 tensor.
+
+    Example:
+        >>> [round(v, 4) for v in decode_flow(encode_flow(torch.tensor([-20.0, 0.0, 3.0]))).tolist()]
+        [-20.0, 0.0784, 3.0588]
     """
     if levels.dtype != torch.uint8:
-        raise InvalidTypeError(f"decode_flow takes uint8 levels; got {levels.dtype}")
+        raise InvalidTypeError(f"decode_flow expects uint8 levels; got {levels.dtype}")
     return levels.to(torch.float32) * (2 * clip_px / (NUM_LEVELS - 1)) - clip_px
 
 
 def repeat_last(flow: Tensor) -> Tensor:
-    """T - 1 flows to T: the last one twice, so that every frame has one.
+    """Repeat the last of T - 1 flows, so that each of T frames has one.
 
-    >>> repeat_last(torch.tensor([1.0, 2.0])).tolist()
-    [1.0, 2.0, 2.0]
+    Example:
+        >>> repeat_last(torch.tensor([1.0, 2.0])).tolist()
+        [1.0, 2.0, 2.0]
     """
     return torch.cat([flow, flow[-1:]])

@@ -1,9 +1,9 @@
-"""Flow on disk: one small MP4 a clip, with both components, their scale, the preset and the fingerprint of the video.
+"""Flow files: the flow of a video as one MP4 file, with its preset and the fingerprint of the video.
 
-A frame of the file is a gray picture with the x component above the y component, in the 256 levels of
-:mod:`quovadis.flow.codec`, as H.264 with a key frame every 12. ``benchmarks/flow_store.py`` has the figures behind this
-choice: against the JPEG pairs of the field (quality 95) a third of the size and half the time to read, one file instead
-of two for every frame, and 0.06 px mean error in all instead of 0.055, of which the 256 levels alone make 0.05.
+Each frame of the file is a grayscale image with the x component above the y component, in the 256 levels of
+:mod:`quovadis.flow.codec`, encoded as H.264 with a key frame every 12 frames. Compared with the usual JPEG pairs of
+quality 95, a file has a third of the size and is read in half the time, with a mean error of 0.06 px instead of 0.055;
+the 256 levels alone account for 0.05 (``benchmarks/flow_store.py``).
 """
 
 import hashlib
@@ -30,22 +30,24 @@ from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError, 
 from quovadis.flow.codec import PAPER, FlowPreset, decode_flow, encode_flow
 from quovadis.runtime.atomic import PartialFile
 from quovadis.video.opening import open_container
+from quovadis.video.writer import REPRODUCIBLE
 
 FORMAT_VERSION = 1
-FULL_RANGE = int(ColorRange.JPEG)  # gray uses all 256 levels
+FULL_RANGE = int(ColorRange.JPEG)  # use all 256 levels
 FILE_ENDING = ".flow.mp4"
-# Measured: what it adds to the error of the 256 levels stays under that error.
-ENCODER_OPTIONS = {"crf": "18", "g": "12", "preset": "veryfast", "tune": "fastdecode"}
-ENCODER_OPTIONS |= {"threads": "1", "mbtree": "0"}  # equal flow, equal bytes: as in quovadis.video.writer
-_BYTES_PER_PIXEL = 0.028  # for both components together, on real clips
+# At this quality, H.264 adds less error than the 256 levels do.
+ENCODER_OPTIONS = {"crf": "18", "g": "12", "preset": "veryfast", "tune": "fastdecode", **REPRODUCIBLE}
+_BYTES_PER_PIXEL = 0.028  # for both components together, measured on real clips
 
 
 @dataclass(frozen=True)
 class VideoFingerprint:
-    """Which video a flow belongs to: its size and hash, whatever its name.
+    """Size and hash of a video file, which identify it independently of its name.
 
-    >>> VideoFingerprint.of(getfixture("clip_path")) == VideoFingerprint.of(getfixture("clip_path"))
-    True
+    Example:
+        >>> fingerprint = VideoFingerprint.of(getfixture("clip_path"))
+        >>> len(fingerprint.sha256)
+        64
     """
 
     size_bytes: int
@@ -53,10 +55,10 @@ class VideoFingerprint:
 
     @classmethod
     def of(cls, path: str | PathLike[str]) -> "VideoFingerprint":
-        """The fingerprint of a file.
+        """Compute the fingerprint of a file.
 
         Raises:
-            VideoNotFoundError: nothing at that path.
+            VideoNotFoundError: If the file does not exist.
         """
         try:
             with open(path, "rb") as file:
@@ -68,50 +70,52 @@ class VideoFingerprint:
 
 @dataclass(frozen=True)
 class FlowHeader:
-    """What a flow file says about itself."""
+    """Metadata of a flow file."""
 
     preset: FlowPreset
-    clip: VideoFingerprint
+    """Settings with which the flow was computed."""
+    video: VideoFingerprint
+    """Fingerprint of the video."""
     num_flows: int
-    """One less than the video has frames at the preset's rate."""
+    """One less than the number of frames of the video at the frame rate of the preset."""
     height: int
     width: int
 
 
-class FlowSink(ABC):
-    """Takes flow as it is computed; what it makes appears whole at the end, or not at all."""
+class FlowWriter(ABC):
+    """Base class of flow writers. The output is written atomically, when the context manager exits without an error."""
 
-    def __init__(self, path: str | PathLike[str], clip: VideoFingerprint, preset: FlowPreset):
+    def __init__(self, path: str | PathLike[str], video: VideoFingerprint, preset: FlowPreset):
         self.path = Path(path)
         self.preset = preset
         self.num_flows = 0
         self.size: tuple[int, int] | None = None
-        self._header: dict[str, Any] = {"version": FORMAT_VERSION, "preset": preset.to_dict(), "clip": vars(clip)}
+        self._header: dict[str, Any] = {"version": FORMAT_VERSION, "preset": preset.to_dict(), "clip": vars(video)}
 
     def write(self, flow: Tensor) -> None:
-        """Append float32 (N, 2, H, W) in pixels, N at least 1."""
+        """Append flow, a float32 tensor (N, 2, H, W) in pixels with N >= 1."""
         if flow.ndim != 4 or flow.shape[1] != 2 or (self.size and tuple(flow.shape[2:]) != self.size):
             expected = f"(N, 2, {self.size[0]}, {self.size[1]})" if self.size else "(N, 2, H, W)"
             raise InvalidInputError(f"flow for {self.path} must have shape {expected}; got {tuple(flow.shape)}")
         self.size = (flow.shape[2], flow.shape[3])
-        with self._storing():
+        with self._storage_errors():
             self._append(flow)
         self.num_flows += len(flow)
 
     @abstractmethod
     def _append(self, flow: Tensor) -> None:
-        """Write flow of the right size, after the ``num_flows`` that are there."""
+        """Append flow of a validated shape."""
 
     @abstractmethod
-    def _close(self, whole: bool) -> None:
-        """End the writing; put the result in its place where it is ``whole``."""
+    def _close(self, complete: bool) -> None:
+        """Close the output, and move it to its path if it is ``complete``."""
 
     @abstractmethod
     def _discard(self) -> None:
-        """Remove what is half done; nothing is left of it after :meth:`_close`."""
+        """Remove temporary files, if there are any."""
 
     @contextmanager
-    def _storing(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
         except StorageError:
@@ -126,67 +130,68 @@ class FlowSink(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with self._storing():
-                self._close(whole=kind is None and self.num_flows > 0)
+            with self._storage_errors():
+                self._close(complete=kind is None and self.num_flows > 0)
             if kind is None and self.num_flows == 0:
-                raise TooFewFramesError(f"no flow was written to {self.path}: it needs at least one")
+                raise TooFewFramesError(f"no flow was written to {self.path}; it needs at least one")
         finally:
             self._discard()
 
 
-class FlowWriter(FlowSink):
+class FlowFileWriter(FlowWriter):
     """Write flow as it is computed; the file appears whole at the end, or not at all.
 
     Args:
-        path: the file; the ending ``.flow.mp4`` is customary.
-        clip: fingerprint of the video.
-        preset: how the flow was made.
+        path: File to write, named ``.flow.mp4`` by convention.
+        video: Fingerprint of the video.
+        preset: Settings with which the flow was computed.
 
     Raises:
-        StorageError: the file cannot be written.
-        TooFewFramesError: nothing was written.
+        StorageError: If the file cannot be written.
+        TooFewFramesError: If no flow was written.
 
-    >>> path = getfixture("tmp_path") / "v.flow.mp4"
-    >>> with FlowWriter(path, VideoFingerprint(1, "0")) as writer:
-    ...     writer.write(torch.zeros(3, 2, 32, 40))
-    >>> read_header(path).num_flows
-    3
+    Example:
+        >>> path = getfixture("tmp_path") / "v.flow.mp4"
+        >>> with FlowFileWriter(path, VideoFingerprint(1, "0")) as writer:
+        ...     writer.write(torch.zeros(3, 2, 32, 40))
+        >>> read_header(path).num_flows
+        3
     """
 
-    def __init__(self, path: str | PathLike[str], clip: VideoFingerprint, preset: FlowPreset = PAPER):
-        super().__init__(path, clip, preset)
+    def __init__(self, path: str | PathLike[str], video: VideoFingerprint, preset: FlowPreset = PAPER):
+        super().__init__(path, video, preset)
         self._partial = PartialFile(self.path)
-        with self._storing():
+        with self._storage_errors():
             self._container = av.open(f"file:{self._partial.path}", "w", format="mp4")
 
     def _append(self, flow: Tensor) -> None:
-        pictures = encode_flow(flow, self.preset.clip_px).flatten(1, 2).numpy()
+        images = encode_flow(flow, self.preset.clip_px).flatten(1, 2).numpy()
         if self.num_flows == 0:
-            self._begin(*pictures.shape[1:])
-        rows, columns = self._stream.height - pictures.shape[1], self._stream.width - pictures.shape[2]
-        pictures = np.pad(pictures, ((0, 0), (0, rows), (0, columns)), mode="edge")
-        for number, picture in enumerate(pictures, self.num_flows):
-            frame = av.VideoFrame.from_ndarray(picture, format="gray")
+            self._add_stream(*images.shape[1:])
+        rows, columns = self._stream.height - images.shape[1], self._stream.width - images.shape[2]
+        images = np.pad(images, ((0, 0), (0, rows), (0, columns)), mode="edge")
+        for number, image in enumerate(images, self.num_flows):
+            frame = av.VideoFrame.from_ndarray(image, format="gray")
             frame.color_range = FULL_RANGE
             frame.pts = number
             self._container.mux(self._stream.encode(frame))
 
-    def _begin(self, height: int, width: int) -> None:
+    def _add_stream(self, height: int, width: int) -> None:
         self._container.metadata["comment"] = json.dumps({**self._header, "size": self.size})
         rate = Fraction(self.preset.fps).limit_denominator(1001)
         stream = self._container.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
         assert isinstance(stream, av.VideoStream)
         self._stream = stream
-        # H.264 has even sides; the missing row or column repeats the last one and is cut off again.
+        # H.264 needs even sides: the last row or column is repeated, and cropped when the file is read.
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "gray"
         stream.codec_context.color_range = FULL_RANGE
 
-    def _close(self, whole: bool) -> None:
-        if whole:
+    def _close(self, complete: bool) -> None:
+        if complete:
             self._container.mux(self._stream.encode(None))
         self._container.close()
-        if whole:
+        if complete:
             self._partial.commit()
 
     def _discard(self) -> None:
@@ -194,10 +199,11 @@ class FlowWriter(FlowSink):
 
 
 def read_header(path: str | PathLike[str]) -> FlowHeader:
-    """What a flow file says about itself.
+    """Read the metadata of a flow file.
 
     Raises:
-        VideoNotFoundError: no such file. InvalidInputError: it is not a flow file, or of a later version.
+        VideoNotFoundError: If the file does not exist.
+        InvalidInputError: If the file is not a flow file, or has a newer format.
     """
     with _open(Path(path)) as container:
         return _header(Path(path), container)
@@ -209,61 +215,76 @@ def read_flow(
     stop: int | None = None,
     *,
     preset: FlowPreset | None = PAPER,
-    clip: VideoFingerprint | None = None,
+    video: VideoFingerprint | None = None,
 ) -> Tensor:
-    """Read stored flow, from frame ``start`` of the video to ``stop`` (exclusive).
+    """Read stored flow for the frames ``start`` to ``stop`` (exclusive) of a video.
+
+    A video has one frame more than flows. The flow of its last frame is that of the frame before, as in
+    :func:`quovadis.flow.codec.repeat_last`.
 
     Args:
-        path: a file by :class:`FlowWriter`.
-        start: the first frame, at the preset's rate.
-        stop: behind the last frame; None is the end. A video has one frame more than flows: asked for its last frame,
-            the last flow is given again, as :func:`quovadis.flow.codec.repeat_last` does.
-        preset: what the flow must have been made with; None takes any.
-        clip: the video that it must belong to; None does not check.
+        path: Flow file, as written by :class:`FlowFileWriter` or ``quovadis flow``.
+        start: Index of the first frame, at the frame rate of the preset.
+        stop: Index after the last frame; None reads to the end.
+        preset: Preset that the file must have; None accepts any.
+        video: Fingerprint of the video that the file must belong to; None accepts any.
 
     Returns:
-        float32 (stop - start, 2, H, W) in pixels; of each value off by half a level and what H.264 loses.
+        float32 tensor (stop - start, 2, H, W) in pixels, with the errors of quantization and of H.264.
 
     Raises:
-        InvalidInputError: another preset, another video, no flow file, or frames that it does not have.
+        VideoNotFoundError: If the file does not exist.
+        InvalidInputError: If the file is not a flow file, is damaged, has another preset or belongs to another video,
+            or does not have the frames.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "v.flow.mp4"
+        >>> with FlowFileWriter(path, VideoFingerprint(1, "0")) as writer:
+        ...     writer.write(torch.zeros(3, 2, 32, 40))
+        >>> read_flow(path, 1, 3).shape
+        torch.Size([2, 2, 32, 40])
     """
     path = Path(path)
     with _open(path) as container:
         header = _header(path, container)
-        require_match(path, header, preset, clip)
+        require_match(path, header, preset, video)
         stop = header.num_flows + 1 if stop is None else stop
         if not 0 <= start < stop <= header.num_flows + 1:
             raise InvalidInputError(
-                f"{path} holds the flow of frames 0 to {header.num_flows}; asked for {start} to {stop - 1}"
+                f"{path} has the flow of frames 0 to {header.num_flows}; got a request for {start} to {stop - 1}"
             )
-        wanted = min(stop, header.num_flows) - min(start, header.num_flows - 1)
-        pictures = list(_pictures(container, min(start, header.num_flows - 1), wanted))
-    if len(pictures) < wanted:
-        raise InvalidInputError(f"{path} is damaged: {len(pictures)} of {wanted} flows decode; estimate them anew")
-    levels = torch.from_numpy(np.stack(pictures)[:, : 2 * header.height, : header.width].copy())
+        num_wanted = min(stop, header.num_flows) - min(start, header.num_flows - 1)
+        images = list(_images(container, min(start, header.num_flows - 1), num_wanted))
+    if len(images) < num_wanted:
+        raise InvalidInputError(
+            f"{path} is damaged: {len(images)} of {num_wanted} flows can be decoded; delete it and compute it again"
+        )
+    levels = torch.from_numpy(np.stack(images)[:, : 2 * header.height, : header.width].copy())
     flow = decode_flow(levels.view(-1, 2, header.height, header.width), header.preset.clip_px)
     return flow if len(flow) == stop - start else torch.cat([flow, flow[-1:]])
 
 
-def require_match(path: Path, header: FlowHeader, preset: FlowPreset | None, clip: VideoFingerprint | None) -> None:
-    """Raise :class:`InvalidInputError` for flow that was made otherwise, or of another video."""
+def require_match(path: Path, header: FlowHeader, preset: FlowPreset | None, video: VideoFingerprint | None) -> None:
+    """Raise :class:`InvalidInputError` if stored flow has another preset or belongs to another video."""
     if preset is not None and (difference := header.preset.difference(preset)):
         raise InvalidInputError(
-            f"{path} holds flow of preset {header.preset.name!r}, wanted is {preset.name!r}: {difference}; delete the "
-            "file to estimate it anew, or ask for its preset"
+            f"{path} has flow of preset {header.preset.name!r}, expected {preset.name!r}: {difference}; delete the "
+            "file to compute it again, or use its preset"
         )
-    if clip is not None and header.clip != clip:
+    if video is not None and header.video != video:
         raise InvalidInputError(
-            f"{path} is the flow of another video ({header.clip.size_bytes} bytes, sha256 {header.clip.sha256[:12]}...)"
-            f" than this one ({clip.size_bytes} bytes, {clip.sha256[:12]}...); delete it to estimate it anew"
+            f"{path} is the flow of another video: its header has {header.video.size_bytes} bytes, sha256 "
+            f"{header.video.sha256[:12]}..., the video has {video.size_bytes} bytes, {video.sha256[:12]}...; delete "
+            "the file to compute it again"
         )
 
 
 def estimate_bytes(num_flows: int, height: int, width: int) -> int:
-    """About how large a flow file becomes; real clips lie between a third and three times of it.
+    """Estimate the size of a flow file. Real clips have between a third and three times the estimate.
 
-    >>> estimate_bytes(250, 256, 340) // 1000  # ten seconds, in kB
-    609
+    Example:
+        >>> estimate_bytes(250, 256, 340) // 1000  # ten seconds, in kB
+        609
     """
     return round(num_flows * height * width * _BYTES_PER_PIXEL)
 
@@ -282,19 +303,19 @@ def _header(path: Path, container: av.container.InputContainer) -> FlowHeader:
         values = json.loads(container.metadata["comment"])
         if values["version"] > FORMAT_VERSION:
             raise InvalidInputError(
-                f"{path} has format {values['version']}, known is {FORMAT_VERSION}: upgrade quovadis"
+                f"{path} has format {values['version']}, but only {FORMAT_VERSION} is supported; upgrade quovadis"
             )
         height, width = values["size"]
-        preset, clip = FlowPreset.from_dict(values["preset"]), VideoFingerprint(**values["clip"])
-        return FlowHeader(preset, clip, container.streams.video[0].frames, height, width)
+        preset, video = FlowPreset.from_dict(values["preset"]), VideoFingerprint(**values["clip"])
+        return FlowHeader(preset, video, container.streams.video[0].frames, height, width)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise InvalidInputError(f"{path} is not a flow file: it lacks the header that quovadis writes") from error
+        raise InvalidInputError(f"{path} is not a flow file: it has no header of quovadis") from error
 
 
-def _pictures(container: av.container.InputContainer, start: int, count: int) -> Iterator[np.ndarray]:
-    """``count`` gray pictures from number ``start`` on."""
+def _images(container: av.container.InputContainer, start: int, count: int) -> Iterator[np.ndarray]:
+    """Decode ``count`` grayscale images, beginning at index ``start``."""
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1
     rate, base = stream.average_rate, stream.time_base
@@ -312,6 +333,6 @@ def _pictures(container: av.container.InputContainer, start: int, count: int) ->
 
 
 def luma(frame: av.VideoFrame) -> np.ndarray:
-    """uint8 (H, W): the levels as they were coded, past FFmpeg's conversions between ranges of gray."""
+    """Return the encoded levels, uint8 (H, W), without FFmpeg's conversion between color ranges."""
     plane = frame.planes[0]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]

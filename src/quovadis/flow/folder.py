@@ -1,4 +1,4 @@
-"""Flow as folders of pictures: JPEG pairs as the field's tools read them, and color pictures to look at."""
+"""Flow as folders of images: JPEG pairs for other tools, and color images for viewing."""
 
 import json
 from os import PathLike
@@ -10,49 +10,51 @@ from torch import Tensor
 from quovadis.errors import StorageError
 from quovadis.flow.codec import PAPER, FlowPreset, encode_flow
 from quovadis.flow.draw import draw_flow
-from quovadis.flow.flow_files import FlowHeader, FlowSink, VideoFingerprint
+from quovadis.flow.flow_files import FlowHeader, FlowWriter, VideoFingerprint
 from quovadis.runtime.atomic import PartialFile
 
 HEADER_NAME = "flow.json"
 JPEG_QUALITY = 95
 
 
-class FlowFolderWriter(FlowSink):
-    """Write flow as pictures into a folder, which appears whole at the end, or not at all.
+class FlowFolderWriter(FlowWriter):
+    """Write flow as images into a folder.
 
-    ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` hold the two components from frame 1 to frame 2 in the 256 levels of
-    the preset, as denseflow and the tools around it name them; ``flow.json`` says what they are. With
-    ``longest_px`` the folder has color pictures ``flow_00001.jpg`` instead.
+    ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` contain the two components from frame 1 to frame 2 in the 256 levels
+    of the preset, with the file names of denseflow and related tools. ``flow.json`` contains the header. With
+    ``longest_px``, the folder contains color images ``flow_00001.jpg`` instead.
 
     Args:
-        path: the folder.
-        clip: fingerprint of the video.
-        preset: how the flow was made.
-        longest_px: draw color pictures, with the full color for vectors of this length.
+        path: Folder to write.
+        video: Fingerprint of the video.
+        preset: Settings with which the flow was computed.
+        longest_px: Write color images in which vectors of this length are fully saturated.
 
     Raises:
-        StorageError: the folder cannot be written, or holds something else. TooFewFramesError: nothing was written.
+        StorageError: If the folder cannot be written, or contains other files.
+        TooFewFramesError: If no flow was written.
 
-    >>> import torch
-    >>> folder = getfixture("tmp_path") / "v"
-    >>> with FlowFolderWriter(folder, VideoFingerprint(1, "0")) as writer:
-    ...     writer.write(torch.zeros(1, 2, 32, 40))
-    >>> sorted(file.name for file in folder.iterdir())
-    ['flow.json', 'flow_x_00001.jpg', 'flow_y_00001.jpg']
+    Example:
+        >>> import torch
+        >>> folder = getfixture("tmp_path") / "v"
+        >>> with FlowFolderWriter(folder, VideoFingerprint(1, "0")) as writer:
+        ...     writer.write(torch.zeros(1, 2, 32, 40))
+        >>> sorted(file.name for file in folder.iterdir())
+        ['flow.json', 'flow_x_00001.jpg', 'flow_y_00001.jpg']
     """
 
     def __init__(
         self,
         path: str | PathLike[str],
-        clip: VideoFingerprint,
+        video: VideoFingerprint,
         preset: FlowPreset = PAPER,
         *,
         longest_px: float | None = None,
     ):
-        super().__init__(path, clip, preset)
+        super().__init__(path, video, preset)
         self._longest_px = longest_px
         if self.path.is_dir() and read_folder_header(self.path) is None and any(self.path.iterdir()):
-            raise StorageError(f"{self.path} exists and is no folder of flow: move it away, or write elsewhere")
+            raise StorageError(f"{self.path} exists and is not a flow folder; move it, or choose another folder")
         self._partial = PartialFile(self.path, folder=True)
 
     def _append(self, flow: Tensor) -> None:
@@ -62,13 +64,13 @@ class FlowFolderWriter(FlowSink):
             number = f"{self.num_flows + t + 1:05d}.jpg"
             if levels is not None:
                 for component, name in enumerate("xy"):
-                    picture = Image.fromarray(levels[t, component])
-                    picture.save(self._partial.path / f"flow_{name}_{number}", quality=JPEG_QUALITY)
+                    image = Image.fromarray(levels[t, component])
+                    image.save(self._partial.path / f"flow_{name}_{number}", quality=JPEG_QUALITY)
             elif colors is not None:
                 Image.fromarray(colors[t]).save(self._partial.path / f"flow_{number}", quality=JPEG_QUALITY)
 
-    def _close(self, whole: bool) -> None:
-        if whole:
+    def _close(self, complete: bool) -> None:
+        if complete:
             header = {**self._header, "size": self.size, "num_flows": self.num_flows}
             (self._partial.path / HEADER_NAME).write_text(json.dumps(header, indent=1))
             self._partial.commit()
@@ -78,10 +80,10 @@ class FlowFolderWriter(FlowSink):
 
 
 def read_folder_header(path: str | PathLike[str]) -> FlowHeader | None:
-    """What a folder of flow pictures says about itself; None when it does not say."""
+    """Read the header of a flow folder; return None if there is no valid header."""
     try:
         values = json.loads((Path(path) / HEADER_NAME).read_text())
-        preset, clip = FlowPreset.from_dict(values["preset"]), VideoFingerprint(**values["clip"])
-        return FlowHeader(preset, clip, values["num_flows"], *values["size"])
+        preset, video = FlowPreset.from_dict(values["preset"]), VideoFingerprint(**values["clip"])
+        return FlowHeader(preset, video, values["num_flows"], *values["size"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

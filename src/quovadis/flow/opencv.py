@@ -1,4 +1,4 @@
-"""Optical flow by OpenCV, for comparison (``opencv-tvl1``) and where speed counts more than the paper (``dis``)."""
+"""Optical flow with OpenCV: its TV-L1 for comparison, and faster methods."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,26 +12,25 @@ from quovadis.errors import InvalidInputError
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.runtime.extras import missing_extra
 
-OPENCV_METHODS = ("opencv-tvl1", "dis", "farneback")
-
 PairEstimator = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def opencv_flow(first: Tensor, second: Tensor, method: str, parameters: TVL1Parameters | None) -> Tensor:
-    """Flow between pairs of gray pictures by one of OpenCV's methods.
+    """Estimate flow between pairs of grayscale images with a method of OpenCV.
 
     Args:
-        first: uint8 (N, H, W) on the CPU.
-        second: like ``first``.
+        first: uint8 tensor (N, H, W) on the CPU.
+        second: Like ``first``.
         method: ``opencv-tvl1`` (DualTVL1OpticalFlow), ``dis`` (Kroeger et al. 2016, preset "medium") or
-            ``farneback`` (2003, OpenCV's usual arguments).
-        parameters: of ``opencv-tvl1``.
+            ``farneback`` (2003, with the arguments of OpenCV's example).
+        parameters: Parameters of ``opencv-tvl1``.
 
     Returns:
-        float32 (N, 2, H, W) in pixels, x to the right and y down.
+        float32 tensor (N, 2, H, W) in pixels; channel 0 points right, channel 1 down.
 
     Raises:
-        MissingExtraError: OpenCV is not installed, or without its contributed modules.
+        MissingExtraError: If OpenCV or its contributed modules are not installed.
+        InvalidInputError: If ``parameters`` are given for another method than ``opencv-tvl1``.
     """
     estimate = _estimator(method, parameters)
     flow = [torch.from_numpy(estimate(a, b)) for a, b in zip(first.numpy(), second.numpy(), strict=True)]
@@ -43,7 +42,7 @@ def _estimator(method: str, parameters: TVL1Parameters | None) -> PairEstimator:
     if method == "opencv-tvl1":
         return _opencv_tvl1(cv2, parameters or TVL1Parameters())
     if parameters is not None:
-        raise InvalidInputError(f"parameters are those of TV-L1; method {method!r} takes none")
+        raise InvalidInputError(f"parameters apply to TV-L1 only; got parameters for method {method!r}")
     if method == "dis":
         dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         return lambda first, second: dis.calc(first, second, None)
@@ -52,7 +51,7 @@ def _estimator(method: str, parameters: TVL1Parameters | None) -> PairEstimator:
 
 def _opencv_tvl1(cv2: Any, parameters: TVL1Parameters) -> PairEstimator:
     def estimate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Anew for each pair: OpenCV's object forgets the number of scales once it has seen a small picture.
+        # Create the object for each pair: OpenCV permanently reduces its number of scales after a small image.
         flow: NDArray[np.float32] = cv2.optflow.DualTVL1OpticalFlow_create(
             tau=parameters.time_step,
             lambda_=parameters.attachment,
@@ -60,7 +59,7 @@ def _opencv_tvl1(cv2: Any, parameters: TVL1Parameters) -> PairEstimator:
             nscales=parameters.num_scales,
             warps=parameters.num_warps,
             epsilon=parameters.stop_change_px,
-            innnerIterations=parameters.num_inner_iterations,  # spelled so by OpenCV
+            innnerIterations=parameters.num_inner_iterations,  # OpenCV's spelling
             outerIterations=parameters.num_outer_iterations,
             scaleStep=parameters.scale_step,
             medianFiltering=parameters.median_size_px,

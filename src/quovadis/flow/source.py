@@ -1,4 +1,4 @@
-"""Where the flow of a video comes from: a stored file, or an estimate on the spot; and how files are made of videos."""
+"""Find or estimate the flow of videos, and store it in files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import FlowPreset, preset_for
 from quovadis.flow.estimate import estimate_flow, flow_for_clip
-from quovadis.flow.flow_files import FILE_ENDING, FlowSink, FlowWriter, VideoFingerprint, read_flow
+from quovadis.flow.flow_files import FILE_ENDING, FlowFileWriter, FlowWriter, VideoFingerprint, read_flow
 from quovadis.flow.folder import HEADER_NAME, FlowFolderWriter
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
@@ -24,27 +24,27 @@ from quovadis.video.resize import resize_frames
 
 @dataclass(frozen=True)
 class FlowSource:
-    """Flow for clips of videos, read from files or estimated.
+    """Add flow to clips of videos: read it from a file, or estimate it if there is none.
 
-    With a ``folder``, every video must have its flow there. Without one, flow next to a video is read, and estimated
-    where there is none. Stored flow must have been made as this source would make it, of just this video; otherwise
-    reading raises :class:`~quovadis.errors.InvalidInputError`, which says what differs.
+    With a ``folder``, every video must have its flow there. Without one, flow stored next to a video is read, and flow
+    of other videos is estimated. Stored flow must have the preset of this source and belong to the video.
 
-    >>> FlowSource(folder=Path("flow"), videos=Path("clips")).file_of("clips/run/v.mp4").as_posix()
-    'flow/run/v.flow.mp4'
-    >>> FlowSource().file_of("clips/run/v.mp4").as_posix()
-    'clips/run/v.flow.mp4'
+    Example:
+        >>> FlowSource(folder=Path("flow"), videos=Path("clips")).file_of("clips/run/v.mp4").as_posix()
+        'flow/run/v.flow.mp4'
+        >>> FlowSource().file_of("clips/run/v.mp4").as_posix()
+        'clips/run/v.flow.mp4'
     """
 
     method: str = "tvl1"
-    """See :func:`quovadis.estimate_flow`."""
+    """Method of :func:`quovadis.estimate_flow`."""
     folder: Path | None = None
-    """Where ``quovadis flow`` wrote; None for the folder of each video."""
+    """Output folder of ``quovadis flow``; None looks for flow next to each video."""
     videos: Path | None = None
-    """The root of the videos: their paths below it are those of the flow files below ``folder``."""
+    """Root folder of the videos. Flow files have the same relative paths below ``folder``."""
 
     def file_of(self, video: str | Path) -> Path:
-        """Where the flow of a video is written."""
+        """Return the path of the flow file of a video."""
         video = Path(video)
         if self.folder is None:
             return video.with_name(video.stem + FILE_ENDING)
@@ -55,19 +55,19 @@ class FlowSource:
     def find(self, video: str | Path) -> Path | None:
         """Find the stored flow of a video.
 
-        In a flow folder, the file is looked for under the path of the video below ``videos``, and under every end of
-        its path, the longest first: ``quovadis flow clips/train --out flow`` writes ``flow/run/v.flow.mp4``, which is
+        In a flow folder, the file may have the path of the video relative to ``videos``, or any trailing part of its
+        path, tried from the longest: ``quovadis flow clips/train --out flow`` writes ``flow/run/v.flow.mp4``, which is
         found for ``clips/train/run/v.mp4``.
 
         Returns:
-            The file; None where there is none and no flow folder is named.
+            The flow file; None if there is none and ``folder`` is None.
 
         Raises:
-            InvalidInputError: If the flow folder has no flow of the video; names the paths that were tried.
+            InvalidInputError: If the flow folder does not exist or has no flow of the video.
         """
         video = Path(video)
         names = (video.name + FILE_ENDING, video.stem + FILE_ENDING)
-        folders = [video.parent] if self.folder is None else self._places(video.parent)
+        folders = [video.parent] if self.folder is None else self._candidate_folders(video.parent)
         for folder in folders:
             for name in names:
                 if (folder / name).is_file():
@@ -75,126 +75,133 @@ class FlowSource:
         if self.folder is None:
             return None
         if not self.folder.is_dir():
-            raise InvalidInputError(f"there is no flow folder {self.folder}: quovadis flow writes one")
-        jpeg = next((place / video.stem for place in folders if (place / video.stem / HEADER_NAME).is_file()), None)
+            raise InvalidInputError(f"the flow folder {self.folder} does not exist; create it with quovadis flow")
+        jpeg = next((f / video.stem for f in folders if (f / video.stem / HEADER_NAME).is_file()), None)
         if jpeg is not None:
             raise InvalidInputError(
-                f"{jpeg} has the flow of {video} as JPEG files, which are for other programs: run quovadis flow "
-                "without --jpeg"
+                f"{jpeg} has the flow of {video} as JPEG files, which quovadis cannot read; run quovadis flow without "
+                "--jpeg"
             )
-        tried = ", ".join(str(place / names[1]) for place in folders)
+        tried = ", ".join(str(folder / names[1]) for folder in folders)
         raise InvalidInputError(
             f"the flow folder {self.folder} has no flow of {video}; tried {tried}, and the same with "
-            f"{names[0]}. Write it with: quovadis flow {video} --out {self.folder}; or leave the flow folder out to "
-            "have flow computed"
+            f"{names[0]}. Write it with: quovadis flow {video} --out {self.folder}; or omit the flow folder to "
+            "estimate flow"
         )
 
-    def _places(self, parent: Path) -> list[Path]:
-        """Folders below the flow folder where the flow of videos of ``parent`` may be."""
+    def _candidate_folders(self, parent: Path) -> list[Path]:
+        """Return the folders that may contain the flow of videos in ``parent``."""
         assert self.folder is not None
         parts = Path(os.path.abspath(parent)).parts[1:]
-        places = [self.folder.joinpath(*parts[start:]) for start in range(len(parts) + 1)]
+        folders = [self.folder.joinpath(*parts[start:]) for start in range(len(parts) + 1)]
         if self.videos is not None and parent.is_relative_to(self.videos):
-            places.insert(0, self.folder / parent.relative_to(self.videos))
-        return list(dict.fromkeys(places))
+            folders.insert(0, self.folder / parent.relative_to(self.videos))
+        return list(dict.fromkeys(folders))
 
     def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int) -> Clip:
-        """The clip with its ``flow`` filled.
+        """Return a copy of a clip with its flow.
 
         Args:
-            clip: consecutive frames of the video ``clip.source``, resized and not yet cropped or mirrored.
-            fps: frames a second of the clip.
-            short_side_px: the size it was resized to.
-            first_tick: the number of its first frame, counted at ``fps`` from the start of the video.
+            clip: Consecutive frames of the video ``clip.source``, already resized and not yet cropped or flipped.
+            fps: Frame rate of the clip.
+            short_side_px: Short side of its frames.
+            first_tick: Index of its first frame in the video resampled to ``fps``.
+
+        Returns:
+            Clip whose ``flow`` is float32 (T, 2, H, W) in pixels.
 
         Raises:
-            InvalidInputError: flow is stored that was made otherwise, or of another video; or the flow folder has none.
-            TooFewFramesError: a single frame.
+            InvalidInputError: If stored flow has another preset or belongs to another video, or the flow folder has
+                none.
+            TooFewFramesError: If flow must be estimated and the clip has a single frame.
         """
         path = self.find(clip.source)
         if path is None:
             return flow_for_clip(clip, method=self.method)
         preset = preset_for(self.method, fps=fps, short_side_px=short_side_px)
-        fingerprint = _fingerprint(clip.source)
-        return replace(clip, flow=read_flow(path, first_tick, first_tick + len(clip), preset=preset, clip=fingerprint))
+        stat = Path(clip.source).stat()
+        fingerprint = _fingerprint(clip.source, stat.st_mtime_ns, stat.st_size)
+        flow = read_flow(path, first_tick, first_tick + len(clip), preset=preset, video=fingerprint)
+        return replace(clip, flow=flow)
 
 
 @lru_cache(maxsize=4096)
-def _fingerprint_at(path: str, mtime_ns: int, size_bytes: int) -> VideoFingerprint:
+def _fingerprint(path: str, mtime_ns: int, size_bytes: int) -> VideoFingerprint:
+    """Return the fingerprint of a file, which is hashed again only if it changes."""
     return VideoFingerprint.of(path)
-
-
-def _fingerprint(path: str) -> VideoFingerprint:
-    """The fingerprint of a file, hashed once as long as it does not change."""
-    stat = Path(path).stat()
-    return _fingerprint_at(path, stat.st_mtime_ns, stat.st_size)
 
 
 @dataclass(frozen=True)
 class FlowJob:
-    """One video whose flow is to be stored."""
+    """A video whose flow :func:`store_flow` computes and writes."""
 
     video: Path
     target: Path
-    """The file, or with ``jpeg`` the folder."""
+    """Flow file to write; with ``jpeg``, the folder."""
     preset: FlowPreset
+    """Settings of the flow."""
     jpeg: bool = False
-    """JPEG pairs instead of one file."""
-    pictures: Path | None = None
-    """A folder for color pictures too."""
-    picture_px: float = 10.0
-    """Length of the vectors that get the full color there."""
+    """Write JPEG pairs instead of a flow file."""
+    image_folder: Path | None = None
+    """Folder for additional color images."""
+    full_color_px: float = 10.0
+    """Length of vectors that are fully saturated in the color images."""
     pairs_per_batch: int = 64
-    """Pairs of frames at work at a time."""
+    """Maximum number of frame pairs processed at once."""
     device: str | None = None
-    """Where to compute; by default a GPU if there is one."""
+    """Device to compute on; None uses a GPU if there is one."""
 
-    def sinks(self) -> list[FlowSink]:
-        """What takes the flow."""
-        clip = VideoFingerprint.of(self.video)
-        sinks: list[FlowSink] = [(FlowFolderWriter if self.jpeg else FlowWriter)(self.target, clip, self.preset)]
-        if self.pictures is not None:
-            sinks.append(FlowFolderWriter(self.pictures, clip, self.preset, longest_px=self.picture_px))
-        return sinks
+    def writers(self) -> list[FlowWriter]:
+        """Open all outputs of the job."""
+        fingerprint = VideoFingerprint.of(self.video)
+        writer = FlowFolderWriter if self.jpeg else FlowFileWriter
+        writers: list[FlowWriter] = [writer(self.target, fingerprint, self.preset)]
+        if self.image_folder is not None:
+            images = FlowFolderWriter(self.image_folder, fingerprint, self.preset, longest_px=self.full_color_px)
+            writers.append(images)
+        return writers
 
 
 def store_flow(job: FlowJob) -> Iterator[int]:
-    """Estimate the flow of a whole video and write it, at constant memory; yields the number of flows done so far.
+    """Estimate the flow of a whole video and write it, with constant memory. Outputs are written atomically.
 
-    Nothing appears at the target before the end.
+    Yields:
+        The number of flows computed so far.
 
     Raises:
-        VideoError: the video cannot be read, or not to its end. TooFewFramesError: it has a single frame.
-        StorageError: the flow cannot be written.
+        VideoError: If the video cannot be read to its end.
+        TooFewFramesError: If the video has a single frame.
+        StorageError: If the flow cannot be written.
 
-    >>> preset, path = preset_for("tvl1-fast", short_side_px=32), getfixture("tmp_path") / "v.flow.mp4"
-    >>> list(store_flow(FlowJob(getfixture("clip_path"), path, preset)))
-    [29]
+    Example:
+        >>> preset, path = preset_for("tvl1-fast", short_side_px=32), getfixture("tmp_path") / "v.flow.mp4"
+        >>> list(store_flow(FlowJob(getfixture("clip_path"), path, preset)))
+        [29]
     """
     preset = job.preset
     device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
     parameters = preset.parameters if "tvl1" in preset.method else None
-    done = 0
+    num_flows = 0
     with ExitStack() as stack:
-        sinks = [stack.enter_context(sink) for sink in job.sinks()]
-        for frames in _stretches(job.video, preset, job.pairs_per_batch):
+        writers = [stack.enter_context(writer) for writer in job.writers()]
+        for frames in _chunks(job.video, preset, job.pairs_per_batch):
             flow = estimate_flow(
                 frames, preset.method, parameters=parameters, pairs_per_batch=job.pairs_per_batch, device=device
             )
-            for sink in sinks:
-                sink.write(flow)
-            done += len(flow)
-            yield done
+            for writer in writers:
+                writer.write(flow)
+            num_flows += len(flow)
+            yield num_flows
 
 
 def finish_flow(job: FlowJob) -> tuple[int, str]:
-    """Do a job to its end, for :func:`~quovadis.runtime.jobs.run_jobs`.
+    """Run a job to its end, in the form that :func:`~quovadis.runtime.jobs.run_jobs` expects.
 
     Returns:
-        The number of flows, and why there are none, if the video is at fault.
+        The number of flows, and an error message if the video cannot be used.
 
     Raises:
-        StorageError: the flow cannot be written, nor can that of the next video.
+        StorageError: If the flow cannot be written, which would affect the next job as well.
     """
     try:
         return max(store_flow(job)), ""
@@ -202,8 +209,8 @@ def finish_flow(job: FlowJob) -> tuple[int, str]:
         return 0, str(error)
 
 
-def _stretches(video: str | Path, preset: FlowPreset, num_pairs: int) -> Iterator[Tensor]:
-    """Resized frames at the preset's rate, uint8 (T, 3, H, W); each stretch begins with the last one's last frame."""
+def _chunks(video: str | Path, preset: FlowPreset, num_pairs: int) -> Iterator[Tensor]:
+    """Yield resized frames, uint8 (T, 3, H, W). Each chunk starts with the last frame of the previous one."""
     frames: list[Tensor] = []
     with VideoReader(video) as reader:
         num_frames = 0

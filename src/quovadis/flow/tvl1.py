@@ -1,4 +1,4 @@
-"""TV-L1 optical flow: picks the fastest of the three implementations of the one algorithm for a device."""
+"""TV-L1 optical flow with the fastest implementation for a device."""
 
 import warnings
 from collections.abc import Callable
@@ -15,33 +15,39 @@ PairFunction = Callable[[Tensor, Tensor, TVL1Parameters], Tensor]
 
 
 def tvl1(first: Tensor, second: Tensor, parameters: TVL1Parameters | None = None) -> Tensor:
-    """TV-L1 flow between pairs of gray pictures, on the device where they are.
+    """Estimate TV-L1 flow between pairs of grayscale images, on their device.
 
-    The algorithm is that of OpenCV's ``DualTVL1OpticalFlow``; see :mod:`quovadis.flow.tvl1_reference` for its
-    sources. On the CPU fused numba kernels do the work, on an NVIDIA GPU Triton kernels, elsewhere plain torch.
-    A pair stops by its own change, so its result does not depend on the others.
+    The algorithm is that of OpenCV's ``DualTVL1OpticalFlow``, implemented as fused numba kernels for the CPU, as Triton
+    kernels for NVIDIA GPUs, and in plain torch for other devices. Each pair has its own stopping rule, so its result
+    does not depend on the other pairs. For the frames of a video, use :func:`quovadis.estimate_flow`.
 
     Args:
-        first: uint8 (N, H, W), gray, H and W at least 16.
-        second: like ``first``, on the same device.
-        parameters: None for the defaults, which are OpenCV's.
+        first: uint8 tensor (N, H, W), grayscale, with H, W >= 16.
+        second: Like ``first``, on the same device.
+        parameters: Parameters of TV-L1; None uses the defaults.
 
     Returns:
-        float32 (N, 2, H, W) in pixels, x to the right and y down: what is at x in ``first`` is at x + u in ``second``.
+        float32 tensor (N, 2, H, W) in pixels; channel 0 points right, channel 1 down. A pixel at position x in
+        ``first`` moves to x + u in ``second``.
 
     Raises:
-        InvalidTypeError: not uint8. InvalidInputError: another shape, or too small.
+        InvalidTypeError: If an input is not a uint8 tensor.
+        InvalidInputError: If the shapes are wrong or differ, or the images are too small.
 
-    >>> here = torch.randint(0, 256, (1, 32, 40), dtype=torch.uint8)
-    >>> tvl1(here, here).shape
-    torch.Size([1, 2, 32, 40])
+    Example:
+        >>> image = torch.randint(0, 256, (1, 32, 40), dtype=torch.uint8)
+        >>> tvl1(image, image).shape
+        torch.Size([1, 2, 32, 40])
+
+    References:
+        See :mod:`quovadis.flow.tvl1_reference`.
     """
     parameters = parameters or TVL1Parameters()
-    for name, picture in (("first", first), ("second", second)):
-        if not isinstance(picture, Tensor) or picture.dtype != torch.uint8:
-            got = picture.dtype if isinstance(picture, Tensor) else type(picture).__name__
-            raise InvalidTypeError(f"{name} must be a uint8 tensor (N, H, W) of gray pictures; got {got}")
-        if picture.ndim != 3 or picture.shape != first.shape:
+    for name, image in (("first", first), ("second", second)):
+        if not isinstance(image, Tensor) or image.dtype != torch.uint8:
+            got = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise InvalidTypeError(f"{name} must be a uint8 tensor (N, H, W) of grayscale images; got {got}")
+        if image.ndim != 3 or image.shape != first.shape:
             raise InvalidInputError(
                 f"first and second must both be (N, H, W); got {tuple(first.shape)} and {tuple(second.shape)}"
             )
@@ -52,7 +58,7 @@ def tvl1(first: Tensor, second: Tensor, parameters: TVL1Parameters | None = None
 
 
 def require_size(height: int, width: int) -> None:
-    """Raise :class:`InvalidInputError` for pictures that are smaller than the pyramid's smallest level."""
+    """Raise :class:`InvalidInputError` for frames that are too small for TV-L1."""
     if min(height, width) < MIN_SIDE_PX:
         raise InvalidInputError(
             f"frames of {height}x{width} are too small for TV-L1, which needs at least {MIN_SIDE_PX}x{MIN_SIDE_PX}: "
@@ -62,10 +68,11 @@ def require_size(height: int, width: int) -> None:
 
 @cache
 def implementation_for(device_type: str) -> PairFunction:
-    """The fastest implementation that runs on this kind of device here.
+    """Return the fastest installed implementation for a type of device.
 
-    >>> implementation_for("cpu").__name__
-    'tvl1_numba'
+    Example:
+        >>> implementation_for("cpu").__name__
+        'tvl1_numba'
     """
     from quovadis.flow.tvl1_reference import tvl1_reference
 
@@ -75,7 +82,7 @@ def implementation_for(device_type: str) -> PairFunction:
 
             return tvl1_numba
         warnings.warn(
-            "numba is not installed, so TV-L1 runs in plain torch, about ten times slower: pip install numba",
+            "numba is not installed, so TV-L1 runs in plain torch, about ten times slower; run: pip install numba",
             stacklevel=3,
         )
     if device_type == "cuda" and find_spec("triton"):

@@ -1,21 +1,21 @@
-"""TV-L1 on the CPU: fused float32 kernels that numba compiles when they are first used; no compiler is needed.
+"""TV-L1 on the CPU: fused float32 kernels, compiled by numba on first use.
 
-The same algorithm as :mod:`quovadis.flow.tvl1_reference`, arranged for caches:
+The algorithm is that of :mod:`quovadis.flow.tvl1_reference`, arranged for the CPU cache:
 
-* one iteration is one sweep over the rows: the dual variables of a row are updated one row behind the flow;
-* several iterations run in one sweep, each one row behind the one before, so that rows are read from memory once
-  for all of them (a *wave*). Whether to stop is known only after the wave, so it writes beside its input: when the
-  change fell below the limit inside the wave, it is run again up to there, and the result is the same;
-* pairs share nothing, so each core takes whole pairs.
+* One iteration is one sweep over the rows. The dual variables of a row are updated one row behind the flow.
+* A *wave* runs several iterations in one sweep, each one row behind the previous one, so each row is read from memory
+  once per wave. The stopping rule can be checked only after the wave, so a wave does not overwrite its input: if an
+  earlier iteration met the rule, the wave is run again up to that iteration. The result is the same.
+* Frame pairs are independent, and each thread processes whole pairs.
 
-The first call compiles for about 20 seconds; the machine code is kept, and later processes load it in half a second.
-All kernels stay in this one file, because numba's cache looks only at the file of the outermost function.
+The first call compiles for about 20 seconds. The machine code is cached; later processes load it in half a second. All
+kernels must be in this file, because numba's cache checks only the file of the outermost function for changes.
 """
 
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -31,15 +31,14 @@ from quovadis.runtime import interrupts
 
 Image = NDArray[np.float32]
 
-# Products may be fused with sums. Only where a sum over a row is taken may its order change, into vector lanes; NaN
-# and infinity keep their meaning everywhere.
+# Fast-math flags: products may be fused with sums. Only sums over a row may also be reordered, for vectorization. NaN
+# and infinity are never assumed to be absent.
 _FUSED = {"contract"}
 _REORDERED = {"contract", "reassoc", "nsz"}
 
-# A row of the picture lies in memory as chunks of planes. The planes of one chunk stand a constant distance apart, and
-# indices are unsigned: only so does LLVM see that a fused loop may be vectorised (it would need a hundred checks for
-# overlap at run time otherwise). The column before a chunk holds p of its left neighbor, the one behind it u of its
-# right one; 0 at the left border of the picture and the last u repeated at the right one.
+# A row of the image is stored as chunks of planes at constant distances, indexed with unsigned integers. Otherwise LLVM
+# would not vectorize the fused loop, because it would have to check at run time whether planes overlap. The column
+# before a chunk has p of the left neighbor (0 at the border), the column after it u of the right one (or the last u).
 _LEAD = np.uint64(8)
 _ONE = np.uint64(1)
 _CHUNK = 352
@@ -47,137 +46,153 @@ _PLANE = _CHUNK + 16
 # The flow u = (u1, u2) and its dual variables p1 = (p11, p12), p2 = (p21, p22).
 _U1, _U2, _P11, _P12, _P21, _P22 = (np.uint64(plane * _PLANE) for plane in range(6))
 _STATE = 6 * _PLANE
-# The linearised data term: gradient of the warped picture, 1 / its squared length, constant part of rho.
+# The linearized data term: gradient of the warped image, 1 / its squared length, constant part of rho.
 _GX, _GY, _INVERSE, _CONSTANT, _THETA = (np.uint64(plane * _PLANE) for plane in range(5))
 _DATA = 5 * _PLANE
 
 _LONGEST_WAVE = 15
-_MARGIN = 4  # zeros around a picture that is warped; a far index is moved into them
+_MARGIN = 4  # zeros around a warped image; indices outside of the image are clamped into them
+
+
+class _Settings(NamedTuple):
+    """TV-L1 parameters in the types of the kernels: float32 for arithmetic on pixels."""
+
+    scale_step: float
+    theta: np.float32
+    reach: np.float32
+    """Largest step of the data term, lambda * theta."""
+    ratio: np.float32
+    """Step of the dual variables, tau / theta."""
+    squared_stop_change: float
+    num_warps: int
+    num_outer_iterations: int
+    num_inner_iterations: int
+    median_size_px: int
+    positions_per_px: np.float32
+
+    @classmethod
+    def of(cls, parameters: TVL1Parameters) -> "_Settings":
+        return cls(
+            parameters.scale_step,
+            np.float32(parameters.tightness),
+            np.float32(parameters.attachment * parameters.tightness),
+            np.float32(parameters.time_step / parameters.tightness),
+            parameters.stop_change_px**2,
+            parameters.num_warps,
+            parameters.num_outer_iterations,
+            parameters.num_inner_iterations,
+            parameters.median_size_px,
+            np.float32(parameters.positions_per_px),
+        )
 
 
 def _kernel(function: Any, fastmath: set[str] = _FUSED) -> Any:
-    """Compile without the GIL, and keep the machine code beside the source or in the user's cache folder."""
+    """Compile to release the GIL, and cache the machine code next to the source or in the user's cache folder."""
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither folder can be written: compile anew in every process
+    except RuntimeError:  # neither folder is writable: compile in every process
         return numba.njit(**options)(function)
 
 
 def tvl1_numba(first: Tensor, second: Tensor, parameters: TVL1Parameters, num_threads: int | None = None) -> Tensor:
-    """Flow from each picture of ``first`` to its partner in ``second``; see :func:`tvl1_reference`.
+    """Compute the flow from each image of ``first`` to the one of ``second``; see :func:`tvl1_reference`.
 
     Args:
-        first: uint8 (N, H, W), gray, on the CPU.
-        second: like ``first``.
-        parameters: see :class:`TVL1Parameters`.
-        num_threads: pairs at work at a time; None takes torch's number of threads.
+        first: uint8 tensor (N, H, W), grayscale, on the CPU.
+        second: Like ``first``.
+        parameters: Parameters of TV-L1.
+        num_threads: Number of pairs processed in parallel; None uses torch's number of threads.
 
     Returns:
-        float32 (N, 2, H, W) in pixels, x to the right and y down.
+        float32 tensor (N, 2, H, W) in pixels; channel 0 points right, channel 1 down.
 
-    >>> from quovadis.flow.parameters import TVL1Parameters
-    >>> noise = torch.randint(0, 256, (1, 24, 32), dtype=torch.uint8)
-    >>> tvl1_numba(noise, noise, TVL1Parameters()).abs().max()
-    tensor(0.)
+    Example:
+        >>> from quovadis.flow.parameters import TVL1Parameters
+        >>> noise = torch.randint(0, 256, (1, 24, 32), dtype=torch.uint8)
+        >>> tvl1_numba(noise, noise, TVL1Parameters()).abs().max()
+        tensor(0.)
     """
     flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
-    pictures = first.contiguous().numpy(), second.contiguous().numpy()
-    settings = _settings(parameters, first.shape[1], first.shape[2])
+    images = first.contiguous().numpy(), second.contiguous().numpy()
+    sizes = np.array(parameters.pyramid_sizes(first.shape[1], first.shape[2]), np.int64)
+    settings = _Settings.of(parameters)
 
     def one_pair(number: int) -> None:
         interrupts.check()
-        _estimate(pictures[0][number], pictures[1][number], *settings, flow[number])
+        _estimate(images[0][number], images[1][number], sizes, settings, flow[number])
 
     num_threads = min(num_threads or torch.get_num_threads(), len(first))
     if num_threads <= 1:
         for number in range(len(first)):
             one_pair(number)
     else:
-        one_pair(0)  # compiles, if need be, in one thread only
+        one_pair(0)  # compile in a single thread
         with ThreadPoolExecutor(num_threads) as pool:
             list(pool.map(one_pair, range(1, len(first))))
     return torch.from_numpy(flow)
 
 
-def _settings(parameters: TVL1Parameters, height: int, width: int) -> tuple[Any, ...]:
-    """The parameters as the kernels take them: float32 where pixels are touched."""
-    return (
-        np.array(parameters.pyramid_sizes(height, width), np.int64),
-        parameters.scale_step,
-        np.float32(parameters.tightness),
-        np.float32(parameters.attachment * parameters.tightness),
-        np.float32(parameters.time_step / parameters.tightness),
-        parameters.stop_change_px**2,
-        parameters.num_warps,
-        parameters.num_outer_iterations,
-        parameters.num_inner_iterations,
-        parameters.median_size_px,
-        np.float32(parameters.positions_per_px),
-    )
-
-
 @_kernel
-def _estimate(
-    first, second, sizes, scale_step, theta, reach, ratio, epsilon2, warps, outers, inners, median, positions, flow
-):
-    """One pair, all levels of the pyramid from the smallest to the full size."""
-    zoom, one = 1 / scale_step, np.float32(1.0)
-    pictures = [(first.astype(np.float32), second.astype(np.float32))]
+def _estimate(first, second, sizes, settings, flow):
+    """Compute the flow of one pair into ``flow``, from the smallest level of the pyramid to the full size."""
+    zoom, one = 1 / settings.scale_step, np.float32(1.0)
+    images = [(first.astype(np.float32), second.astype(np.float32))]
     for level in range(1, len(sizes)):
         height, width = sizes[level]
-        i0, i1 = pictures[level - 1]
-        pictures.append((_resize(i0, height, width, zoom, zoom, one), _resize(i1, height, width, zoom, zoom, one)))
+        i0, i1 = images[level - 1]
+        images.append((_resize(i0, height, width, zoom, zoom, one), _resize(i1, height, width, zoom, zoom, one)))
     rows, chunks = sizes[0, 0] + 2, (sizes[0, 1] + _CHUNK - 1) // _CHUNK
     memory = np.empty(rows * chunks * (2 * _STATE + _DATA), np.float32)
     u1 = np.zeros((sizes[-1, 0], sizes[-1, 1]), np.float32)
     u2 = np.zeros_like(u1)
     for level in range(len(sizes) - 1, -1, -1):
-        i0, i1 = pictures[level]
+        i0, i1 = images[level]
         height, width = i0.shape
         if level < len(sizes) - 1:
             step_y, step_x = u1.shape[0] / height, u1.shape[1] / width
             u1 = _resize(u1, height, width, step_y, step_x, np.float32(zoom))
             u2 = _resize(u2, height, width, step_y, step_x, np.float32(zoom))
-        threshold = epsilon2 * height * width
-        u1, u2 = _refine(
-            i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions
-        )
+        u1, u2 = _refine(i0, i1, u1, u2, memory, settings)
     flow[0] = u1
     flow[1] = u2
 
 
 @_kernel
-def _refine(i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outers, inners, median, positions):
-    """One level: warp, linearise, iterate until the change is small; the dual variables live on through the warps."""
-    width = i0.shape[1]
-    state, other, data = _planes(i0.shape[0], width, memory, theta)
+def _refine(i0, i1, u1, u2, memory, settings):
+    """Refine the flow on one level: warp, linearize, iterate until the change is small. Warps share the dual variables.
+
+    ``memory`` is scratch space that all levels share.
+    """
+    height, width = i0.shape
+    threshold = settings.squared_stop_change * height * width
+    state, other, data = _planes(height, width, memory, settings.theta)
     pixels = _with_gradient(i1)
     ranks = np.empty((5, width + 4), np.float32)
     change = np.empty(_LONGEST_WAVE, np.float64)
-    for _ in range(warps):
-        _linearise(i0, pixels, u1, u2, data, positions)
+    for _ in range(settings.num_warps):
+        _linearize(i0, pixels, u1, u2, data, settings.positions_per_px)
         before = now = np.inf
-        for _ in range(outers):
-            if median > 1:
-                u1, u2 = _median(u1, median, ranks), _median(u2, median, ranks)
-            _put_flow(u1, u2, state)
+        for _ in range(settings.num_outer_iterations):
+            if settings.median_size_px > 1:
+                u1, u2 = _median(u1, settings.median_size_px, ranks), _median(u2, settings.median_size_px, ranks)
+            _write_flow(u1, u2, state)
             step = 0
-            while step < inners and now > threshold:
-                length = min(_steps_left(before, now, threshold), inners - step)
+            while step < settings.num_inner_iterations and now > threshold:
+                length = min(_wave_length(before, now, threshold), settings.num_inner_iterations - step)
                 if length == 1:
-                    _wave(state, state, data, 1, width, reach, ratio, change)
+                    _wave(state, state, data, 1, width, settings, change)
                 else:
-                    _wave(state, other, data, length, width, reach, ratio, change)
+                    _wave(state, other, data, length, width, settings, change)
                     for k in range(length - 1):
-                        if change[k] <= threshold:  # too far: once more, up to here
+                        if change[k] <= threshold:  # the rule was met earlier: run again, up to that iteration
                             length = k + 1
-                            _wave(state, other, data, length, width, reach, ratio, change)
+                            _wave(state, other, data, length, width, settings, change)
                             break
                     state, other = other, state
                 before, now = (change[length - 2] if length > 1 else now), change[length - 1]
                 step += length
-            _take_flow(state, u1, u2)
+            _read_flow(state, u1, u2)
             if now <= threshold:
                 break
     return u1, u2
@@ -185,7 +200,7 @@ def _refine(i0, i1, u1, u2, memory, theta, reach, ratio, threshold, warps, outer
 
 @_kernel
 def _planes(height, width, memory, theta):
-    """Two states and the data term of a level, zero; row 0 stands above the picture and the last one under it."""
+    """Return two states and the data term of a level, zeroed. Row 0 is above the image, the last row below it."""
     chunks = (width + _CHUNK - 1) // _CHUNK
     size = (height + 2) * chunks * _STATE
     memory[: 2 * size + (height + 1) * chunks * _DATA] = 0.0
@@ -200,11 +215,11 @@ def _planes(height, width, memory, theta):
 
 
 @_kernel
-def _steps_left(before, now, threshold):
-    """The length of the next wave: half of the iterations for which the change, falling as it last did, is too large.
+def _wave_length(before, now, threshold):
+    """Choose the length of the next wave: half of the iterations that remain if the change keeps falling at its rate.
 
-    Half, because it often falls faster later, and an iteration too many costs more than a wave too short. A wave of
-    two or three would not be worth the copy of the state that it needs to be run again.
+    Only half, because it often falls faster later, and a wave that is too long costs more than one that is too short.
+    Waves of two or three iterations are not worth the copy of the state, which is needed to run them again.
     """
     if now > 30 * threshold and before < np.inf:
         return _LONGEST_WAVE
@@ -215,8 +230,8 @@ def _steps_left(before, now, threshold):
 
 
 @_kernel
-def _wave(source, target, data, length, width, reach, ratio, change):
-    """``length`` iterations from ``source`` to ``target``; ``change[k]`` is the squared change of the k-th."""
+def _wave(source, target, data, length, width, settings, change):
+    """Run ``length`` iterations from ``source`` to ``target``; store the squared change of each in ``change``."""
     height, chunks = data.shape[0] - 1, data.shape[1]
     change[:length] = 0.0
     target[0] = 0.0
@@ -224,21 +239,21 @@ def _wave(source, target, data, length, width, reach, ratio, change):
         if front < height and length > 1:
             target[front + 1] = source[front + 1]
         for k in range(max(0, front - height), min(length, front + 1)):
-            y = front - k  # each iteration is one row behind the one before
-            if y == height:  # under the picture: a copy of its last row, so that the gradient downwards is 0
+            y = front - k  # each iteration is one row behind the previous one
+            if y == height:  # below the image: repeat its last row, so that the vertical gradient is 0
                 target[y + 1, :, : 2 * _PLANE] = target[y, :, : 2 * _PLANE]
             for c in range(chunks):
                 columns = min(_CHUNK, width - c * _CHUNK)
-                change[k] += _step(target[y, c], target[y + 1, c], data[y, c], columns, reach, ratio)
+                change[k] += _step(target[y, c], target[y + 1, c], data[y, c], columns, settings.reach, settings.ratio)
                 if chunks > 1:
-                    _share_borders(target[y], target[y + 1], c, np.uint64(columns))
-            if y == 0:  # nothing is above the picture
+                    _copy_borders(target[y], target[y + 1], c, np.uint64(columns))
+            if y == 0:  # keep the row above the image at 0
                 target[0] = 0.0
 
 
 @_kernel
-def _share_borders(above, here, c, columns):
-    """After a step on chunk ``c``: the columns that its neighbors look at."""
+def _copy_borders(above, here, c, columns):
+    """Copy the border columns of chunk ``c`` to its neighbors after a step."""
     last, edge = _LEAD + columns - _ONE, _LEAD + np.uint64(_CHUNK)
     if c > 0:
         here[c - 1, _U1 + edge] = here[c, _U1 + _LEAD]
@@ -250,12 +265,12 @@ def _share_borders(above, here, c, columns):
 
 @partial(_kernel, fastmath=_REORDERED)
 def _step(above, here, data, columns, reach, ratio):
-    """One iteration on a chunk: the flow of row ``here`` and the dual variables of the row ``above``.
+    """Run one iteration on a chunk: update the flow of row ``here`` and the dual variables of the row ``above``.
 
-    Eq. 13 (the thresholding step, whose three cases are one clamp), eq. 14 and eq. 15; returns the squared change.
+    Eq. 13 (whose three cases are one clamp), eq. 14 and eq. 15. Returns the squared change.
     """
     change, one = np.float32(0.0), np.float32(1.0)
-    # Whole vectors of 8: theta is 0 behind the last column, so nothing moves there.
+    # Whole vectors of 8: theta is 0 after the last column, so the flow does not change there.
     for x in range(_LEAD, _LEAD + np.uint64((columns + 7) // 8 * 8)):
         u1, u2, gx, gy = here[_U1 + x], here[_U2 + x], data[_GX + x], data[_GY + x]
         factor = -(data[_CONSTANT + x] + (gx * u1 + gy * u2)) * data[_INVERSE + x]
@@ -272,18 +287,18 @@ def _step(above, here, data, columns, reach, ratio):
         x1, y1 = ratio * (above[_U1 + x + _ONE] - above1), ratio * (u1 - above1)
         x2, y2 = ratio * (above[_U2 + x + _ONE] - above2), ratio * (u2 - above2)
         norm1, norm2 = one + math.sqrt(x1 * x1 + y1 * y1), one + math.sqrt(x2 * x2 + y2 * y2)
-        both = one / (norm1 * norm2)  # one division for the two
+        both = one / (norm1 * norm2)  # one division instead of two
         scale1, scale2 = both * norm2, both * norm1
         above[_P11 + x], above[_P12 + x] = (above[_P11 + x] + x1) * scale1, (p12 + y1) * scale1
         above[_P21 + x], above[_P22 + x] = (above[_P21 + x] + x2) * scale2, (p22 + y2) * scale2
-    end = _LEAD + np.uint64(columns)  # the last u again, so that the gradient to the right is 0 at the border
+    end = _LEAD + np.uint64(columns)  # repeat the last u, so that the horizontal gradient is 0 at the border
     here[_U1 + end], here[_U2 + end] = here[_U1 + end - _ONE], here[_U2 + end - _ONE]
     return np.float64(change)
 
 
 @_kernel
-def _put_flow(u1, u2, state):
-    """Planes of the flow into the chunks of the state, with the columns that chunks share."""
+def _write_flow(u1, u2, state):
+    """Write the flow into the chunks of the state, with the columns that chunks share."""
     height, width = u1.shape
     chunks = state.shape[1]
     for y in range(height):
@@ -297,8 +312,8 @@ def _put_flow(u1, u2, state):
 
 
 @_kernel
-def _take_flow(state, u1, u2):
-    """The flow out of the chunks of the state."""
+def _read_flow(state, u1, u2):
+    """Read the flow from the chunks of the state."""
     height, width = u1.shape
     for y in range(height):
         for c in range(state.shape[1]):
@@ -310,7 +325,7 @@ def _take_flow(state, u1, u2):
 
 @_kernel
 def _with_gradient(image):
-    """(H, W) to (H + 8, W + 8, 4): the picture, its centered differences in x and y, and 0; zeros around."""
+    """Return (H + 8, W + 8, 4): the image, its centered differences in x and y, and 0; with a margin of zeros."""
     height, width = image.shape
     out = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN, 4), np.float32)
     half = np.float32(0.5)
@@ -326,8 +341,8 @@ def _with_gradient(image):
 
 
 @_kernel
-def _linearise(i0, pixels, u1, u2, data, positions):
-    """Warp the second picture and its gradient by the flow (cubic, zeros outside) and prepare the data term."""
+def _linearize(i0, pixels, u1, u2, data, positions):
+    """Warp the second image and its gradient by the flow (cubic, zeros outside) and compute the data term."""
     height, width = i0.shape
     pitch = np.uint64(4 * pixels.shape[1])
     flat = pixels.ravel()
@@ -345,7 +360,7 @@ def _linearise(i0, pixels, u1, u2, data, positions):
 
 @_kernel
 def _locate(start, step, u, length, positions, first, weights):
-    """Along one axis: the first of the four pixels around each warped position, and their weights."""
+    """Find, along one axis, the first of the four pixels around each warped position, and their weights."""
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
     low, high = np.float32(-3), np.float32(length + 1)
     if positions > 0:
@@ -365,7 +380,7 @@ def _locate(start, step, u, length, positions, first, weights):
 
 @_kernel
 def _cubic_weights(t):
-    """Weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
+    """Return the weights of pixels -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
     a, one, s = np.float32(-0.75), np.float32(1.0), np.float32(1.0) - t
     a2, a3, a4, a5, a8 = a + np.float32(2), a + np.float32(3), a * np.float32(4), a * np.float32(5), a * np.float32(8)
     before = ((a * (t + one) - a5) * (t + one) + a8) * (t + one) - a4
@@ -376,22 +391,22 @@ def _cubic_weights(t):
 
 @_kernel
 def _sample(flat, pitch, columns, rows, weights_x, weights_y, warped):
-    """The weighted sum of 4x4 pixels, for the picture and both parts of its gradient."""
+    """Interpolate the image and its gradient from 4x4 pixels at each position of a row."""
     x0, x1, x2, x3 = weights_x[0], weights_x[1], weights_x[2], weights_x[3]
     y0, y1, y2, y3 = weights_y[0], weights_y[1], weights_y[2], weights_y[3]
     value, gx, gy = warped[0], warped[1], warped[2]
     for x in range(len(columns)):
         place = np.uint64(rows[x]) * pitch + np.uint64(4 * columns[x])
         across, down = (x0[x], x1[x], x2[x], x3[x]), (y0[x], y1[x], y2[x], y3[x])
-        value[x], gx[x], gy[x] = _weigh_patch(flat, place, pitch, across, down)
+        value[x], gx[x], gy[x] = _weighted_patch(flat, place, pitch, across, down)
 
 
 @intrinsic
-def _weigh_patch(typingctx, flat, place, pitch, across, down):
-    """Sum of 4x4 pixels times their weights, the channels of a pixel in one vector.
+def _weighted_patch(typingctx, flat, place, pitch, across, down):
+    """Sum 4x4 pixels times their weights, with the channels of a pixel in one (portable) LLVM vector.
 
-    LLVM's own vectorisers do not find this one (numba leaves the pass that could switched off), and it is the larger
-    part of a warp; the vectors are LLVM's portable ones.
+    LLVM does not vectorize this sum on its own, because numba disables the pass that could. It is the most expensive
+    part of a warp.
     """
     four, index32 = ir.VectorType(ir.FloatType(), 4), ir.IntType(32)
 
@@ -425,7 +440,7 @@ def _weigh_patch(typingctx, flat, place, pitch, across, down):
 
 @_kernel
 def _data_term(i0, u1, u2, warped, start, stop, data):
-    """|gradient|^2 and the constant part of rho (eq. 12) for one chunk of a row."""
+    """Compute 1 / |gradient|^2 and the constant part of rho (eq. 12) for one chunk of a row."""
     tiny, one, zero = np.float32(np.finfo(np.float32).eps), np.float32(1.0), np.float32(0.0)
     i0, u1, u2 = i0[start:stop], u1[start:stop], u2[start:stop]
     value, gx, gy = warped[0, start:stop], warped[1, start:stop], warped[2, start:stop]
@@ -440,7 +455,7 @@ def _data_term(i0, u1, u2, warped, start, stop, data):
 
 @_kernel
 def _resize(image, height, width, step_y, step_x, gain):
-    """Bilinear, pixel centers ``step`` source pixels apart, the border repeated, times ``gain``."""
+    """Resize bilinearly with pixel centers ``step`` source pixels apart and repeated borders; multiply by ``gain``."""
     rows, columns = image.shape
     left = np.empty(width, np.int64)
     weight = np.empty(width, np.float32)
@@ -463,7 +478,7 @@ def _resize(image, height, width, step_y, step_x, gain):
 
 @_kernel
 def _median(u, size, ranks):
-    """Median filter of a plane; the border pixels are repeated outwards."""
+    """Apply a median filter to a plane, with repeated border pixels."""
     out = np.empty_like(u)
     for y in range(u.shape[0]):
         _sort_columns(u, y, size, ranks)
@@ -476,7 +491,7 @@ def _median(u, size, ranks):
 
 @_kernel
 def _sort_columns(u, y, size, ranks):
-    """The columns of the windows around row ``y``, each sorted: shared by all the windows that hold the column."""
+    """Sort each column of the windows around row ``y``; all windows with a column share the result."""
     height, width = u.shape
     up, here, down = u[max(y - 1, 0)], u[y], u[min(y + 1, height - 1)]
     r0, r1, r2, r3, r4 = ranks[0, 2:], ranks[1, 2:], ranks[2, 2:], ranks[3, 2:], ranks[4, 2:]
@@ -516,7 +531,7 @@ def _sort5(a, b, c, d, e):
 
 @_kernel
 def _median5_row(ranks, out):
-    """Median of 25 from five sorted columns: sort the rows, then 13 values are left of which it is the middle one."""
+    """Compute medians of 25 from five sorted columns: sorting the rows leaves 13 candidates for each."""
     r0, r1, r2, r3, r4 = ranks[0], ranks[1], ranks[2], ranks[3], ranks[4]
     for x in range(len(out)):
         _, _, _, a3, a4 = _sort5(r0[x], r0[x + 1], r0[x + 2], r0[x + 3], r0[x + 4])
@@ -524,7 +539,7 @@ def _median5_row(ranks, out):
         _, c1, c2, c3, _ = _sort5(r2[x], r2[x + 1], r2[x + 2], r2[x + 3], r2[x + 4])
         d0, d1, d2, _, _ = _sort5(r3[x], r3[x + 1], r3[x + 2], r3[x + 3], r3[x + 4])
         e0, e1, _, _, _ = _sort5(r4[x], r4[x + 1], r4[x + 2], r4[x + 3], r4[x + 4])
-        # Found by pruning a sorting network until, by the 0-1 principle over all 6**5 column states, no more can go.
+        # A sorting network, pruned as far as the 0-1 principle allows over all 6**5 states of the columns.
         a3, d0 = _sort2(a3, d0)
         d0, c1 = _sort2(d0, c1)
         e0, a4 = _sort2(e0, a4)
@@ -549,7 +564,7 @@ def _median5_row(ranks, out):
 
 @_kernel
 def _median3_row(ranks, out):
-    """Median of 9 from three sorted columns: of the largest minimum, the middle median and the smallest maximum."""
+    """Compute medians of 9 from three sorted columns: median of largest minimum, middle median, smallest maximum."""
     r0, r1, r2 = ranks[0], ranks[1], ranks[2]
     for x in range(len(out)):
         low = max(max(r0[x + 1], r0[x + 2]), r0[x + 3])

@@ -1,9 +1,12 @@
-"""TV-L1 in plain torch: the readable reference that the fast kernels are tested against; it runs on any device.
+"""Reference implementation of TV-L1 in plain torch, for any device. The fast kernels are tested against it.
 
-The algorithm of OpenCV's ``DualTVL1OpticalFlow`` (C. Zach, T. Pock, H. Bischof, "A Duality Based Approach for Realtime
-TV-L1 Optical Flow", DAGM 2007; its pyramid, warps and stopping as in J. Sánchez Pérez, E. Meinhardt-Llopis,
-G. Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013). Equation numbers are those of the IPOL article.
-Every function works on a batch (N, H, W) of pairs, and each pair stops by its own change.
+The algorithm is that of OpenCV's ``DualTVL1OpticalFlow``. Functions work on a batch (N, H, W) of pairs; each pair has
+its own stopping rule. Equation numbers refer to the IPOL article.
+
+References:
+    C. Zach, T. Pock, H. Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007.
+    J. Sánchez Pérez, E. Meinhardt-Llopis, G. Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013 (pyramid, warps and
+    stopping rule).
 """
 
 import torch
@@ -14,20 +17,21 @@ from quovadis.flow.parameters import TVL1Parameters
 
 
 def tvl1_reference(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Tensor:
-    """Flow from each picture of ``first`` to its partner in ``second``.
+    """Compute the flow from each image of ``first`` to the one of ``second``.
 
     Args:
-        first: uint8 (N, H, W), gray.
-        second: like ``first``, on the same device.
-        parameters: see :class:`TVL1Parameters`.
+        first: uint8 tensor (N, H, W), grayscale.
+        second: Like ``first``, on the same device.
+        parameters: Parameters of TV-L1.
 
     Returns:
-        float32 (N, 2, H, W) in pixels, x to the right and y down: ``second(x + u) = first(x)``.
+        float32 tensor (N, 2, H, W) in pixels; channel 0 points right, channel 1 down: ``second(x + u) = first(x)``.
 
-    >>> from quovadis.flow.parameters import TVL1Parameters
-    >>> noise = torch.randint(0, 256, (1, 24, 32), dtype=torch.uint8)
-    >>> tvl1_reference(noise, noise, TVL1Parameters()).abs().max()
-    tensor(0.)
+    Example:
+        >>> from quovadis.flow.parameters import TVL1Parameters
+        >>> noise = torch.randint(0, 256, (1, 24, 32), dtype=torch.uint8)
+        >>> tvl1_reference(noise, noise, TVL1Parameters()).abs().max()
+        tensor(0.)
     """
     levels = [(first.float(), second.float())]
     for size in parameters.pyramid_sizes(first.shape[1], first.shape[2])[1:]:
@@ -44,7 +48,7 @@ def tvl1_reference(first: Tensor, second: Tensor, parameters: TVL1Parameters) ->
 
 
 def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) -> Tensor:
-    """One level of the pyramid: warp, linearise, iterate; the dual variables live on through the warps."""
+    """Refine the flow on one level: warp, linearize, iterate. Warps share the dual variables."""
     threshold = parameters.stop_change_px**2 * i0[0].numel()
     gradient = centered_gradient(i1)
     dual = flow.new_zeros(len(flow), 2, 2, *flow.shape[2:])  # pair, component of u, direction of its gradient
@@ -71,11 +75,11 @@ def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) ->
 def _step(
     u: Tensor, p: Tensor, slope: Tensor, constant: Tensor, parameters: TVL1Parameters
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One primal-dual iteration; also the summed squared change of u, for the stopping rule."""
+    """Run one primal-dual iteration; also return the summed squared change of u, for the stopping rule."""
     reach = parameters.attachment * parameters.tightness
     norm = slope.square().sum(1)
     rho = constant + (slope * u).sum(1)
-    # The thresholding step TH, eq. 13: three cases of how far the data term lets v move away from u.
+    # The thresholding step TH, eq. 13: its three cases limit the distance of v from u.
     factor = torch.where(norm > torch.finfo(torch.float32).eps, -rho / norm, 0.0)
     factor = torch.where(rho < -reach * norm, reach, torch.where(rho > reach * norm, -reach, factor))
     v = u + factor[:, None] * slope
@@ -88,27 +92,27 @@ def _step(
 
 
 def centered_gradient(image: Tensor) -> Tensor:
-    """(N, H, W) to (N, 2, H, W), x first; half of the one-sided difference at the border, as OpenCV has it."""
+    """Map (N, H, W) to (N, 2, H, W), x first; half of the one-sided difference at the border, as in OpenCV."""
     x = F.pad(image[:, None], (1, 1, 0, 0), mode="replicate")[:, 0]
     y = F.pad(image[:, None], (0, 0, 1, 1), mode="replicate")[:, 0]
     return 0.5 * torch.stack([x[:, :, 2:] - x[:, :, :-2], y[:, 2:] - y[:, :-2]], 1)
 
 
 def forward_gradient(u: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, C, 2, H, W): differences to the right and to the pixel below, 0 at the far border."""
+    """Map (N, C, H, W) to (N, C, 2, H, W): differences to the pixels to the right and below, 0 at the far border."""
     return torch.stack(
         [F.pad(u[..., 1:] - u[..., :-1], (0, 1)), F.pad(u[..., 1:, :] - u[..., :-1, :], (0, 0, 0, 1))], 2
     )
 
 
 def divergence(p: Tensor) -> Tensor:
-    """(N, C, 2, H, W) to (N, C, H, W): minus the adjoint of :func:`forward_gradient`."""
+    """Map (N, C, 2, H, W) to (N, C, H, W): the negative adjoint of :func:`forward_gradient`."""
     x, y = p.unbind(2)
     return x - F.pad(x[..., :-1], (1, 0)) + y - F.pad(y[..., :-1, :], (0, 0, 1, 0))
 
 
 def warp(image: Tensor, flow: Tensor, positions_per_px: int) -> Tensor:
-    """``image`` (N, H, W) read at x + flow by cubic convolution (a = -3/4); outside the picture it is 0."""
+    """Sample ``image`` (N, H, W) at x + flow by cubic convolution (a = -3/4), with zeros outside of the image."""
     height, width = image.shape[1:]
     across = torch.arange(width, device=image.device, dtype=torch.float32) + flow[:, 0]
     down = torch.arange(height, device=image.device, dtype=torch.float32)[:, None] + flow[:, 1]
@@ -117,7 +121,7 @@ def warp(image: Tensor, flow: Tensor, positions_per_px: int) -> Tensor:
         down = (down * positions_per_px).round() / positions_per_px
     left, top = across.floor(), down.floor()
     weights_x, weights_y = _cubic_weights(across - left), _cubic_weights(down - top)
-    margin = 4  # a picture with a frame of zeros: a far index is moved into it
+    margin = 4  # of zeros; indices outside of the image are clamped into it
     padded = F.pad(image, (margin,) * 4).flatten(1)
     column = left.clamp(-3, width + 1).long() + margin
     row = top.clamp(-3, height + 1).long() + margin
@@ -130,7 +134,7 @@ def warp(image: Tensor, flow: Tensor, positions_per_px: int) -> Tensor:
 
 
 def _cubic_weights(t: Tensor) -> list[Tensor]:
-    """Weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
+    """Return the weights of pixels -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with a = -3/4)."""
     a = -0.75
 
     def outer(d: Tensor) -> Tensor:
@@ -144,7 +148,7 @@ def _cubic_weights(t: Tensor) -> list[Tensor]:
 
 
 def median_filter(flow: Tensor, size: int) -> Tensor:
-    """Median of each ``size`` x ``size`` window of (N, C, H, W); the border pixels are repeated outwards."""
+    """Return the median of each ``size`` x ``size`` window of (N, C, H, W), with repeated border pixels."""
     if size == 1:
         return flow
     padded = F.pad(flow, (size // 2,) * 4, mode="replicate")
@@ -153,9 +157,9 @@ def median_filter(flow: Tensor, size: int) -> Tensor:
 
 
 def resize(images: Tensor, size: tuple[int, int], step_y: float, step_x: float) -> Tensor:
-    """Bilinear (N, H, W) to (N, *size) with pixel centers ``step`` source pixels apart, the border repeated.
+    """Resize (N, H, W) to (N, *size) bilinearly, with pixel centers ``step`` source pixels apart and repeated borders.
 
-    OpenCV takes the step of the pyramid to be exactly 1 / scale_step, even where the rounded size says otherwise.
+    In OpenCV's pyramid the step is exactly 1 / scale_step, although sizes are rounded.
     """
     for axis, step in ((2, step_x), (1, step_y)):
         length, target = images.shape[axis], size[axis - 1]

@@ -1,14 +1,14 @@
-"""TV-L1 on an NVIDIA GPU: Triton kernels over a batch of pairs.
+"""TV-L1 on NVIDIA GPUs: Triton kernels over a batch of pairs.
 
-The same algorithm as :mod:`quovadis.flow.tvl1_reference`. One iteration is two kernels, each in place: the flow from
-the dual variables around it, then the dual variables from the flow around them. Whether a pair goes on is decided on
-the GPU, from sums in a fixed order, so a pair's result depends neither on its batch nor on chance; the programs of a
-pair that has stopped return at once, and the host looks only every few iterations whether any is left.
+The algorithm is that of :mod:`quovadis.flow.tvl1_reference`. An iteration is two in-place kernels: one updates the flow,
+the other the dual variables. The stopping rule is evaluated on the GPU, from sums in a fixed order, so the result of a
+pair is deterministic and independent of its batch. Programs of stopped pairs return at once, and the host checks only
+every few iterations whether any pair is still running.
 
-Memory traffic is the limit: an iteration moves 22 planes of float32 (12 for the flow, 10 for the dual variables) and
-about 60 operations a pixel. At 340x256 that is 7.7 MB, and a pair of a real video takes about 300 such iterations in
-all, so 3.3 TB/s (H100) bound it to about 1,400 pairs/s, 4.8 TB/s (H200) to 2,100. Several iterations in one tile would
-lift that bound; they are not built, for want of a GPU to measure them on.
+The kernels are limited by memory bandwidth. An iteration moves 22 planes of float32 (12 for the flow, 10 for the dual
+variables), 7.7 MB at 340x256, for about 60 operations per pixel. A pair of a real video takes about 300 iterations.
+This limits an H100 (3.3 TB/s) to about 1,400 pairs/s and an H200 (4.8 TB/s) to 2,100. Running several iterations per
+tile could raise this limit.
 """
 
 import torch
@@ -20,19 +20,19 @@ from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1_reference import centered_gradient, median_filter, resize
 
 _BLOCK = 1024
-_LOOK_EVERY = 10  # iterations between two looks of the host
+_CHECK_INTERVAL = 10  # iterations between checks on the host
 
 
 def tvl1_triton(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Tensor:
-    """Flow from each picture of ``first`` to its partner in ``second``; see :func:`tvl1_reference`.
+    """Compute the flow from each image of ``first`` to the one of ``second``; see :func:`tvl1_reference`.
 
     Args:
-        first: uint8 (N, H, W), gray, on the GPU.
-        second: like ``first``.
-        parameters: see :class:`TVL1Parameters`.
+        first: uint8 tensor (N, H, W), grayscale, on the GPU.
+        second: Like ``first``.
+        parameters: Parameters of TV-L1.
 
     Returns:
-        float32 (N, 2, H, W) in pixels, x to the right and y down, on the GPU.
+        float32 tensor (N, 2, H, W) in pixels, on the GPU; channel 0 points right, channel 1 down.
     """
     levels = [(first.float(), second.float())]
     zoom = 1 / parameters.scale_step
@@ -49,7 +49,7 @@ def tvl1_triton(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Te
 
 
 def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) -> Tensor:
-    """One level: warp, linearise, iterate; the dual variables live on through the warps."""
+    """Refine the flow on one level: warp, linearize, iterate. Warps share the dual variables."""
     num_pairs, height, width = i0.shape
     num_blocks = triton.cdiv(height * width, _BLOCK)
     grid = (num_blocks, num_pairs)
@@ -63,7 +63,7 @@ def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) ->
     ratio = parameters.time_step / parameters.tightness
     threshold = parameters.stop_change_px**2 * height * width
     for _ in range(parameters.num_warps):
-        _linearise[grid](i0, pixels, flow, data, height, width, float(parameters.positions_per_px), _BLOCK)
+        _linearize[grid](i0, pixels, flow, data, height, width, float(parameters.positions_per_px), _BLOCK)
         running.fill_(1)
         for _ in range(parameters.num_outer_iterations):
             if parameters.median_size_px == 5:
@@ -76,7 +76,7 @@ def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) ->
                 _update_flow[grid](flow, dual, data, running, partial, height, width, theta, reach, _BLOCK)
                 _update_dual[grid](flow, dual, running, height, width, ratio, _BLOCK)
                 _decide[(num_pairs,)](partial, running, num_blocks, threshold, triton.next_power_of_2(num_blocks))
-                if step % _LOOK_EVERY == _LOOK_EVERY - 1 and not running.any():
+                if step % _CHECK_INTERVAL == _CHECK_INTERVAL - 1 and not running.any():
                     break
             if not running.any():
                 break
@@ -85,7 +85,7 @@ def _refine(i0: Tensor, i1: Tensor, flow: Tensor, parameters: TVL1Parameters) ->
 
 @triton.jit
 def _update_flow(u, p, data, running, partial, height, width, theta, reach, BLOCK: tl.constexpr):
-    """Eq. 13 (its three cases are one clamp) and 14, in place; the squared change of each block to ``partial``."""
+    """Eq. 13 (its three cases are one clamp) and 14, in place; the squared change of each block goes to ``partial``."""
     pair = tl.program_id(1).to(tl.int64)
     if tl.load(running + pair) != 0:
         size = height * width
@@ -134,7 +134,7 @@ def _update_dual(u, p, running, height, width, ratio, BLOCK: tl.constexpr):
 
 @triton.jit
 def _decide(partial, running, num_blocks, threshold, BLOCK: tl.constexpr):
-    """A pair goes on as long as its squared change is above the threshold."""
+    """Stop a pair when its squared change is at most the threshold."""
     pair = tl.program_id(0)
     if tl.load(running + pair) != 0:
         block = tl.arange(0, BLOCK)
@@ -143,8 +143,8 @@ def _decide(partial, running, num_blocks, threshold, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _linearise(i0, pixels, u, data, height, width, positions, BLOCK: tl.constexpr):
-    """Warp the second picture and its gradient by the flow (cubic, zeros outside) and prepare the data term."""
+def _linearize(i0, pixels, u, data, height, width, positions, BLOCK: tl.constexpr):
+    """Warp the second image and its gradient by the flow (cubic, zeros outside) and compute the data term."""
     pair = tl.program_id(1).to(tl.int64)
     size = height * width
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -154,7 +154,7 @@ def _linearise(i0, pixels, u, data, height, width, positions, BLOCK: tl.constexp
     across = _nearest((pixel % width).to(tl.float32) + u1, positions)
     down = _nearest((pixel // width).to(tl.float32) + u2, positions)
     left, top = tl.floor(across), tl.floor(down)
-    # Far outside all is 0, wherever; this keeps the integers in range.
+    # Everything outside of the image is 0. Clamping keeps the integers in range.
     column = tl.minimum(tl.maximum(left, -4.0), width + 4.0).to(tl.int32)
     row = tl.minimum(tl.maximum(top, -4.0), height + 4.0).to(tl.int32)
     value = tl.zeros((BLOCK,), tl.float32)
@@ -180,7 +180,7 @@ def _linearise(i0, pixels, u, data, height, width, positions, BLOCK: tl.constexp
 
 @triton.jit
 def _nearest(position, positions):
-    """The nearest multiple of 1 / positions, halves to the even one; exact where ``positions`` is 0."""
+    """Round to the nearest multiple of 1 / positions, halves to even; no-op if ``positions`` is 0."""
     scaled = position * tl.where(positions > 0, positions, 1.0)
     up = tl.floor(scaled + 0.5)
     odd = tl.floor(up * 0.5) * 2.0 != up
@@ -190,7 +190,7 @@ def _nearest(position, positions):
 
 @triton.jit
 def _cubic(distance):
-    """Weight of a pixel at this distance (Keys 1981, with a = -3/4)."""
+    """Return the weight of a pixel at this distance (Keys 1981, with a = -3/4)."""
     d = tl.abs(distance)
     near = (1.25 * d - 2.25) * d * d + 1.0
     far = ((-0.75 * d + 3.75) * d - 6.0) * d + 3.0
@@ -199,7 +199,7 @@ def _cubic(distance):
 
 @triton.jit
 def _median5(source, target, running, height, width, BLOCK: tl.constexpr):
-    """Median of 5x5 pixels, the border repeated outwards; planes of pairs that have stopped are copied."""
+    """Apply a 5x5 median filter with repeated border pixels. Planes of stopped pairs are copied."""
     plane = tl.program_id(1).to(tl.int64)
     size = height * width
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -209,7 +209,7 @@ def _median5(source, target, running, height, width, BLOCK: tl.constexpr):
         tl.store(target + plane * size + pixel, tl.load(at + pixel, inside, 0.0), inside)
     else:
         x, y = pixel % width, pixel // width
-        # Each column sorted, then each row of equal ranks; 13 values are left of which the median is the middle one.
+        # Sorting each column, then each row of equal ranks, leaves 13 candidates for the median.
         a0, b0, c0, d0, e0 = _sorted_column(at, x - 2, y, height, width, inside)
         a1, b1, c1, d1, e1 = _sorted_column(at, x - 1, y, height, width, inside)
         a2, b2, c2, d2, e2 = _sorted_column(at, x, y, height, width, inside)

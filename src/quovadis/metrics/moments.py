@@ -1,4 +1,4 @@
-"""Mean and covariance of features that come in batches, in float64 and without ever squaring them."""
+"""Mean and covariance of features, accumulated over batches without loss of precision."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ Array = NDArray[np.float64]
 
 
 class FeatureMoments:
-    """Mean and covariance of features, updated batch by batch.
+    """Mean and covariance of features, accumulated over batches.
 
-    The pairwise update of Chan, Golub and LeVeque (1983) joins the moments of two sets: the scatter of both together is
-    the sum of their scatters and of the outer product of the difference of their means. Here the scatter S (the sum of
-    outer products of centered features) is kept as a factor F with ``F^T F = S``, and QR decompositions keep F at no
-    more than D rows. So nothing is squared and subtracted again, and features of fewer samples than dimensions lose no
-    digits: the singular values of F carry all 53 bits, where those of S would have half of them.
+    Batches are merged by the pairwise update: the scatter of two sets together is the sum of their scatters and of the
+    outer product of the difference of their means. The scatter S is stored as a factor F with ``F^T F = S``, which QR
+    decompositions limit to D rows. The singular values of F have full float64 precision, while those of S would have
+    half of it. Memory is constant: at most two D x D arrays of float64.
 
-    Memory is constant: at most 2 D x D numbers of float64, whatever the number of samples.
+    Example:
+        >>> moments = FeatureMoments()
+        >>> for batch in np.arange(12.0).reshape(3, 2, 2):
+        ...     moments.update(batch)
+        >>> moments.count, moments.mean.tolist(), moments.covariance().round(6).tolist()
+        (6, [5.0, 6.0], [[14.0, 14.0], [14.0, 14.0]])
 
-    >>> moments = FeatureMoments()
-    >>> for batch in np.arange(12.0).reshape(3, 2, 2):
-    ...     moments.update(batch)
-    >>> moments.count, moments.mean.tolist(), moments.covariance().round(6).tolist()
-    (6, [5.0, 6.0], [[14.0, 14.0], [14.0, 14.0]])
+    References:
+        T. Chan, G. Golub, R. LeVeque, "Algorithms for Computing the Sample Variance", 1983.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        """Samples so far."""
+        """Number of samples."""
         self.mean: Array = np.zeros(0)
-        """float64 (D,)."""
+        """float64 array (D,)."""
         self._factor: Array = np.zeros((0, 0))
 
     @classmethod
     def of(cls, features: Any) -> FeatureMoments:
-        """The moments of one array (N, D); see :meth:`update`."""
+        """Return the moments of one array (N, D); see :meth:`update`."""
         moments = cls()
         moments.update(features)
         return moments
 
     @classmethod
     def restore(cls, count: int, mean: Array, factor: Array) -> FeatureMoments:
-        """Moments from the numbers that were kept of them: ``count``, ``mean`` and :attr:`factor`.
+        """Restore moments from their stored :attr:`count`, :attr:`mean` and :attr:`factor`.
 
         Raises:
-            InvalidInputError: their shapes do not go together, or they are not finite.
+            InvalidInputError: If the shapes do not match or values are not finite.
         """
         mean, factor = np.asarray(mean, np.float64), np.asarray(factor, np.float64)
         if count < 1 or mean.ndim != 1 or factor.ndim != 2 or factor.shape[1] != len(mean):
@@ -58,34 +59,35 @@ class FeatureMoments:
                 f"moments need a count, a mean (D,) and a factor (K, D); got {count}, {mean.shape} and {factor.shape}"
             )
         if not (np.isfinite(mean).all() and np.isfinite(factor).all()):
-            raise InvalidInputError("these moments have NaN or infinity in them")
+            raise InvalidInputError("the mean or the factor contains NaN or infinity")
         moments = cls()
         moments.count, moments.mean, moments._factor = int(count), mean, factor
         return moments
 
     @property
     def dim(self) -> int:
-        """D, the length of a feature; 0 before the first one."""
+        """Length D of a feature; 0 before the first update."""
         return len(self.mean)
 
     @property
     def factor(self) -> Array:
-        """float64 (K, D) with K at most D: its Gram matrix is the scatter, the covariance times ``count - ddof``."""
+        """float64 array F (K, D) with K <= D; ``F^T F`` is the covariance times ``count - ddof``."""
         self._compress(self.dim)
         return self._factor
 
     def update(self, features: Any) -> None:
-        """Add features.
+        """Add a batch of features.
 
         Args:
-            features: (N, D), an array or tensor of real numbers; N may be 1.
+            features: Array or tensor (N, D) of real numbers, with N >= 1.
 
         Raises:
-            InvalidTypeError: no numbers. InvalidInputError: another shape or D than before, NaN or infinity.
+            InvalidTypeError: If the features are not real numbers.
+            InvalidInputError: If the shape is wrong, D differs from earlier batches, or values are not finite.
         """
         x = feature_array(features)
         if self.count and x.shape[1] != self.dim:
-            raise InvalidInputError(f"features must all have one length: {self.dim} before, {x.shape[1]} now")
+            raise InvalidInputError(f"features must have length {self.dim}, as in earlier batches; got {x.shape[1]}")
         if not self.count:
             self.mean, self._factor = np.zeros(x.shape[1]), np.zeros((0, x.shape[1]))
         mean = x.mean(0)
@@ -98,24 +100,24 @@ class FeatureMoments:
         self._compress(2 * self.dim)
 
     def covariance(self, ddof: int = 1) -> Array:
-        """float64 (D, D).
+        """Return the covariance, a float64 array (D, D).
 
         Args:
-            ddof: divide by ``count - ddof``: 1 as ``numpy.cov``, 0 as a population.
+            ddof: The divisor is ``count - ddof``: 1 as in ``numpy.cov``, 0 for a population.
 
         Raises:
-            InvalidInputError: too few samples for it.
+            InvalidInputError: If there are too few samples, or ``ddof`` is neither 0 nor 1.
         """
         return self._factor.T @ self._factor / self.degrees(ddof)
 
     def degrees(self, ddof: int) -> int:
-        """``count - ddof``.
+        """Return ``count - ddof``.
 
         Raises:
-            InvalidInputError: it is below 1, or ``ddof`` is neither 0 nor 1.
+            InvalidInputError: If the result is below 1, or ``ddof`` is neither 0 nor 1.
         """
         if ddof not in (0, 1):
-            raise InvalidInputError(f"ddof must be 1 (as numpy.cov) or 0; got {ddof}")
+            raise InvalidInputError(f"ddof must be 1 (as in numpy.cov) or 0; got {ddof}")
         if self.count - ddof < 1:
             raise InvalidInputError(
                 f"a covariance with ddof={ddof} needs at least {ddof + 1} samples; got {self.count}"
@@ -128,10 +130,11 @@ class FeatureMoments:
 
 
 def feature_array(features: Any) -> Array:
-    """Features as float64 (N, D), checked.
+    """Convert features to a float64 array (N, D) and validate them.
 
     Raises:
-        InvalidTypeError: no numbers. InvalidInputError: another shape, nothing in it, NaN or infinity.
+        InvalidTypeError: If the features are not real numbers.
+        InvalidInputError: If the shape is wrong, the array is empty, or values are not finite.
     """
     if isinstance(features, Tensor):
         features = features.detach().cpu().double().numpy()
@@ -144,6 +147,6 @@ def feature_array(features: Any) -> Array:
     bad = ~np.isfinite(x).all(1)
     if bad.any():
         raise InvalidInputError(
-            f"{int(bad.sum())} of {len(x)} features have NaN or infinity in them, the first in row {int(bad.argmax())}"
+            f"{int(bad.sum())} of {len(x)} features contain NaN or infinity, the first in row {int(bad.argmax())}"
         )
     return x
