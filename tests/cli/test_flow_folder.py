@@ -41,7 +41,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stored(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Flow where ``quovadis flow CLIPS --out FOLDER`` writes it."""
+    """Flow as written by ``quovadis flow CLIPS --out FOLDER``."""
     folder = tmp_path_factory.mktemp("flow")
     short_side_px = build_model("i3d_tiny", stream="flow", num_classes=2).spec.short_side_px
     for record in load_dataset(clips).records:
@@ -140,10 +140,10 @@ def test_what_quovadis_flow_writes_is_found(tmp_path: Path) -> None:
 
 def test_a_wrong_flow_folder_says_what_is_wrong(clips: Path, tmp_path: Path) -> None:
     video = clips / "test/left/0.mp4"
-    with pytest.raises(InvalidInputError, match=r"there is no flow folder .*/none"):
+    with pytest.raises(InvalidInputError, match=r"the flow folder .*/none does not exist"):
         FlowSource(folder=tmp_path / "none").find(video)
     (tmp_path / "test/left/0").mkdir(parents=True)
     (tmp_path / "test/left/0/flow.json").write_text(json.dumps({}))
-    with pytest.raises(InvalidInputError, match=r"as JPEG files.*: run quovadis flow without --jpeg"):
+    with pytest.raises(InvalidInputError, match=r"as JPEG files.*; run quovadis flow without --jpeg"):
         FlowSource(folder=tmp_path).find(video)
     assert FlowSource().find(video) is None

@@ -1,14 +1,15 @@
-"""``quovadis flow``: optical flow of videos, into files."""
+"""``quovadis flow``: compute and store the optical flow of videos."""
 
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -18,60 +19,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flow:
-    """Compute the optical flow of videos as the paper does: 25 fps, short side 256, TV-L1, +-20 px in 256 levels.
+    """Compute and store the optical flow of videos, by default as in the paper: 25 fps, short side 256, TV-L1.
 
-    Each video becomes one file NAME.flow.mp4 that holds both components and says how they were made. What is there
-    already is skipped, so a job that was stopped goes on where it was.
+    Writes one file NAME.flow.mp4 per video, with both components (clipped to +-20 px, in 256 levels) and the settings.
+    Existing files are skipped, so an interrupted command continues when it is started again.
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, any format that FFmpeg reads, folders of them (the tree is kept below --out), or .txt files with one
-    path a line."""
+    """Video files, folders of videos (subfolders are kept below --out), or .txt files with one path per line."""
     out: Path
-    """The folder to write to; train, evaluate and predict take it as their flow folder."""
-    method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """tvl1 is the paper's; tvl1-fast the same with fewer iterations; the others need the optional part opencv (``pip
-    install '.[opencv]'`` in the checkout), and dis is about fifty times faster."""
+    """Output folder. Pass it as --flow-folder to train, evaluate and predict."""
+    method: FlowMethod = "tvl1"
+    """tvl1: the method of the paper. tvl1-fast: TV-L1 with fewer iterations. opencv-tvl1, dis, farneback: methods of
+    OpenCV (extra: opencv); dis is about fifty times faster."""
     fps: float = 25.0
-    """Frames a second between which flow is computed; what the model sees."""
+    """Frame rate between whose frames flow is computed; must be that of the model."""
     short_side_px: int = 256
-    """The short side to which frames are resized before; what the model sees: 72 for the tiny ones."""
+    """Resize frames to this short side first; must be that of the model: 72 for the tiny models."""
     jpeg: bool = False
-    """Write folders NAME/ of JPEG pairs flow_x_00001.jpg, flow_y_00001.jpg instead."""
-    pictures: bool = False
-    """Also write folders NAME.pictures/ of color pictures, to look at."""
-    picture_px: float = 10.0
-    """Length of the vectors that get the full color in the pictures."""
+    """Write folders NAME/ of JPEG pairs flow_x_00001.jpg, flow_y_00001.jpg instead, for other tools."""
+    images: bool = False
+    """Also write folders NAME.images/ of color images."""
+    full_color_px: float = 10.0
+    """Length of vectors that are fully saturated in the color images."""
     overwrite: bool = False
-    """Compute anew what is there already, also where it was made otherwise."""
+    """Compute existing files again, including those with other settings."""
     pairs_per_batch: int = 64
-    """Pairs of frames at work at a time; bounds the memory."""
+    """Maximum number of frame pairs processed at once; limits memory use."""
     num_workers: int = 0
-    """Processes, each with one thread, that each do a whole video; 0 does one video at a time with all threads."""
+    """Number of processes, each with one thread and one video at a time. 0: one video at a time, with all threads."""
     ray: str | None = None
-    """Do it on a Ray cluster whose machines see the same files: its address, "auto", or "local" (extra: cluster)."""
+    """Run on a Ray cluster with a shared file system: its address, "auto", or "local" (extra: cluster)."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """Device, such as cpu, cuda or cuda:1. By default a GPU if there is one."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A job and how much work it is."""
+    """A job and its estimated size."""
 
     job: "FlowJob"
     num_flows: int
-    """About: from the header of the video."""
     num_bytes: int
 
 
 def main(args: list[str]) -> None:
-    """Run the verb; a video that cannot be done is reported, the others go on, and the exit code is 1."""
+    """Run the command. Videos that cannot be processed are reported, and the exit code is 1."""
     options = tyro.cli(Flow, args=args, prog="quovadis flow", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.errors import InvalidInputError, QuovadisError
     from quovadis.flow.codec import preset_for
 
-    if not options.picture_px > 0:
-        raise InvalidInputError(f"--picture-px must be above 0; got {options.picture_px}")
+    if not options.full_color_px > 0:
+        raise InvalidInputError(f"--full-color-px must be above 0; got {options.full_color_px}")
     if not options.fps > 0 or options.short_side_px < 1:
         raise InvalidInputError(
             f"--fps and --short-side-px must be above 0; got {options.fps:g} and {options.short_side_px}"
@@ -86,12 +85,12 @@ def main(args: list[str]) -> None:
             failed += _report(error)
             continue
         if plan is None:
-            print(f"{target}: done before", file=sys.stderr)
+            print(f"{target}: exists", file=sys.stderr)
         else:
             plans.append(plan)
-    _announce(plans, options.out)
-    done = _in_processes(plans, options) if options.num_workers or options.ray else _here(plans)
-    for job, num_flows, error_text in done:
+    _check_space(plans, options.out)
+    results = _run_in_processes(plans, options) if options.num_workers or options.ray else _run_in_turn(plans)
+    for job, num_flows, error_text in results:
         if error_text:
             failed += _report(error_text)
         else:
@@ -107,38 +106,37 @@ def _report(error: Exception | str) -> int:
 
 
 def _targets(options: Flow) -> dict[Path, Path]:
-    """For each file or folder to be written, the video whose flow it holds."""
+    """Map each output file or folder to its video."""
     from quovadis.datasets.video_inputs import list_videos, unique_stems
     from quovadis.errors import InvalidInputError
 
     if not options.videos:
-        raise InvalidInputError("no videos to work on: quovadis flow VIDEO_OR_FOLDER ... --out DIR")
+        raise InvalidInputError("no videos given; usage: quovadis flow VIDEO_OR_FOLDER ... --out DIR")
     videos = list_videos(options.videos)
-    ending = _ending(options)
-    return {options.out / f"{stem}{ending}": videos[name] for name, stem in unique_stems(videos).items()}
+    suffix = _suffix(options)
+    return {options.out / f"{stem}{suffix}": videos[name] for name, stem in unique_stems(videos).items()}
 
 
-def _ending(options: Flow) -> str:
-    """What comes after the name of a video."""
+def _suffix(options: Flow) -> str:
     from quovadis.flow.flow_files import FILE_ENDING
 
     return "" if options.jpeg else FILE_ENDING
 
 
 def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
-    """What is to be done for a video; None when it was done before."""
+    """Plan the job for a video; return None if its outputs exist."""
     from quovadis.flow.flow_files import VideoFingerprint, estimate_bytes, read_header, require_match
     from quovadis.flow.folder import read_folder_header
     from quovadis.flow.source import FlowJob
     from quovadis.video.reader import VideoReader
 
-    clip = VideoFingerprint.of(video)
-    pictures = target.with_name(f"{target.name.removesuffix(_ending(options))}.pictures")
+    fingerprint = VideoFingerprint.of(video)
+    image_folder = target.with_name(f"{target.name.removesuffix(_suffix(options))}.images")
     if target.exists() and not options.overwrite:
         header = read_folder_header(target) if options.jpeg else read_header(target)
         if header is not None:
-            require_match(target, header, preset, clip)
-            if not options.pictures or read_folder_header(pictures) is not None:
+            require_match(target, header, preset, fingerprint)
+            if not options.images or read_folder_header(image_folder) is not None:
                 return None
     with VideoReader(video) as reader:
         info = reader.info
@@ -151,16 +149,16 @@ def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Pl
         target,
         preset,
         jpeg=options.jpeg,
-        pictures=pictures if options.pictures else None,
-        picture_px=options.picture_px,
+        image_folder=image_folder if options.images else None,
+        full_color_px=options.full_color_px,
         pairs_per_batch=options.pairs_per_batch,
         device=options.device,
     )
     return _Plan(job, num_flows, num_bytes * (4 if options.jpeg else 1))
 
 
-def _announce(plans: list[_Plan], out: Path) -> None:
-    """Say how much it will be, before it begins, and stop where it cannot fit."""
+def _check_space(plans: list[_Plan], out: Path) -> None:
+    """Print the amount of work, and raise if the disk is too small for it."""
     from quovadis.errors import StorageError
 
     if not plans:
@@ -168,7 +166,7 @@ def _announce(plans: list[_Plan], out: Path) -> None:
     num_bytes = sum(plan.num_bytes for plan in plans)
     print(
         f"{len(plans)} video{'s' * (len(plans) != 1)}, about {sum(plan.num_flows for plan in plans)} flows, "
-        f"about {num_bytes / 1e6:.1f} MB into {out}",
+        f"about {num_bytes / 1e6:.1f} MB in {out}",
         file=sys.stderr,
     )
     try:
@@ -178,13 +176,13 @@ def _announce(plans: list[_Plan], out: Path) -> None:
         raise StorageError(f"cannot write to {out}: {error.strerror}") from error
     if free < num_bytes:
         raise StorageError(
-            f"{out} has {free / 1e9:.1f} GB left, and the flow needs about {num_bytes / 1e9:.1f} GB: "
-            "choose another --out, or do fewer videos at a time"
+            f"{out} has {free / 1e9:.1f} GB left, but the flow needs about {num_bytes / 1e9:.1f} GB; "
+            "choose another --out, or fewer videos"
         )
 
 
-def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
-    """One video after the other, each with its bar."""
+def _run_in_turn(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
+    """Run one job after the other, each with a progress bar."""
     from quovadis.errors import MissingExtraError, QuovadisError, StorageError
     from quovadis.flow.source import store_flow
     from quovadis.runtime.console import Console
@@ -198,15 +196,15 @@ def _here(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
                 for num_flows in store_flow(plan.job):
                     progress.update(task, completed=num_flows)
         except (StorageError, MissingExtraError):
-            raise  # the next video would fail in the same way
+            raise  # would affect the next video as well
         except QuovadisError as error:
             yield plan.job, 0, str(error)
         else:
             yield plan.job, num_flows, ""
 
 
-def _in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
-    """Several videos at a time, with one bar for all."""
+def _run_in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
+    """Run several jobs at a time, with one progress bar."""
     from quovadis.flow.source import finish_flow
     from quovadis.runtime.console import Console
     from quovadis.runtime.jobs import run_jobs

@@ -1,4 +1,4 @@
-"""``quovadis probe``: say what a video file is."""
+"""``quovadis probe``: print the properties of video files."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,18 +11,18 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Probe:
-    """Say what video files are: size, frame rate, codec, length."""
+    """Print the properties of video files: size, frame rate, number of frames, duration, codec."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     """Video files."""
     count: bool = False
-    """Decode every frame, for the exact number of frames and the exact length."""
+    """Decode every frame to get the exact number of frames and duration."""
     json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
+    """Run the command."""
     options = tyro.cli(Probe, args=args, prog="quovadis probe", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.video.read import probe
 
@@ -34,13 +34,13 @@ def main(args: list[str]) -> None:
         frames = "? frames" if info.num_frames is None else f"{info.num_frames} frames"
         length = "" if info.duration_seconds is None else f", {info.duration_seconds:.2f} s"
         aspect = f", pixel aspect ratio {info.pixel_aspect_ratio:.4g}" if info.pixel_aspect_ratio != 1 else ""
-        turned = f", turned {info.rotation_degrees} degrees" if info.rotation_degrees else ""
-        turned += ", mirrored" if info.mirrored else ""
-        varying = ", variable frame rate" if info.variable_frame_rate else ""
-        sound = ", with sound" if info.has_audio else ""
+        orientation = f", rotated {info.rotation_degrees} degrees" if info.rotation_degrees else ""
+        orientation += ", mirrored" if info.mirrored else ""
+        variable = ", variable frame rate" if info.variable_frame_rate else ""
+        audio = ", with audio" if info.has_audio else ""
         print(
-            f"{info.path}: {info.width}x{info.height}, {info.fps:g} fps{varying}, {frames}{length}, {info.codec} in "
-            f"{info.container}{aspect}{turned}{sound}"
+            f"{info.path}: {info.width}x{info.height}, {info.fps:g} fps{variable}, {frames}{length}, {info.codec} in "
+            f"{info.container}{aspect}{orientation}{audio}"
         )
         for note in info.notes:
             print(f"  note: {note}")

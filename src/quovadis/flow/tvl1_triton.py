@@ -1,7 +1,7 @@
 """TV-L1 on NVIDIA GPUs: Triton kernels over a batch of pairs.
 
-The algorithm is that of :mod:`quovadis.flow.tvl1_reference`. An iteration is two in-place kernels: one updates the flow,
-the other the dual variables. The stopping rule is evaluated on the GPU, from sums in a fixed order, so the result of a
+The algorithm is that of :mod:`quovadis.flow.tvl1_reference`. An iteration is two in-place kernels, one for the flow and
+one for the dual variables. The stopping rule is evaluated on the GPU, from sums in a fixed order, so the result of a
 pair is deterministic and independent of its batch. Programs of stopped pairs return at once, and the host checks only
 every few iterations whether any pair is still running.
 
