@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -89,35 +89,35 @@ def write_video(
             )
         if comment:
             container.metadata["comment"] = comment
-        stream: av.VideoStream | None = None
-        size = (0, 0)
-        for number, frame in enumerate(frames):
-            _check_frame(frame, number, size)
+        remaining = iter(frames)
+        first = next(remaining, None)
+        if first is None:
+            raise InvalidInputError(f"{target}: a video needs at least one frame")
+        _check_frame(first, 0, first)
+        defaults = REPRODUCIBLE if codec.startswith("libx264") else {}
+        stream = container.add_stream(codec, rate=rate, options={**defaults, **(options or {})})
+        assert isinstance(stream, av.VideoStream)
+        multiple = 2 if pixel_format == "yuv420p" else 1
+        if min(first.shape[1:]) < multiple:
+            raise InvalidInputError(
+                f"{target}: {pixel_format} does not support frames of size {tuple(first.shape[1:])}"
+            )
+        stream.height, stream.width = (side - side % multiple for side in first.shape[1:])
+        stream.pix_fmt = pixel_format
+        stream.codec_context.time_base = Fraction(1, 1000) if pts_seconds is not None else 1 / rate
+        if rotation_degrees:
+            stream.set_display_rotation(-rotation_degrees)
+        for number, frame in enumerate(chain((first,), remaining)):
+            _check_frame(frame, number, first)
             if pts_seconds is not None and number >= len(pts_seconds):
                 raise InvalidInputError(
                     f"{target}: pts_seconds has {len(pts_seconds)} times, but there are more frames"
                 )
-            if stream is None:
-                size = (frame.shape[1], frame.shape[2])
-                defaults = REPRODUCIBLE if codec.startswith("libx264") else {}
-                added = container.add_stream(codec, rate=rate, options={**defaults, **(options or {})})
-                assert isinstance(added, av.VideoStream)
-                stream = added
-                multiple = 2 if pixel_format == "yuv420p" else 1
-                if min(size) < multiple:
-                    raise InvalidInputError(f"{target}: {pixel_format} does not support frames of size {size}")
-                stream.height, stream.width = (side - side % multiple for side in size)
-                stream.pix_fmt = pixel_format
-                stream.codec_context.time_base = Fraction(1, 1000) if pts_seconds is not None else 1 / rate
-                if rotation_degrees:
-                    stream.set_display_rotation(-rotation_degrees)
             pixels = frame[:, : stream.height, : stream.width].permute(1, 2, 0)
             raw = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels.numpy()), format="rgb24")
             raw.pts = number if pts_seconds is None else round(pts_seconds[number] * 1000)
             raw.time_base = stream.codec_context.time_base
             container.mux(stream.encode(raw))
-        if stream is None:
-            raise InvalidInputError(f"{target}: a video needs at least one frame")
         container.mux(stream.encode(None))
     return target
 
@@ -148,12 +148,14 @@ def _check_arguments(fps: float | Fraction, pts_seconds: Sequence[float] | None,
             raise InvalidInputError("pts_seconds must increase by at least a millisecond from frame to frame")
 
 
-def _check_frame(frame: Tensor, number: int, size: tuple[int, int]) -> None:
+def _check_frame(frame: Tensor, number: int, first: Tensor) -> None:
     if not isinstance(frame, Tensor) or "uint8" not in str(frame.dtype):
         raise InvalidTypeError(
             f"frame {number} must be a uint8 tensor (3, H, W); got {getattr(frame, 'dtype', type(frame))}"
         )
     if frame.ndim != 3 or frame.shape[0] != 3:
         raise InvalidInputError(f"frame {number} must have shape (3, H, W); got {tuple(frame.shape)}")
-    if number and (frame.shape[1], frame.shape[2]) != size:
-        raise InvalidInputError(f"frame {number} has size {tuple(frame.shape[1:])}; the frames before it have {size}")
+    if frame.shape != first.shape:
+        raise InvalidInputError(
+            f"frame {number} has size {tuple(frame.shape[1:])}; the frames before it have {tuple(first.shape[1:])}"
+        )
