@@ -1,4 +1,4 @@
-"""Verbs with a flow folder read the tree that ``quovadis flow`` writes, or name the paths that they tried."""
+"""Commands with --flow-folder read the output of ``quovadis flow``, or name the paths that they tried."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ VERBS = pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "timeli
 
 
 @VERBS
-def test_the_tree_is_found(verb: str, clips: Path, weights: Path, stored: Path, tmp_path: Path) -> None:
+def test_flow_folder_with_subfolders(verb: str, clips: Path, weights: Path, stored: Path, tmp_path: Path) -> None:
     main([verb, *command(verb, clips, weights, stored, tmp_path / "out")])
 
 
@@ -117,14 +117,14 @@ def test_flow_of_one_class_folder_or_of_single_videos_is_found(clips: Path, stor
         assert FlowSource(folder=flow, videos=clips).find(clips / video) == path
 
 
-def test_the_longest_matching_path_counts(clips: Path, stored: Path) -> None:
+def test_longest_matching_path_is_used(clips: Path, stored: Path) -> None:
     source = FlowSource(folder=stored)
     for name in ("train/left/0", "test/left/0", "val/right/0"):
         assert source.find(clips / f"{name}.mp4") == stored / f"{name}.flow.mp4"
 
 
-def test_what_quovadis_flow_writes_is_found(tmp_path: Path) -> None:
-    """Also of two videos that differ in their ending only; the flow itself is not estimated here."""
+def test_output_of_quovadis_flow_is_found(tmp_path: Path) -> None:
+    """Also for two videos that differ only in their suffix."""
     for name in ("run/a.mp4", "run/a.avi", "hop/a.mp4"):
         write_square(tmp_path / "in" / name, seed=0, num_frames=3)
     options = ("--method", "tvl1-fast", "--short-side-px", "16", "--out", str(tmp_path / "flow"))
@@ -138,7 +138,7 @@ def test_what_quovadis_flow_writes_is_found(tmp_path: Path) -> None:
     }
 
 
-def test_a_wrong_flow_folder_says_what_is_wrong(clips: Path, tmp_path: Path) -> None:
+def test_errors_for_wrong_flow_folders(clips: Path, tmp_path: Path) -> None:
     video = clips / "test/left/0.mp4"
     with pytest.raises(InvalidInputError, match=r"the flow folder .*/none does not exist"):
         FlowSource(folder=tmp_path / "none").find(video)

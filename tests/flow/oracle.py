@@ -1,4 +1,4 @@
-"""Flow by OpenCV and the exact motion, from tests/golden/flow and from the reference data beside the checkout."""
+"""Flow by OpenCV and exact motion, from tests/golden/flow and from the reference data next to the checkout."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ MOTIONS = ["t_p1.50_p2.25", "t_m3.30_p1.70", "rot1.5_zoom1.02"]
 ALL_MOTIONS = [*MOTIONS, "t_p0.50_p0.00", "t_p0.25_m0.75", "t_p6.00_m4.00"]
 
 
-def picture(folder: Path, name: str) -> Tensor:
+def image(folder: Path, name: str) -> Tensor:
     """uint8 (1, H, W)."""
     [path] = [*folder.glob(f"{name}.png"), *folder.glob(f"frames/{name}.png")]
     return torch.from_numpy(np.array(Image.open(path)))[None]
@@ -32,12 +32,12 @@ def true_flow(folder: Path, motion: str) -> NDArray[np.float32]:
 
 
 def end_point_difference(a: Tensor | NDArray[np.float32], b: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
-    """(2, H, W) twice to (H, W): how far apart the ends of the vectors are, in pixels."""
+    """Endpoint error (H, W), in pixels, of two flows (2, H, W)."""
     return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=0)
 
 
 def waves(num_frames: int, height: int, width: int, motion: tuple[float, float], seed: int = 0) -> Tensor:
-    """uint8 (T, 3, H, W): a sum of sinusoids that moves by ``motion`` pixels (x, y) from frame to frame, exactly."""
+    """uint8 (T, 3, H, W): a sum of sinusoids that moves by exactly ``motion`` pixels (x, y) per frame."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float64)
     frames = np.zeros((num_frames, 3, height, width))

@@ -1,4 +1,4 @@
-"""Frames to flow: conventions, batches, methods, bad input."""
+"""estimate_flow: conventions, batches, methods, invalid input."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def test_mirroring_the_clip_mirrors_its_flow() -> None:
     assert (one - other).norm(dim=1).median() < 0.02
 
 
-def test_the_last_flow_is_repeated() -> None:
+def test_last_flow_is_repeated() -> None:
     clip = Clip(waves(3, 32, 40, (1, 0)), torch.arange(3) / 25, source="v.mp4")
     with_flow = flow_for_clip(clip)
     assert torch.equal(with_flow.flow[:2], estimate_flow(clip.frames))
@@ -62,7 +62,7 @@ def test_pairs_of_many_clips_go_in_one_batch(monkeypatch: pytest.MonkeyPatch) ->
     assert sizes == [8, 1]
 
 
-def test_a_full_gpu_gets_smaller_batches_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_halved_when_the_gpu_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
     def small_gpu(first: torch.Tensor, second: torch.Tensor, parameters: TVL1Parameters | None) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_a_full_gpu_gets_smaller_batches_and_says_so_once(monkeypatch: pytest.Mo
     assert flow[:, 0, 0, 0].tolist() == list(range(11))
 
 
-def test_one_pair_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_for_one_pair_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(first: torch.Tensor, second: torch.Tensor, parameters: TVL1Parameters | None) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -89,7 +89,7 @@ def test_one_pair_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch)
         estimate_flow(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
 
 
-def test_a_scene_cut_gives_finite_numbers() -> None:
+def test_flow_across_a_scene_cut_is_finite() -> None:
     frames = torch.stack([waves(1, 40, 50, (0, 0), seed=s)[0] for s in range(2)])
     assert estimate_flow(frames).isfinite().all()
 
@@ -103,7 +103,7 @@ def test_gray_is_rounded_bt601() -> None:
     assert to_gray(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).item() == 255
 
 
-def test_gray_is_opencvs_to_the_bit() -> None:
+def test_gray_equals_opencv() -> None:
     cv2 = pytest.importorskip("cv2", reason="needs the extra 'opencv'")
     frames = torch.randint(0, 256, (3, 3, 60, 70), dtype=torch.uint8)
     for frame, gray in zip(frames, to_gray(frames), strict=True):
@@ -111,7 +111,7 @@ def test_gray_is_opencvs_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_finds_a_motion(method: str) -> None:
+def test_every_method_estimates_a_translation(method: str) -> None:
     if method != "tvl1":
         pytest.importorskip("cv2", reason="needs the extra 'opencv'")
     flow = estimate_flow(waves(2, 64, 80, (1.5, -0.75)), method)
@@ -120,7 +120,7 @@ def test_every_method_finds_a_motion(method: str) -> None:
     assert flow[0, :, 16:-16, 16:-16].mean((1, 2)).tolist() == pytest.approx([1.5, -0.75], abs=0.15)
 
 
-def test_opencvs_tvl1_takes_the_same_parameters() -> None:
+def test_opencv_tvl1_uses_the_parameters() -> None:
     pytest.importorskip("cv2", reason="needs the extra 'opencv'")
     frames = waves(2, 48, 64, (1.5, -0.75))
     parameters = TVL1Parameters(
@@ -156,12 +156,12 @@ def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
          r"frames\[0\] must have shape"),
     ],
 )  # fmt: skip
-def test_frames_that_do_not_fit_are_refused(frames, error: type[Exception], message: str) -> None:
+def test_invalid_frames_are_refused(frames, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         estimate_flow(frames)
 
 
-def test_arguments_that_do_not_fit_are_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     frames = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     with pytest.raises(UnknownNameError, match="'tvl1'"):
         estimate_flow(frames, "tvll")
@@ -173,7 +173,7 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.slow
 def test_kernels_compile_without_a_cache_folder() -> None:
-    """Where neither the source nor the home can be written, numba's cache is left out."""
+    """Without a writable source or home folder, nothing is cached."""
     code = (
         "import numba.core.caching\n"
         "numba.core.caching.CacheImpl._locator_classes = []\n"

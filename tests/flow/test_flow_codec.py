@@ -1,4 +1,4 @@
-"""Pixels to bytes and back, and the preset that files carry."""
+"""Encoding of flow to bytes and back, and presets."""
 
 import json
 
@@ -32,12 +32,12 @@ def test_levels_are_the_nearest_of_256() -> None:
     assert np.abs(encoded - nearest).max() <= 1
 
 
-def test_every_level_comes_back() -> None:
+def test_every_level_survives_decoding() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(encode_flow(decode_flow(levels)), levels)
 
 
-def test_the_network_sees_flow_as_part_of_the_clip() -> None:
+def test_encoded_flow_as_network_input() -> None:
     flow = torch.empty(4, 2, 3, 3).uniform_(-30, 30)
     seen = to_model(encode_flow(flow))
     assert seen.shape == (2, 4, 3, 3)
@@ -45,7 +45,7 @@ def test_the_network_sees_flow_as_part_of_the_clip() -> None:
     assert to_model(encode_flow(torch.zeros(1, 2, 1, 1))).flatten().tolist() == pytest.approx([1 / 255] * 2, abs=1e-6)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(InvalidTypeError, match="float64"):
         encode_flow(torch.zeros(2, dtype=torch.float64))
     with pytest.raises(InvalidInputError, match="NaN"):
@@ -60,8 +60,8 @@ def test_infinity_is_clipped() -> None:
     assert encode_flow(torch.tensor([torch.inf, -torch.inf])).tolist() == [255, 0]
 
 
-def test_the_paper_preset_is_frozen() -> None:
-    """Files carry these values; changing one makes all stored flow another preset's."""
+def test_paper_preset_is_frozen() -> None:
+    """Files contain these values; changing one invalidates all stored flow."""
     assert PAPER.to_dict() == {
         "name": "paper",
         "fps": 25.0,
@@ -78,7 +78,7 @@ def test_the_paper_preset_is_frozen() -> None:
     }  # fmt: skip
 
 
-def test_presets_survive_json_and_name_their_difference() -> None:
+def test_preset_as_json_and_difference() -> None:
     other = FlowPreset(name="fast", method="dis", parameters=TVL1Parameters(num_warps=2))
     assert FlowPreset.from_dict(json.loads(json.dumps(other.to_dict()))) == other
     difference = "name is 'fast', not 'paper', method is 'dis', not 'tvl1', parameters.num_warps is 2, not 5"
@@ -88,7 +88,7 @@ def test_presets_survive_json_and_name_their_difference() -> None:
         FlowPreset.from_dict({"color": "blue"})
 
 
-def test_t_minus_1_flows_become_t() -> None:
+def test_repeat_last() -> None:
     flow = torch.randn(3, 2, 4, 5)
     assert torch.equal(repeat_last(flow), flow[[0, 1, 2, 2]])
 
@@ -104,14 +104,12 @@ def test_t_minus_1_flows_become_t() -> None:
         ("tvl1-fast", 10, 72, "tvl1-fast at 72 px at 10 fps"),
     ],
 )
-def test_a_preset_is_named_after_what_differs_from_the_paper(
-    method: str, fps: float, short_side_px: int, name: str
-) -> None:
+def test_name_of_a_preset(method: str, fps: float, short_side_px: int, name: str) -> None:
     preset = preset_for(method, fps=fps, short_side_px=short_side_px)
     assert (preset.name, preset.method, preset.fps, preset.short_side_px) == (name, method, fps, short_side_px)
     assert preset.parameters == (FAST if method == "tvl1-fast" else PAPER.parameters)
 
 
-def test_a_preset_shows_its_parameters_where_they_are_not_the_default() -> None:
+def test_repr_of_a_preset_has_changed_parameters() -> None:
     assert "num_warps=2" in repr(FlowPreset(parameters=TVL1Parameters(num_warps=2)))
     assert "num_warps" not in repr(PAPER)

@@ -1,4 +1,4 @@
-"""Color pictures of flow."""
+"""Color images of flow."""
 
 import math
 
@@ -21,13 +21,13 @@ def test_directions_have_the_colors_of_the_wheel() -> None:
         assert color_of(math.cos(angle) * 0.9999, math.sin(angle) * 0.9999) == pytest.approx(color, abs=1)
 
 
-def test_slow_is_pale_and_too_fast_is_dark() -> None:
+def test_short_vectors_are_pale_and_long_ones_dark() -> None:
     assert color_of(0, 0) == [255, 255, 255]
     assert color_of(0.5, 0) == [255, 128, 128]
     assert color_of(3, 0) == [191, 0, 0]
 
 
-def test_the_longest_vector_sets_the_scale() -> None:
+def test_longest_vector_sets_the_scale() -> None:
     flow = torch.zeros(2, 2, 1, 1)
     flow[1, 0] = 8.0
     flow[0, 0] = 4.0
@@ -42,7 +42,7 @@ def test_legend_is_a_white_cornered_disc() -> None:
     assert legend.dtype == torch.uint8
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="shape"):
         draw_flow(torch.zeros(2, 4, 4))
     with pytest.raises(InvalidInputError, match="longest_px"):

@@ -1,4 +1,4 @@
-"""TV-L1 against OpenCV's own numbers, against exact motion, and against itself."""
+"""TV-L1 against OpenCV, exact motion and the reference implementation."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +19,8 @@ from tests.flow.oracle import (
     MOTIONS,
     REAL_PAIRS,
     end_point_difference,
+    image,
     opencv_flow,
-    picture,
     true_flow,
     waves,
 )
@@ -30,7 +30,7 @@ IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [tvl1_numba, tvl1_re
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """The pictures are small, and the reference does thousands of steps: threads would only wait for each other."""
+    """Use one thread: images are small and the reference runs thousands of steps."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def gray_pair(height: int = 48, width: int = 64, motion: tuple[float, float] = (
 
 
 def check_against_opencv(implementation, folder: Path, pair: str) -> None:
-    first, second = (picture(folder, name) for name in pair.split("__"))
+    first, second = (image(folder, name) for name in pair.split("__"))
     flow = implementation(first, second, TVL1Parameters())[0]
     assert flow.dtype == torch.float32
     difference = end_point_difference(flow, opencv_flow(folder, pair))
@@ -52,8 +52,8 @@ def check_against_opencv(implementation, folder: Path, pair: str) -> None:
 
 
 def check_against_truth(implementation, folder: Path, motion: str) -> None:
-    flow = implementation(picture(folder, "analytic_0"), picture(folder, f"analytic_{motion}"), TVL1Parameters())[0]
-    inside = np.s_[16:-16, 16:-16]  # at the border something moves in that the first picture does not show
+    flow = implementation(image(folder, "analytic_0"), image(folder, f"analytic_{motion}"), TVL1Parameters())[0]
+    inside = np.s_[16:-16, 16:-16]  # content that enters at the border has no counterpart in the first image
     assert end_point_difference(flow, true_flow(folder, motion))[inside].mean() <= 0.1
 
 
@@ -74,7 +74,7 @@ def test_finds_the_exact_motion(motion: str) -> None:
 @pytest.mark.shared
 @IMPLEMENTATIONS
 @pytest.mark.parametrize("pair", REAL_PAIRS)
-def test_agrees_with_opencv_on_real_pictures(implementation, pair: str, shared: Path) -> None:
+def test_agrees_with_opencv_on_real_frames(implementation, pair: str, shared: Path) -> None:
     check_against_opencv(implementation, shared / "oracles/flow", pair)
 
 
@@ -92,11 +92,11 @@ def test_finds_all_exact_motions_of_the_oracle(motion: str, shared: Path) -> Non
 
 @IMPLEMENTATIONS
 def test_no_motion_is_exactly_zero(implementation) -> None:
-    still = picture(GOLDEN, "analytic_t_zero")
-    assert torch.equal(picture(GOLDEN, "analytic_0"), still)
+    still = image(GOLDEN, "analytic_t_zero")
+    assert torch.equal(image(GOLDEN, "analytic_0"), still)
     noise = torch.randint(0, 256, (2, 40, 50), dtype=torch.uint8)
-    for pictures in (still, noise, torch.zeros(1, 20, 20, dtype=torch.uint8)):
-        assert implementation(pictures, pictures.clone(), TVL1Parameters()).count_nonzero() == 0
+    for images in (still, noise, torch.zeros(1, 20, 20, dtype=torch.uint8)):
+        assert implementation(images, images.clone(), TVL1Parameters()).count_nonzero() == 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_no_motion_is_exactly_zero(implementation) -> None:
     ids=str,
 )
 def test_kernels_agree_with_the_reference(size: tuple[int, int], changes: dict) -> None:
-    """Few levels and warps: the two round differently, and every warp makes a difference at the border larger."""
+    """With few levels and warps: rounding differs, and every warp amplifies differences at the border."""
     parameters = TVL1Parameters(**{"num_scales": 2, "num_warps": 1, "positions_per_px": 0, **changes})
     first, second = gray_pair(*size)
     fast, plain = tvl1_numba(first, second, parameters), tvl1_reference(first, second, parameters)
@@ -142,17 +142,17 @@ def test_exact_interpolation_finds_small_motion_better() -> None:
 
 
 def test_warping_is_cubic_at_multiples_of_the_given_step() -> None:
-    picture = torch.rand(1, 12, 14)
+    image = torch.rand(1, 12, 14)
 
     def warped(across: float, positions_per_px: int) -> torch.Tensor:
-        return warp(picture, torch.tensor([across, 0.0]).view(1, 2, 1, 1).expand(1, 2, 12, 14), positions_per_px)
+        return warp(image, torch.tensor([across, 0.0]).view(1, 2, 1, 1).expand(1, 2, 12, 14), positions_per_px)
 
     # Halfway between two pixels the weights are -3/32, 19/32, 19/32, -3/32.
-    inside = (19 * (picture[..., 4:8] + picture[..., 5:9]) - 3 * (picture[..., 3:7] + picture[..., 6:10])) / 32
+    inside = (19 * (image[..., 4:8] + image[..., 5:9]) - 3 * (image[..., 3:7] + image[..., 6:10])) / 32
     assert (warped(0.5, 0)[..., 4:8] - inside).abs().max() < 1e-6
     assert torch.equal(warped(0.51, 32), warped(0.5, 0))
     assert not torch.equal(warped(0.51, 0), warped(0.5, 0))
-    assert torch.equal(warped(3.0, 32)[..., :-3], picture[..., 3:])
+    assert torch.equal(warped(3.0, 32)[..., :-3], image[..., 3:])
     assert warped(3.0, 32)[..., -3:].count_nonzero() == 0  # outside is 0
     assert warped(1e6, 32).count_nonzero() == 0
 
@@ -171,7 +171,7 @@ def test_mirrored_input_mirrors_the_flow(implementation) -> None:
 
 
 @IMPLEMENTATIONS
-def test_exchanging_the_axes_exchanges_the_components(implementation) -> None:
+def test_transposed_input_swaps_the_components(implementation) -> None:
     first, second = gray_pair(44, 60, motion=(1.5, -0.7))
     flow = implementation(first, second, TVL1Parameters())[0]
     turned = implementation(first.mT.contiguous(), second.mT.contiguous(), TVL1Parameters())[0].flip(0).mT
@@ -183,20 +183,20 @@ def test_a_batch_equals_its_parts(implementation) -> None:
     parameters = TVL1Parameters(num_warps=2)
     motions = [(0.0, 0.0), (2.5, 1.0), (0.2, -0.1)]
     pairs = [gray_pair(26, 34, motion, seed) for seed, motion in enumerate(motions)]
-    first, second = (torch.cat(pictures) for pictures in zip(*pairs, strict=True))
+    first, second = (torch.cat(images) for images in zip(*pairs, strict=True))
     together = implementation(first, second, parameters)
     alone = torch.cat([implementation(*pair, parameters) for pair in pairs])
     assert torch.equal(together, alone)
 
 
 def test_threads_do_not_change_the_result() -> None:
-    first, second = (torch.cat([picture] * 3) for picture in gray_pair(motion=(2, 1)))
+    first, second = (torch.cat([image] * 3) for image in gray_pair(motion=(2, 1)))
     one, three = (tvl1_numba(first, second, TVL1Parameters(), threads) for threads in (1, 3))
     assert torch.equal(one, three)
     assert torch.equal(one[0], one[2])
 
 
-def test_warping_by_the_flow_brings_the_pictures_together() -> None:
+def test_warping_by_the_flow_aligns_the_images() -> None:
     first, second = gray_pair(64, 80, motion=(3, -2))
     flow = tvl1_numba(first, second, TVL1Parameters())[0]
     grid = torch.stack(torch.meshgrid(torch.arange(80.0), torch.arange(64.0), indexing="xy")) + flow
@@ -210,7 +210,7 @@ def test_warping_by_the_flow_brings_the_pictures_together() -> None:
     assert after < before / 10
 
 
-def test_settings_that_make_no_sense_are_refused() -> None:
+def test_invalid_parameters_are_refused() -> None:
     for wrong in (
         {"time_step": 0.3},
         {"attachment": 0.0},
@@ -226,7 +226,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             TVL1Parameters(**wrong)
 
 
-def test_pictures_that_do_not_fit_are_refused() -> None:
+def test_invalid_images_are_refused() -> None:
     good = torch.zeros(1, 20, 30, dtype=torch.uint8)
     with pytest.raises(InvalidTypeError, match="float32"):
         tvl1(good.float(), good)
@@ -237,7 +237,7 @@ def test_pictures_that_do_not_fit_are_refused() -> None:
     assert tvl1(good[:0], good[:0]).shape == (0, 2, 20, 30)
 
 
-def test_without_numba_plain_torch_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fallback_to_torch_without_numba_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quovadis.flow.tvl1.find_spec", lambda name: None)
     implementation_for.cache_clear()
     try:

@@ -1,4 +1,4 @@
-"""The GPU kernels: on a GPU where there is one, and in Triton's interpreter where there is only Triton."""
+"""GPU kernels, on a GPU or in Triton's interpreter."""
 
 import os
 import subprocess

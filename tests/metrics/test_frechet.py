@@ -13,7 +13,7 @@ from quovadis.metrics.moments import FeatureMoments
 
 
 def samples(mean: np.ndarray, covariance: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Features whose sample mean and covariance (ddof 1) are exactly these."""
+    """Features with exactly this sample mean and covariance (ddof 1)."""
     noise = np.random.default_rng(seed).normal(size=(count, len(mean)))
     columns = np.linalg.qr(noise - noise.mean(0))[0]
     return mean + columns * np.sqrt(count - 1) @ np.linalg.cholesky(covariance).T
@@ -21,7 +21,7 @@ def samples(mean: np.ndarray, covariance: np.ndarray, count: int, seed: int = 0)
 
 @pytest.mark.shared
 @pytest.mark.parametrize(("name", "rtol"), [("d64", 1e-9), ("d400_rank_deficient", 1e-9)])
-def test_the_reference_values(shared: Path, name: str, rtol: float) -> None:
+def test_reference_values(shared: Path, name: str, rtol: float) -> None:
     folder = shared / "oracles" / "frechet"
     expected = json.loads((folder / "expected.json").read_text())[name]
     with np.load(folder / "features_int8.npz") as features:
@@ -37,21 +37,21 @@ def test_the_reference_values(shared: Path, name: str, rtol: float) -> None:
 
 
 @pytest.mark.shared
-def test_the_closed_form_of_diagonal_covariances(shared: Path) -> None:
+def test_closed_form_for_diagonal_covariances(shared: Path) -> None:
     case = json.loads((shared / "oracles" / "frechet" / "expected.json").read_text())["closed_form_diagonal"]
     x = samples(np.array(case["mu1"]), np.diag(case["diag_cov1"]), 40, 1)
     y = samples(np.array(case["mu2"]), np.diag(case["diag_cov2"]), 33, 2)
     assert frechet_distance(x, y) == pytest.approx(case["frechet"], rel=1e-12)
 
 
-def test_one_dimension_is_the_difference_of_mean_and_deviation() -> None:
+def test_closed_form_in_one_dimension() -> None:
     x, y = np.array([[0.0], [1.0], [5.0]]), np.array([[2.0], [2.5], [9.0], [4.0]])
     expected = (x.mean() - y.mean()) ** 2 + (x.std(ddof=1) - y.std(ddof=1)) ** 2
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-14)
 
 
 def test_covariances_that_do_not_commute() -> None:
-    """Against the root of the product by its eigenvalues, which are real and positive."""
+    """Against the matrix root from the eigenvalues, which are real and positive."""
     rng = np.random.default_rng(3)
     c1, c2 = (m @ m.T for m in rng.normal(size=(2, 7, 7)))
     x, y = samples(np.zeros(7), c1, 30, 4), samples(np.ones(7), c2, 25, 5)
@@ -60,8 +60,8 @@ def test_covariances_that_do_not_commute() -> None:
 
 
 @pytest.mark.parametrize("count", [5, 33, 200])
-def test_it_is_a_distance(count: int) -> None:
-    """Fewer samples than dimensions too. Rotation and shift change nothing; scaling by 2 makes four times as much."""
+def test_properties_of_a_distance(count: int) -> None:
+    """Also with fewer samples than dimensions: invariant to rotation and shift; quadratic in scale."""
     rng = np.random.default_rng(count)
     x, y = rng.normal(size=(count, 33)), rng.normal(0.3, 1.4, (count + 2, 33))
     distance = frechet_distance(x, y)
@@ -74,21 +74,21 @@ def test_it_is_a_distance(count: int) -> None:
     assert frechet_distance(x + 1e6, y + 1e6) == pytest.approx(distance, rel=1e-6)
 
 
-def test_rounding_never_makes_a_distance_negative() -> None:
-    """The two halves of the formula cancel, and what is left of them has either sign."""
+def test_distance_is_never_negative() -> None:
+    """The two parts of the formula cancel up to rounding of either sign."""
     for seed in range(40):
         x = np.random.default_rng(seed).normal(size=(6, 4))
         assert frechet_distance(x, x) >= 0
 
 
-def test_arrays_tensors_and_lists() -> None:
+def test_input_types() -> None:
     x, y = torch.randn(9, 4), torch.randn(8, 4)
     distance = frechet_distance(x, y)
     assert frechet_distance(x.numpy(), y.requires_grad_()) == distance
     assert quovadis.frechet_distance(x.tolist(), FeatureMoments.of(y)) == pytest.approx(distance, rel=1e-6)
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_invalid_features_are_refused() -> None:
     x = np.random.default_rng(0).normal(size=(5, 4))
     with pytest.raises(InvalidInputError, match="the same length; got 4 and 3"):
         frechet_distance(x, x[:, :3])
@@ -109,8 +109,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
             frechet_interval(x, x, confidence=confidence)
 
 
-def test_the_interval_is_where_other_samples_fall() -> None:
-    """It is meant to hold the mean distance at this number of samples, in 95 of 100 cases; and it names the bias."""
+def test_coverage_of_the_interval() -> None:
+    """It should contain the mean distance at this number of samples in 95 of 100 cases, and estimate the bias."""
     rng = np.random.default_rng(0)
 
     def draw() -> tuple[np.ndarray, np.ndarray]:
@@ -125,10 +125,8 @@ def test_the_interval_is_where_other_samples_fall() -> None:
 
 
 @pytest.mark.parametrize(("confidence", "low", "high"), [(0.9, 55.0, 145.0), (0.5, 75.0, 125.0)])
-def test_the_interval_leaves_out_as_much_below_as_above(
-    confidence: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The distance is 100 and the resampled ones are 0 to 100: with mean 50, they are moved up by 50."""
+def test_interval_has_equal_tails(confidence: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distance is 100 and the resampled ones are 0 to 100, with mean 50: they are shifted by 50."""
     distances = iter([100.0, *map(float, range(101))])
     monkeypatch.setattr(frechet, "frechet_distance", lambda *_, **__: next(distances))
     interval = frechet_interval(np.eye(3), np.eye(3), confidence=confidence, num_resamples=101)
@@ -137,14 +135,14 @@ def test_the_interval_leaves_out_as_much_below_as_above(
     assert (interval.confidence, interval.num_resamples, interval.seed) == (confidence, 101, 0)
 
 
-def test_the_interval_is_the_documented_one_unless_asked_otherwise() -> None:
+def test_defaults_of_the_interval() -> None:
     x, y = np.random.default_rng(2).normal(size=(2, 9, 2))
     interval = frechet_interval(x, y)
     assert (interval.confidence, interval.num_resamples, interval.seed) == (0.95, 200, 0)
     assert interval == frechet_interval(x, y, ddof=1, confidence=0.95, num_resamples=200, seed=0)
 
 
-def test_an_interval_can_be_repeated() -> None:
+def test_interval_is_reproducible() -> None:
     x, y = np.random.default_rng(1).normal(size=(2, 30, 40))
     first = frechet_interval(x, y, num_resamples=20, seed=5)
     assert isinstance(first, FrechetInterval)

@@ -10,7 +10,7 @@ from quovadis.metrics.moments import FeatureMoments
 
 @settings(max_examples=30, deadline=None)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), dim=st.integers(1, 6), seed=st.integers(0, 99))
-def test_any_batches_give_the_moments_of_the_whole(sizes: list[int], dim: int, seed: int) -> None:
+def test_moments_do_not_depend_on_batches(sizes: list[int], dim: int, seed: int) -> None:
     x = np.random.default_rng(seed).normal(size=(sum(sizes), dim))
     moments = FeatureMoments()
     for batch in np.split(x, np.cumsum(sizes)[:-1]):
@@ -23,8 +23,8 @@ def test_any_batches_give_the_moments_of_the_whole(sizes: list[int], dim: int, s
     assert len(moments.factor) <= dim
 
 
-def test_a_large_offset_costs_no_digits() -> None:
-    """Sums of squares would lose everything here: 1e8 squared leaves no room for a variance of 1 in 53 bits."""
+def test_large_offset_keeps_precision() -> None:
+    """Sums of squares would lose all digits: 1e8 squared and a variance of 1 do not fit in 53 bits."""
     x = np.random.default_rng(0).normal(size=(500, 5))
     moments = FeatureMoments()
     for batch in np.array_split(x + 1e8, 70):
@@ -33,7 +33,7 @@ def test_a_large_offset_costs_no_digits() -> None:
     np.testing.assert_allclose(moments.covariance(), exact, rtol=0, atol=2e-8)
 
 
-def test_memory_does_not_grow() -> None:
+def test_memory_is_constant() -> None:
     moments = FeatureMoments()
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -43,7 +43,7 @@ def test_memory_does_not_grow() -> None:
     assert (moments.count, moments.dim) == (350, 10)
 
 
-def test_what_was_kept_can_be_gone_on_with() -> None:
+def test_restored_moments_can_be_updated() -> None:
     x = np.random.default_rng(0).normal(size=(40, 6))
     first = FeatureMoments.of(x[:25])
     again = FeatureMoments.restore(first.count, first.mean, first.factor)
@@ -54,14 +54,14 @@ def test_what_was_kept_can_be_gone_on_with() -> None:
             FeatureMoments.restore(count, mean, first.factor)
 
 
-def test_the_moments_of_one_sample_can_be_gone_on_with() -> None:
+def test_restored_moments_of_one_sample_can_be_updated() -> None:
     again = FeatureMoments.restore(1, np.array([1.0, 2.0]), np.zeros((0, 2)))
     again.update(np.array([[3.0, 8.0]]))
     assert (again.count, again.mean.tolist()) == (2, [2.0, 5.0])
     np.testing.assert_allclose(again.covariance(), [[2.0, 6.0], [6.0, 18.0]], atol=1e-14)
 
 
-def test_what_is_no_feature_is_refused() -> None:
+def test_invalid_features_are_refused() -> None:
     moments = FeatureMoments.of(np.zeros((2, 3)))
     with pytest.raises(InvalidInputError, match="length 3, as in earlier batches; got 4"):
         moments.update(np.zeros((2, 4)))

@@ -1,4 +1,4 @@
-"""Read generated videos of many kinds, and compare pictures and times with FFmpeg: its filters, and its program.
+"""Read generated videos of many kinds, and compare images and times with FFmpeg: its filters, and its program.
 
 Every kind combines an orientation, a pixel aspect ratio, a frame rate, a start, a container and a codec.
 """
@@ -28,7 +28,7 @@ from tests.synthetic import moving_square
 HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 24
 ONE = 65536
 
-# The filters that show a picture stored with this matrix (a, b, c, d); the ffmpeg program inserts the same.
+# Filters that display a frame stored with this matrix (a, b, c, d); the ffmpeg program inserts the same.
 ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], list[str]]] = {
     "upright": ((1, 0, 0, 1), []),
     "rotated by 90": ((0, 1, -1, 0), ["transpose=clock"]),
@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 
 
 def kinds() -> Iterator[Kind]:
-    """Combine the lists so that neighbors differ in everything."""
+    """Combine the lists so that neighbors differ in every property."""
     aspects = cycle(map(Fraction, ("1", "2", "8/9", "16/11", "1/2")))
     rates = cycle(map(Fraction, ("25", "30", "12", "30000/1001", "50", "8", "25")))
     late = cycle(map(Fraction, ("0", "0", "0.023", "0", "1.013", "3")))
@@ -106,7 +106,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=map(str, KINDS))
 
 
 def times_of(kind: Kind) -> list[Fraction]:
-    """When the frames are shown."""
+    """Presentation times of the frames."""
     steps = np.random.default_rng(7).integers(1, 6, NUM_FRAMES) if kind.uneven else np.ones(NUM_FRAMES, int)
     return [kind.late_seconds + Fraction(int(before)) / kind.rate for before in np.cumsum(steps) - steps[0]]
 
@@ -164,24 +164,24 @@ def video_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Path]
 
 
 def shown_size(kind: Kind) -> tuple[int, int]:
-    """Width and height on the screen."""
+    """Displayed width and height."""
     size = round(WIDTH * kind.aspect), HEIGHT
     return size if ORIENTATIONS[kind.orientation][0][0] else size[::-1]
 
 
 def read(path: Path, fps: float) -> NDArray[np.uint8]:
-    """Every picture of the grid, (T, H, W, 3)."""
+    """All resampled frames, (T, H, W, 3)."""
     with VideoReader(path) as reader:
-        pictures = [frame.pixels.permute(1, 2, 0).numpy() for _, frame in reader.resampled_frames(fps)]
+        images = [frame.pixels.permute(1, 2, 0).numpy() for _, frame in reader.resampled_frames(fps)]
         assert reader.damage == ""
-        assert reader.num_resampled_frames(fps) == len(pictures)
-    return np.stack(pictures)
+        assert reader.num_resampled_frames(fps) == len(images)
+    return np.stack(images)
 
 
 def filtered(path: Path, kind: Kind, fps: int) -> NDArray[np.uint8]:
-    """The same by FFmpeg's filters."""
+    """The same with FFmpeg's filters."""
     graph = Graph()
-    pictures = []
+    images = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         base = stream.time_base
@@ -202,15 +202,15 @@ def filtered(path: Path, kind: Kind, fps: int) -> NDArray[np.uint8]:
             graph.vpush(frame)
             while True:
                 try:
-                    pictures.append(graph.vpull().to_ndarray())
+                    images.append(graph.vpull().to_ndarray())
                 except (av.error.BlockingIOError, av.error.EOFError):
                     break
-    return np.stack(pictures)
+    return np.stack(images)
 
 
 @pytest.fixture(scope="session")
 def ffmpeg() -> str:
-    """The program, of version 8 or later: earlier ones differ in colors and mirrored orientations."""
+    """The ffmpeg program, version 8 or later: earlier versions differ in colors and mirrored orientations."""
     program = shutil.which("ffmpeg")
     version = subprocess.run([program, "-version"], capture_output=True, text=True).stdout if program else ""
     found = re.match(r"ffmpeg version n?(\d+)", version)
@@ -220,7 +220,7 @@ def ffmpeg() -> str:
 
 
 def run_ffmpeg(program: str, path: Path, filters: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The pictures (T, H, W, 3) that the program makes of a file."""
+    """Frames (T, H, W, 3) that the program decodes."""
     command = [program, "-v", "error", "-i", str(path), "-an", "-vf", filters]
     raw = subprocess.run(
         [*command, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
@@ -237,7 +237,7 @@ def assert_same(found: NDArray[np.uint8], expected: NDArray[np.uint8], tolerance
 
 
 @every_kind
-def test_pictures_and_times_are_those_of_the_filters(kind: Kind, video_of: Callable[[Kind], Path]) -> None:
+def test_frames_and_times_equal_ffmpeg_filters(kind: Kind, video_of: Callable[[Kind], Path]) -> None:
     found, expected = read(video_of(kind), 25), filtered(video_of(kind), kind, 25)
     if kind.container == "ts":  # the filter does not know how long the last frame is shown
         assert len(found) - 3 < len(expected) <= len(found)
@@ -246,7 +246,7 @@ def test_pictures_and_times_are_those_of_the_filters(kind: Kind, video_of: Calla
 
 
 @every_kind
-def test_pictures_and_times_are_those_of_the_program(kind: Kind, video_of: Callable[[Kind], Path], ffmpeg: str) -> None:
+def test_frames_and_times_equal_ffmpeg_program(kind: Kind, video_of: Callable[[Kind], Path], ffmpeg: str) -> None:
     if kind.container == "ts" and kind.orientation != "upright":
         pytest.skip("the program turns key frames only; players turn all")
     width, height = shown_size(kind)
@@ -274,7 +274,7 @@ def test_length_size_and_orientation_are_reported(kind: Kind, video_of: Callable
 
 
 @every_kind
-def test_a_seek_gives_the_frames_of_reading_from_the_start(kind: Kind, video_of: Callable[[Kind], Path]) -> None:
+def test_seeking_yields_the_frames_of_sequential_reading(kind: Kind, video_of: Callable[[Kind], Path]) -> None:
     every = read(video_of(kind), 25)
     with VideoReader(video_of(kind)) as reader:
         for start in (3, len(every) // 2, len(every) - 2):

@@ -23,7 +23,7 @@ PLAIN = {**FAST, "bf": "0"}
 
 
 def lengths(path: Path) -> tuple[int, int]:
-    """Ticks by the packets, and by decoding."""
+    """Numbers of resampled frames, from the packets and by decoding."""
     with VideoReader(path) as reader:
         decoded = sum(1 for _ in reader.resampled_frames(25))
         assert reader.damage == ""
@@ -71,8 +71,8 @@ def part(path: Path, start_seconds: float, seed: int) -> Path:
 
 
 @pytest.mark.parametrize("starts", [(0, 20), (0, 1000), (20, 0), (1000, 0), (0, 0), (0, 40, 3, 3000)])
-def test_parts_of_a_transport_stream_follow_each_other(tmp_path: Path, starts: tuple[float, ...]) -> None:
-    """Wherever the timestamps of the next part begin; as ``ffmpeg -vf fps=25``."""
+def test_jumps_between_parts_of_a_transport_stream_are_removed(tmp_path: Path, starts: tuple[float, ...]) -> None:
+    """For any start of the next part, as in ``ffmpeg -vf fps=25``."""
     parts = [part(tmp_path / f"{n}.ts", start, n) for n, start in enumerate(starts)]
     path = tmp_path / "all.ts"
     path.write_bytes(b"".join(p.read_bytes() for p in parts))
@@ -84,7 +84,7 @@ def test_parts_of_a_transport_stream_follow_each_other(tmp_path: Path, starts: t
     assert counted.duration_seconds == pytest.approx(len(parts), abs=1e-3)
 
 
-def test_a_pause_below_ten_seconds_stays_a_pause(tmp_path: Path) -> None:
+def test_gap_below_ten_seconds_is_kept(tmp_path: Path) -> None:
     parts = [part(tmp_path / f"{n}.ts", start, n) for n, start in enumerate((0, 5))]
     path = tmp_path / "all.ts"
     path.write_bytes(b"".join(p.read_bytes() for p in parts))
@@ -94,8 +94,8 @@ def test_a_pause_below_ten_seconds_stays_a_pause(tmp_path: Path) -> None:
 # --- doubled and backward stamps --------------------------------------------------------------------------------------
 
 
-def test_doubled_stamps_delay_nothing(plain: Path, tmp_path: Path) -> None:
-    """A frame with the stamp of the one before replaces it; all others keep their times."""
+def test_duplicate_timestamps_delay_no_frame(plain: Path, tmp_path: Path) -> None:
+    """A frame with the timestamp of the previous one replaces it; all others keep their times."""
     path = restamp(plain, tmp_path / "doubled.mkv", lambda n, ms: ms - 40 * (n % 2) + 30_000 * (n >= 20))
     with VideoReader(path) as reader:
         times = [f.pts_seconds for f in reader.frames()]
@@ -106,7 +106,7 @@ def test_doubled_stamps_delay_nothing(plain: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("back_ms", [333, 900])
-def test_a_backward_stamp_moves_no_other_frame(plain: Path, tmp_path: Path, back_ms: int) -> None:
+def test_decreasing_timestamp_moves_no_other_frame(plain: Path, tmp_path: Path, back_ms: int) -> None:
     path = restamp(plain, tmp_path / "back.mkv", lambda n, ms: ms - back_ms * (n == 23))
     with VideoReader(path) as reader:
         times = [f.pts_seconds for f in reader.frames()]
@@ -119,13 +119,13 @@ def test_a_backward_stamp_moves_no_other_frame(plain: Path, tmp_path: Path, back
     assert lengths(path) == (50, 50)
 
 
-def test_a_stamp_far_ahead_at_one_frame_holds_the_picture_until_then(plain: Path, tmp_path: Path) -> None:
+def test_timestamp_far_ahead_holds_the_frame(plain: Path, tmp_path: Path) -> None:
     path = restamp(plain, tmp_path / "ahead.mkv", lambda n, ms: ms + 3000 * (n == 20))
     assert lengths(path) == (95, 95)  # as ffmpeg -vf fps=25
 
 
-def test_groups_that_step_back_are_not_missed_by_a_seek(plain: Path, tmp_path: Path) -> None:
-    """Frame 20 is a key frame; the index then has times that step back."""
+def test_seeking_finds_groups_with_decreasing_timestamps(plain: Path, tmp_path: Path) -> None:
+    """Frame 20 is a key frame; the index then has decreasing times."""
     path = restamp(plain, tmp_path / "groups.mkv", lambda n, ms: ms - 600 * (n >= 20))
     with VideoReader(path) as reader:
         every = [(f.pts_seconds, f.pixels.sum().item()) for f in reader.frames()]
@@ -139,7 +139,7 @@ def test_groups_that_step_back_are_not_missed_by_a_seek(plain: Path, tmp_path: P
 
 @pytest.mark.parametrize(("ending", "codec"), [("h264", "libx264"), ("hevc", "libx265")])
 @pytest.mark.parametrize("rate", [30, 12, 50])
-def test_raw_streams_have_their_own_rate(tmp_path: Path, ending: str, codec: str, rate: int) -> None:
+def test_frame_rate_of_raw_streams(tmp_path: Path, ending: str, codec: str, rate: int) -> None:
     options = {"preset": "ultrafast"} | ({"x265-params": "log-level=none"} if codec == "libx265" else {})
     path = write_video(tmp_path / f"a.{ending}", moving_square(24), codec=codec, fps=rate, options=options)
     assert probe(path).fps == pytest.approx(rate)
@@ -152,7 +152,7 @@ def test_raw_streams_have_their_own_rate(tmp_path: Path, ending: str, codec: str
 
 
 def with_sound(path: Path, video_from_seconds: float, sound_seconds: float) -> Path:
-    """25 frames, and sound from zero."""
+    """25 frames, and audio from zero."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25, options=FAST)
         sound = container.add_stream("aac" if path.suffix == ".mp4" else "mp2", rate=16000)
@@ -176,7 +176,7 @@ def with_sound(path: Path, video_from_seconds: float, sound_seconds: float) -> P
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "ts", "avi"])
 @pytest.mark.parametrize(("late", "sound_seconds"), [(0.0, 9.0), (3.0, 2.0), (3.013, 9.0)])
-def test_the_length_is_that_of_the_picture(tmp_path: Path, ending: str, late: float, sound_seconds: float) -> None:
+def test_length_is_that_of_the_video_stream(tmp_path: Path, ending: str, late: float, sound_seconds: float) -> None:
     if ending == "avi":
         late = 0.0  # it has no times
     path = with_sound(tmp_path / f"a.{ending}", late, sound_seconds)
@@ -186,7 +186,7 @@ def test_the_length_is_that_of_the_picture(tmp_path: Path, ending: str, late: fl
 
 
 def patch(path: Path, target: Path, *changes: tuple[bytes, int, bytes]) -> Path:
-    """Write bytes at an offset behind each place where a name stands."""
+    """Write bytes at an offset after each occurrence of a name."""
     content = bytearray(path.read_bytes())
     for name, offset, new in changes:
         at = content.find(name)
@@ -200,7 +200,7 @@ def patch(path: Path, target: Path, *changes: tuple[bytes, int, bytes]) -> Path:
 
 @pytest.mark.parametrize("claim", [5, 45, 1_048_576])
 @pytest.mark.parametrize("ending", ["mp4", "avi", "mkv"])
-def test_headers_that_say_too_little_or_too_much_are_not_believed(tmp_path: Path, ending: str, claim: int) -> None:
+def test_wrong_lengths_in_headers_are_ignored(tmp_path: Path, ending: str, claim: int) -> None:
     codec = "mpeg4" if ending == "avi" else "libx264"
     path = write_video(tmp_path / f"a.{ending}", moving_square(50), codec=codec, options={"g": "10"})
     seconds = claim / 25
@@ -227,7 +227,7 @@ def test_headers_that_say_too_little_or_too_much_are_not_believed(tmp_path: Path
         assert reader.num_resampled_frames(25) == sum(1 for _ in reader.resampled_frames(25)) == 50
 
 
-def test_the_measured_length_is_forgotten_when_the_file_changes(tmp_path: Path) -> None:
+def test_cached_length_is_dropped_when_the_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     for num_frames in (20, 30):
         write_video(path, moving_square(num_frames), options=FAST)
@@ -235,8 +235,8 @@ def test_the_measured_length_is_forgotten_when_the_file_changes(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("missing", "damaged"), [(0.035, False), (0.045, False), (0.055, True), (0.065, True)])
-def test_the_share_that_may_be_missing_is_five_percent(tmp_path: Path, missing: float, damaged: bool) -> None:
-    """Of a video so long that this is more than three frames."""
+def test_up_to_five_percent_may_be_missing(tmp_path: Path, missing: float, damaged: bool) -> None:
+    """The video is so long that this is more than three frames."""
     source = write_video(tmp_path / "a.mkv", moving_square(125), fps=25, options=PLAIN)
     promise = 5.0 / (1 - missing)
     path = patch(source, tmp_path / "b.mkv", (b"\x44\x89\x88", 3, struct.pack(">d", 1000 * promise)))
@@ -248,8 +248,8 @@ def test_the_share_that_may_be_missing_is_five_percent(tmp_path: Path, missing: 
 
 
 @pytest.mark.shared
-def test_packets_without_data_repeat_the_picture(shared: Path) -> None:
-    """Theora has them where nothing moves; decoders refuse them, and they are no damage."""
+def test_empty_packets_repeat_the_frame(shared: Path) -> None:
+    """Theora writes them for still frames. Decoders refuse them, but they are not damage."""
     path = shared / "cases" / "video" / "static.ogv"
     with av.open(str(path)) as container:
         assert sum(p.size == 0 for p in container.demux(video=0)) > 40

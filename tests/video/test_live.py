@@ -135,8 +135,8 @@ def test_lost_connection_is_reestablished(server: Server, waits: list[float]) ->
     shown: list[LiveFrame] = []
 
     def take() -> None:
-        for tick in stream.frames(25.0):
-            shown.append(tick)  # noqa: PERF402  (keep the frames before the error)
+        for frame in stream.frames(25.0):
+            shown.append(frame)  # noqa: PERF402  (keep the frames before the error)
 
     with pytest.raises(VideoError, match=r"lost the connection to http.*v\.ts: Server returned 404"):
         take()

@@ -1,4 +1,4 @@
-"""Opening a file opens that file and nothing else: no playlist, image sequence, device or address in it is followed."""
+"""Opening a file opens no other file: playlists, image sequences, devices and URLs in it are not followed."""
 
 import ast
 import ctypes
@@ -28,7 +28,7 @@ IN_OPEN = 0x20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with videos that no playlist may reach, in the formats that playlists name."""
+    """A folder with videos that playlists must not open, in the formats of playlists."""
     frames = moving_square(6)
     for ending in ("mp4", "ts"):
         write_video(tmp_path / f"secret.{ending}", frames, fps=25, options={"preset": "ultrafast"})
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(folder: Path) -> Iterator[Callable[[], set[str]]]:
-    """The names of the files in the folder that were opened since the last call, by any code of this process."""
+    """Return the names of files in the folder that this process opened since the last call."""
     if sys.platform != "linux":
         yield set
         return
@@ -100,7 +100,7 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("kind", list(PLAYLISTS))
-def test_a_playlist_is_refused_under_every_name(folder: Path, opened: Callable[[], set[str]], kind: str) -> None:
+def test_playlist_is_refused_under_any_name(folder: Path, opened: Callable[[], set[str]], kind: str) -> None:
     ending, text = PLAYLISTS[kind]
     shutil.copy(folder / "secret.ts", folder / "x.sub")  # VobSub reads the file next to x.idx
     opened()
@@ -112,7 +112,7 @@ def test_a_playlist_is_refused_under_every_name(folder: Path, opened: Callable[[
         assert opened() <= {name}
 
 
-def test_the_watch_sees_what_ffmpeg_opens(folder: Path, opened: Callable[[], set[str]]) -> None:
+def test_inotify_fixture_detects_files_that_ffmpeg_opens(folder: Path, opened: Callable[[], set[str]]) -> None:
     (folder / "x.mp4").write_text(PLAYLISTS["ffconcat"][1])
     opened()
     with av.open(str(folder / "x.mp4")):
@@ -121,7 +121,7 @@ def test_the_watch_sees_what_ffmpeg_opens(folder: Path, opened: Callable[[], set
 
 
 @pytest.mark.parametrize("name", ["%03d.png", "%3d.png", "[0-9]*.png", "%*.png"])
-def test_a_name_is_not_a_pattern(folder: Path, opened: Callable[[], set[str]], name: str) -> None:
+def test_file_name_is_not_a_pattern(folder: Path, opened: Callable[[], set[str]], name: str) -> None:
     with pytest.raises(VideoNotFoundError):
         probe(folder / name)
     shutil.copy(folder / "001.png", folder / name)
@@ -138,7 +138,7 @@ def test_a_name_is_not_a_pattern(folder: Path, opened: Callable[[], set[str]], n
         *("subfile,,start,0,,:x", "data:video;base64,AAAA", "x\ny.mp4", "?.mp4", "~.mp4", "x.m3u8", "#1.mp4"),
     ],
 )
-def test_a_strange_name_is_just_a_name(
+def test_special_characters_in_file_names(
     folder: Path, opened: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -150,7 +150,7 @@ def test_a_strange_name_is_just_a_name(
     assert opened() == {name} or sys.platform != "linux"
 
 
-def test_a_track_in_another_file_is_not_read(folder: Path, opened: Callable[[], set[str]]) -> None:
+def test_track_in_another_file_is_not_read(folder: Path, opened: Callable[[], set[str]]) -> None:
     path = folder / "x.mov"
     write_video(path, moving_square(6), fps=25, codec="mjpeg", pixel_format="yuvj420p")
     path.write_bytes(refer_to(path.read_bytes(), b"secret.mp4"))
@@ -162,7 +162,7 @@ def test_a_track_in_another_file_is_not_read(folder: Path, opened: Callable[[], 
 
 
 def refer_to(movie: bytes, name: bytes) -> bytes:
-    """A QuickTime movie (moov after mdat) whose only track is said to be in another file of the same folder."""
+    """A QuickTime movie (moov after mdat) whose only track refers to another file of the same folder."""
     alias = bytearray(200)
     alias[10] = 0  # length of the volume's name
     alias[50] = len(name)
@@ -181,7 +181,7 @@ def refer_to(movie: bytes, name: bytes) -> bytes:
     return bytes(grown)
 
 
-def test_a_stream_cannot_grow_without_bound(tmp_path: Path) -> None:
+def test_growth_of_the_frame_size_is_limited(tmp_path: Path) -> None:
     fast = {"preset": "ultrafast"}
     small = write_video(tmp_path / "small.ts", moving_square(25), fps=25, options=fast).read_bytes()
     for height, width, expected in ((720, 1280, (1280, 720)), (2400, 4096, None)):
@@ -195,7 +195,7 @@ def test_a_stream_cannot_grow_without_bound(tmp_path: Path) -> None:
 
 
 def largest(path: Path) -> tuple[int, int]:
-    """The largest frame that decodes."""
+    """Return the size of the largest frame that decodes."""
     sizes, container = set(), open_container(path)
     for packet in container.demux(container.streams.video[0]):
         with suppress(av.error.InvalidDataError):
@@ -225,7 +225,7 @@ CONTAINERS = {"divx": "avi"}
 
 
 @pytest.mark.parametrize("ending", list(FILES))
-def test_the_formats_that_people_have_are_read(tmp_path: Path, ending: str) -> None:
+def test_common_formats_are_read(tmp_path: Path, ending: str) -> None:
     codec, size = FILES[ending]
     width, height = map(int, size.split("x"))
     if codec not in av.codecs_available:
@@ -272,7 +272,7 @@ print("done")
 """
 
 
-def test_decoder_threads_that_log_do_not_stop_the_program(tmp_path: Path) -> None:
+def test_logging_decoder_threads_do_not_deadlock(tmp_path: Path) -> None:
     path = write_video(tmp_path / "x.mp4", moving_square(40, 96, 128), fps=25, options={"preset": "ultrafast"})
     run = subprocess.run([sys.executable, "-c", LOGGING, str(path)], capture_output=True, text=True, timeout=120)
     assert run.stdout == "done\n", run.stderr

@@ -1,4 +1,4 @@
-"""Which stream is shown, and how: orientation, pixel aspect, size, colors."""
+"""Selection of the stream, orientation, pixel aspect ratio, frame size and colors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def matrix(a: float, b: float, c: float, d: float) -> bytes:
     return struct.pack("=9i", *[round(65536 * v) for v in (a, b, 0, c, d, 0, 0, 0)], 1 << 30)
 
 
-def picture() -> np.ndarray:
+def stored() -> np.ndarray:
     return np.arange(6, dtype=np.uint8).reshape(2, 3)
 
 
@@ -42,31 +42,31 @@ MATRICES = {
     "transposed the other way": (0, -1, -1, 0),
 }
 SHOWN = {
-    "upright": picture(),
-    "rotated by 90": np.rot90(picture(), -1),
-    "rotated by 180": np.rot90(picture(), 2),
-    "rotated by 270": np.rot90(picture()),
-    "mirrored left-right": picture()[:, ::-1],
-    "mirrored top-bottom": picture()[::-1],
-    "transposed": picture().T,
-    "transposed the other way": np.rot90(picture(), 2).T,
+    "upright": stored(),
+    "rotated by 90": np.rot90(stored(), -1),
+    "rotated by 180": np.rot90(stored(), 2),
+    "rotated by 270": np.rot90(stored()),
+    "mirrored left-right": stored()[:, ::-1],
+    "mirrored top-bottom": stored()[::-1],
+    "transposed": stored().T,
+    "transposed the other way": np.rot90(stored(), 2).T,
 }
 
 
 @pytest.mark.parametrize("name", list(MATRICES))
 def test_each_matrix_is_one_of_eight_orientations(name: str) -> None:
-    """A pixel at (x, y) is shown at (a x + c y, b x + d y)."""
+    """A pixel at (x, y) is displayed at (a x + c y, b x + d y)."""
     a, b, c, d = MATRICES[name]
-    moved = {(a * x + c * y, b * x + d * y): picture()[y, x] for y in range(2) for x in range(3)}
+    moved = {(a * x + c * y, b * x + d * y): stored()[y, x] for y in range(2) for x in range(3)}
     rows = sorted({y for _, y in moved})
     shown = np.array([[moved[x, y] for x in sorted({x for x, _ in moved})] for y in rows])
     assert np.array_equal(shown, SHOWN[name])
     found, error_degrees = parse_display_matrix(matrix(a, b, c, d))
-    turned = picture().T if found.swap_axes else picture()
+    turned = stored().T if found.swap_axes else stored()
     turned = turned[:: -1 if found.mirror_y else 1, :: -1 if found.mirror_x else 1]
     assert np.array_equal(turned, SHOWN[name])
     assert error_degrees == 0
-    by_degrees = np.rot90(picture(), -found.rotation_degrees // 90)
+    by_degrees = np.rot90(stored(), -found.rotation_degrees // 90)
     assert np.array_equal(by_degrees[:, ::-1] if found.mirrored else by_degrees, SHOWN[name])
 
 
@@ -81,7 +81,7 @@ def test_other_angles_are_rounded(degrees: float, mirrored: bool) -> None:
     assert error_degrees == pytest.approx(abs(degrees - nearest), abs=0.01)
 
 
-def test_scales_do_not_matter_and_nonsense_is_ignored() -> None:
+def test_scale_is_ignored_and_singular_matrices_too() -> None:
     assert parse_display_matrix(matrix(0, 0.5, -3, 0)) == (Orientation(True, True, False), 0.0)
     assert parse_display_matrix(matrix(0, 0, 0, 0)) == (Orientation(), 0.0)
     assert parse_display_matrix(b"") == (Orientation(), 0.0)
@@ -102,7 +102,7 @@ def write_matrix(path: Path, values: tuple[float, float, float, float]) -> Path:
     return path
 
 
-def test_a_rounded_angle_is_noted(tmp_path: Path) -> None:
+def test_note_for_rounded_angle(tmp_path: Path) -> None:
     cos, sin = math.cos(math.radians(80)), math.sin(math.radians(80))
     info = probe(write_matrix(tmp_path / "a.mp4", (cos, sin, -sin, cos)))
     assert (info.width, info.height, info.rotation_degrees) == (48, 64, 90)
@@ -112,7 +112,7 @@ def test_a_rounded_angle_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_counts_in_motion_jpeg(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_in_motion_jpeg(tmp_path: Path, orientation: int) -> None:
     image = pytest.importorskip("PIL.Image")
     exif = image.Exif()
     exif[0x0112] = orientation
@@ -163,7 +163,7 @@ def test_pixels_are_square(tmp_path: Path, aspect: str, width: int, ending: str)
     assert info.pixel_aspect_ratio == pytest.approx(float(Fraction(aspect)))
 
 
-def test_an_implausible_aspect_is_ignored_with_a_note(tmp_path: Path) -> None:
+def test_implausible_pixel_aspect_is_ignored_with_a_note(tmp_path: Path) -> None:
     path = write_aspect(tmp_path / "a.mp4", Fraction(20))
     assert read_clip(path).frames.shape == (1, 3, 48, 64)
     info = probe(path)
@@ -175,7 +175,7 @@ def test_an_implausible_aspect_is_ignored_with_a_note(tmp_path: Path) -> None:
 
 
 def write_streams(path: Path, *streams: tuple[int, int, str]) -> Path:
-    """Streams of plain pictures: gray level, width, and what it is for; the height is 32."""
+    """Write streams of uniform frames, given by gray level, width and disposition; the height is 32."""
     with av.open(str(path), "w") as container:
         added = []
         for _, width, purpose in streams:
@@ -205,7 +205,7 @@ def write_streams(path: Path, *streams: tuple[int, int, str]) -> Path:
         ([(50, 32, "default"), (200, 32, "default")], 50),
     ],
 )
-def test_the_default_stream_is_shown_or_else_the_largest(
+def test_default_stream_or_else_the_largest_is_read(
     tmp_path: Path, streams: list[tuple[int, int, str]], shown: int
 ) -> None:
     """The rule of the ffmpeg program."""
@@ -215,7 +215,7 @@ def test_the_default_stream_is_shown_or_else_the_largest(
     assert probe(path).notes == (f"the file has 2 video streams; read stream {index}",)
 
 
-def test_a_cover_is_no_video(tmp_path: Path) -> None:
+def test_cover_image_is_not_a_video(tmp_path: Path) -> None:
     path = write_streams(tmp_path / "a.mp4", (200, 64, "default"), (50, 640, "attached_pic"))
     assert abs(int(read_clip(path).frames[0, 0, 5, 5]) - 200) < 4
     assert probe(path).notes == ()
@@ -226,7 +226,7 @@ def test_a_cover_is_no_video(tmp_path: Path) -> None:
 
 
 def write_patches(path: Path, codec: str, pixel_format: str, colorspace: int, **options: str) -> Path:
-    """Four patches of one color each, 32 x 32, of which the middles do not depend on how chroma is interpolated."""
+    """Four uniform patches of 32 x 32, whose centers do not depend on the interpolation of chroma."""
     ffmpeg_options = {"preset": "ultrafast", "crf": "1", "qscale": "1"} if codec != "ffv1" else {}
     rgb = np.zeros((64, 64, 3), np.uint8)
     rgb[:32, :32], rgb[:32, 32:], rgb[32:, :32], rgb[32:, 32:] = PATCHES
@@ -256,8 +256,8 @@ PATCHES = [(200, 30, 30), (30, 190, 60), (40, 60, 220), (180, 170, 160)]
         ("mkv", "ffv1", "yuv444p12le"),
     ],
 )
-def test_colors_come_back(tmp_path: Path, ending: str, codec: str, pixel_format: str, colorspace: int) -> None:
-    """Whatever the matrix and the depth."""
+def test_colors_survive_encoding(tmp_path: Path, ending: str, codec: str, pixel_format: str, colorspace: int) -> None:
+    """For every color matrix and bit depth."""
     path = write_patches(tmp_path / f"a.{ending}", codec, pixel_format, colorspace)
     pixels = read_clip(path).frames[0].permute(1, 2, 0).int()
     for color, (y, x) in zip(PATCHES, [(16, 16), (16, 48), (48, 16), (48, 48)], strict=True):
@@ -265,7 +265,7 @@ def test_colors_come_back(tmp_path: Path, ending: str, codec: str, pixel_format:
 
 
 @pytest.mark.parametrize(("transfer", "name"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG"), ("bt709", "")])
-def test_hdr_is_noted(tmp_path: Path, transfer: str, name: str) -> None:
+def test_note_for_hdr(tmp_path: Path, transfer: str, name: str) -> None:
     path = tmp_path / "a.mp4"
     options = {"x264-params": f"transfer={transfer}"}
     write_video(path, moving_square(2), pixel_format="yuv420p10le", options=options)
@@ -274,7 +274,7 @@ def test_hdr_is_noted(tmp_path: Path, transfer: str, name: str) -> None:
     assert not name or f"HDR ({name}) and is not tone-mapped" in notes[0]
 
 
-def test_interlaced_video_is_noted(tmp_path: Path) -> None:
+def test_note_for_interlaced_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, moving_square(3), options={"x264-params": "tff=1"})
     assert "interlaced and is not deinterlaced" in probe(path).notes[0]
@@ -283,7 +283,7 @@ def test_interlaced_video_is_noted(tmp_path: Path) -> None:
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_animated_webp_is_named(tmp_path: Path) -> None:
+def test_error_for_animated_webp(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     pictures = [image.fromarray(p.permute(1, 2, 0).numpy()) for p in moving_square(4)]
     path = tmp_path / "a.webp"
@@ -292,7 +292,7 @@ def test_an_animated_webp_is_named(tmp_path: Path) -> None:
         read_clip(path)
 
 
-def test_the_frame_on_screen_at_a_time(tmp_path: Path) -> None:
+def test_frame_at(tmp_path: Path) -> None:
     path = write_video(tmp_path / "slow.mp4", moving_square(5), fps=1, **LOSSLESS)  # type: ignore[arg-type]
     with VideoReader(path) as reader:
         for seconds, number in [(-1, 0), (0, 0), (0.9, 0), (1, 1), (2.5, 2), (4.2, 4), (4.99, 4), (60, 4)]:

@@ -1,4 +1,4 @@
-"""Reading: exact pixels, exact times, exact jumps, whatever the container; and a clear word for what cannot be read."""
+"""VideoReader and read_clip: exact pixels, times and random access in every container; error messages."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def shown(frames: Any) -> Shown:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A file of that kind, written once; every frame differs from every other."""
+    """A file of a kind, written once, whose frames all differ."""
     folder = tmp_path_factory.mktemp("kinds")
 
     def path_of(kind: str) -> Path:
@@ -96,12 +96,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def check_jumps(path: Path, num_starts: int, stop: int | None = None) -> None:
-    """Frames and ticks from anywhere are those of sequential reading, up to the ``stop``-th or to the end."""
+    """Compare random access with sequential reading, for up to ``stop`` frames."""
     with VideoReader(path) as reader:
         every = shown(reader.frames())
         assert reader.damage == ""
         digests = dict(every)
-        ticks = [(k, f.pts_seconds, digests[f.pts_seconds]) for k, f in reader.resampled_frames(25)]
+        resampled = [(k, f.pts_seconds, digests[f.pts_seconds]) for k, f in reader.resampled_frames(25)]
     times = np.array([t for t, _ in every])
     assert (np.diff(times) > 0).all()
     rng = np.random.default_rng(1)
@@ -116,26 +116,31 @@ def check_jumps(path: Path, num_starts: int, stop: int | None = None) -> None:
         for start in starts:
             assert shown(islice(reader.frames(start), stop)) == [f for f in every if f[0] >= start - 1e-9][:stop], start
             assert reader.damage == "", start
-        for tick in [*rng.integers(0, len(ticks), num_starts), len(ticks) - 1, len(ticks), len(ticks) + 30]:
-            found = [(k, f.pts_seconds, digest(f)) for k, f in islice(reader.resampled_frames(25, int(tick)), stop)]
-            assert found == ticks[tick:][:stop], tick
-    # read_clip begins at the tick nearest to the start.
+        for index in [
+            *rng.integers(0, len(resampled), num_starts),
+            len(resampled) - 1,
+            len(resampled),
+            len(resampled) + 30,
+        ]:
+            found = [(k, f.pts_seconds, digest(f)) for k, f in islice(reader.resampled_frames(25, int(index)), stop)]
+            assert found == resampled[index:][:stop], index
+    # read_clip starts at the frame index nearest to the start.
     start = float(rng.uniform(times[0], times[len(times) // 2]))
     first = round((start - times[0]) * 25)
     clip = read_clip(path, start_seconds=start, num_frames=5)
-    assert clip.pts_seconds.tolist() == [t for _, t, _ in ticks[first : first + 5]]
+    assert clip.pts_seconds.tolist() == [t for _, t, _ in resampled[first : first + 5]]
     assert [hashlib.sha256(f.contiguous().numpy()).hexdigest()[:16] for f in clip.frames] == [
-        d for *_, d in ticks[first : first + 5]
+        d for *_, d in resampled[first : first + 5]
     ]
 
 
 @kinds
-def test_a_jump_gives_exactly_the_frames_of_sequential_reading(kind: str, written: Callable[[str], Path]) -> None:
+def test_random_access_yields_the_frames_of_sequential_reading(kind: str, written: Callable[[str], Path]) -> None:
     check_jumps(written(kind), 5)
 
 
-def test_a_jump_into_intra_refresh_does_not_begin_with_a_picture_that_lacks_its_parts(tmp_path: Path) -> None:
-    """The file calls frames keys that only begin to refresh the picture, column by column."""
+def test_random_access_with_intra_refresh_yields_complete_frames(tmp_path: Path) -> None:
+    """The key frames of the file only start a refresh, column by column."""
     options = {"preset": "fast", "x264-params": "intra-refresh=1:keyint=20:bframes=0"}
     path = write_video(tmp_path / "a.mp4", moving_square(100), options=options)
     with VideoReader(path) as reader:
@@ -144,19 +149,19 @@ def test_a_jump_into_intra_refresh_does_not_begin_with_a_picture_that_lacks_its_
             assert shown(reader.frames(start / 25)) == every[start:]
 
 
-def test_a_jump_into_a_slow_video_begins_with_the_frame_on_screen(tmp_path: Path) -> None:
-    """Where a frame stays for many ticks, the one to begin with is long past."""
+def test_random_access_in_a_slow_video_starts_with_the_frame_on_screen(tmp_path: Path) -> None:
+    """The frame on screen may have started many frame intervals earlier."""
     path = write_video(tmp_path / "slow.mkv", moving_square(6), pts_seconds=[0, 0.04, 3, 3.04, 15, 15.5])
     with VideoReader(path) as reader:
-        ticks = [(k, f.pts_seconds) for k, f in reader.resampled_frames(10)]
-        for start in range(0, len(ticks) + 2, 3):
-            assert [(k, f.pts_seconds) for k, f in reader.resampled_frames(10, start)] == ticks[start:]
+        resampled = [(k, f.pts_seconds) for k, f in reader.resampled_frames(10)]
+        for start in range(0, len(resampled) + 2, 3):
+            assert [(k, f.pts_seconds) for k, f in reader.resampled_frames(10, start)] == resampled[start:]
         for start in (29, 30, 31, 149, 150, 151):
-            assert [(k, f.pts_seconds) for k, f in reader.resampled_frames(10, start)] == ticks[start:]
+            assert [(k, f.pts_seconds) for k, f in reader.resampled_frames(10, start)] == resampled[start:]
 
 
 @kinds
-def test_every_frame_is_there_once_and_in_order(kind: str, written: Callable[[str], Path]) -> None:
+def test_every_frame_is_read_once_and_in_order(kind: str, written: Callable[[str], Path]) -> None:
     _, options = KINDS[kind]
     with VideoReader(written(kind)) as reader:
         frames = list(reader.frames())
@@ -172,19 +177,19 @@ def test_every_frame_is_there_once_and_in_order(kind: str, written: Callable[[st
 
 
 @kinds
-def test_ticks_are_the_arithmetic_of_sampling(kind: str, written: Callable[[str], Path]) -> None:
+def test_resampled_frames_follow_the_sampling_rule(kind: str, written: Callable[[str], Path]) -> None:
     path = written(kind)
     with VideoReader(path) as reader:
         frames = [(f.pts_seconds, f.end_seconds) for f in reader.frames()]
         times = [t for t, _ in frames]
         for fps in (25.0, 10.0, 30000 / 1001, 60.0):
-            ticks = [(k, f.pts_seconds) for k, f in reader.resampled_frames(fps)]
+            resampled = [(k, f.pts_seconds) for k, f in reader.resampled_frames(fps)]
             chosen = resample_indices(times, frames[-1][1], fps, start_seconds=reader.start_seconds)
-            assert ticks == [(k, times[i]) for k, i in enumerate(chosen)]
+            assert resampled == [(k, times[i]) for k, i in enumerate(chosen)]
 
 
 @kinds
-def test_pixels_are_those_of_pyav_itself(kind: str, written: Callable[[str], Path]) -> None:
+def test_pixels_equal_pyav(kind: str, written: Callable[[str], Path]) -> None:
     with av.open(str(written(kind))) as container:
         expected = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     clip = read_clip(written(kind), fps=None)
@@ -192,7 +197,7 @@ def test_pixels_are_those_of_pyav_itself(kind: str, written: Callable[[str], Pat
     assert np.array_equal(clip.frames.permute(0, 2, 3, 1).numpy(), np.stack(expected))
 
 
-def test_lossless_pixels_are_those_that_were_written(clip_path: Path) -> None:
+def test_lossless_video_has_the_written_pixels(clip_path: Path) -> None:
     clip = read_clip(clip_path)
     assert torch.equal(clip.frames, moving_square())
     assert clip.pts_seconds.tolist() == [k / 25 for k in range(30)]
@@ -200,17 +205,17 @@ def test_lossless_pixels_are_those_that_were_written(clip_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_threads", [0, 1, 2])
-def test_the_number_of_threads_changes_nothing(num_threads: int, written: Callable[[str], Path]) -> None:
+def test_result_does_not_depend_on_the_number_of_threads(num_threads: int, written: Callable[[str], Path]) -> None:
     path = written("H.264 with B-frames, short groups")
     assert torch.equal(read_clip(path, num_threads=num_threads).frames, read_clip(path).frames)
 
 
-def test_a_last_frame_that_stays_for_long_is_no_damage(tmp_path: Path) -> None:
-    """Many animated pictures end like this."""
+def test_long_last_frame_is_not_damage(tmp_path: Path) -> None:
+    """Many animated images end like this."""
     path = tmp_path / "a.gif"
     write_video(path, moving_square(10), codec="gif", pixel_format="rgb8", fps=10)
     content = bytearray(path.read_bytes())
-    last = content.rindex(b"\x21\xf9\x04")  # the control block of the last picture: its delay is in 1/100 s
+    last = content.rindex(b"\x21\xf9\x04")  # the control block of the last frame: its delay is in 1/100 s
     content[last + 4 : last + 6] = (300).to_bytes(2, "little")
     path.write_bytes(content)
     clip = read_clip(path, fps=10)
@@ -218,10 +223,10 @@ def test_a_last_frame_that_stays_for_long_is_no_damage(tmp_path: Path) -> None:
     assert torch.equal(clip.frames[-1], clip.frames[9])
 
 
-# --- one reader, several readings ------------------------------------------------------------------------------------
+# --- one reader, several iterations ----------------------------------------------------------------------------------
 
 
-def test_asking_for_info_does_not_end_a_reading_under_way(clip_path: Path) -> None:
+def test_info_does_not_interrupt_an_iteration(clip_path: Path) -> None:
     with VideoReader(clip_path) as reader:
         times = []
         for frame in reader.frames():
@@ -231,7 +236,7 @@ def test_asking_for_info_does_not_end_a_reading_under_way(clip_path: Path) -> No
     assert len(times) == 30
 
 
-def test_a_reader_can_read_again_and_again(clip_path: Path) -> None:
+def test_reader_can_iterate_repeatedly(clip_path: Path) -> None:
     with VideoReader(clip_path) as reader:
         first = shown(reader.frames())
         next(reader.frames(0.5))
@@ -240,7 +245,7 @@ def test_a_reader_can_read_again_and_again(clip_path: Path) -> None:
 
 
 @pytest.mark.parametrize("second", [None, 0.5])
-def test_a_second_reading_never_makes_the_first_end_early_in_silence(clip_path: Path, second: float | None) -> None:
+def test_second_iteration_makes_the_first_raise(clip_path: Path, second: float | None) -> None:
     with VideoReader(clip_path) as reader:
         first = reader.frames()
         next(first)
@@ -250,7 +255,7 @@ def test_a_second_reading_never_makes_the_first_end_early_in_silence(clip_path: 
             next(first)
 
 
-def test_a_closed_reader_says_so(clip_path: Path) -> None:
+def test_closed_reader_raises(clip_path: Path) -> None:
     with VideoReader(clip_path) as reader:
         frames = reader.frames()
         next(frames)
@@ -260,7 +265,7 @@ def test_a_closed_reader_says_so(clip_path: Path) -> None:
         next(reader.frames())
 
 
-def test_memory_holds_a_few_frames_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_use_is_a_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "long.mp4", moving_square(200), options={"g": "50", "preset": "ultrafast"})
     alive: weakref.WeakSet[VideoFrame] = weakref.WeakSet()
     original = VideoFrame.__init__
@@ -291,7 +296,7 @@ def test_memory_holds_a_few_frames_only(tmp_path: Path, monkeypatch: pytest.Monk
 # --- read_clip -------------------------------------------------------------------------------------------------------
 
 
-def test_a_stretch_is_cut_by_time(clip_path: Path) -> None:
+def test_segment_is_selected_by_time(clip_path: Path) -> None:
     clip = read_clip(clip_path, start_seconds=0.2, stop_seconds=0.4)
     assert clip.pts_seconds.tolist() == pytest.approx([0.2, 0.24, 0.28, 0.32, 0.36])
     assert torch.equal(clip.frames, moving_square()[5:10])
@@ -300,8 +305,8 @@ def test_a_stretch_is_cut_by_time(clip_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cuts", [[0.5], [0.3, 0.61, 1.0], [0.02, 0.06, 1.9]])
-def test_stretches_side_by_side_are_the_whole(tmp_path: Path, cuts: list[float]) -> None:
-    """Also for a slow video, where a frame stays on screen for many ticks."""
+def test_adjacent_segments_form_the_whole_video(tmp_path: Path, cuts: list[float]) -> None:
+    """Also for a slow video, whose frames are repeated many times."""
     path = write_video(tmp_path / "slow.mp4", moving_square(5), fps=2, **LOSSLESS)
     whole = read_clip(path)
     edges = [None, *cuts, None]
@@ -311,13 +316,13 @@ def test_stretches_side_by_side_are_the_whole(tmp_path: Path, cuts: list[float])
     assert len(parts[0]) == int(cuts[0] * 25 + 0.5)
 
 
-def test_a_stride_takes_every_nth_frame(clip_path: Path) -> None:
+def test_frame_stride(clip_path: Path) -> None:
     clip = read_clip(clip_path, frame_stride=7)
     assert torch.equal(clip.frames, moving_square()[::7])
     assert len(read_clip(clip_path, frame_stride=7, num_frames=2)) == 2
 
 
-def test_the_rate_is_changed_by_time(clip_path: Path) -> None:
+def test_resampling_by_time(clip_path: Path) -> None:
     assert torch.equal(read_clip(clip_path, fps=5).frames, moving_square()[2::5])
     doubled = read_clip(clip_path, fps=50)
     assert torch.equal(doubled.frames[0::2], moving_square())
@@ -325,21 +330,21 @@ def test_the_rate_is_changed_by_time(clip_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("short", "last"), [("loop", 4), ("pad", 29)])
-def test_a_short_clip_is_filled_up(clip_path: Path, short: Any, last: int) -> None:
+def test_short_clip_is_filled(clip_path: Path, short: Any, last: int) -> None:
     clip = read_clip(clip_path, num_frames=35, short=short)
     assert len(clip) == 35
     assert torch.equal(clip.frames[-1], moving_square()[last])
     assert clip.pts_seconds[-1] == last / 25
 
 
-def test_a_short_clip_is_skipped_or_refused(clip_path: Path) -> None:
+def test_short_clip_is_skipped_or_refused(clip_path: Path) -> None:
     assert read_clip(clip_path, num_frames=31, short="skip") is None
     assert read_clip(clip_path, start_seconds=9, short="skip") is None
     with pytest.raises(TooFewFramesError, match=r"square.mp4 has 30 frames; this clip needs at least 31"):
         read_clip(clip_path, num_frames=31)
 
 
-def test_a_stretch_without_frames_says_where_it_looked(clip_path: Path) -> None:
+def test_error_for_segment_without_frames(clip_path: Path) -> None:
     with pytest.raises(TooFewFramesError, match=r"square.mp4 shows no frame from 9 s to its end"):
         read_clip(clip_path, start_seconds=9, num_frames=4, short="loop")
     with pytest.raises(TooFewFramesError, match=r"shows no frame from 0.8 s to 0.4 s"):
@@ -361,14 +366,14 @@ WRONG: list[tuple[dict[str, Any], type[QuovadisError], str]] = [
 
 
 @pytest.mark.parametrize(("options", "error", "words"), WRONG, ids=[str(o) for o, *_ in WRONG])
-def test_arguments_without_sense_are_explained(
+def test_invalid_arguments_are_refused(
     clip_path: Path, options: dict[str, Any], error: type[QuovadisError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         read_clip(clip_path, **options)
 
 
-def test_the_transform_sees_one_frame_at_a_time_and_each_once(clip_path: Path) -> None:
+def test_transform_is_called_once_per_frame(clip_path: Path) -> None:
     seen: list[tuple[int, ...]] = []
 
     def half(frame: torch.Tensor) -> torch.Tensor:
@@ -382,7 +387,7 @@ def test_the_transform_sees_one_frame_at_a_time_and_each_once(clip_path: Path) -
 
 
 @pytest.mark.slow
-def test_4k_frames_are_made_small_one_by_one(tmp_path: Path) -> None:
+def test_4k_frames_are_resized_one_at_a_time(tmp_path: Path) -> None:
     frames = moving_square(2, 2160, 3840)
     path = write_video(tmp_path / "4k.mp4", frames, options={"preset": "ultrafast", "g": "1"})
     assert (probe(path).width, probe(path).height) == (3840, 2160)
@@ -397,10 +402,10 @@ def test_4k_frames_are_made_small_one_by_one(tmp_path: Path) -> None:
     assert sizes == [3 * 2160 * 3840] * 2
 
 
-# --- what the file says ----------------------------------------------------------------------------------------------
+# --- properties of files ---------------------------------------------------------------------------------------------
 
 
-def test_info_is_that_of_the_file(clip_path: Path) -> None:
+def test_info(clip_path: Path) -> None:
     info = quovadis.probe(clip_path)
     assert (info.path, info.width, info.height, info.fps) == (clip_path, 64, 48, 25.0)
     assert (info.num_frames, info.counted, info.duration_seconds) == (30, False, pytest.approx(1.2))
@@ -408,7 +413,7 @@ def test_info_is_that_of_the_file(clip_path: Path) -> None:
     assert info.variable_frame_rate is None
 
 
-def test_counting_finds_frames_and_rate_that_the_header_does_not_have(written: Callable[[str], Path]) -> None:
+def test_counting_finds_frames_and_rate_that_the_header_lacks(written: Callable[[str], Path]) -> None:
     path = written("H.264, variable rate, mkv")
     assert probe(path).num_frames == NUM_FRAMES
     info = probe(path, count=True)
@@ -417,8 +422,8 @@ def test_counting_finds_frames_and_rate_that_the_header_does_not_have(written: C
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270, -90])
-def test_the_picture_is_turned_upright_as_players_do(tmp_path: Path, degrees: int) -> None:
-    """Clockwise, by the display matrix: ``ffmpeg`` turns the same file the same way."""
+def test_frames_are_upright(tmp_path: Path, degrees: int) -> None:
+    """Clockwise, by the display matrix, as in ``ffmpeg``."""
     stored = torch.zeros(3, 3, 32, 64, dtype=torch.uint8)
     stored[:, 0, :8, :16] = 255  # red in the upper left corner
     path = write_video(tmp_path / "a.mp4", stored, rotation_degrees=degrees, **LOSSLESS)
@@ -438,8 +443,8 @@ def test_the_picture_is_turned_upright_as_players_do(tmp_path: Path, degrees: in
     assert torch.equal(read_clip(path, start_seconds=0.08).frames, clip.frames[2:])
 
 
-def test_the_stored_matrix_means_a_clockwise_turn(tmp_path: Path) -> None:
-    """FFmpeg counts the angle of a display matrix against the clock: -90 is a quarter turn clockwise."""
+def test_display_matrix_is_a_clockwise_rotation(tmp_path: Path) -> None:
+    """FFmpeg counts angles of display matrices counterclockwise: -90 is a quarter turn clockwise."""
     path = write_video(tmp_path / "a.mp4", moving_square(2), rotation_degrees=90, **LOSSLESS)
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).rotation == -90
@@ -463,7 +468,7 @@ def write_sound(container: av.container.OutputContainer, stream: av.AudioStream,
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
 @pytest.mark.parametrize("sound_seconds", [0.5, 3.0])
-def test_sound_is_ignored_also_where_it_is_longer_or_shorter(tmp_path: Path, ending: str, sound_seconds: float) -> None:
+def test_audio_of_another_length_is_ignored(tmp_path: Path, ending: str, sound_seconds: float) -> None:
     path = tmp_path / f"a.{ending}"
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25)
@@ -481,41 +486,41 @@ def test_sound_is_ignored_also_where_it_is_longer_or_shorter(tmp_path: Path, end
     assert len(read_clip(path, start_seconds=0.6, num_frames=3)) == 3
 
 
-# --- what cannot be read ---------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_no_file_is_said(tmp_path: Path, clip_path: Path) -> None:
+def test_error_for_missing_file(tmp_path: Path, clip_path: Path) -> None:
     for path in (tmp_path / "none.mp4", clip_path / "below.mp4"):
         with pytest.raises(VideoNotFoundError, match="no file at") as caught:
             read_clip(path)
         assert isinstance(caught.value, FileNotFoundError)
 
 
-def test_a_folder_is_said(tmp_path: Path) -> None:
+def test_error_for_folder(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is a folder"):
         probe(tmp_path)
 
 
-def test_an_empty_file_is_said(tmp_path: Path) -> None:
+def test_error_for_empty_file(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     with pytest.raises(VideoError, match=r"is empty \(0 bytes\)"):
         probe(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("content", [b"this is no video\n" * 99, b"\0" * 5000, bytes(range(256)) * 20])
-def test_something_else_named_mp4_is_said(tmp_path: Path, content: bytes) -> None:
+def test_error_for_other_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(VideoError, match=r"a.mp4 is not a video that FFmpeg can open: .+"):
         probe(tmp_path / "a.mp4")
 
 
-def test_a_name_that_no_file_can_have_is_said(tmp_path: Path) -> None:
+def test_error_for_invalid_file_name(tmp_path: Path) -> None:
     for name in ("a" * 300, "a\0b"):
         with pytest.raises(VideoError, match="cannot be opened"):
             probe(tmp_path / name)
 
 
-def test_a_pipe_is_said_and_does_not_hang(tmp_path: Path) -> None:
+def test_error_for_pipe(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("needs named pipes")
     os.mkfifo(tmp_path / "pipe.mp4")
@@ -523,7 +528,7 @@ def test_a_pipe_is_said_and_does_not_hang(tmp_path: Path) -> None:
         probe(tmp_path / "pipe.mp4")
 
 
-def test_a_file_without_permission_is_said(clip_path: Path, tmp_path: Path) -> None:
+def test_error_for_missing_permission(clip_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(clip_path.read_bytes())
     path.chmod(0)
@@ -534,7 +539,7 @@ def test_a_file_without_permission_is_said(clip_path: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("ending", "codec"), [("m4a", "aac"), ("wav", "pcm_s16le"), ("mp4", "aac"), ("mkv", "aac")])
-def test_sound_alone_is_said(tmp_path: Path, ending: str, codec: str) -> None:
+def test_error_for_audio_only(tmp_path: Path, ending: str, codec: str) -> None:
     path = tmp_path / f"a.{ending}"
     with av.open(str(path), "w") as container:
         write_sound(container, add_stream_of_sound(container, codec), 1.0)
@@ -543,7 +548,7 @@ def test_sound_alone_is_said(tmp_path: Path, ending: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["mkv", "avi", "mp4"])
-def test_a_stream_without_a_frame_is_said(tmp_path: Path, ending: str) -> None:
+def test_error_for_stream_without_frames(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
@@ -555,7 +560,7 @@ def test_a_stream_without_a_frame_is_said(tmp_path: Path, ending: str) -> None:
             read(path)
 
 
-def test_one_frame_is_a_video(tmp_path: Path) -> None:
+def test_video_of_one_frame(tmp_path: Path) -> None:
     for ending in ("mp4", "mkv", "gif"):
         options = {"codec": "gif", "pixel_format": "rgb8"} if ending == "gif" else LOSSLESS
         path = write_video(tmp_path / f"one.{ending}", moving_square(1), **options)  # type: ignore[arg-type]
@@ -565,8 +570,8 @@ def test_one_frame_is_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
-def test_a_file_that_was_cut_is_damaged_or_kept_on_demand(tmp_path: Path, ending: str, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
+def test_truncated_file_is_refused_or_read_in_part(tmp_path: Path, ending: str, fraction: float) -> None:
     codec = "mpeg4" if ending == "avi" else "libx264"
     noise = torch.randint(0, 256, (50, 3, 48, 64), dtype=torch.uint8)  # frames of about equal size in bytes
     options = {"g": "10", **({"qmin": "4", "qmax": "4"} if ending == "avi" else {})}
@@ -574,11 +579,11 @@ def test_a_file_that_was_cut_is_damaged_or_kept_on_demand(tmp_path: Path, ending
     if ending == "mp4":
         path = with_header_first(path)
     whole = read_clip(path)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     with pytest.raises(VideoDamagedError, match=rf"a.{ending} is damaged: .*(broken|ends at)"):
         read_clip(path)
     kept = read_clip(path, damaged="keep")
-    assert abs(len(kept) - share * 50) <= 6
+    assert abs(len(kept) - fraction * 50) <= 6
     assert torch.equal(kept.frames[:10], whole.frames[:10])
     # Before the cut all is well.
     assert torch.equal(read_clip(path, num_frames=10).frames, whole.frames[:10])
@@ -586,7 +591,7 @@ def test_a_file_that_was_cut_is_damaged_or_kept_on_demand(tmp_path: Path, ending
 
 
 def with_header_first(path: Path) -> Path:
-    """The same mp4 with its header at the front, as the web has it."""
+    """The same MP4 file with its header at the front."""
     moved = path.with_name("front_" + path.name)
     with (
         av.open(str(path)) as source,
@@ -601,7 +606,7 @@ def with_header_first(path: Path) -> Path:
     return path
 
 
-def test_an_mp4_without_its_header_is_no_video(tmp_path: Path) -> None:
+def test_error_for_mp4_without_header(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square())
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(VideoError, match="is not a video that FFmpeg can open"):
@@ -611,9 +616,7 @@ def test_an_mp4_without_its_header_is_no_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ending", "codec", "pixel_format"), [("mp4", "libx264", "yuv420p"), ("mkv", "mjpeg", "yuvj420p")]
 )
-def test_a_broken_middle_is_seen_also_when_reading_stops_after_it(
-    tmp_path: Path, ending: str, codec: str, pixel_format: str
-) -> None:
+def test_broken_middle_is_detected(tmp_path: Path, ending: str, codec: str, pixel_format: str) -> None:
     noise = torch.randint(0, 256, (40, 3, 48, 64), dtype=torch.uint8)
     path = write_video(tmp_path / f"a.{ending}", noise, codec=codec, pixel_format=pixel_format, options={"g": "10"})
     content = bytearray(path.read_bytes())
@@ -625,7 +628,7 @@ def test_a_broken_middle_is_seen_also_when_reading_stops_after_it(
         read_clip(path, num_frames=30)
 
 
-def test_pictures_that_change_their_size_are_scaled_to_the_first(tmp_path: Path) -> None:
+def test_frames_of_changing_size_are_scaled_to_the_first(tmp_path: Path) -> None:
     parts = [
         write_video(tmp_path / f"{n}.h264", moving_square(10, h, w), options={"preset": "ultrafast", "bf": "0"})
         for n, (h, w) in enumerate([(48, 64), (32, 48)])
@@ -642,7 +645,7 @@ def test_pictures_that_change_their_size_are_scaled_to_the_first(tmp_path: Path)
     assert (clip.frames[10:].float() - scaled).abs().mean() < 8
 
 
-def test_a_jump_of_the_clock_is_damage_and_not_a_million_frames(tmp_path: Path) -> None:
+def test_jump_of_timestamps_is_damage(tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.08, 90_000.0]
     path = write_video(tmp_path / "a.mkv", moving_square(4), pts_seconds=times)
     with pytest.raises(VideoDamagedError, match=r"timestamps jump from 0.1 s to 90000.0 s"):
@@ -686,8 +689,8 @@ print(read, refused)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "codec", "header"), [("mp4", "libx264", "end"), ("avi", "mpeg4", "front")])
-def test_no_mutation_of_a_file_crashes_or_hangs(tmp_path: Path, ending: str, codec: str, header: str) -> None:
-    """In a process of its own, because a crash of a decoder takes its process with it."""
+def test_mutated_files_do_not_crash_or_hang(tmp_path: Path, ending: str, codec: str, header: str) -> None:
+    """In a separate process, because a decoder may crash it."""
     path = write_video(tmp_path / f"a.{ending}", moving_square(20), codec=codec, options={"g": "6", "bf": "2"})
     found = subprocess.run(
         [sys.executable, "-c", FUZZ, str(path), header],
@@ -744,17 +747,17 @@ REAL = [
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", REAL)
-def test_a_jump_in_a_real_file_gives_exactly_the_frames_of_sequential_reading(shared: Path, name: str) -> None:
+def test_random_access_in_real_files(shared: Path, name: str) -> None:
     check_jumps(shared / "data" / "clips" / name, 2 if "nasa" not in name else 1, stop=12)
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", [*REAL, "vf_GGSY1Qvo990.mp4"])
-def test_ticks_of_a_real_file_are_the_arithmetic_of_sampling(shared: Path, name: str) -> None:
+def test_resampling_of_real_files(shared: Path, name: str) -> None:
     with VideoReader(shared / "data" / "clips" / name) as reader:
         frames = [(f.pts_seconds, f.end_seconds) for f in reader.frames()]
         times = [t for t, _ in frames]
         for fps in (25.0, 8.0):
-            ticks = [(k, f.pts_seconds) for k, f in reader.resampled_frames(fps)]
+            resampled = [(k, f.pts_seconds) for k, f in reader.resampled_frames(fps)]
             chosen = resample_indices(times, frames[-1][1], fps, start_seconds=reader.start_seconds)
-            assert ticks == [(k, times[i]) for k, i in enumerate(chosen)]
+            assert resampled == [(k, times[i]) for k, i in enumerate(chosen)]

@@ -1,4 +1,4 @@
-"""Sampling against FFmpeg's own ``fps`` filter, and by its properties."""
+"""Sampling against FFmpeg's ``fps`` filter, and its properties."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -23,7 +23,7 @@ from quovadis.video.sampling import (
 
 
 def ffmpeg_fps_filter(stamps: Sequence[int], end: int, time_base: Fraction, fps: Fraction) -> list[int]:
-    """Which frame FFmpeg's ``fps`` filter shows at each tick; every frame carries its number in its pixels."""
+    """Return the index of the frame that FFmpeg's ``fps`` filter outputs at each position; pixels encode the index."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=16, height=2, format=av.VideoFormat("gray16le"), time_base=time_base)
     rate, sink = graph.add("fps", fps=str(fps)), graph.add("buffersink")
@@ -70,7 +70,7 @@ def test_regular_videos_are_sampled_as_by_ffmpeg(source: Fraction, fps: Fraction
 @pytest.mark.parametrize("fps", RATES, ids=str)
 @pytest.mark.parametrize("source", RATES, ids=str)
 def test_millisecond_timestamps_are_sampled_as_by_ffmpeg(source: Fraction, fps: Fraction) -> None:
-    """Matroska rounds to milliseconds, which must not lose or double a frame."""
+    """Matroska rounds to milliseconds, which must not drop or repeat a frame."""
     stamps = [round(1000 * k / source) for k in range(41)]
     shown = ours(stamps[:-1], stamps[-1], Fraction(1, 1000), fps)
     assert shown == ffmpeg_fps_filter(stamps[:-1], stamps[-1], Fraction(1, 1000), fps)
@@ -91,31 +91,31 @@ def test_variable_frame_rates_are_sampled_as_by_ffmpeg(gaps: list[int], time_bas
         gaps = [1 + g % 5 for g in gaps]
     *stamps, end = [0, *np.cumsum(gaps).tolist()]
     theirs = ffmpeg_fps_filter(stamps, end, time_base, fps)
-    # FFmpeg gives nothing for a video that ends before the middle of the first tick; we give its last frame.
+    # FFmpeg outputs nothing for a video that ends before the middle of the first interval; we return its last frame.
     assert ours(stamps, end, time_base, fps) == (theirs or [len(stamps) - 1])
 
 
-def test_the_grid_starts_at_the_first_frame() -> None:
+def test_grid_starts_at_the_first_frame() -> None:
     pts = np.array([0.0, 0.03, 0.1, 0.11, 0.2])
     assert resample_indices(pts + 7.013, 7.413, 25).tolist() == resample_indices(pts, 0.4, 25).tolist()
 
 
-def test_there_is_a_tick_if_there_is_a_frame() -> None:
+def test_at_least_one_index_if_there_is_a_frame() -> None:
     assert resample_indices([], 0.0, 25).tolist() == []
     assert resample_indices([3.0], 3.001, 1).tolist() == [0]
 
 
-def test_a_tick_begins_half_a_tick_early() -> None:
+def test_frames_are_shown_from_half_an_interval_earlier() -> None:
     assert frame_index_at([0, 0.0199, 0.02, 0.0599, 0.06], 25).tolist() == [0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("num_wanted", [1, 5, 9])
 @pytest.mark.parametrize("short", ["loop", "pad", "skip", "error"])
-def test_enough_frames_are_taken_as_they_are(short: str, num_wanted: int) -> None:
+def test_fit_length_with_enough_frames(short: str, num_wanted: int) -> None:
     assert fit_length(9, num_wanted, short).tolist() == list(range(num_wanted))  # type: ignore[arg-type]
 
 
-def test_short_clips_follow_the_policy() -> None:
+def test_fit_length_with_too_few_frames() -> None:
     assert fit_length(3, 7, "loop").tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert fit_length(3, 7, "pad").tolist() == [0, 1, 2, 2, 2, 2, 2]
     assert fit_length(3, 7, "skip").tolist() == []
@@ -124,17 +124,17 @@ def test_short_clips_follow_the_policy() -> None:
 
 
 @pytest.mark.parametrize("short", ["loop", "pad", "error"])
-def test_nothing_cannot_be_repeated(short: str) -> None:
+def test_fit_length_without_frames(short: str) -> None:
     with pytest.raises(TooFewFramesError):
         fit_length(0, 2, short)  # type: ignore[arg-type]
 
 
-def test_an_unknown_policy_is_named() -> None:
+def test_unknown_policy_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'loop'"):
         fit_length(3, 7, "lop")  # type: ignore[arg-type]
 
 
-def test_a_clip_takes_every_nth_tick() -> None:
+def test_clip_indices() -> None:
     assert clip_indices(100, 5, frame_stride=3, start=10).tolist() == [10, 13, 16, 19, 22]
     assert clip_indices(20, 5, frame_stride=3, start=10).tolist() == [10, 13, 16, 19, 2]
     assert clip_indices(20, 5, frame_stride=3, start=10, short="pad").tolist() == [10, 13, 16, 19, 19]
@@ -143,18 +143,20 @@ def test_a_clip_takes_every_nth_tick() -> None:
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 5), st.integers(0, 70))
-def test_looping_counts_from_the_start_of_the_video(num_ticks: int, num_frames: int, stride: int, start: int) -> None:
-    ticks = clip_indices(num_ticks, num_frames, frame_stride=stride, start=start)
-    assert ticks.tolist() == [(start + i * stride) % num_ticks for i in range(num_frames)]
+def test_looping_counts_from_the_start_of_the_video(
+    num_video_frames: int, num_frames: int, stride: int, start: int
+) -> None:
+    indices = clip_indices(num_video_frames, num_frames, frame_stride=stride, start=start)
+    assert indices.tolist() == [(start + i * stride) % num_video_frames for i in range(num_frames)]
 
 
-def test_random_starts_reach_every_place_and_no_other() -> None:
+def test_random_start_reaches_every_position() -> None:
     rng = np.random.default_rng(0)
     assert {random_start(20, 16, rng) for _ in range(200)} == {0, 1, 2, 3, 4}
     assert {random_start(10, 16, rng) for _ in range(20)} == {0}
 
 
-def test_even_starts_go_from_end_to_end() -> None:
+def test_even_starts() -> None:
     assert even_starts(100, 20, 5).tolist() == [0, 20, 40, 60, 80]
     assert even_starts(101, 20, 1).tolist() == [40]
     assert even_starts(5, 20, 3).tolist() == [0, 0, 0]
@@ -162,19 +164,19 @@ def test_even_starts_go_from_end_to_end() -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.integers(0, 80), st.integers(1, 20), st.integers(1, 20))
-def test_windows_are_whole_and_cover_the_video(num_ticks: int, window: int, stride: int) -> None:
-    found = windows(num_ticks, window, stride)
-    assert all(0 <= start < stop <= num_ticks for start, stop in found)
-    assert all(stop - start == min(window, num_ticks) for start, stop in found)
+def test_windows_are_complete_and_cover_the_video(num_video_frames: int, window: int, stride: int) -> None:
+    found = windows(num_video_frames, window, stride)
+    assert all(0 <= start < stop <= num_video_frames for start, stop in found)
+    assert all(stop - start == min(window, num_video_frames) for start, stop in found)
     assert [start for start, _ in found] == sorted({start for start, _ in found})
-    if num_ticks:
+    if num_video_frames:
         assert found[0][0] == 0
-        assert found[-1][1] == num_ticks
+        assert found[-1][1] == num_video_frames
     if stride <= window:
-        assert {t for start, stop in found for t in range(start, stop)} == set(range(num_ticks))
+        assert {t for start, stop in found for t in range(start, stop)} == set(range(num_video_frames))
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 1), (1, 0)])
-def test_windows_of_nothing_are_refused(window: int, stride: int) -> None:
+def test_empty_windows_are_refused(window: int, stride: int) -> None:
     with pytest.raises(InvalidInputError, match="at least 1"):
         windows(10, window, stride)

@@ -1,4 +1,4 @@
-"""A stretch of a video, cut to the frame: every frame says its own number."""
+"""Trimming to the frame, with videos whose frames encode their index."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ from quovadis.video.writer import write_video
 
 
 def numbered(count: int, height: int = 48, width: int = 64) -> torch.Tensor:
-    """uint8 (T, 3, H, W): the number of the frame in eight blocks, bright for a one, that survive an encoder."""
+    """uint8 (T, 3, H, W) with the frame index as eight bright or dark blocks, which survive encoding."""
     frames = torch.zeros(count, 3, height, width, dtype=torch.uint8)
     for number in range(count):
         for bit in range(8):
@@ -35,7 +35,7 @@ def times(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001)])
 @pytest.mark.parametrize(("start", "end"), [(0, 2), (1, 3), (2.5, 2.75), (0.99, 1.01), (1.1, 100)])
-def test_exactly_the_frames_between_the_two_times(tmp_path: Path, rate: Fraction, start: float, end: float) -> None:
+def test_trim_is_accurate_to_the_frame(tmp_path: Path, rate: Fraction, start: float, end: float) -> None:
     source = write_video(tmp_path / "source.mp4", numbered(80), fps=rate, options={"g": "250"})
     expected = [n for n in range(80) if start - 1e-9 <= n / rate < end - 1e-9]
     if not expected:
@@ -51,7 +51,7 @@ def test_exactly_the_frames_between_the_two_times(tmp_path: Path, rate: Fraction
     assert probe(tmp_path / "cut.mp4").fps == pytest.approx(float(rate), rel=1e-6)
 
 
-def test_uneven_times_are_kept(tmp_path: Path) -> None:
+def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     stamps = np.concatenate([[0], rng.integers(10, 120, 59).cumsum()]) / 1000
     source = write_video(tmp_path / "source.mp4", numbered(60), pts_seconds=stamps.tolist())
@@ -61,7 +61,7 @@ def test_uneven_times_are_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(times(tmp_path / "cut.mp4"), stamps[expected] - stamps[expected[0]], atol=2e-3)
 
 
-def test_an_even_stretch_of_an_uneven_video_runs_at_its_own_rate(tmp_path: Path) -> None:
+def test_constant_rate_segment_of_a_variable_rate_video(tmp_path: Path) -> None:
     stamps = [n / 10 for n in range(20)] + [2 + n / 30 for n in range(60)]  # slow, then fast: 20 a second on average
     source = write_video(tmp_path / "source.mp4", numbered(80), pts_seconds=stamps)
     assert 15 < probe(source).fps < 25
@@ -70,14 +70,14 @@ def test_an_even_stretch_of_an_uneven_video_runs_at_its_own_rate(tmp_path: Path)
     assert times(tmp_path / "cut.mp4")[-1] == pytest.approx(59 / 30, abs=0.02)
 
 
-def test_a_stretch_far_behind_the_last_key_frame_is_neither_black_nor_early(tmp_path: Path) -> None:
+def test_segment_far_from_a_key_frame(tmp_path: Path) -> None:
     source = write_video(tmp_path / "source.mp4", numbered(200), fps=25, options={"g": "1000", "sc_threshold": "0"})
     trim_video(source, tmp_path / "cut.mp4", 7, 8)
     assert numbers(tmp_path / "cut.mp4") == list(range(175, 200))
 
 
 @pytest.mark.parametrize("odd", [(47, 65), (48, 64)])
-def test_size_and_rotation_stay(tmp_path: Path, odd: tuple[int, int]) -> None:
+def test_size_and_rotation_are_kept(tmp_path: Path, odd: tuple[int, int]) -> None:
     made: dict[str, Any] = {"codec": "libx264rgb", "pixel_format": "rgb24", "rotation_degrees": 90}
     source = write_video(tmp_path / "source.mkv", numbered(30, *odd), **made)
     trim_video(source, tmp_path / "cut.mp4", 0, 1)
@@ -85,7 +85,7 @@ def test_size_and_rotation_stay(tmp_path: Path, odd: tuple[int, int]) -> None:
     assert (info.width, info.height) == (odd[0] - odd[0] % 2, odd[1] - odd[1] % 2)  # upright now; H.264 has even sides
 
 
-def test_what_cannot_be_cut(tmp_path: Path) -> None:
+def test_trim_errors(tmp_path: Path) -> None:
     source = write_video(tmp_path / "source.mp4", numbered(50), fps=25)
     with pytest.raises(TooFewFramesError, match="shows no frame from 2 s to 12 s"):
         trim_video(source, tmp_path / "cut.mp4", 2, 12)

@@ -1,4 +1,4 @@
-"""What is written comes back, and a file appears whole or not at all."""
+"""Writing videos: round trips, reproducible bytes, atomic files, errors."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,19 +16,19 @@ from tests.synthetic import moving_square
 
 
 @pytest.mark.parametrize("size", [(48, 64), (31, 45), (1, 1), (2, 3), (17, 200)], ids=str)
-def test_lossless_gives_back_every_pixel_of_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_lossless_round_trip(tmp_path: Path, size: tuple[int, int]) -> None:
     frames = torch.randint(0, 256, (7, 3, *size), dtype=torch.uint8)
     path = write_video(tmp_path / "a.mp4", frames, **LOSSLESS)
     assert torch.equal(read_clip(path).frames, frames)
 
 
-def test_frames_may_come_one_by_one(tmp_path: Path) -> None:
+def test_frames_from_an_iterable(tmp_path: Path) -> None:
     frames = moving_square(5)
     path = write_video(tmp_path / "a.mkv", (f for f in frames), **LOSSLESS)
     assert torch.equal(read_clip(path).frames, frames)
 
 
-def test_the_default_is_h264_that_everyone_can_play(tmp_path: Path) -> None:
+def test_default_is_h264(tmp_path: Path) -> None:
     slope = torch.arange(65).mul(3).expand(8, 3, 49, 65).to(torch.uint8)
     path = write_video(tmp_path / "a.mp4", slope)
     info = probe(path, count=True)
@@ -44,7 +44,7 @@ def test_frame_rates_are_kept(tmp_path: Path, fps: float | Fraction, container: 
     assert info.variable_frame_rate is False
 
 
-def test_variable_times_are_kept_to_the_millisecond(tmp_path: Path) -> None:
+def test_variable_frame_rate_is_kept_to_the_millisecond(tmp_path: Path) -> None:
     times = [0.0, 0.001, 0.5, 0.5334, 2.0]
     for name in ("a.mp4", "a.mkv"):
         path = write_video(tmp_path / name, moving_square(5), pts_seconds=times)
@@ -54,9 +54,7 @@ def test_variable_times_are_kept_to_the_millisecond(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [None, {"crf": "20", "preset": "veryfast"}], ids=["default", "veryfast"])
-def test_equal_frames_give_equal_bytes_whatever_the_number_of_cores(
-    tmp_path: Path, options: dict[str, str] | None
-) -> None:
+def test_equal_frames_give_equal_bytes_for_any_number_of_cores(tmp_path: Path, options: dict[str, str] | None) -> None:
     frames = motions_clip(MotionsConfig(size_px=128), "train", 3, 0).frames
     files = [write_video(tmp_path / f"{number}.mp4", frames, options=options) for number in range(6)]
     files.append(write_video(tmp_path / "one_thread.mp4", frames, options={**(options or {}), "threads": "1"}))
@@ -90,7 +88,7 @@ WRONG: list[tuple[object, dict[str, object], type[QuovadisError], str]] = [
 
 
 @pytest.mark.parametrize(("frames", "options", "error", "words"), WRONG, ids=[words[:40] for *_, words in WRONG])
-def test_wrong_arguments_are_explained_and_leave_no_file(
+def test_invalid_arguments_are_refused_and_leave_no_file(
     tmp_path: Path, frames: object, options: dict[str, object], error: type[QuovadisError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -98,13 +96,13 @@ def test_wrong_arguments_are_explained_and_leave_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_ending_that_no_container_has_is_explained(tmp_path: Path) -> None:
+def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"cannot write .*a\.nothing"):
         write_video(tmp_path / "a.nothing", FRAMES)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_source_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+def test_failing_iterable_keeps_the_old_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", FRAMES)
     before = path.read_bytes()
 
@@ -118,7 +116,7 @@ def test_a_source_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="needs POSIX limits")
     path = write_video(tmp_path / "a.mp4", FRAMES)
     before = path.read_bytes()
@@ -134,22 +132,22 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_error_for_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         write_video(tmp_path / "text" / "a.mp4", FRAMES)
 
 
 @pytest.mark.parametrize("name", ["12:30.mp4", "a b%03d.mp4", "concat:x|y.mp4", "näh é.mp4", "-o.mp4"])
-def test_any_name_of_a_file_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Also as a relative path, where FFmpeg takes what stands before a colon for a protocol."""
+def test_any_file_name_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also as a relative path, in which FFmpeg would parse the part before a colon as a protocol."""
     monkeypatch.chdir(tmp_path)
     write_video(name, FRAMES, **LOSSLESS)
     assert torch.equal(read_clip(name).frames, FRAMES)
 
 
 @pytest.mark.parametrize("name", ["x.m3u8", "x.mpd", "%03d.png", "x.chk"])
-def test_a_video_is_one_file(tmp_path: Path, name: str) -> None:
+def test_formats_of_several_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInputError, match=r"is a format of several files \(.+\); use \.mp4 or \.mkv"):
         write_video(tmp_path / name, moving_square(5), fps=25, codec="png" if "png" in name else "libx264")
     assert list(tmp_path.iterdir()) == []
