@@ -8,13 +8,13 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
+from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.flow.codec import repeat_last
 from quovadis.flow.opencv import opencv_flow
 from quovadis.flow.parameters import FAST, METHODS, TVL1Parameters
 from quovadis.flow.tvl1 import require_size, tvl1
 from quovadis.runtime import interrupts
-from quovadis.video.clip import Clip, require_frames
+from quovadis.video.clip import Clip, require_frames, require_uint8
 
 BatchFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -158,12 +158,9 @@ def to_gray(frames: Tensor) -> Tensor:
 
 
 def _check(frames: Tensor, name: str) -> None:
-    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
-        got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
-        hint = ""
-        if isinstance(frames, Tensor) and frames.is_floating_point():
-            hint = ": pass the bytes in [0, 255] instead of scaled floats, which could contain NaN"
-        raise InvalidTypeError(f"{name} must be a uint8 tensor (T, 3, H, W); got {got}{hint}")
+    is_float = isinstance(frames, Tensor) and frames.is_floating_point()
+    hint = ": pass the bytes in [0, 255] instead of scaled floats, which could contain NaN" if is_float else ""
+    require_uint8(frames, f"{name} must be a uint8 tensor (T, 3, H, W)", hint)
     if frames.ndim != 4 or frames.shape[1] != 3:
         hint = ""
         if frames.ndim == 4 and frames.shape[-1] == 3:

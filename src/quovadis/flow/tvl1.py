@@ -8,8 +8,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, InvalidTypeError
+from quovadis.errors import InvalidInputError
 from quovadis.flow.parameters import MIN_SIDE_PX, TVL1Parameters
+from quovadis.video.clip import require_uint8
 
 PairFunction = Callable[[Tensor, Tensor, TVL1Parameters], Tensor]
 
@@ -44,9 +45,7 @@ def tvl1(first: Tensor, second: Tensor, parameters: TVL1Parameters | None = None
     """
     parameters = parameters or TVL1Parameters()
     for name, image in (("first", first), ("second", second)):
-        if not isinstance(image, Tensor) or image.dtype != torch.uint8:
-            got = image.dtype if isinstance(image, Tensor) else type(image).__name__
-            raise InvalidTypeError(f"{name} must be a uint8 tensor (N, H, W) of grayscale images; got {got}")
+        require_uint8(image, f"{name} must be a uint8 tensor (N, H, W) of grayscale images")
         if image.ndim != 3 or image.shape != first.shape:
             raise InvalidInputError(
                 f"first and second must both be (N, H, W); got {tuple(first.shape)} and {tuple(second.shape)}"

@@ -23,13 +23,10 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 from torch import Tensor
 
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.runtime import interrupts
-
-Image = NDArray[np.float32]
 
 # Fast-math flags: products may be fused with sums. Only sums over a row may also be reordered, for vectorization. NaN
 # and infinity are never assumed to be absent.

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
+from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.video.clip import require_uint8
 
 PixelCenters = Literal["half", "legacy"]
 PIXEL_CENTERS: tuple[PixelCenters, ...] = ("half", "legacy")
@@ -41,9 +42,7 @@ def stretch_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenter
         >>> [stretch_to_model(row, 4, pixel_centers=c)[0, 0, 0].tolist() for c in ("half", "legacy")]
         [[-1.0, -0.5, 0.5, 1.0], [-1.0, 0.0, 1.0, 1.0]]
     """
-    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
-        got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
-        raise InvalidTypeError(f"stretch_to_model expects a uint8 tensor in [0, 255]; got {got}")
+    require_uint8(frames, "stretch_to_model expects a uint8 tensor in [0, 255]")
     if frames.ndim < 4 or 0 in frames.shape:
         raise InvalidInputError(f"stretch_to_model expects shape (..., T, C, H, W); got {tuple(frames.shape)}")
     if size_px < 1:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from quovadis.errors import InvalidInputError, InvalidTypeError
+from quovadis.errors import InvalidInputError
+from quovadis.video.clip import require_uint8
 
 
 def to_model(frames: Tensor) -> Tensor:
@@ -27,11 +28,7 @@ def to_model(frames: Tensor) -> Tensor:
         >>> x.shape, [round(v, 3) for v in x.flatten().tolist()]
         (torch.Size([1, 3, 1, 1]), [-1.0, -0.6, 1.0])
     """
-    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
-        got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
-        raise InvalidTypeError(
-            f"to_model expects a uint8 tensor in [0, 255]; got {got}. Pass the frames before any conversion to float"
-        )
+    require_uint8(frames, "to_model expects a uint8 tensor in [0, 255]", ": pass the frames before converting to float")
     if frames.ndim < 4:
         raise InvalidInputError(f"to_model expects shape (..., T, C, H, W); got {tuple(frames.shape)}")
     # A tensor instead of a number, because CUDA divides by a number by multiplying with its reciprocal.

@@ -42,9 +42,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         frames = self.frames
-        if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
-            got = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
-            raise InvalidTypeError(f"Clip.frames must be a uint8 tensor (T, 3, H, W); got {got}")
+        require_uint8(frames, "Clip.frames must be a uint8 tensor (T, 3, H, W)")
         if frames.ndim != 4 or frames.shape[1] != 3:
             channels_last = frames.ndim == 4 and frames.shape[3] == 3
             hint = "; it looks like (T, H, W, 3): use frames.permute(0, 3, 1, 2)" if channels_last else ""
@@ -99,6 +97,19 @@ class Clip:
         flow = ", with flow" if self.flow is not None else ""
         source = f", {self.source}" if self.source else ""
         return f"Clip(T={len(self)}, H={self.height}, W={self.width}{when}{flow}{source})"
+
+
+def require_uint8(value: object, expected: str, hint: str = "") -> None:
+    """Raise :class:`InvalidTypeError` if a value is not a uint8 tensor.
+
+    Example:
+        >>> require_uint8(torch.zeros(2), "frames must be a uint8 tensor")
+        Traceback (most recent call last):
+        quovadis.errors.InvalidTypeError: frames must be a uint8 tensor; got torch.float32
+    """
+    if not isinstance(value, Tensor) or value.dtype != torch.uint8:
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise InvalidTypeError(f"{expected}; got {got}{hint}")
 
 
 def require_frames(num_frames: int, needed: int, source: str, needed_by: str) -> None:

@@ -145,11 +145,8 @@ class LiveStream:
         try:
             return self._open()
         except (FFmpegError, OSError, ValueError) as error:
-            hint = (
-                "check that it is connected and not in use"
-                if _is_camera(self._source)
-                else "check the URL and that the source is running"
-            )
+            is_camera = _is_camera(self._source)
+            hint = "is it connected, and not in use?" if is_camera else "is the URL correct, and the source running?"
             raise VideoError(f"{self.name} cannot be opened: {_reason(error)}; {hint}") from error
 
     def _open(self) -> av.container.InputContainer:
