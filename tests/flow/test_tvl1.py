@@ -243,6 +243,6 @@ def test_fallback_to_torch_without_numba_warns(monkeypatch: pytest.MonkeyPatch) 
     try:
         with pytest.warns(UserWarning, match="numba is not installed"):
             assert implementation_for("cpu") is tvl1_reference
-        assert implementation_for("cpu") is tvl1_reference  # said once
+        assert implementation_for("cpu") is tvl1_reference  # warns only once
     finally:
         implementation_for.cache_clear()

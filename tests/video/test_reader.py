@@ -585,7 +585,7 @@ def test_truncated_file_is_refused_or_read_in_part(tmp_path: Path, ending: str, 
     kept = read_clip(path, damaged="keep")
     assert abs(len(kept) - fraction * 50) <= 6
     assert torch.equal(kept.frames[:10], whole.frames[:10])
-    # Before the cut all is well.
+    # Frames before the truncation are intact.
     assert torch.equal(read_clip(path, num_frames=10).frames, whole.frames[:10])
     assert torch.equal(read_clip(path, start_seconds=0.2, num_frames=5).frames, whole.frames[5:10])
 

@@ -33,9 +33,9 @@ class Flow:
     """tvl1: the method of the paper. tvl1-fast: TV-L1 with fewer iterations. opencv-tvl1, dis, farneback: methods of
     OpenCV (extra: opencv); dis is about fifty times faster."""
     fps: float = 25.0
-    """Frame rate between whose frames flow is computed; must be that of the model."""
+    """Resample videos to this frame rate first; must be that of the model."""
     short_side_px: int = 256
-    """Resize frames to this short side first; must be that of the model: 72 for the tiny models."""
+    """Resize frames to this short side first; must be that of the model (72 for the tiny models)."""
     jpeg: bool = False
     """Write folders NAME/ of JPEG pairs flow_x_00001.jpg, flow_y_00001.jpg instead, for other tools."""
     images: bool = False

@@ -33,7 +33,7 @@ class FlowPreset:
 
     name: str = "paper"
     fps: float = 25.0
-    """Frame rate between whose frames flow is computed."""
+    """Frame rate to which videos are resampled before computing flow."""
     short_side_px: int = 256
     """Short side to which frames are resized (bilinear) before computing flow."""
     gray: str = "BT.601, 15 bits"
@@ -89,7 +89,7 @@ def preset_for(method: str = "tvl1", *, fps: float = PAPER.fps, short_side_px: i
 
     Args:
         method: Method of :func:`quovadis.estimate_flow`.
-        fps: Frame rate between whose frames flow is computed.
+        fps: Frame rate to which videos are resampled before computing flow.
         short_side_px: Short side of the frames.
 
     Example:

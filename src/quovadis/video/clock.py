@@ -167,25 +167,25 @@ class StreamClock:
             return StreamLength(num_frames, first_seconds + float(total * self._time_base), in_order)
         in_order &= len({stamp for stamp, _ in times}) == len(times)
         tail = sorted(times[-_MAX_REORDER:])
-        last, claimed = tail[-1]
-        end = max(last + self._duration(claimed, last - tail[-2][0] if len(tail) > 1 else 0), latest)
+        last, stored = tail[-1]
+        end = max(last + self._duration(stored, last - tail[-2][0] if len(tail) > 1 else 0), latest)
         earliest = round(first_seconds / self._time_base)
         if self._uses_dts:  # the decoder returns the first frame with this delay
-            delay = self._reorder_depth * self._duration(claimed, 0)
+            delay = self._reorder_depth * self._duration(stored, 0)
             end, earliest = end + delay, earliest - delay
         num_frames -= sum(stamp < earliest for stamp, _ in times)  # the decoder drops frames before a key frame
         return StreamLength(num_frames, float(end * self._time_base), in_order)
 
-    def _duration(self, claimed: int, step: int) -> int:
-        """Return the duration of a frame that starts ``step`` after the previous one; ``claimed`` is in the file."""
-        is_guess = claimed == 1 and step > 2  # by FFmpeg, in containers without durations
-        if claimed and not self.has_no_times and not is_guess:
-            return claimed
+    def _duration(self, stored: int, step: int) -> int:
+        """Return the duration of a frame that starts ``step`` after the previous one; ``stored`` is in the file."""
+        is_guess = stored == 1 and step > 2  # by FFmpeg, in containers without durations
+        if stored and not self.has_no_times and not is_guess:
+            return stored
         if self.has_no_times and self._codec_duration:
             return self._codec_duration
         if step > 0:
             return step
-        return claimed or self._codec_duration or self._average_duration or max(self._last_duration, 1)
+        return stored or self._codec_duration or self._average_duration or max(self._last_duration, 1)
 
     def _in_units(self, seconds: Fraction | int) -> int:
         return round(seconds / self._time_base)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from typing import Literal, overload
 
 import numpy as np
 
-from quovadis.errors import InvalidInputError
 from quovadis.video.clip import Clip
 from quovadis.video.info import VideoInfo
 from quovadis.video.reader import FrameTransform, VideoReader
-from quovadis.video.resize import resize_frames
 from quovadis.video.sampling import ShortPolicy, has_variable_frame_rate
 
 
@@ -140,10 +137,6 @@ def read_clip(
         >>> clip.frames.shape, [round(t, 2) for t in clip.pts_seconds.tolist()]
         (torch.Size([4, 3, 24, 32]), [0.2, 0.28, 0.36, 0.44])
     """
-    if short_side_px is not None:
-        if transform is not None:
-            raise InvalidInputError("pass either short_side_px or transform, not both")
-        transform = partial(resize_frames, short_side_px=short_side_px)
     with VideoReader(path, num_threads=num_threads) as reader:
         return reader.read(
             fps=fps,
@@ -152,6 +145,7 @@ def read_clip(
             num_frames=num_frames,
             frame_stride=frame_stride,
             short=short,
+            short_side_px=short_side_px,
             transform=transform,
             damaged=damaged,
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import cached_property
-from itertools import chain
+from functools import cached_property, partial
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from quovadis.video.decoder import FrameDecoder
 from quovadis.video.frame import VideoFrame
 from quovadis.video.info import VideoInfo
 from quovadis.video.opening import moving_streams
+from quovadis.video.resize import resize_frames
 from quovadis.video.sampling import SHORT_POLICIES, ShortPolicy, fit_length, frame_index_at
 
 FrameTransform = Callable[[Tensor], Tensor]
@@ -211,27 +212,18 @@ class VideoReader:
         num_frames: int | None = None,
         frame_stride: int = 1,
         short: ShortPolicy = "error",
+        short_side_px: int | None = None,
         transform: FrameTransform | None = None,
         damaged: Literal["error", "keep"] = "error",
     ) -> Clip | None:
         """Read a segment of the video; see :func:`quovadis.read_clip` for the arguments."""
         _check_arguments(start_seconds, stop_seconds, num_frames, frame_stride, short, damaged)
-        pixels: list[Tensor] = []
-        times: list[float] = []
-        index: list[int] = []
-        last: VideoFrame | None = None
-        for position, frame in enumerate(self._segment(fps, start_seconds, stop_seconds)):
-            if position % frame_stride:
-                continue
-            if frame is not last:
-                image = frame.pixels.unsqueeze(0)
-                image = transform(image) if transform is not None else image
-                pixels.append(image[0].permute(1, 2, 0))
-                last = frame
-            index.append(len(pixels) - 1)
-            times.append(frame.pts_seconds)
-            if len(index) == num_frames:
-                break
+        if short_side_px is not None:
+            if transform is not None:
+                raise InvalidInputError("pass either short_side_px or transform, not both")
+            transform = partial(resize_frames, short_side_px=short_side_px)
+        segment = islice(self._segment(fps, start_seconds, stop_seconds), 0, None, frame_stride)
+        pixels, times, index = _collect(islice(segment, num_frames), transform)
         if self.damage and damaged == "error":
             raise VideoDamagedError(f"{self.path} is damaged: {self.damage}")
         source = str(self.path)
@@ -294,6 +286,25 @@ class VideoReader:
             raise InvalidInputError(f"fps must be above 0; got {fps}")
         first, stop = frame_index_at([seconds - self.start_seconds, stop_seconds - self.start_seconds], fps).tolist()
         return range(first, stop)
+
+
+def _collect(
+    frames: Iterator[VideoFrame], transform: FrameTransform | None
+) -> tuple[list[Tensor], list[float], list[int]]:
+    """Convert each distinct frame once. Return pixels (H, W, 3), and for each frame its time and its index in them."""
+    pixels: list[Tensor] = []
+    times: list[float] = []
+    index: list[int] = []
+    last: VideoFrame | None = None
+    for frame in frames:
+        if frame is not last:
+            image = frame.pixels.unsqueeze(0)
+            image = transform(image) if transform is not None else image
+            pixels.append(image[0].permute(1, 2, 0))
+            last = frame
+        index.append(len(pixels) - 1)
+        times.append(frame.pts_seconds)
+    return pixels, times, index
 
 
 def _check_arguments(
