@@ -78,8 +78,8 @@ def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "missing: test/left/0.mp4: no such file"
     assert [line.partition(": sha256")[0] for line in lines[1:3]] == [
-        "corrupt: test/left/1.mp4: its bytes are not those that were indexed",
-        "corrupt: test/left/2.mp4: its bytes are not those that were indexed",
+        "corrupt: test/left/1.mp4: changed since it was indexed",
+        "corrupt: test/left/2.mp4: changed since it was indexed",
     ]
     assert lines[4] == f"{clips / 'm.parquet'}: 19 good, 1 missing, 2 corrupt"
     assert run("data", clips / "m.parquet", "stats", "--json") == 0

@@ -21,7 +21,7 @@ def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
     data = load(tmp_path, *names)
     assert data.labels == ("Test", "bus", "train")
     assert len(data.records) == 24
-    assert data.notes[0] == "Test, train: taken as a class, like the folders next to it"
+    assert data.notes[0] == "Test, train: read as a class, like the folders next to it"
     assert {r.split for r in data.records} == {"train", "val", "test"}
 
 
@@ -32,7 +32,7 @@ def test_a_class_called_like_a_split_may_have_subfolders(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["train", "Validation"])
 def test_a_folder_that_may_be_both_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DatasetError, match=rf"{name} may be a split or a class: .* neighbor bus\. Put the classes"):
+    with pytest.raises(DatasetError, match=rf"{name} may be a split or a class: .*bus next to it\. Put the classes"):
         load(tmp_path, "bus/0.mp4", f"{name}/day/1.mp4", f"{name}/night/1.mp4")
 
 
@@ -49,7 +49,9 @@ def test_videos_next_to_classes_are_noted(tmp_path: Path) -> None:
 
 
 def test_splits_without_class_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"has the splits test, train and no class folders .*/test/CLASS/VIDEO\.mp4"):
+    with pytest.raises(
+        DatasetError, match=r"has the splits test, train, but they contain no class folders .*/test/CLASS/VIDEO\.mp4"
+    ):
         load(tmp_path, "train/0.mp4", "test/1.mp4")
 
 
@@ -66,6 +68,6 @@ def test_classes_that_differ_only_in_spelling_are_noted(tmp_path: Path) -> None:
 
 def test_converted_videos_keep_the_groups_of_their_names(tmp_path: Path) -> None:
     data = load(tmp_path / "a", *(f"YoYo/v_YoYo_g{g:02d}_c01.mp4" for g in range(1, 9)))
-    assert "the file names are those of UCF-101: groups are taken from them" in data.notes
+    assert "file names match UCF-101: groups are derived from them" in data.notes
     data = load(tmp_path / "b", *(f"walk/film{g}_walk_f_cm_np1_le_med_0.webm" for g in range(8)))
     assert {r.group for r in data.records} == {f"walk/film{g}" for g in range(8)}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.class_names import match_names, plain_name
+from quovadis.datasets.class_names import match_names, normalize_name
 from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError
@@ -38,11 +38,11 @@ def test_equal_names_match_first() -> None:
 @pytest.mark.parametrize(
     ("names", "labels", "message"),
     [
-        (("clean_jerk",), MODEL, r"does not know: 'clean_jerk' \(did you mean 'clean and jerk'\?\)\. Rename"),
-        (("xyz",), MODEL, r"1 classes that the model does not know: 'xyz'\. Rename"),
+        (("clean_jerk",), MODEL, r"does not have: 'clean_jerk' \(did you mean 'clean and jerk'\?\)\. Rename"),
+        (("xyz",), MODEL, r"1 classes that the model does not have: 'xyz'\. Rename"),
         (("RUN",), ("run", "Run"), r"'RUN' \(either 'run' or 'Run'\)"),
         (("run", "r_un"), ("run", "hop"), r"the classes 'run' and 'r_un' both match 'run' of the model"),
-        (("3", "7"), MODEL, r"does not know: '3', '7'"),
+        (("3", "7"), MODEL, r"does not have: '3', '7'"),
     ],
 )
 def test_what_is_not_clear_is_refused_with_a_suggestion(
@@ -56,13 +56,13 @@ def test_what_is_not_clear_is_refused_with_a_suggestion(
 def test_as_many_numbers_as_classes_are_positions(first: int) -> None:
     numbers = [str(first + i) for i in range(len(MODEL))]
     assert match_names(numbers, MODEL, "mine") == dict(zip(numbers, MODEL, strict=True))
-    with pytest.raises(DatasetError, match="does not know"):
+    with pytest.raises(DatasetError, match="does not have"):
         match_names(numbers[1:], MODEL, "mine")
 
 
 @pytest.mark.parametrize("name", sorted(LABEL_SETS))
 def test_every_class_of_kinetics_can_be_told_from_the_others(name: str) -> None:
     labels = class_labels(name)
-    assert len({plain_name(label) for label in labels}) == len(labels)
+    assert len({normalize_name(label) for label in labels}) == len(labels)
     folders = [label.replace(" ", "_").replace("/", "_") for label in labels]
     assert list(match_names(folders, labels, "mine").values()) == list(labels)

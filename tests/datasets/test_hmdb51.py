@@ -39,7 +39,7 @@ def test_flags_make_the_splits_and_unused_videos_are_left_out(annotations: Path)
     assert data.missing() == ()
     assert data.notes[:2] == (
         "2 videos are not used by this split",
-        "2 of 3 test videos come from films that training shows in other classes (official split)",
+        "2 of 3 test videos are from films that other training classes use (official split)",
     )
     assert load_hmdb51(annotations.parent, annotations.parent, split=3).fingerprint == data.fingerprint
 
@@ -73,7 +73,7 @@ def test_a_line_that_makes_no_sense_is_refused(annotations: Path, line: str) -> 
 
 
 def test_missing_files_of_the_annotations_are_named(annotations: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"has no climb_test_split1.txt, climb_stairs_test_split1.txt: name the fol"):
+    with pytest.raises(DatasetError, match=r"has no climb_test_split1.txt, climb_stairs_test_split1.txt: pass the fol"):
         load_hmdb51(tmp_path, annotations, split=1)
     with pytest.raises(DatasetError, match=r"none has no CLASS_test_split1.txt"):
         load_hmdb51(tmp_path, tmp_path / "none")
@@ -97,7 +97,7 @@ def test_the_published_lists(shared: Path, tmp_path: Path, split: int, num_share
         assert sum(r.label == label for r in data.split("test")) == 30
     assert data.notes[:2] == (
         "1666 videos are not used by this split",
-        f"{num_shared} of 1530 test videos come from films that training shows in other classes (official split)",
+        f"{num_shared} of 1530 test videos are from films that other training classes use (official split)",
     )
 
 
@@ -107,4 +107,4 @@ def test_videos_in_another_container_are_found(annotations: Path) -> None:
         path.rename(path.with_suffix(".mp4"))
     data = load_hmdb51(root, annotations, split=3)
     assert data.missing() == ()
-    assert data.notes[0] == "26 files have another ending than in the official lists (.mp4 26)"
+    assert data.notes[0] == "26 files have another extension than in the official lists (.mp4 26)"

@@ -74,7 +74,7 @@ def test_what_is_bad_stays_in_the_list_with_its_reason(videos: Manifest, look: C
     assert {name: (r.status, r.reason) for name, r in found.items() if name not in ("odd", "square", "cut")} == {
         "text": ("corrupt", "text.mp4 is not a video that FFmpeg can open: Invalid data found when processing input"),
         "folder": ("corrupt", "cannot be read: it is a folder"),
-        "pipe": ("corrupt", "cannot be read: it is no regular file"),
+        "pipe": ("corrupt", "cannot be read: it is not a regular file"),
         "empty": ("corrupt", "empty.mp4 is empty (0 bytes)"),
         "none": ("missing", "no such file"),
         "under_a_file": ("missing", "no such file"),
@@ -99,7 +99,7 @@ def test_other_bytes_than_those_indexed_are_corrupt_and_stay_so(tmp_path: Path) 
         indexed_again = verify_videos(indexed)
         (record,) = indexed_again.records
         assert record.status == "corrupt"
-        assert record.reason.startswith("its bytes are not those that were indexed: sha256 ")
+        assert record.reason.startswith("changed since it was indexed: sha256 ")
         assert record.sha256 == indexed.records[0].sha256
         indexed = indexed_again
     (fresh,) = index_videos(indexed).records

@@ -47,7 +47,7 @@ def test_names_groups_and_hashes_of_an_index_tell_too(tmp_path: Path) -> None:
 
     seen = VideoRecord(tmp_path / "run" / "0wR5jVB-WPk_000417_000427.mp4", 0, "val")
     cut = VideoRecord(tmp_path / "jump" / "0wR5jVB-WPk_000020_000030.mp4", 0, "test")
-    assert "same video of YouTube as" in refused(seen, cut)
+    assert "same YouTube video as" in refused(seen, cut)
     assert "the same file" in refused(seen, replace(seen, split="test"))
     a, b = VideoRecord(tmp_path / "a", 0, "train"), VideoRecord(tmp_path / "b", 0, "test")
     assert "same group g07 as" in refused(replace(a, group="g07"), replace(b, group="g07"))

@@ -31,10 +31,10 @@ def test_a_folder_of_ucf101_is_split_by_its_groups(tmp_path: Path) -> None:
     names = [f"{c}/v_{c}_g{g:02d}_c{i:02d}.avi" for c in ("Run", "YoYo") for g in range(1, 15) for i in range(1, 4)]
     touch(tmp_path / "a", *names)
     data = load_dataset(tmp_path / "a")
-    assert data.notes[0] == "the file names are those of UCF-101: groups are taken from them"
+    assert data.notes[0] == "file names match UCF-101: groups are derived from them"
     assert {r.group for r in data.records} == {f"{c}_g{g:02d}" for c in ("Run", "YoYo") for g in range(1, 15)}
     touch(tmp_path / "b", "train/Run/v_Run_g01_c01.avi", "test/Run/v_Run_g01_c02.avi")
-    with pytest.raises(DatasetError, match=r"1 groups lie in more than one split \(Run_g01"):
+    with pytest.raises(DatasetError, match=r"1 groups are in more than one split \(Run_g01"):
         load_dataset(tmp_path / "b")
 
 
@@ -125,7 +125,7 @@ def test_missing_files_stay_in_the_list_and_are_told(tmp_path: Path) -> None:
         ("path,label\na.mp4,\n", "l.csv:2: the label is empty"),
         ("path,label\n,run\n", "l.csv:2: the path is empty"),
         ("path,label,split\na.mp4,run,trian\n", "l.csv:2: split is 'trian'; expected train, val or test"),
-        ("path,label\n", "a header and no rows"),
+        ("path,label\n", "a header but no rows"),
         ("", "l.csv is empty"),
         ("name,kind\na.mp4,run\n", "has no column path and no column label; its columns: name, kind"),
         ("path,label\nb.mp4,run\n", "none of the 1 listed files exists"),
@@ -145,7 +145,7 @@ def test_the_videos_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
     data = load_dataset(table(tmp_path / "lists" / "l.csv", rows), root=tmp_path / "videos")
     assert [r.path for r in data.records] == [tmp_path / "videos/a.mp4", tmp_path / "b.mp4"]
     assert (data.name, data.missing()) == ("videos", ())
-    with pytest.raises(DatasetError, match="is a folder, and so its own root"):
+    with pytest.raises(DatasetError, match="is a folder, which is its own root"):
         load_dataset(tmp_path, root=tmp_path)
 
 

@@ -67,12 +67,12 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 @settings(max_examples=60, deadline=None)
 @given(manifests())
-def test_what_is_saved_is_what_is_loaded(tmp_path_factory: pytest.TempPathFactory, data: Manifest) -> None:
+def test_load_returns_what_save_wrote(tmp_path_factory: pytest.TempPathFactory, data: Manifest) -> None:
     path = data.save(tmp_path_factory.mktemp("m") / "x.parquet")
     assert Manifest.load(path) == data
 
 
-def test_any_tool_for_tables_reads_it(tmp_path: Path) -> None:
+def test_the_file_is_an_ordinary_parquet_table(tmp_path: Path) -> None:
     table = pq.read_table(small(tmp_path).save(tmp_path / "x.parquet"))
     assert table.schema.names == [f.name for f in fields(VideoRecord)]
     assert [str(t) for t in table.schema.types] == [
@@ -120,7 +120,7 @@ def test_a_folder_with_its_manifest_can_be_moved(tmp_path: Path, place: str) -> 
     assert moved.fingerprint == data.fingerprint
 
 
-def test_a_manifest_elsewhere_names_its_root_in_full_and_can_be_given_another(tmp_path: Path) -> None:
+def test_a_manifest_outside_of_its_root_stores_an_absolute_root(tmp_path: Path) -> None:
     outside = tmp_path / "elsewhere.mp4"
     data = small(tmp_path / "data")
     data = replace(data, records=(*data.records, VideoRecord(outside, 0, "val")))
@@ -132,29 +132,29 @@ def test_a_manifest_elsewhere_names_its_root_in_full_and_can_be_given_another(tm
     assert [r.path for r in there.records] == [tmp_path / "other/run/a.mp4", tmp_path / "other/b.mp4", outside]
 
 
-def test_a_dataset_is_loaded_from_it_and_missing_files_are_told_anew(tmp_path: Path) -> None:
+def test_loading_a_manifest_updates_which_files_are_missing(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"x")
-    stale = replace(
-        small(tmp_path),
-        notes=("kept", "9 of 9 listed files are missing, x", "1 of 2 listed clips are missing"),
-    )
-    path = stale.save(tmp_path / "x.PARQUET")
-    assert Manifest.load(path).notes == ("kept",)
+    records = tuple(replace(r, status="missing", reason="private") for r in small(tmp_path).records)
+    path = replace(small(tmp_path), records=records).save(tmp_path / "x.PARQUET")
+    first = tmp_path / "run/a.mp4"
+    assert Manifest.load(path).reading_notes == ("made by hand",)
+    assert Manifest.load(path).notes == ("made by hand", f"2 of 2 listed files are missing, the first is {first}")
     data = load_dataset(path)
-    assert data.notes == ("kept", f"1 of 2 listed files are missing, the first is {tmp_path / 'run/a.mp4'}")
+    assert [(r.status, r.reason) for r in data.records] == [("missing", "private"), ("listed", "")]
+    assert data.notes == ("made by hand", f"1 of 2 listed files are missing, the first is {first}")
     assert data.labels == ("run", "jump")
-    with pytest.raises(DatasetError, match=r"none of the 2 listed files exists.*name their folder as the root"):
+    with pytest.raises(DatasetError, match=r"none of the 2 listed files exists.*pass their folder as the root"):
         load_dataset(path, root=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "is a manifest of format 2, and this quovadis reads up to 1"),
-        ({"version": "new"}, "metadata cannot be understood"),
+        ({"version": 2}, "is a manifest of format 2, and this version of quovadis reads up to 1"),
+        ({"version": "new"}, "is a manifest with invalid metadata"),
         ({"labels": ["jump"]}, "row 1: class 'run' is not among the 1 labels"),
-        ({"labels": "run"}, "metadata cannot be understood"),
-        ({"name": 3}, "metadata cannot be understood"),
+        ({"labels": "run"}, "is a manifest with invalid metadata"),
+        ({"name": 3}, "is a manifest with invalid metadata"),
         ({"split": "trian"}, "row 1: split is 'trian'; expected train, val, test"),
         ({"split": None}, "row 1: split is None"),
         ({"status": "fine"}, "row 1: status is 'fine'; expected listed, ok, missing, corrupt"),
@@ -162,14 +162,14 @@ def test_a_dataset_is_loaded_from_it_and_missing_files_are_told_anew(tmp_path: P
         ({"path": None}, "row 1: the path is empty"),
     ],
 )
-def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_an_inconsistent_manifest_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     path = small(tmp_path).save(tmp_path / "x.parquet")
     rewrite(path, changes)
     with pytest.raises(DatasetError, match=message):
         Manifest.load(path)
 
 
-def test_other_columns_are_named(tmp_path: Path) -> None:
+def test_unexpected_columns_are_listed(tmp_path: Path) -> None:
     path = small(tmp_path).save(tmp_path / "x.parquet")
     table = pq.read_table(path)
     wrong = table.drop_columns(["sha256"]).set_column(1, "label", pa.array([0, 1]))
@@ -178,23 +178,23 @@ def test_other_columns_are_named(tmp_path: Path) -> None:
         Manifest.load(path)
 
 
-def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with pytest.raises(DatasetError, match="no manifest at"):
         load_dataset(path)
     for content in (b"", b"path,label\n", b"PAR1" + bytes(100) + b"PAR1"):
         path.write_bytes(content)
-        with pytest.raises(DatasetError, match="is not a Parquet file, or a damaged one: "):
+        with pytest.raises(DatasetError, match="is damaged or not a Parquet file: "):
             Manifest.load(path)
     pq.write_table(pa.table({"video": ["a.mp4"], "caption": ["run"]}), path)
-    with pytest.raises(DatasetError, match="is a Parquet file of something else; its columns: video, caption"):
+    with pytest.raises(DatasetError, match="is a Parquet file but not a manifest; its columns: video, caption"):
         Manifest.load(path)
-    with pytest.raises(StorageError, match="exists and is no manifest: move it away"):
+    with pytest.raises(StorageError, match="exists and is not a manifest: move it away"):
         small(tmp_path).save(path)
     assert pq.read_table(path).num_rows == 1
 
 
-def test_a_damaged_file_is_never_half_believed(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_or_read_correctly(tmp_path: Path) -> None:
     data = small(tmp_path)
     path = data.save(tmp_path / "x.parquet")
     whole = path.read_bytes()
@@ -213,7 +213,7 @@ def test_a_damaged_file_is_never_half_believed(tmp_path: Path) -> None:
     assert num_seen > footer // 5 * 0.5  # the rest are headers of pages that nothing depends on
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = small(tmp_path)
     path = data.save(tmp_path / "x.parquet")
 
@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
 
 
-def test_a_name_that_no_table_can_hold_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     odd = Manifest("toy", tmp_path, ("run",), (VideoRecord(tmp_path / "caf\udce9.mp4", 0, "train"),))
     assert len(odd.fingerprint) == 12
     with pytest.raises(DatasetError, match="is not valid UTF-8"):

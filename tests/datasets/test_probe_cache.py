@@ -18,7 +18,7 @@ def touched(path: Path, content: bytes = b"1234") -> Path:
 
 def test_a_file_that_changed_is_not_known(tmp_path: Path) -> None:
     file = touched(tmp_path / "a.mp4")
-    with ProbeCache(tmp_path / "c" / "facts.sqlite") as cache:
+    with ProbeCache(tmp_path / "c" / "probes.sqlite") as cache:
         before = file.stat()
         cache.put(file, before, {"fps": 25.0, "reason": "ü"})
         assert cache.get(file, before) == {"fps": 25.0, "reason": "ü"}
@@ -32,10 +32,10 @@ def test_a_file_that_changed_is_not_known(tmp_path: Path) -> None:
 def test_what_was_put_is_there_next_time_and_the_newest_holds(tmp_path: Path) -> None:
     files = [touched(tmp_path / f"{i}\udce9.mp4") for i in range(5)]
     for run in range(2):
-        with ProbeCache(tmp_path / "facts.sqlite") as cache:
+        with ProbeCache(tmp_path / "probes.sqlite") as cache:
             for i, file in enumerate(files):
                 cache.put(file, file.stat(), {"num_frames": i + run})
-    with ProbeCache(tmp_path / "facts.sqlite") as cache:
+    with ProbeCache(tmp_path / "probes.sqlite") as cache:
         assert [cache.get(file, file.stat()) for file in files] == [{"num_frames": i + 1} for i in range(5)]
 
 
@@ -45,17 +45,17 @@ def test_a_killed_process_leaves_what_it_found(tmp_path: Path) -> None:
         "import os, sys; from pathlib import Path; from quovadis.datasets.probe_cache import ProbeCache;"
         "c = ProbeCache(sys.argv[1]); f = Path(sys.argv[2]); c.put(f, f.stat(), {'fps': 1}); os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "facts.sqlite", file], check=False)
-    with ProbeCache(tmp_path / "facts.sqlite") as cache, ProbeCache(tmp_path / "facts.sqlite") as second:
+    subprocess.run([sys.executable, "-c", code, tmp_path / "probes.sqlite", file], check=False)
+    with ProbeCache(tmp_path / "probes.sqlite") as cache, ProbeCache(tmp_path / "probes.sqlite") as second:
         assert cache.get(file, file.stat()) == {"fps": 1}
         second.put(file, file.stat(), {"fps": 2})  # at the same time
         assert cache.get(file, file.stat()) == {"fps": 2}
 
 
 def test_a_cache_of_another_version_is_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "facts.sqlite"
+    path = tmp_path / "probes.sqlite"
     with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE facts (other TEXT)")
+        other.execute("CREATE TABLE probes (other TEXT)")
     other.close()
     file = touched(tmp_path / "a.mp4")
     with ProbeCache(path) as cache:
@@ -63,11 +63,11 @@ def test_a_cache_of_another_version_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_what_is_no_cache_is_told(tmp_path: Path) -> None:
-    path = touched(tmp_path / "facts.sqlite", b"no database" * 100)
-    with pytest.raises(StorageError, match=r"facts\.sqlite cannot be used: .*Delete it"):
+    path = touched(tmp_path / "probes.sqlite", b"no database" * 100)
+    with pytest.raises(StorageError, match=r"cannot use the probe cache .*probes\.sqlite: .*Delete the file"):
         ProbeCache(path)
     with pytest.raises(StorageError, match=r"Not a directory.*set QUOVADIS_CACHE"):
-        ProbeCache(path / "sub" / "facts.sqlite")
+        ProbeCache(path / "sub" / "probes.sqlite")
 
 
 @pytest.mark.parametrize("trouble", ["no folder", "damaged", "read-only", "full"])
@@ -80,7 +80,7 @@ def test_without_a_usable_cache_the_work_goes_on_with_one_note(
         touched(tmp_path / "cache")
     elif trouble == "damaged":
         (tmp_path / "cache").mkdir()
-        touched(tmp_path / "cache" / "facts.sqlite", b"no database" * 100)
+        touched(tmp_path / "cache" / "probes.sqlite", b"no database" * 100)
     else:
         with ProbeCache():
             pass
@@ -100,4 +100,4 @@ def test_without_a_usable_cache_the_work_goes_on_with_one_note(
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "mine"))
     with ProbeCache() as cache:
-        assert cache.path == tmp_path / "mine" / "facts.sqlite"
+        assert cache.path == tmp_path / "mine" / "probes.sqlite"

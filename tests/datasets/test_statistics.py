@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.groups import youtube_id
+from quovadis.datasets.kinetics.annotations import youtube_id
 from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.statistics import dataset_statistics
 

@@ -31,19 +31,22 @@ def labels_of(data: Manifest) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\nv/0.mp4,spins, left\n", r"l.csv:2: 3 cells, and the header has 2: 'v/0.mp4,spins, ?left'"),
-        ("path,label,split\nv/0.mp4,a,train\nv/1.mp4,spins, left,test\n", "l.csv:3: 4 cells, and the header has 3"),
-        ('path,label\nv/0.mp4,"spins\nleft"\n', r"l.csv:2: the label 'spins\\nleft' has a line break"),
-        ('path,label\n"v/0.mp4"x,a\n', "l.csv:2: not a row of a table: ',' expected after"),
-        ('path,label\nv/0.mp4,a\nv/1.mp4,"b\n', "l.csv:3: not a row of a table: unexpected end of data"),
-        (f"path,label\nv/0.mp4,{'x' * 140_000}\n", "l.csv:2: not a row of a table: field larger than field limit"),
-        (f"path,label\n{'x' * 300}.mp4,a\n", "l.csv:2: no file can have the path 'xxx"),
-        (f"path,label\n{'x/' * 3000}.mp4,a\n", "l.csv:2: no file can have the path 'x/x"),
+        ("path,label\nv/0.mp4,spins, left\n", r"l.csv:2: 3 cells, but the header has 2: 'v/0.mp4,spins, ?left'"),
+        ("path,label,split\nv/0.mp4,a,train\nv/1.mp4,spins, left,test\n", "l.csv:3: 4 cells, but the header has 3"),
+        ('path,label\nv/0.mp4,"spins\nleft"\n', r"l.csv:2: the label 'spins\\nleft' contains a line break"),
+        ('path,label\n"v/0.mp4"x,a\n', "l.csv:2: invalid table row: ',' expected after"),
+        ('path,label\nv/0.mp4,a\nv/1.mp4,"b\n', "l.csv:3: invalid table row: unexpected end of data"),
+        (f"path,label\nv/0.mp4,{'x' * 140_000}\n", "l.csv:2: invalid table row: field larger than field limit"),
+        (f"path,label\n{'x' * 300}.mp4,a\n", "l.csv:2: the path 'xxx"),
+        (f"path,label\n{'x/' * 3000}.mp4,a\n", "l.csv:2: the path 'x/x"),
         ("path,label,label\nv/0.mp4,a,b\n", "l.csv:1: several columns for the label: label, label"),
         ("file,video,label\nv/0.mp4,x,a\n", "l.csv:1: several columns for the path: file, video"),
         ("path,label\nv/0.mp4,\x1b[31mred\n", "l.csv:2: the label .* control character"),
-        ("v/0.mp4,a,train\n", "l.csv:1: 3 cells; a table without a header has two"),
-        ("v/0.mp4,a\nv/1.mp4,spins, left\n", "l.csv:2: 3 cells; a table without a header has two"),
+        ("v/0.mp4,a,train\n", "l.csv:1: 3 cells; expected two, path and label, in a table without a header"),
+        (
+            "v/0.mp4,a\nv/1.mp4,spins, left\n",
+            "l.csv:2: 3 cells; expected two, path and label, in a table without a header",
+        ),
         ("v/0.mp4\n", "l.csv:1: the label is empty"),
         ("v/0.mp4 12 3\n", "l.csv:1: several numbers after the path: '12 3'"),
     ],
@@ -107,7 +110,9 @@ def test_a_list_may_be_of_another_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     data = read(tmp_path / "lists", "v/0.mp4 a\nw/2.mp4 b\n", "l.txt", root=folder)
     assert labels_of(data) == {"v/0.mp4": "a", "w/2.mp4": "b"}
-    with pytest.raises(DatasetError, match=r"none of the 1 listed files exists.*; the folder .*/w has 2\.mp4\. If"):
+    with pytest.raises(
+        DatasetError, match=r"none of the 1 listed files exists.*; the folder .*/w contains 2\.mp4\. If"
+    ):
         read(tmp_path / "lists", "w/2.avi a\n", "l.txt", root=folder)
 
 

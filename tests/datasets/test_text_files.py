@@ -6,7 +6,7 @@ import pytest
 
 from quovadis.datasets.kinetics.annotations import read_annotations, read_names
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.split_files import read_lines
+from quovadis.datasets.official_splits import read_words
 from quovadis.datasets.text_files import read_text, split_list_line
 from quovadis.datasets.video_inputs import list_videos
 from quovadis.errors import DatasetError
@@ -34,7 +34,7 @@ def test_unicode_is_recognized(tmp_path: Path, data: bytes) -> None:
     assert read_text(path).note == ""
     (tmp_path / "list.txt.gz").write_bytes(gzip.compress(data))
     assert read_text(tmp_path / "list.txt.gz").text == TEXT
-    assert [words for _, words in read_lines(path)] == [["v.mp4", "café"], ["w.mp4", "smörgåsbord"]]
+    assert [words for _, words in read_words(path)] == [["v.mp4", "café"], ["w.mp4", "smörgåsbord"]]
     assert read_names(path) == ("v.mp4 café", "w.mp4 smörgåsbord")
     assert list(list_videos([path])) == ["v.mp4", "w.mp4"]
 
@@ -64,7 +64,9 @@ def test_western_windows_text_is_read_and_noted(tmp_path: Path, label: str) -> N
 def test_an_unclear_encoding_is_one_line_with_its_place(tmp_path: Path, label: str, encoding: str) -> None:
     for name in ("l.csv", "l.txt"):
         (tmp_path / name).write_bytes(f"path,label\nv.mp4,{label}\n".encode(encoding))
-        with pytest.raises(DatasetError, match=rf"{name}:2: not UTF-8 text \(byte 0x..\).* save it as UTF-8") as caught:
+        with pytest.raises(
+            DatasetError, match=rf"{name}:2: not UTF-8 text \(byte 0x..\).* save the file as UTF-8"
+        ) as caught:
             load_dataset(tmp_path / name)
         assert "\n" not in str(caught.value)
 
@@ -75,8 +77,8 @@ def test_an_unclear_encoding_is_one_line_with_its_place(tmp_path: Path, label: s
         (b"PK\x03\x04\x14\x00\x06\x00", "an Excel workbook or a zip archive: save the table as CSV"),
         (b"PAR1\x15\x00\x15\x00", "a Parquet file"),
         (b"\x1f\x8b\x08\x00\x00\x00\x00", "a gzip file"),
-        (b"\x00\x00\x00\x20ftypisom\x00\x00", "l.csv:1: a NUL character"),
-        (b"path,label\na.mp4,r\x00un\n", "l.csv:2: a NUL character"),
+        (b"\x00\x00\x00\x20ftypisom\x00\x00", "l.csv:1: NUL character"),
+        (b"path,label\na.mp4,r\x00un\n", "l.csv:2: NUL character"),
         (codecs.BOM_UTF8 + b"path\n\xff", "l.csv:2: not UTF-8 text"),
         (codecs.BOM_UTF16_LE + b"p\x00a", "l.csv:1: not UTF-16 text"),
     ],
@@ -120,7 +122,7 @@ def test_a_line_is_a_path_and_a_label(tmp_path: Path) -> None:
     assert split("air drumming/a b.MP4\tair drumming") == ("air drumming/a b.MP4", "air drumming")
     assert split('"a.mp4 b.mp4" 3') == ("a.mp4 b.mp4", "3")
     assert split("v_Run_g01 3") == ("v_Run_g01", "3")
-    with pytest.raises(DatasetError, match=r"l.txt:1: .* it is not clear where the path stops"):
+    with pytest.raises(DatasetError, match=r"l.txt:1: .* the end of the path is ambiguous"):
         split("a.mp4 b.mp4 3")
     (tmp_path / "a.mp4 b.mp4").touch()
     assert split("a.mp4 b.mp4 3") == ("a.mp4 b.mp4", "3")

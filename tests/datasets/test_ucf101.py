@@ -89,16 +89,24 @@ def test_upper_and_lower_case_of_the_files_does_not_matter(annotations: Path, vi
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
-        ("classInd.txt", "8 Swing", "classInd.txt:7: got '8 Swing'; expected '7 NAME', a new name"),
+        ("classInd.txt", "8 Swing", "classInd.txt:7: got '8 Swing'; expected '7 NAME' with a new name"),
         ("classInd.txt", "7 Hammering", "classInd.txt:7: got '7 Hammering'"),
-        ("trainlist02.txt", "Hammering/v_Hammering_g20_c01.avi 3", "Hammering has number 2 in classInd.txt, the line"),
-        ("trainlist02.txt", "Hammering/v_Hammering_g20_c01.avi", "the line says nothing"),
+        (
+            "trainlist02.txt",
+            "Hammering/v_Hammering_g20_c01.avi 3",
+            "class number of Hammering is [13]; expected 2 as in classInd.txt",
+        ),
+        ("trainlist02.txt", "Hammering/v_Hammering_g20_c01.avi", "class number of Hammering is missing"),
         ("trainlist02.txt", "Swing/v_Swing_g01_c01.avi 7", "unknown class 'Swing'"),
         ("trainlist02.txt", "../v_Hammering_g01_c01.avi 2", "expected CLASS/v_CLASS_gXX_cYY.avi"),
         ("trainlist02.txt", "Hammering/v_JumpRope_g01_c01.avi 2", "expected CLASS/v_CLASS_gXX_cYY.avi"),
         ("trainlist02.txt", "Hammering/v_Hammering_g01_c01.avi 2", "is listed in train and in test"),
-        ("trainlist02.txt", "Hammering/v_Hammering_g01_c09.avi 2", "1 groups lie in more than one split"),
-        ("testlist02.txt", "Hammering/v_Hammering_g20_c01.avi 1", "Hammering has number 2 in classInd.txt, the line"),
+        ("trainlist02.txt", "Hammering/v_Hammering_g01_c09.avi 2", "1 groups are in more than one split"),
+        (
+            "testlist02.txt",
+            "Hammering/v_Hammering_g20_c01.avi 1",
+            "class number of Hammering is [13]; expected 2 as in classInd.txt",
+        ),
     ],
 )
 def test_a_list_that_contradicts_itself_is_refused(
@@ -111,11 +119,11 @@ def test_a_list_that_contradicts_itself_is_refused(
 
 
 def test_missing_files_of_the_annotations_are_named(annotations: Path, videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"has no trainlist01.txt, testlist01.txt: name the folder that UCF101Train"):
+    with pytest.raises(DatasetError, match=r"has no trainlist01.txt, testlist01.txt: pass the folder that UCF101Train"):
         load_ucf101(videos, annotations, split=1)
     with pytest.raises(DatasetError, match=r"nothing has no classInd.txt, trainlist01.txt, testlist01.txt"):
         load_ucf101(videos, tmp_path / "nothing")
-    with pytest.raises(DatasetError, match="there is no official split 4; expected one of 1, 2, 3"):
+    with pytest.raises(DatasetError, match="there is no official split 4; expected 1, 2 or 3"):
         load_ucf101(videos, annotations, split=4)
     (annotations / "classInd.txt").write_bytes(b"1 \xcf\xee\xed")
     with pytest.raises(DatasetError, match=r"classInd\.txt:1: not UTF-8 text"):
@@ -124,7 +132,9 @@ def test_missing_files_of_the_annotations_are_named(annotations: Path, videos: P
 
 def test_a_folder_that_is_something_else_is_refused(annotations: Path, videos: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    with pytest.raises(DatasetError, match="is no folder: expected the folder UCF-101, which holds ApplyLipstick/"):
+    with pytest.raises(
+        DatasetError, match="is not a folder: expected the folder UCF-101, which contains ApplyLipstick/"
+    ):
         load_ucf101(other, annotations, split=2)
     (other / "run").mkdir(parents=True)
     with pytest.raises(DatasetError, match="other has none of the class folders"):
@@ -157,7 +167,7 @@ def test_videos_in_another_container_are_found(annotations: Path, videos: Path) 
     data = load_ucf101(videos, annotations, split=2)
     assert len(data.missing()) == 60  # as above
     assert sum(r.path.suffix == ".mp4" for r in data.records) == 72
-    assert data.notes[0] == "72 files have another ending than in the official lists (.mp4 72)"
+    assert data.notes[0] == "72 files have another extension than in the official lists (.mp4 72)"
     first = data.records[0].path
     first.with_suffix(".avi").write_bytes(b"the original")
     (first.parent / f"._{first.name}").write_bytes(b"x")
@@ -173,5 +183,5 @@ def test_lists_may_name_converted_videos(annotations: Path, videos: Path) -> Non
 def test_what_is_there_instead_is_named(annotations: Path, videos: Path) -> None:
     for path in [*videos.rglob("*.avi")]:
         path.rename(path.with_suffix(".zip"))
-    with pytest.raises(DatasetError, match=r"none of the \d+ listed files exists.*; the folder .* has v_.*\.zip"):
+    with pytest.raises(DatasetError, match=r"none of the \d+ listed files exists.*; the folder .* contains v_.*\.zip"):
         load_ucf101(videos, annotations, split=2)

@@ -68,7 +68,7 @@ def test_endings_of_cameras_and_converters_are_videos(tmp_path: Path, ending: st
 
 def test_other_files_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "run/a.mp4", "run/b.webp", "run/c.WEBP", "run/d", "hop/e.mp4", "hop/notes.txt")
-    note = "ignored 4 files that are not videos by their ending (.webp 2, .txt 1, no ending 1)"
+    note = "ignored 4 files without a video extension (.webp 2, .txt 1, no extension 1)"
     assert note in load_dataset(tmp_path).notes
     touch(tmp_path, "empty/x.pdf")
     with pytest.raises(DatasetError, match=r"empty has no video files, but 1 file .* \(\.pdf 1\)"):

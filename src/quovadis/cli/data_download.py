@@ -79,7 +79,7 @@ def main(name: str, args: list[str]) -> None:
 
 def _clips(name: str, options: Download) -> "tuple[KineticsClip, ...]":
     """The clips that are asked for."""
-    from quovadis.datasets.kinetics.annotations import read_annotations, read_names, select
+    from quovadis.datasets.kinetics.annotations import read_annotations, read_names, select_clips
     from quovadis.datasets.kinetics.class_names import class_labels
     from quovadis.datasets.kinetics.cvdf import CVDF_URL, fetch_annotations
 
@@ -87,7 +87,7 @@ def _clips(name: str, options: Download) -> "tuple[KineticsClip, ...]":
     classes = options.classes
     if len(classes) == 1 and Path(classes[0]).is_file():
         classes = read_names(classes[0])
-    return select(
+    return select_clips(
         read_annotations(file, labels=class_labels(name), split=options.split),
         split=options.split,
         classes=classes,

@@ -1,4 +1,4 @@
-"""Match class names that differ in case, blanks, underscores or punctuation only."""
+"""Match class names that differ only in case, spaces, underscores or punctuation."""
 
 import difflib
 import re
@@ -11,46 +11,54 @@ from quovadis.errors import DatasetError
 _DROPPED = re.compile(r"[\s_\-'’\"(),/\\:&]+")
 
 
-def plain_name(name: str) -> str:
-    """A class name without what copies of a dataset change in it: case, blanks, underscores, most punctuation.
+def normalize_name(name: str) -> str:
+    """Remove case, spaces, underscores and most punctuation, which differ between copies of a dataset.
 
-    >>> plain_name("Massaging_persons-head"), plain_name("massaging person's head")
-    ('massagingpersonshead', 'massagingpersonshead')
+    Example:
+        >>> normalize_name("Massaging_persons-head"), normalize_name("massaging person's head")
+        ('massagingpersonshead', 'massagingpersonshead')
     """
     return _DROPPED.sub("", unicodedata.normalize("NFKC", name).casefold())
 
 
-def match_names(names: Sequence[str], known: Sequence[str], dataset: str) -> dict[str, str]:
-    """For each class of a dataset the name that a model has for it.
+def match_names(names: Sequence[str], model_names: Sequence[str], dataset: str) -> dict[str, str]:
+    """Map each class name of a dataset to the class name of a model.
 
-    Equal names match. Names that are equal after :func:`plain_name` match where that leaves no choice. Where all names
-    are numbers and there are as many as the model has classes, they are positions in its list.
+    Equal names match. Names that are equal after :func:`normalize_name` match if the match is unique. If all names are
+    numbers and there are as many as the model has classes, they are indices into its list, starting at 0 or 1.
+
+    Args:
+        names: Class names of the dataset.
+        model_names: Class names of the model.
+        dataset: Name of the dataset, for error messages.
 
     Raises:
-        DatasetError: If a class has no match or several; suggests how to rename it.
+        DatasetError: If a class has no match or several, or two classes have the same match.
 
-    >>> match_names(["clean_and_jerk", "yoga"], ["clean and jerk", "yoga", "zumba"], "clips")
-    {'clean_and_jerk': 'clean and jerk', 'yoga': 'yoga'}
+    Example:
+        >>> match_names(["clean_and_jerk", "yoga"], ["clean and jerk", "yoga", "zumba"], "clips")
+        {'clean_and_jerk': 'clean and jerk', 'yoga': 'yoga'}
     """
-    numbered = _positions(names, known)
+    numbered = _match_numbers(names, model_names)
     if numbered:
         return numbered
-    plain = defaultdict(list)
-    for label in known:
-        plain[plain_name(label)].append(label)
-    exact = set(known)
-    candidates = {name: [name] if name in exact else plain[plain_name(name)] for name in names}
-    unknown = [name for name in names if len(candidates[name]) != 1]
-    if unknown:
-        hints = [_hint(name, candidates[name], known) for name in unknown[:5]]
-        more = f" ... ({len(unknown)} in all)" if len(unknown) > len(hints) else ""
+    by_normalized = defaultdict(list)
+    for name in model_names:
+        by_normalized[normalize_name(name)].append(name)
+    exact = set(model_names)
+    candidates = {name: [name] if name in exact else by_normalized[normalize_name(name)] for name in names}
+    unmatched = [name for name in names if len(candidates[name]) != 1]
+    if unmatched:
+        hints = [_hint(name, candidates[name], model_names) for name in unmatched[:5]]
+        more = f" ... ({len(unmatched)} in all)" if len(unmatched) > len(hints) else ""
         raise DatasetError(
-            f"{dataset} has {len(unknown)} classes that the model does not know: {', '.join(hints)}{more}. Rename "
-            f"their folders or labels to those of the model; it knows {', '.join(known[:3])} ... ({len(known)} in all)"
+            f"{dataset} has {len(unmatched)} classes that the model does not have: {', '.join(hints)}{more}. Rename "
+            f"folders or labels to match the classes of the model: {', '.join(model_names[:3])} ... "
+            f"({len(model_names)} in all)"
         )
-    taken: dict[str, str] = {}
+    matched: dict[str, str] = {}
     for name in names:
-        other = taken.setdefault(candidates[name][0], name)
+        other = matched.setdefault(candidates[name][0], name)
         if other != name:
             raise DatasetError(
                 f"{dataset}: the classes {other!r} and {name!r} both match {candidates[name][0]!r} of the model: put "
@@ -60,31 +68,32 @@ def match_names(names: Sequence[str], known: Sequence[str], dataset: str) -> dic
 
 
 def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of class names that :func:`plain_name` makes equal.
+    """Group the class names that are equal after :func:`normalize_name`.
 
-    >>> similar_names(["air drumming", "air_drumming", "yoga"])
-    [('air drumming', 'air_drumming')]
+    Example:
+        >>> similar_names(["air drumming", "air_drumming", "yoga"])
+        [('air drumming', 'air_drumming')]
     """
-    plain = defaultdict(list)
+    by_normalized = defaultdict(list)
     for name in names:
-        plain[plain_name(name)].append(name)
-    return [tuple(group) for group in plain.values() if len(group) > 1]
+        by_normalized[normalize_name(name)].append(name)
+    return [tuple(group) for group in by_normalized.values() if len(group) > 1]
 
 
-def _positions(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """Numbers as positions in the list of the model, counted from 0 or from 1; empty where they are something else."""
-    if set(names) & set(known) or not all(name.isascii() and name.isdigit() for name in names):
+def _match_numbers(names: Sequence[str], model_names: Sequence[str]) -> dict[str, str]:
+    """Match numbers with the classes at these positions, or return an empty dict if the names are not numbers."""
+    if set(names) & set(model_names) or not all(name.isascii() and name.isdigit() for name in names):
         return {}
     numbers = sorted(int(name) for name in names)
     first = numbers[0]
-    if first not in (0, 1) or numbers != list(range(first, first + len(known))):
+    if first not in (0, 1) or numbers != list(range(first, first + len(model_names))):
         return {}
-    return {name: known[int(name) - first] for name in names}
+    return {name: model_names[int(name) - first] for name in names}
 
 
-def _hint(name: str, candidates: Sequence[str], known: Sequence[str]) -> str:
+def _hint(name: str, candidates: Sequence[str], model_names: Sequence[str]) -> str:
     if candidates:
         return f"{name!r} (either {' or '.join(map(repr, candidates))})"
-    by_plain = {plain_name(label): label for label in known}
-    near = difflib.get_close_matches(plain_name(name), by_plain, n=1)
-    return f"{name!r} (did you mean {by_plain[near[0]]!r}?)" if near else repr(name)
+    by_normalized = {normalize_name(label): label for label in model_names}
+    near = difflib.get_close_matches(normalize_name(name), by_normalized, n=1)
+    return f"{name!r} (did you mean {by_normalized[near[0]]!r}?)" if near else repr(name)

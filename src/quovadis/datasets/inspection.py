@@ -1,4 +1,4 @@
-"""Look at every video of a manifest: what the files are, and whether they decode to their end."""
+"""Index and verify the videos of a dataset: read file properties, decode every frame, detect changes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from quovadis.runtime.jobs import run_jobs
 from quovadis.video.reader import VideoReader
 
 OnVideo = Callable[[int], None]
-"""Called with the number of videos done."""
+"""Progress callback, called with the number of videos done."""
 
-_NOTHING_KNOWN: dict[str, Any] = {
+_NOT_INSPECTED: dict[str, Any] = {
     **dict.fromkeys(("num_frames", "fps", "duration_seconds", "width_px", "height_px", "size_bytes")),
     "sha256": "",
     "status": "listed",
@@ -31,19 +31,27 @@ _NOTHING_KNOWN: dict[str, Any] = {
 def index_videos(
     data: Manifest, *, num_workers: int = 0, cache: ProbeCache | None = None, on_video: OnVideo | None = None
 ) -> Manifest:
-    """Find out what every file is: size and hash of its bytes, and frames, rate, length and size of its pictures.
+    """Read the properties of every file: size, SHA-256, number of frames, frame rate, duration, width and height.
 
-    Headers are read and one frame is decoded. A file that is not there gets the status ``missing``, one that is no
-    video ``corrupt``; nothing is left out. The fingerprint of the manifest stays what it was.
+    Reads headers and decodes one frame. The status of a file that does not exist becomes ``missing``, and of a file
+    that is not a video ``corrupt``. No record is removed and the fingerprint of the manifest does not change.
 
     Args:
-        data: the videos.
-        num_workers: processes; 0 works here.
-        cache: where facts of unchanged files are taken from and kept; None looks at every file.
-        on_video: for a progress bar.
+        data: The dataset.
+        num_workers: Number of worker processes; 0 works in the calling process.
+        cache: Cache of results for unchanged files; None inspects every file.
+        on_video: Progress callback, called with the number of videos done.
 
     Raises:
-        StorageError: the cache cannot be used.
+        StorageError: If the cache cannot be used.
+
+    Example:
+        >>> from quovadis.datasets.motions import MotionsConfig, load_motions
+        >>> config = MotionsConfig(1, 1, 1, things=("disc",), motions=("spins", "slides"))
+        >>> data = index_videos(load_motions(config, root=getfixture("tmp_path")))
+        >>> record = data.records[0]
+        >>> record.status, record.num_frames, record.fps, len(record.sha256)
+        ('listed', 47, 25.0, 64)
     """
     return _inspect_all(data, False, num_workers, cache, True, on_video)
 
@@ -56,42 +64,50 @@ def verify_videos(
     again: bool = False,
     on_video: OnVideo | None = None,
 ) -> Manifest:
-    """Decode every file to its end, and compare its bytes with what was indexed.
+    """Decode every file to its end, and compare its content with the SHA-256 in the manifest.
 
-    The status becomes ``ok``, ``missing`` or ``corrupt``: it cannot be opened, has broken frames, ends before its
-    header says, or its bytes are no longer those of the index (then size and hash stay those of the index).
-    ``num_frames`` is then counted.
+    The status of each record becomes ``ok``, ``missing`` or ``corrupt``. A file is corrupt if it cannot be opened, has
+    broken frames, ends before the duration in its header, or has changed since it was indexed (the record then keeps
+    the indexed size and hash). ``num_frames`` is the number of decoded frames.
 
     Args:
-        data: the videos.
-        num_workers: processes; 0 works here.
-        cache: files that were found good before and have not changed are taken from it.
-        again: decode those too.
-        on_video: for a progress bar.
+        data: The dataset.
+        num_workers: Number of worker processes; 0 works in the calling process.
+        cache: Cache of results. Unchanged files that were verified before are not decoded again.
+        again: Decode these files too.
+        on_video: Progress callback, called with the number of videos done.
 
     Raises:
-        StorageError: the cache cannot be used.
+        StorageError: If the cache cannot be used.
+
+    Example:
+        >>> from quovadis.datasets.motions import MotionsConfig, load_motions
+        >>> config = MotionsConfig(1, 1, 1, things=("disc",), motions=("spins", "slides"))
+        >>> data = load_motions(config, root=getfixture("tmp_path"))
+        >>> _ = data.records[0].path.write_bytes(b"not a video")
+        >>> [record.status for record in verify_videos(data).records]
+        ['corrupt', 'ok', 'ok', 'ok', 'ok', 'ok']
     """
     return _inspect_all(data, True, num_workers, cache, not again, on_video)
 
 
 def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
-    """One video with what its file says now.
+    """Return the record of a video, updated from its file.
 
     Args:
-        record: the video; what was known of another content is forgotten.
-        decode: read the file to its end, else only its bytes, its header and one frame.
+        record: The video. Properties of other content are discarded.
+        decode: Decode the file to its end. Otherwise read its bytes, header and one frame.
     """
     try:
         size_bytes, digest = _size_and_hash(record.path)
     except (FileNotFoundError, NotADirectoryError):
-        # A download may have said why.
+        # Keep the reason that a download recorded.
         return replace(record, status="missing", reason=record.reason if record.status == "missing" else "no such file")
     except OSError as error:
         return replace(record, status="corrupt", reason=f"cannot be read: {error.strerror}")
     if record.status == "ok" and digest == record.sha256 and not decode:
-        return record  # the same bytes were decoded to their end before
-    record = replace(record, **_NOTHING_KNOWN | {"size_bytes": size_bytes, "sha256": digest})
+        return record  # the same content was verified before
+    record = replace(record, **_NOT_INSPECTED | {"size_bytes": size_bytes, "sha256": digest})
     try:
         with VideoReader(record.path, num_threads=1) as reader:
             info = reader.info
@@ -105,7 +121,7 @@ def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
             )
             return _decode(record, reader) if decode else record
     except (QuovadisError, OSError) as error:
-        # The manifest knows the path already, and may be read on another machine.
+        # Without the folder, because a manifest may be read on another machine.
         return replace(record, status="corrupt", reason=str(error).replace(str(record.path), record.path.name))
 
 
@@ -114,33 +130,33 @@ def _inspect_all(
 ) -> Manifest:
     results: list[VideoRecord] = list(data.records)
     todo: list[tuple[int, VideoRecord]] = []
-    statuses: dict[int, os.stat_result] = {}
+    stats: dict[int, os.stat_result] = {}
     for i, record in enumerate(data.records):
-        status = _status(record.path)
-        facts = cache.get(record.path, status) if cache is not None and status is not None and use_cached else None
+        status = _stat(record.path)
         if status is None:
-            results[i] = inspect_video(record, decode=decode)  # nothing to read, so no work for a process
+            results[i] = inspect_video(record, decode=decode)  # returns at once, so no worker is needed
             continue
-        statuses[i] = status
-        if facts is not None and (facts["status"] == "ok" or not decode):
-            results[i] = replace(record, **facts)
+        stats[i] = status
+        probed = cache.get(record.path, status) if cache is not None and use_cached else None
+        if probed is not None and (probed["status"] == "ok" or not decode):
+            results[i] = replace(record, **probed)
         else:
             todo.append((i, record))
     num_done = len(results) - len(todo)
     if on_video is not None:
         on_video(num_done)
     inspect = partial(_inspect_item, decode=decode)
-    for place, found in run_jobs(inspect, todo, num_workers=num_workers, on_crash=_crashed):
-        i = todo[place][0]
-        results[i] = found
-        # Only what is good is remembered: a disk that failed for a moment must not leave a mark.
-        if cache is not None and found.status in ("listed", "ok"):
-            cache.put(found.path, statuses[i], {name: getattr(found, name) for name in _NOTHING_KNOWN})
+    for position, result in run_jobs(inspect, todo, num_workers=num_workers, on_crash=_crashed):
+        i = todo[position][0]
+        results[i] = result
+        # Failures are not cached, because a disk error may be temporary.
+        if cache is not None and result.status in ("listed", "ok"):
+            cache.put(result.path, stats[i], {name: getattr(result, name) for name in _NOT_INSPECTED})
         num_done += 1
         if on_video is not None:
             on_video(num_done)
     if decode:
-        results = [_compare_bytes(old, new) for old, new in zip(data.records, results, strict=True)]
+        results = [_compare_content(old, new) for old, new in zip(data.records, results, strict=True)]
     return replace(data, records=tuple(results))
 
 
@@ -149,9 +165,8 @@ def _inspect_item(item: tuple[int, VideoRecord], decode: bool) -> VideoRecord:
 
 
 def _crashed(item: tuple[int, VideoRecord]) -> VideoRecord:
-    return replace(
-        item[1], status="corrupt", reason="the process that read it died: a broken file, or too little memory"
-    )
+    reason = "the worker process died while reading it: the file is broken, or memory ran out"
+    return replace(item[1], status="corrupt", reason=reason)
 
 
 def _decode(record: VideoRecord, reader: VideoReader) -> VideoRecord:
@@ -163,26 +178,26 @@ def _decode(record: VideoRecord, reader: VideoReader) -> VideoRecord:
     return replace(record, status="corrupt", reason=reader.damage) if reader.damage else replace(record, status="ok")
 
 
-def _compare_bytes(indexed: VideoRecord, found: VideoRecord) -> VideoRecord:
+def _compare_content(indexed: VideoRecord, found: VideoRecord) -> VideoRecord:
     if not indexed.sha256 or found.sha256 in ("", indexed.sha256):
         return found
     return replace(
         indexed,
         status="corrupt",
-        reason=f"its bytes are not those that were indexed: sha256 {found.sha256[:8]}..., was {indexed.sha256[:8]}...",
+        reason=f"changed since it was indexed: sha256 {found.sha256[:8]}..., was {indexed.sha256[:8]}...",
     )
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):  # a pipe would be waited for without end
-        raise IsADirectoryError(None, "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+    if not stat.S_ISREG(mode):  # reading a pipe would block
+        raise IsADirectoryError(None, "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The list of videos that a figure stands on."""
+"""Manifest of a dataset: labeled videos with their splits, groups and file metadata."""
 
 import hashlib
 import os
@@ -10,98 +10,133 @@ from difflib import get_close_matches
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from quovadis.datasets.class_names import match_names
+from quovadis.datasets.manifest_file import COLUMNS, portable_root, read_manifest_file, write_manifest_file
+from quovadis.datasets.text_files import path_within
+from quovadis.datasets.video_files import same_files
 from quovadis.errors import DatasetError, UnknownNameError
 
 SPLITS = ("train", "val", "test")
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validate", "validation"), "val"
 )
-"""What people call the splits, to what we call them."""
+"""Common names of splits, in lower case, and the split each stands for."""
 UNLABELED = -1
-"""The label of a video whose class is not published, as in the test lists of Kinetics."""
+"""Label of a video whose class is not published, as in the test lists of Kinetics."""
 STATUSES = ("listed", "ok", "missing", "corrupt")
-"""Listed, and nothing wrong is known; decoded to its end; not there; there, and cannot be decoded to its end."""
+"""Not fully decoded yet; decoded to the end without errors; no such file; cannot be decoded to the end."""
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One labeled video, and what is known of its file.
+    """One video of a dataset: its label and split, and what is known about its file.
 
-    Only path, label, split and group make the dataset; the rest is found by
+    Path, label, split and group define the dataset. The other fields are filled in by
     :func:`quovadis.datasets.inspection.index_videos` and :func:`quovadis.datasets.inspection.verify_videos`.
+
+    Example:
+        >>> VideoRecord(Path("clips/run/a.mp4"), label=0, split="train", group="person01").status
+        'listed'
     """
 
     path: Path
     label: int
-    """Index into ``Manifest.labels``, or :data:`UNLABELED`."""
+    """Index into :attr:`Manifest.labels`, or :data:`UNLABELED`."""
     split: str
+    """``train``, ``val`` or ``test``."""
     group: str = ""
-    """What it was cut from (a source video, a person, a place). Videos of one group never lie in two splits."""
+    """Source of the video (a longer video, a person, a place). All videos of a group are in one split."""
     num_frames: int | None = None
-    """Of the file as it is; from the header, or counted where the status is ``ok``."""
+    """Frames in the file, from its header; counted if the status is ``ok``."""
     fps: float | None = None
     duration_seconds: float | None = None
     width_px: int | None = None
     height_px: int | None = None
     size_bytes: int | None = None
     sha256: str = ""
-    """Of the file's bytes, 64 hexadecimal digits."""
+    """SHA-256 of the file, 64 hexadecimal digits."""
     status: str = "listed"
     """One of :data:`STATUSES`."""
     reason: str = ""
-    """Why it is missing or corrupt."""
+    """Why the video is missing or corrupt."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Labeled videos with their splits.
+    """A dataset: labeled videos, their classes and splits.
+
+    Use :func:`quovadis.load_dataset` to create a manifest from a folder or a table.
+
+    Args:
+        name: Name of the dataset.
+        root: Folder of the videos. Paths are printed and saved relative to it.
+        labels: Class names; the position is the label.
+        records: The videos.
+        reading_notes: Decisions made while reading the dataset, such as how splits were made.
 
     Raises:
-        DatasetError: no videos, a group or a file that lies in two splits, or a label without a name.
+        DatasetError: If there are no videos, a group or a file is in two splits, or a label has no name.
+
+    Example:
+        >>> records = (VideoRecord(Path("a.mp4"), 0, "train"), VideoRecord(Path("b.mp4"), 1, "test"))
+        >>> data = Manifest("toy", Path("."), ("run", "jump"), records)
+        >>> data.describe()
+        'toy: 2 videos of 2 classes (1 train, 1 test), data 1b8b0cf1d2d1'
+        >>> [data.label_of(record) for record in data.split("test")]
+        ['jump']
     """
 
     name: str
     root: Path
     labels: tuple[str, ...]
     records: tuple[VideoRecord, ...]
-    notes: tuple[str, ...] = ()
-    """What was decided while reading: how splits were made, which files are missing ..."""
+    reading_notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.records:
             raise DatasetError(f"{self.name}: no videos found in {self.root}")
         nameless = sorted({r.label for r in self.records if not UNLABELED <= r.label < len(self.labels)})
         if nameless:
-            raise DatasetError(f"{self.name} has {len(self.labels)} classes, and videos of class number {nameless[0]}")
-        self._refuse_shared_files()
-        splits_of = defaultdict(set)
-        for record in self.records:
-            if record.group:
-                splits_of[record.group].add(record.split)
-        leaks = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
-        if leaks:
-            raise DatasetError(
-                f"{self.name}: {len(leaks)} groups lie in more than one split ({', '.join(leaks[:3])} ...): test "
-                "videos would be cut from the same source as training videos. Mend the splits, or give none and have "
-                "them made by group"
-            )
-
-    def _refuse_shared_files(self) -> None:
+            raise DatasetError(f"{self.name} has {len(self.labels)} classes, but a video has the label {nameless[0]}")
         split_of: dict[Path, str] = {}
+        splits_of_group = defaultdict(set)
         for record in self.records:
             other = split_of.setdefault(record.path, record.split)
             if other != record.split:
                 raise DatasetError(f"{self.name}: {self.relative(record)} is listed in {other} and in {record.split}")
+            if record.group:
+                splits_of_group[record.group].add(record.split)
+        leaks = sorted(group for group, splits in splits_of_group.items() if len(splits) > 1)
+        if leaks:
+            raise DatasetError(
+                f"{self.name}: {len(leaks)} groups are in more than one split ({preview_names(leaks)}), so test videos "
+                "share their source with training videos. Fix the splits, or omit them to have them made by group"
+            )
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know: the reading notes, then missing and repeated files, and a single class."""
+        notes = [*self.reading_notes, *self._notes_on_same_files()]
+        if missing := self.missing():
+            notes.append(
+                f"{len(missing)} of {len(self.records)} listed files are missing, the first is {missing[0].path}"
+            )
+        used = {r.label for r in self.records} - {UNLABELED}
+        if len(used) == 1:
+            notes.append(f"all videos have the class {self.labels[used.pop()]!r}: a classifier needs at least two")
+        return tuple(notes)
 
     def split(self, name: str) -> tuple[VideoRecord, ...]:
-        """The videos of one split, to train on or to measure with.
+        """Return the videos of one split, for training or evaluation.
+
+        Args:
+            name: ``train``, ``val`` or ``test``.
 
         Raises:
-            UnknownNameError: no such split. DatasetError: it has no videos, or some without a label.
+            UnknownNameError: If there is no such split.
+            DatasetError: If the split has no videos, or has videos without a label.
         """
         if name not in SPLITS:
             raise UnknownNameError.among("split", name, SPLITS)
@@ -111,71 +146,75 @@ class Manifest:
         unlabeled = sum(r.label == UNLABELED for r in chosen)
         if unlabeled:
             raise DatasetError(
-                f"{unlabeled} of {len(chosen)} videos in the {name} split of {self.name} have no label: nothing can "
-                "be learnt from them, nor measured with them"
+                f"{unlabeled} of {len(chosen)} videos in the {name} split of {self.name} have no label. Training and "
+                "evaluation need labels"
             )
         return chosen
 
     def with_labels(self, labels: tuple[str, ...]) -> "Manifest":
-        """The same videos with their classes numbered as in ``labels``: the order of a model's logits.
+        """Return the same videos with classes numbered as in ``labels``, for example in the order of a model's logits.
 
-        Class names may differ in case, blanks, underscores and punctuation where that leaves no choice; a note says so.
+        Class names may differ in case, spaces, underscores and punctuation if the match is unique; a note lists them.
 
         Raises:
-            DatasetError: a class of these videos is not among ``labels``.
+            DatasetError: If a class of this dataset is not among ``labels``.
         """
         matches = match_names(self.labels, labels, self.name)
-        number = {name: labels.index(match) for name, match in matches.items()}
-        records = tuple(replace(r, label=number.get(self.label_of(r), UNLABELED)) for r in self.records)
+        index_of = {name: labels.index(match) for name, match in matches.items()}
+        records = tuple(replace(r, label=index_of.get(self.label_of(r), UNLABELED)) for r in self.records)
         renamed = [f"{name} is {match}" for name, match in matches.items() if name != match]
-        notes = (f"classes were matched with those of the model: {shorten(renamed)}",) if renamed else ()
-        return replace(self, labels=labels, records=records, notes=(*self.notes, *notes))
+        notes = (f"classes were matched with those of the model: {preview_names(renamed)}",) if renamed else ()
+        return replace(self, labels=labels, records=records, reading_notes=(*self.reading_notes, *notes))
 
     def keep_classes(self, classes: Sequence[str]) -> "Manifest":
-        """The videos of some classes only, as in Mini-Kinetics; the classes stay in the order they have here.
+        """Return the videos of some classes only, as in Mini-Kinetics. The order of the classes does not change.
 
         Raises:
-            DatasetError: no classes, one twice, or one that this dataset does not have.
+            DatasetError: If ``classes`` is empty, repeats a class, or names a class that this dataset does not have.
 
-        >>> from pathlib import Path
-        >>> records = [VideoRecord(Path(f"{i}.mp4"), i, "train") for i in range(3)]
-        >>> data = Manifest("toy", Path(), ("jump", "run", "swim"), tuple(records)).keep_classes(["swim", "jump"])
-        >>> data.labels, [(r.path.name, data.label_of(r)) for r in data.records]
-        (('jump', 'swim'), [('0.mp4', 'jump'), ('2.mp4', 'swim')])
+        Example:
+            >>> records = [VideoRecord(Path(f"{i}.mp4"), i, "train") for i in range(3)]
+            >>> data = Manifest("toy", Path(), ("jump", "run", "swim"), tuple(records)).keep_classes(["swim", "jump"])
+            >>> data.labels, [(r.path.name, data.label_of(r)) for r in data.records]
+            (('jump', 'swim'), [('0.mp4', 'jump'), ('2.mp4', 'swim')])
         """
-        twice = sorted(name for name, count in Counter(classes).items() if count > 1)
-        if twice or not classes:
-            raise DatasetError(f"the list of classes names {shorten(twice)} twice" if twice else "no classes are named")
+        repeated = sorted(name for name, count in Counter(classes).items() if count > 1)
+        if repeated:
+            raise DatasetError(f"the list of classes repeats {preview_names(repeated)}")
+        if not classes:
+            raise DatasetError("the list of classes is empty")
         unknown = [name for name in classes if name not in self.labels]
         if unknown:
             near = get_close_matches(unknown[0], self.labels, n=2)
             hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
             raise DatasetError(
-                f"{self.name} has no class {unknown[0]!r}{hint}, and lacks {len(unknown)} of the {len(classes)} that "
-                f"were asked for; it has {shorten(self.labels)}"
+                f"{self.name} has no class {unknown[0]!r}{hint}; {len(unknown)} of the {len(classes)} requested "
+                f"classes are unknown. Its classes: {preview_names(self.labels)}"
             )
         labels = tuple(name for name in self.labels if name in set(classes))
-        number = {name: i for i, name in enumerate(labels)}
-        records = [(r, number.get(self.label_of(r))) for r in self.records]
+        index_of = {name: i for i, name in enumerate(labels)}
+        records = [(r, index_of.get(self.label_of(r))) for r in self.records]
         return replace(
             self,
             name=f"{self.name}-{len(labels)}classes",
             labels=labels,
             records=tuple(replace(r, label=label) for r, label in records if label is not None),
-            notes=(*self.notes, f"{len(labels)} of {len(self.labels)} classes"),
+            reading_notes=(*self.reading_notes, f"{len(labels)} of {len(self.labels)} classes"),
         )
 
+    def missing(self) -> tuple[VideoRecord, ...]:
+        """Return the videos whose file did not exist when the dataset was loaded, indexed or verified."""
+        return tuple(r for r in self.records if r.status == "missing")
+
     def label_of(self, record: VideoRecord) -> str:
-        """The name of a video's class; empty where it is not known."""
+        """Return the class name of a video, or an empty string if it has no label."""
         return "" if record.label == UNLABELED else self.labels[record.label]
 
     def relative(self, record: VideoRecord) -> str:
-        """The path of a video within the dataset; the whole path where it lies elsewhere."""
-        # As text, because a manifest may have half a million paths, and pathlib takes its time.
+        """Return the path of a video relative to the root, or the whole path if it is outside of the root."""
+        # String operations, because pathlib is slow for half a million paths.
         text = record.path.as_posix()
-        if self._root_prefix == "./":
-            return text
-        return text.removeprefix(self._root_prefix)
+        return text if self._root_prefix == "./" else text.removeprefix(self._root_prefix)
 
     @cached_property
     def _root_prefix(self) -> str:
@@ -183,12 +222,11 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the list: path, size in bytes, label, split and group of every video. Equal hashes, equal data.
+        """Hash of the dataset: path, current size in bytes, label, split and group of every video.
 
-        Sizes are those of the files as they are now, so a file that was lost or replaced by one of another length
-        shows. What :meth:`save` stores beyond the list (frames, content hashes, status) is not covered: it describes
-        the same data, so looking at them more closely does not change who they are. That the bytes are still those
-        that were indexed is what ``quovadis data verify`` proves.
+        Datasets with equal fingerprints have the same videos. A file that was deleted, or replaced by one of another
+        size, changes the fingerprint. Indexing and verifying do not. To check the content of files too, run
+        ``quovadis data verify``.
         """
         digest = hashlib.sha256()
         for path, record in sorted(((self.relative(r), r) for r in self.records), key=lambda pair: pair[0]):
@@ -196,81 +234,121 @@ class Manifest:
             digest.update("\t".join(row).encode(errors="surrogateescape") + b"\n")
         return digest.hexdigest()[:12]
 
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write everything to a Parquet file; see :func:`quovadis.datasets.manifest_file.save_manifest`."""
-        from quovadis.datasets.manifest_file import save_manifest
-
-        return save_manifest(self, path)
-
-    @staticmethod
-    def load(path: str | PathLike[str], *, root: str | PathLike[str] | None = None) -> "Manifest":
-        """Read what :meth:`save` wrote; see :func:`quovadis.datasets.manifest_file.read_manifest`."""
-        from quovadis.datasets.manifest_file import read_manifest
-
-        return read_manifest(path, root=root)
-
-    def missing(self) -> tuple[VideoRecord, ...]:
-        """Listed videos that are not there."""
-        return tuple(r for r in self.records if not os.path.isfile(r.path))
-
     def describe(self) -> str:
-        """One line: how many videos of how many classes, by split."""
+        """Return one line with the numbers of videos, classes and videos per split, and the fingerprint."""
         counts = Counter(r.split for r in self.records)
         parts = ", ".join(f"{counts[s]} {s}" for s in SPLITS if counts[s])
         return (
             f"{self.name}: {len(self.records)} videos of {len(self.labels)} classes ({parts}), data {self.fingerprint}"
         )
 
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the manifest to a Parquet file, atomically.
+
+        The columns are the fields of :class:`VideoRecord`, with the class name as label and null for unknown values.
+        Paths are relative to the root. The root is relative to the file if one of their folders contains the other,
+        so that a folder can be moved together with its manifest.
+
+        Args:
+            path: Name of the file, usually ending in ``.parquet``.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            StorageError: If the file cannot be written, or exists and is not a manifest.
+            DatasetError: If a file name is not valid UTF-8.
+
+        Example:
+            >>> folder = getfixture("tmp_path")
+            >>> data = Manifest("toy", folder, ("run",), (VideoRecord(folder / "a.mp4", 0, "train"),))
+            >>> Manifest.load(data.save(folder / "toy.parquet")) == data
+            True
+        """
+        target = Path(path)
+        columns: dict[str, list[Any]] = {name: [getattr(r, name, None) for r in self.records] for name in COLUMNS}
+        columns |= {
+            "path": [self._stored_path(r.path) for r in self.records],
+            "label": [self.label_of(r) or None for r in self.records],
+            "sha256": [r.sha256 or None for r in self.records],
+        }
+        metadata = {"name": self.name, "labels": self.labels, "notes": self.reading_notes}
+        write_manifest_file(target, columns, metadata | {"root": portable_root(target, self.root)})
+        return target
+
+    @staticmethod
+    def load(path: str | PathLike[str], *, root: str | PathLike[str] | None = None) -> "Manifest":
+        """Read a manifest that :meth:`save` wrote, without checking whether the videos exist.
+
+        Args:
+            path: The Parquet file.
+            root: Folder of the videos, if it is not the one stored in the file.
+
+        Raises:
+            DatasetError: If the file is missing, damaged, not a manifest, of a newer format or inconsistent: a label
+                without a name, an unknown split or status, a path that leaves the root.
+        """
+        source = Path(path)
+        rows, metadata = read_manifest_file(source)
+        folder = Path(root) if root is not None else source.parent / metadata["root"]
+        labels = tuple(metadata["labels"])
+        index_of = {label: i for i, label in enumerate(labels)}
+        records = tuple(
+            _record_from_row(row, folder, index_of, f"{source}, row {number}")
+            for number, row in enumerate(rows, start=1)
+        )
+        return Manifest(metadata["name"], folder, labels, records, tuple(metadata["notes"]))
+
+    def _stored_path(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else os.path.abspath(path)
+
+    def _notes_on_same_files(self) -> list[str]:
+        several_labels, several_names = [], []
+        for indices in same_files([r.path for r in self.records]):
+            records = [self.records[i] for i in indices]
+            names = " and ".join(dict.fromkeys(self.relative(r) for r in records))
+            labels = list(dict.fromkeys(self.label_of(r) or "no label" for r in records))
+            if len(labels) > 1:
+                several_labels.append(f"{names} ({' and '.join(labels)})")
+            elif len({r.path for r in records}) > 1:
+                several_names.append(names)
+        notes = []
+        if several_labels:
+            notes.append(f"listed with several labels: {preview_names(several_labels)}")
+        if several_names:
+            notes.append(f"listed under several names (links): {preview_names(several_names)}")
+        return notes
+
+
+def preview_names(names: Sequence[str]) -> str:
+    """Join the first three names for a message, with the total if there are more.
+
+    Example:
+        >>> preview_names(["a", "b", "c", "d"])
+        'a, b, c ... (4 in all)'
+    """
+    return ", ".join(names[:3]) + (f" ... ({len(names)} in all)" if len(names) > 3 else "")
+
+
+def _record_from_row(row: dict[str, Any], root: Path, index_of: dict[str, int], where: str) -> VideoRecord:
+    label, split, status = row["label"], row["split"], row["status"]
+    if label is not None and label not in index_of:
+        raise DatasetError(f"{where}: class {label!r} is not among the {len(index_of)} labels of the manifest")
+    if split not in SPLITS:
+        raise DatasetError(f"{where}: split is {split!r}; expected {', '.join(SPLITS)}")
+    if status not in STATUSES:
+        raise DatasetError(f"{where}: status is {status!r}; expected {', '.join(STATUSES)}")
+    if not row["path"]:
+        raise DatasetError(f"{where}: the path is empty")
+    values = row | {name: row[name] or "" for name in ("group", "sha256", "reason")}
+    path = path_within(root, row["path"], where)
+    return VideoRecord(**values | {"path": path, "label": UNLABELED if label is None else index_of[label]})
+
 
 def _file_size(path: Path) -> int:
-    """Bytes; -1 where there is no such file."""
+    """Return the size in bytes, or -1 if there is no such file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
         return -1
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
-
-
-def shorten(names: Sequence[str]) -> str:
-    """A list of names for a message.
-
-    >>> shorten(["a", "b", "c", "d"])
-    'a, b, c ... (4 in all)'
-    """
-    return ", ".join(names[:3]) + (f" ... ({len(names)} in all)" if len(names) > 3 else "")
-
-
-def assign_splits(
-    labels: Sequence[int],
-    groups: Sequence[str],
-    *,
-    seed: int = 0,
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
-) -> list[str]:
-    """Splits for videos that came without: whole groups only, each class spread by ``fractions``.
-
-    Groups are taken in a random order, the largest first among equals, and each goes to the split that lacks most of
-    the classes it brings. A video with an empty group is a group of its own.
-
-    >>> assign_splits([0, 0, 0, 0, 1, 1, 1, 1], ["a", "a", "b", "c", "d", "d", "e", "f"], fractions=(0.5, 0.25, 0.25))
-    ['train', 'train', 'test', 'val', 'train', 'train', 'test', 'val']
-    """
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, group in enumerate(groups):
-        members[group or f"\0{i}"].append(i)
-    num_classes = max(labels) + 1
-    totals = np.bincount(labels, minlength=num_classes).astype(float)
-    lacking = np.outer(fractions, totals)
-    rng = np.random.default_rng(seed)
-    order = list(members.values())
-    rng.shuffle(order)
-    order.sort(key=len, reverse=True)
-    splits = [""] * len(labels)
-    for group_members in order:
-        brings = np.bincount([labels[i] for i in group_members], minlength=num_classes)
-        share = lacking / np.maximum(np.outer(fractions, totals), 1e-9)
-        best = int(np.argmax((share * brings).sum(1)))
-        lacking[best] -= brings
-        for i in group_members:
-            splits[i] = SPLITS[best]
-    return splits

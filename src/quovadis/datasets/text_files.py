@@ -1,4 +1,4 @@
-"""Read text files, tables and lists of videos in any encoding that can be recognized, with any line ends."""
+"""Read text files and tables with automatic detection of encoding and line endings."""
 
 import codecs
 import csv
@@ -10,15 +10,17 @@ import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from quovadis.datasets.video_files import is_video
 from quovadis.errors import DatasetError
 
 _HEAD_BYTES = 65536
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 4095
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_MARKS = (  # the longer mark first: that of UTF-32 begins with that of UTF-16
+_BYTE_ORDER_MARKS = (  # UTF-32 first, because its mark starts with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -42,21 +44,21 @@ class Text:
     path: Path
     text: str
     note: str = ""
-    """What a reader should know about the encoding."""
+    """A remark on the encoding, or empty."""
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Lines that are not blank, stripped, each with ``file:line``."""
+        """Yield ``file:line`` and the stripped text of each line that is not blank."""
         for number, line in enumerate(_LINE_END.split(self.text), start=1):
             if line.strip():
                 yield f"{self.path}:{number}", line.strip()
 
     def rows(self, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
-        """Rows of a table as the ``csv`` module reads them, each with ``file:line``; blank rows are skipped.
+        """Yield ``file:line`` and the cells of each row that is not blank, as the ``csv`` module reads them.
 
-        Blanks before a quote are ignored, as some programs write them.
+        Spaces before a quote are ignored.
 
         Raises:
-            DatasetError: If the quotes of a row do not match, or a cell is too long to be one.
+            DatasetError: If the quotes of a row do not match, or a cell is too long.
         """
         reader = csv.reader(
             io.StringIO(self.text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"
@@ -69,18 +71,18 @@ class Text:
                 line = reader.line_num + 1
         except csv.Error as error:
             raise DatasetError(
-                f"{self.path}:{line}: not a row of a table: {error}. Check that every quote in it is closed, and that "
-                "quotes inside a quoted cell are doubled"
+                f"{self.path}:{line}: invalid table row: {error}. Check that every quote is closed and that quotes "
+                "inside a quoted cell are doubled"
             ) from error
 
 
 def read_text(path: Path) -> Text:
-    """Read a text file: UTF-8, UTF-16 or UTF-32, with or without a mark, or Windows-1252 where nothing else fits.
+    """Read a text file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark, or in Windows-1252.
 
-    A name that ends in ``.gz`` is unpacked.
+    A file whose name ends in ``.gz`` is decompressed.
 
     Raises:
-        DatasetError: If there is no such file, it is not a regular file, not text, or its encoding is not clear.
+        DatasetError: If the file does not exist, is not a regular file, is not text, or has an unknown encoding.
     """
     data = _read_bytes(path)
     encoding = _encoding(data[:_HEAD_BYTES])
@@ -92,24 +94,30 @@ def read_text(path: Path) -> Text:
             return Text(path, text, f"{path.name} is not UTF-8; read as Windows-1252 (cp1252)")
         name, line = encoding.removesuffix("-sig").upper(), error.object.count(b"\n", 0, error.start) + 1
         raise DatasetError(
-            f"{path}:{line}: not {name} text (byte 0x{error.object[error.start]:02X}), and its encoding is not clear: "
-            "save it as UTF-8 (in Excel: 'CSV UTF-8')"
+            f"{path}:{line}: not {name} text (byte 0x{error.object[error.start]:02X}), and the encoding could not be "
+            "detected: save the file as UTF-8 (in Excel: 'CSV UTF-8')"
         ) from error
 
 
 def split_list_line(line: str, where: str, folder: Path) -> tuple[str, str]:
-    """The path and the label of a line ``path label`` or ``path``; the label is empty where there is none.
+    """Split a line ``path label`` or ``path`` into path and label; the label may be empty.
 
-    The path goes up to the ending of a video, so that both may contain blanks. A path that has no such ending is one
+    The path extends to the extension of a video, so both may contain spaces. A path without such an extension is one
     word.
 
-    Raises:
-        DatasetError: If the line can be read in several ways, none or several of which name a file that exists.
+    Args:
+        line: The line.
+        where: ``file:line``, for error messages.
+        folder: Folder that the path is relative to, used to find out which of several readings names a file.
 
-    >>> split_list_line("air drumming/a b.mp4 air drumming", "list.txt:1", Path())
-    ('air drumming/a b.mp4', 'air drumming')
-    >>> split_list_line("v_YoYo_g01_c01.avi", "list.txt:1", Path())
-    ('v_YoYo_g01_c01.avi', '')
+    Raises:
+        DatasetError: If the line is ambiguous, and not exactly one reading names an existing file.
+
+    Example:
+        >>> split_list_line("air drumming/a b.mp4 air drumming", "list.txt:1", Path())
+        ('air drumming/a b.mp4', 'air drumming')
+        >>> split_list_line("v_YoYo_g01_c01.avi", "list.txt:1", Path())
+        ('v_YoYo_g01_c01.avi', '')
     """
     quoted = re.fullmatch(r"(['\"])(.+?)\1(?:\s+(.*))?", line)
     if quoted:
@@ -122,36 +130,66 @@ def split_list_line(line: str, where: str, folder: Path) -> tuple[str, str]:
         existing = [cut for cut in cuts if (folder / line[:cut]).is_file()]
         if len(existing) != 1:
             raise DatasetError(
-                f"{where}: {line!r} has {len(cuts)} endings of videos, so it is not clear where the path stops: write "
-                "the path in quotes, or use a table with the columns path and label"
+                f"{where}: {line!r} contains {len(cuts)} video file extensions, so the end of the path is ambiguous: "
+                "put the path in quotes, or use a table with the columns path and label"
             )
         cuts = existing
     return line[: cuts[0]], line[cuts[0] :].strip()
 
 
 def require_file(path: Path, what: str = "file") -> os.stat_result:
-    """The status of a regular file.
+    """Return the ``stat`` result of a regular file.
 
     Raises:
-        DatasetError: If there is none, or something else has that name.
+        DatasetError: If the path does not exist, cannot be read, or is not a regular file.
     """
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DatasetError(f"no {what} at {path}") from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{_short(path)} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DatasetError(f"cannot read {_short(path)}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
         raise DatasetError(f"{path} is {kind}, not a {what}")
     return status
 
 
-def numbers_first(labels: Sequence[str]) -> list[str]:
-    """Labels sorted: by value where all are numbers, else as text.
+def path_within(root: Path, text: str, where: str) -> Path:
+    """Resolve a listed path: absolute, or relative to the root and inside of it.
 
-    >>> numbers_first(["10", "9"]), numbers_first(["10", "9", "run"])
-    (['9', '10'], ['10', '9', 'run'])
+    Args:
+        root: Folder of the dataset.
+        text: The path as listed.
+        where: ``file:line``, for error messages.
+
+    Raises:
+        DatasetError: If the path leaves the root, or is longer than file systems allow.
+
+    Example:
+        >>> path_within(Path("videos"), "run/a.mp4", "list.csv:2").as_posix()
+        'videos/run/a.mp4'
+    """
+    if ".." in text and ".." in PurePosixPath(text.replace("\\", "/")).parts:
+        raise DatasetError(
+            f"{where}: the path {text!r} leaves the dataset's folder {root}. Relative paths must stay inside it: use an "
+            "absolute path, or pass the folder that contains all videos as the root"
+        )
+    longest = max(text.replace("\\", "/").split("/"), key=len)
+    if len(os.fsencode(longest)) > _MAX_NAME_BYTES or len(os.fsencode(text)) > _MAX_PATH_BYTES:
+        raise DatasetError(
+            f"{where}: the path {text[:60]!r}... is too long ({len(text)} characters): names have at most "
+            f"{_MAX_NAME_BYTES} bytes and paths {_MAX_PATH_BYTES}. Is a quote not closed?"
+        )
+    return root / text
+
+
+def sort_labels(labels: Sequence[str]) -> list[str]:
+    """Sort labels by value if all are numbers, else as text.
+
+    Example:
+        >>> sort_labels(["10", "9"]), sort_labels(["10", "9", "run"])
+        (['9', '10'], ['10', '9', 'run'])
     """
     if all(label.isascii() and label.isdigit() for label in labels):
         return sorted(labels, key=lambda label: (int(label), label))
@@ -163,22 +201,21 @@ def _read_bytes(path: Path) -> bytes:
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-            if b"\0" in head and _encoding(head) == "utf-8":  # before gigabytes of a video are read
+            if b"\0" in head and _encoding(head) == "utf-8":  # before reading gigabytes of a video
                 kind = next((what for magic, what in _OTHER_FILES.items() if head.startswith(magic)), "")
                 if kind:
                     raise DatasetError(f"{path} is not a text file but {kind}")
                 _without_nul(path, head.decode("latin-1"))
             return head + file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _encoding(head: bytes) -> str:
-    """The encoding that the first bytes show."""
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return encoding
-    # Without a mark, mostly ASCII text in UTF-16 has a NUL in every second byte.
+    # In UTF-16 without a mark, every second byte of ASCII text is NUL.
     even, odd, half = head[0::2].count(0), head[1::2].count(0), len(head) // 2
     if odd > half * 0.6 and even == 0:
         return "utf-16-le"
@@ -189,15 +226,14 @@ def _without_nul(path: Path, text: str) -> str:
     place = text.find("\0")
     if place >= 0:
         line = len(_LINE_END.findall(text[:place])) + 1
-        raise DatasetError(f"{path}:{line}: a NUL character: the file is damaged, or not text")
+        raise DatasetError(f"{path}:{line}: NUL character: the file is damaged or not text")
     return text
 
 
 def _western(data: bytes) -> str | None:
-    """Text in Windows-1252 where it looks like a Western European language; None where it may be something else.
+    """Decode Windows-1252, or return None if the result does not look like a Western European language.
 
-    Multi-byte encodings and other alphabets give long runs of bytes above 0x7F, symbols inside words, or capitals after
-    small letters.
+    Other encodings give long runs of non-ASCII characters, symbols inside words, or capitals after lowercase letters.
     """
     try:
         text = data.decode("cp1252")
@@ -215,6 +251,6 @@ def _western(data: bytes) -> str | None:
 
 
 def _short(path: Path) -> str:
-    """A path that may be too long to show."""
+    """Shorten a very long path for a message."""
     text = str(path)
     return text if len(text) < 300 else f"{text[:100]}...{text[-60:]} ({len(text)} characters)"

@@ -1,8 +1,8 @@
-"""Find video files in folders: the one place that decides what counts as a video and what is ignored."""
+"""Find video files in folders; rules for what counts as a video and what is ignored."""
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = tuple(
         *("tod", "tp", "trp", "ts", "vob", "webm", "wm", "wmv", "wtv", "xvid", "y4m"),
     )
 )
-"""Endings of video files, in lower case; a file's own may be in any."""
+"""Extensions of video files, in lower case; they are compared ignoring case."""
 
 _SYSTEM_NAMES = frozenset(
     (
@@ -34,54 +34,47 @@ _SYSTEM_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class FoundVideos:
-    """The files below a folder."""
+    """Result of :func:`find_videos`."""
 
     root: Path
     videos: tuple[Path, ...]
     """Video files, sorted."""
     others: tuple[Path, ...]
-    """Other files, sorted; without hidden and system files and without stored flow."""
-
-    def describe_others(self) -> str:
-        """Count the other files by ending, or an empty string where there are none.
-
-        >>> FoundVideos(Path("a"), (), (Path("a/x.txt"), Path("a/y.TXT"), Path("a/z"))).describe_others()
-        '3 files that are not videos by their ending (.txt 2, no ending 1)'
-        """
-        return describe_others(self.others)
+    """Other files, sorted, except hidden files, system files and stored flow."""
 
 
 def find_videos(root: Path) -> FoundVideos:
     """Find all video files below a folder.
 
     Hidden and system files and folders (``._clip.mp4``, ``__MACOSX``, ``@eaDir``, ``$RECYCLE.BIN`` ...) and stored flow
-    (``*.flow.mp4``) are ignored. Links to folders are followed, except upward; every folder is read once, under its own
-    name where it has one below ``root``. A link to a video that does not exist is listed, to be reported missing.
+    (``*.flow.mp4``) are ignored. Links to folders are followed, except to parent folders. Each folder is read once; its
+    real path takes precedence over links. Broken links to videos are listed, so that they are reported as missing.
 
     Raises:
         DatasetError: If a folder cannot be read.
 
-    >>> folder = getfixture("tmp_path")
-    >>> for name in ("b.MP4", "a.avi", "._a.avi", "a.flow.mp4", "notes.txt"):
-    ...     (folder / name).touch()
-    >>> found = find_videos(folder)
-    >>> [path.name for path in found.videos], [path.name for path in found.others]
-    (['a.avi', 'b.MP4'], ['notes.txt'])
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> for name in ("b.MP4", "a.avi", "._a.avi", "a.flow.mp4", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> found = find_videos(folder)
+        >>> [path.name for path in found.videos], [path.name for path in found.others]
+        (['a.avi', 'b.MP4'], ['notes.txt'])
     """
     videos: list[Path] = []
     others: list[Path] = []
     seen: set[tuple[int, int]] = set()
     waiting = [root]
-    while waiting:  # links wait until the folders themselves have been read
+    while waiting:  # follow links only after all real folders have been read
         links: list[Path] = []
         for start in waiting:
-            for folder, subfolders, files in os.walk(start, onerror=_refuse):
-                if _fingerprint(folder) in seen:
+            for folder, subfolders, files in os.walk(start, onerror=_raise_dataset_error):
+                if _inode(folder) in seen:
                     subfolders.clear()
                     continue
-                seen.add(_fingerprint(folder))
+                seen.add(_inode(folder))
                 subfolders[:] = sorted(name for name in subfolders if not is_ignored(name))
-                links += [link for name in subfolders if _leads_elsewhere(link := Path(folder, name))]
+                links += [link for name in subfolders if _is_link_elsewhere(link := Path(folder, name))]
                 for name in files:
                     if not is_ignored(name) and not name.endswith(FLOW_ENDING):
                         (videos if is_video(name) else others).append(Path(folder, name))
@@ -90,7 +83,7 @@ def find_videos(root: Path) -> FoundVideos:
 
 
 def visible_folders(root: Path) -> list[Path]:
-    """The subfolders that are neither hidden nor the system's, sorted; links to folders count.
+    """List the subfolders, links included, that are neither hidden nor system folders; sorted.
 
     Raises:
         DatasetError: If the folder cannot be read.
@@ -98,20 +91,22 @@ def visible_folders(root: Path) -> list[Path]:
     try:
         return sorted(p for p in root.iterdir() if not is_ignored(p.name) and p.is_dir())
     except OSError as error:
-        _refuse(error)
+        _raise_dataset_error(error)
         raise
 
 
 def is_video(name: str) -> bool:
-    """Whether a file name has the ending of a video."""
+    """Return True if a file name has the extension of a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file or folder is hidden or belongs to the system, by its name alone.
+    """Return True if the name is that of a hidden or system file or folder.
 
-    >>> [name for name in ("clip.mp4", "._clip.mp4", ".Trash", "@eaDir", "__MACOSX", "Thumbs.db") if is_ignored(name)]
-    ['._clip.mp4', '.Trash', '@eaDir', '__MACOSX', 'Thumbs.db']
+    Example:
+        >>> names = ("clip.mp4", "._clip.mp4", ".Trash", "@eaDir", "__MACOSX", "Thumbs.db")
+        >>> [name for name in names if is_ignored(name)]
+        ['._clip.mp4', '.Trash', '@eaDir', '__MACOSX', 'Thumbs.db']
     """
     return (
         name.startswith((".", "~$"))
@@ -121,37 +116,73 @@ def is_ignored(name: str) -> bool:
 
 
 def require_videos(found: FoundVideos, hint: str = "") -> tuple[Path, ...]:
-    """The videos of a folder.
+    """Return the videos that were found.
+
+    Args:
+        found: Result of :func:`find_videos`.
+        hint: Text that is appended to the error message.
 
     Raises:
-        DatasetError: If there are none; says what is there instead.
+        DatasetError: If there are no videos.
     """
     if not found.videos:
-        there = found.describe_others()
-        raise DatasetError(f"{found.root} has no video files{f', but {there}' if there else ''}{hint}")
+        others = count_by_extension(found.others)
+        raise DatasetError(f"{found.root} has no video files{f', but {others}' if others else ''}{hint}")
     return found.videos
 
 
-def describe_others(paths: Sequence[Path]) -> str:
-    """As :meth:`FoundVideos.describe_others`, for files of several folders."""
+def same_files(paths: Sequence[Path]) -> list[list[int]]:
+    """Find paths that name the same file: equal paths, symbolic links and hard links.
+
+    Returns:
+        The indices of the paths of each file that has more than one.
+
+    Example:
+        >>> same_files([Path("a.mp4"), Path("b.mp4"), Path("a.mp4")])
+        [[0, 2]]
+    """
+    by_inode: dict[Hashable, list[int]] = defaultdict(list)
+    for i, path in enumerate(paths):
+        try:
+            status = os.stat(path)
+            by_inode[status.st_dev, status.st_ino].append(i)
+        except (OSError, ValueError):
+            by_inode[os.path.abspath(path)].append(i)
+    by_file: dict[Hashable, list[int]] = defaultdict(list)
+    for key, indices in by_inode.items():
+        if len(indices) > 1:  # inode numbers are not unique on all file systems, so check for links
+            for i in indices:
+                path = paths[i]
+                is_hard_link = os.path.exists(path) and os.stat(path).st_nlink > 1
+                by_file[(key, "" if is_hard_link else os.path.realpath(path))].append(i)
+    return [indices for indices in by_file.values() if len(indices) > 1]
+
+
+def count_by_extension(paths: Sequence[Path]) -> str:
+    """Describe files that are not videos, counted by extension; empty if there are none.
+
+    Example:
+        >>> count_by_extension([Path("a/x.txt"), Path("a/y.TXT"), Path("a/z")])
+        '3 files without a video extension (.txt 2, no extension 1)'
+    """
     if not paths:
         return ""
-    counts = Counter(path.suffix.lower() or "no ending" for path in paths)
-    listed = [f"{ending} {count}" for ending, count in counts.most_common(8)]
+    counts = Counter(path.suffix.lower() or "no extension" for path in paths)
+    listed = [f"{extension} {count}" for extension, count in counts.most_common(8)]
     more = ["..."] if len(counts) > len(listed) else []
-    files = "file that is not a video by its" if len(paths) == 1 else "files that are not videos by their"
-    return f"{len(paths)} {files} ending ({', '.join([*listed, *more])})"
+    files = "file" if len(paths) == 1 else "files"
+    return f"{len(paths)} {files} without a video extension ({', '.join([*listed, *more])})"
 
 
-def _leads_elsewhere(path: Path) -> bool:
-    """Whether a folder is a link, and not one to a folder that it is in."""
+def _is_link_elsewhere(path: Path) -> bool:
+    """Return True for a link to a folder that is not one of its parents."""
     return path.is_symlink() and not path.parent.resolve().is_relative_to(path.resolve())
 
 
-def _fingerprint(folder: str | Path) -> tuple[int, int]:
+def _inode(folder: str | Path) -> tuple[int, int]:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
 
-def _refuse(error: OSError) -> None:
+def _raise_dataset_error(error: OSError) -> None:
     raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ from quovadis.datasets.kinetics.annotations import (
     KineticsClip,
     read_annotations,
     read_names,
-    select,
+    select_clips,
     start_of,
 )
 from quovadis.datasets.kinetics.class_names import class_labels
@@ -85,10 +85,10 @@ def test_mini_kinetics_200_is_a_list_of_ids_and_so_of_classes(shared: Path) -> N
     clips = read_annotations(root / "kinetics400" / "kinetics-400_val.csv.gz", labels=K400)
     ids = read_names(root / "minikinetics200" / "val_ytid_list.txt.gz")
     classes = read_names(root / "minikinetics200" / "classes_derived.txt")
-    mini = select(clips, youtube_ids=ids)
+    mini = select_clips(clips, youtube_ids=ids)
     assert len(mini) == 5_000
     assert Counter(clip.label for clip in mini) == dict.fromkeys(classes, 25)
-    by_class = select(clips, classes=classes)
+    by_class = select_clips(clips, classes=classes)
     assert set(mini) < set(by_class)
     assert len({clip.label for clip in by_class}) == 200
     assert len(read_names(root / "minikinetics200" / "train_ytid_list.txt.gz")) == 80_000
@@ -281,20 +281,20 @@ def test_select_by_split_class_id_and_number() -> None:
         KineticsClip(f"{'a' * 10}{i}", i, i + 10, ("train", "val")[i % 2], ("archery", "zumba")[i % 3 == 0])
         for i in range(8)
     ]
-    assert [c.start_seconds for c in select(clips, split="val")] == [1, 3, 5, 7]
-    assert [c.start_seconds for c in select(clips, classes=["zumba"], limit=2)] == [0, 3]
-    assert [c.start_seconds for c in select(clips, youtube_ids=["aaaaaaaaaa5", "aaaaaaaaaa2"])] == [2, 5]
-    assert select([*clips, *clips]) == tuple(clips)
+    assert [c.start_seconds for c in select_clips(clips, split="val")] == [1, 3, 5, 7]
+    assert [c.start_seconds for c in select_clips(clips, classes=["zumba"], limit=2)] == [0, 3]
+    assert [c.start_seconds for c in select_clips(clips, youtube_ids=["aaaaaaaaaa5", "aaaaaaaaaa2"])] == [2, 5]
+    assert select_clips([*clips, *clips]) == tuple(clips)
     with pytest.raises(UnknownNameError, match="unknown class 'zumbo'; did you mean 'zumba'"):
-        select(clips, classes=["zumbo"])
+        select_clips(clips, classes=["zumbo"])
     with pytest.raises(DatasetError, match="none of the 8 clips is wanted: split test"):
-        select(clips, split="test")
+        select_clips(clips, split="test")
 
 
 def test_two_clips_that_would_be_one_file_are_refused() -> None:
     clips = [KineticsClip("_dbcJuKJQNs", start, start + 10, "val", "zumba") for start in (1.2, 1.7)]
     with pytest.raises(DatasetError, match=r"would be one file, zumba/_dbcJuKJQNs_000001_000011\.mp4"):
-        select(clips)
+        select_clips(clips)
 
 
 # Names of files

@@ -7,10 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from quovadis.datasets.kinetics.annotations import ClipLookup, KineticsClip, read_annotations, select, start_of
+from quovadis.datasets.kinetics.annotations import ClipLookup, KineticsClip, read_annotations, select_clips, start_of
 from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.datasets.kinetics.clip_status import ClipStatus, read_status
-from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, shorten
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview_names
 from quovadis.datasets.video_files import find_videos
 from quovadis.errors import DatasetError
 
@@ -47,14 +47,14 @@ def kinetics_manifest(
 
     Raises:
         DatasetError, UnknownNameError: as :func:`~quovadis.datasets.kinetics.annotations.read_annotations` and
-            :func:`~quovadis.datasets.kinetics.annotations.select` say; no such folder; no classes are known.
+            :func:`~quovadis.datasets.kinetics.annotations.select_clips` say; no such folder; no classes are known.
     """
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"no folder of clips at {root}")
     known = class_labels(name) if name in LABEL_SETS else ()
     rows = [clip for file in annotations for clip in read_annotations(file, labels=known)]
-    clips = select(rows, classes=classes, youtube_ids=youtube_ids)
+    clips = select_clips(rows, classes=classes, youtube_ids=youtube_ids)
     labels = tuple(sorted(classes or known or {clip.label for clip in clips if clip.label}, key=str.encode))
     if not labels:
         raise DatasetError(f"none of the {len(clips)} clips has a label: give an annotation file with labels")
@@ -131,7 +131,7 @@ def _notes(
     if several:
         yield f"{several} clips are listed again with another class, end or split"
     if shared:
-        yield f"{len(shared)} videos have clips in two splits, as published: {shorten(sorted(shared))}"
+        yield f"{len(shared)} videos have clips in two splits, as published: {preview_names(sorted(shared))}"
     if found.num_other_times:
         yield f"{found.num_other_times} files carry other times than the annotation files; taken by their id"
     if found.num_doubled:

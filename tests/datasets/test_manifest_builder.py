@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.datasets.assemble import same_files
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
+from quovadis.datasets.video_files import same_files
 from quovadis.errors import DatasetError
 
 LINKS = pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic link", "hard link"])
@@ -81,7 +81,7 @@ def test_one_file_under_two_names_is_noted(tmp_path: Path, link: Callable[[Path,
     assert load_dataset(tmp_path).notes[-1] == "listed under several names (links): run/a.mp4 and run/c.mp4"
 
 
-def test_one_file_has_one_group(tmp_path: Path) -> None:
+def test_one_file_with_two_groups_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "a.mp4", "b.mp4")
     with pytest.raises(DatasetError, match=r"a.mp4 is listed with the groups 'x' and 'y'"):
         table(tmp_path, "a.mp4,run,x", "a.mp4,hop,y", "b.mp4,run,x", header="path,label,group")
@@ -94,7 +94,7 @@ def test_a_single_class_is_noted(tmp_path: Path) -> None:
     assert not any("needs at least two" in note for note in load_dataset(tmp_path).notes)
 
 
-def test_notes_on_files_are_made_again_when_a_manifest_is_read(tmp_path: Path) -> None:
+def test_notes_on_files_are_updated_when_a_manifest_is_loaded(tmp_path: Path) -> None:
     write(tmp_path, "a.mp4", "b.mp4", "c.mp4")
     os.link(tmp_path / "a.mp4", tmp_path / "d.mp4")
     rows = ("a.mp4,run,train", "b.mp4,hop,train", "c.mp4,hop,val", "c.mp4,run,val", "d.mp4,run,train", "e.mp4,run,test")
@@ -108,7 +108,7 @@ def test_notes_on_files_are_made_again_when_a_manifest_is_read(tmp_path: Path) -
     assert load_dataset(tmp_path / "m.parquet").notes == ("listed with several labels: c.mp4 (hop and run)",)
 
 
-def test_equal_file_numbers_alone_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_inode_numbers_alone_do_not_make_files_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.mp4", "b.mp4")
     status = os.stat(tmp_path / "a.mp4")
     monkeypatch.setattr("os.stat", lambda path, **options: status)

@@ -1,0 +1,129 @@
+"""Build a manifest from a list of videos: number the classes, make missing splits, check the files."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quovadis.datasets.class_names import similar_names
+from quovadis.datasets.manifest import Manifest, VideoRecord, preview_names
+from quovadis.datasets.splits import assign_splits, hold_out_validation
+from quovadis.datasets.text_files import sort_labels
+from quovadis.datasets.video_files import same_files
+from quovadis.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """A video as a folder, table or split file lists it."""
+
+    path: Path
+    label: str
+    split: str = ""
+    """``train``, ``val``, ``test``, or empty if not given."""
+    group: str = ""
+
+
+def build_manifest(
+    name: str,
+    root: Path,
+    videos: Sequence[ListedVideo],
+    *,
+    labels: Sequence[str] | None = None,
+    split_seed: int = 0,
+    notes: Sequence[str] = (),
+) -> Manifest:
+    """Build a manifest from listed videos.
+
+    If no split is given, the videos are split 70/15/15 by :func:`~quovadis.datasets.splits.assign_splits`. If there is
+    a training split but no validation split, a tenth of the training videos is held out. Entries that are equal in
+    path, label, split and group count once. All entries of one file, links included, get the same split.
+
+    Args:
+        name: Name of the dataset.
+        root: Folder that paths are printed relative to.
+        videos: The listed videos.
+        labels: Class names in the order of the dataset; by default sorted, numbers by value.
+        split_seed: Seed of splits that are made here.
+        notes: Decisions of the caller, kept in :attr:`Manifest.reading_notes`.
+
+    Raises:
+        DatasetError: If there are no videos, none of the files exists, one file has two splits or two groups, or the
+            manifest is invalid.
+    """
+    unique = list(dict.fromkeys(videos))
+    notes = list(notes)
+    if len(unique) < len(videos):
+        repeated = [v.path.name for v, count in Counter(videos).items() if count > 1]
+        notes.append(f"listed more than once, counted once: {preview_names(repeated)}")
+    labels = tuple(labels) if labels is not None else tuple(sort_labels(list({v.label for v in unique})))
+    notes += [f"classes that differ only in spelling: {' and '.join(group)}" for group in similar_names(labels)]
+    index_of = {label: i for i, label in enumerate(labels)}
+    indices = [index_of[v.label] for v in unique]
+    splits, groups = [v.split for v in unique], [v.group for v in unique]
+    by_group = "whole groups, " if any(groups) else ""
+    groups = _group_same_files([v.path for v in unique], groups)
+    if not any(splits):
+        splits = assign_splits(indices, groups, seed=split_seed)
+        notes.append(f"no split given: made one, {by_group}70/15/15 %, seed {split_seed}")
+    elif "val" not in splits and "train" in splits:
+        splits = hold_out_validation(splits, indices, groups, split_seed)
+        notes.append(f"no validation split given: held out a tenth of the training videos, {by_group}seed {split_seed}")
+    records = (VideoRecord(v.path, i, split, v.group) for v, i, split in zip(unique, indices, splits, strict=True))
+    return check_files(Manifest(name, root, labels, tuple(records), tuple(notes)))
+
+
+def check_files(data: Manifest) -> Manifest:
+    """Return the manifest with the status ``missing`` set for exactly those videos whose file does not exist.
+
+    Raises:
+        DatasetError: If all files are missing, or one file is listed in two splits under two names.
+    """
+    data = replace(data, records=tuple(_with_current_status(r) for r in data.records))
+    records, missing = data.records, data.missing()
+    if len(missing) == len(records):
+        raise DatasetError(
+            f"{data.name}: none of the {len(missing)} listed files exists, the first is {missing[0].path}"
+            f"{_nearest_folder(missing[0].path)}. If the videos are elsewhere, pass their folder as the root"
+        )
+    for indices in same_files([r.path for r in records]):
+        first, *others = (records[i] for i in indices)
+        for other in others:
+            if other.split != first.split:
+                raise DatasetError(
+                    f"{data.name}: {data.relative(first)} in {first.split} and {data.relative(other)} in {other.split} "
+                    "are one file (a link). A file must be in one split only: remove one of them"
+                )
+    return data
+
+
+def _with_current_status(record: VideoRecord) -> VideoRecord:
+    exists = os.path.isfile(record.path)
+    if exists and record.status == "missing":
+        return replace(record, status="listed", reason="")
+    if not exists and record.status != "missing":
+        return replace(record, status="missing", reason="no such file")
+    return record
+
+
+def _group_same_files(paths: Sequence[Path], groups: Sequence[str]) -> list[str]:
+    """Put all entries of one file into one group, so that they get the same split."""
+    joined = list(groups)
+    for indices in same_files(paths):
+        given = sorted({groups[i] for i in indices} - {""})
+        if len(given) > 1:
+            raise DatasetError(f"{paths[indices[0]]} is listed with the groups {given[0]!r} and {given[1]!r}")
+        for i in indices:
+            joined[i] = given[0] if given else f"\0file {indices[0]}"
+    return joined
+
+
+def _nearest_folder(path: Path) -> str:
+    """Describe the content of the nearest existing folder of a missing file, for an error message."""
+    folder = next((parent for parent in path.parents if os.path.isdir(parent)), None)
+    if folder is None:
+        return ""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    return f"; the folder {folder} contains {preview_names(names) or 'nothing'}"
