@@ -1,4 +1,4 @@
-"""``quovadis prepare``: a dataset once decoded and stored as the networks read it."""
+"""``quovadis prepare``: re-encode a dataset for fast training, with optional optical flow."""
 
 import sys
 from dataclasses import dataclass
@@ -12,46 +12,40 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Prepare:
-    """Write a dataset into a store: 25 fps, short side 256, a key frame every 12 frames, flow beside it if asked.
+    """Re-encode a dataset for fast random access: 25 fps, short side 256, a key frame every 12 frames.
 
-    Started again after a stop of any kind, it goes on where it was. Videos that cannot be decoded to their end are kept
-    out and listed with the reason. The store's manifest.parquet is then the dataset to train and measure on.
+    An interrupted run continues when it is started again. Videos that cannot be decoded to the end are left out and
+    listed with the reason. Pass OUT/manifest.parquet as --data to train and evaluate.
     """
 
     data: tyro.conf.Positional[str]
-    """A folder with one sub-folder per class, a .csv, .tsv or .parquet table of videos, or "motions"."""
+    """A folder with one subfolder per class, a .csv, .tsv or .parquet table of videos, or "motions"."""
     out: Path
-    """The folder of the store."""
+    """The output folder."""
     flow: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] | None = None
-    """Store optical flow too, made by this method; tvl1 is the paper's."""
+    """Also store optical flow, estimated with this method. The paper uses tvl1."""
     fps: float = 25.0
-    """Frames a second; what the models see."""
+    """Frames per second. Use the rate of the model."""
     short_side_px: int = 256
-    """The short side; what the models see: 256 for the paper's, 72 for the tiny ones."""
+    """Length of the short side in pixels: 256 for the paper's models, 72 for the tiny ones."""
     quality: int = 18
-    """Of H.264 (its crf): lower is better and larger."""
+    """Constant rate factor (CRF) of H.264; lower is better and larger."""
     key_frame_every: int = 12
-    """Frames from one key frame to the next: fewer make random reads faster and files larger."""
+    """Frames between key frames. Fewer frames make random access faster and files larger."""
     num_workers: int | None = None
-    """Processes; by default one a core. 0 works in this one."""
+    """Number of worker processes; by default one per core. 0 works in the main process."""
     ray: str | None = None
-    """Do it on a Ray cluster whose machines see the same files: its address, "auto", or "local" (extra: cluster)."""
+    """Use a Ray cluster whose machines share the file system: its address, "auto" or "local" (extra: cluster)."""
     split_seed: int = 0
-    """Of the split, where the data come without one."""
+    """Seed of the split, used if the dataset has none."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb; the exit code is 1 when videos are missing or corrupt."""
+    """Run the command; the exit code is 1 if videos are missing or corrupt."""
     options = tyro.cli(Prepare, args=args, prog="quovadis prepare", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.datasets.load import load_dataset
-    from quovadis.datasets.prepare import (
-        MANIFEST_NAME,
-        PrepareSettings,
-        clip_jobs,
-        estimate_store_bytes,
-        prepare,
-        require_space,
-    )
+    from quovadis.datasets.prepare import PrepareSettings, clip_jobs, estimate_prepared_bytes, prepare
+    from quovadis.datasets.prepared_folder import MANIFEST_NAME, require_space
     from quovadis.runtime.console import Console
     from quovadis.runtime.jobs import num_cores
     from quovadis.runtime.progress import progress_bar
@@ -69,28 +63,28 @@ def main(args: list[str]) -> None:
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")
     jobs = clip_jobs(data, options.out, settings)
-    left = [job for job in jobs if not job.target.is_file()]
-    num_bytes = estimate_store_bytes(left)
-    done = f", {len(jobs) - len(left)} done before" if len(left) < len(jobs) else ""
-    errors.print(f"{len(left)} videos to store{done}, about {num_bytes / 1e6:.0f} MB into {options.out}")
+    todo = [job for job in jobs if not job.target.is_file()]
+    num_bytes = estimate_prepared_bytes(todo)
+    done = f" ({len(jobs) - len(todo)} done before)" if len(todo) < len(jobs) else ""
+    errors.print(f"{len(todo)} videos to prepare{done}, about {num_bytes / 1e6:.0f} MB in {options.out}")
     require_space(options.out, num_bytes)
     num_workers = num_cores() if options.num_workers is None else options.num_workers
     with progress_bar(errors) as bar:
         task = bar.add_task("preparing", total=len(jobs))
-        stored = prepare(
+        prepared = prepare(
             data,
             options.out,
             settings,
             num_workers=num_workers,
             ray_address=options.ray,
-            on_video=lambda number: bar.update(task, completed=number),
+            on_video=lambda num_done: bar.update(task, completed=num_done),
         )
-    bad = [r for r in stored.records if r.status != "ok"]
-    size = sum(r.size_bytes or 0 for r in stored.records)
-    print(f"{options.out / MANIFEST_NAME}: {len(stored.records) - len(bad)} videos, {size / 1e6:.1f} MB")
-    print(stored.describe())
+    bad = [r for r in prepared.records if r.status != "ok"]
+    size = sum(r.size_bytes or 0 for r in prepared.records)
+    print(f"{options.out / MANIFEST_NAME}: {len(prepared.records) - len(bad)} videos, {size / 1e6:.1f} MB")
+    print(prepared.describe())
     for record in bad[:20]:
-        print(f"{record.status}: {stored.relative(record)}: {record.reason}", file=sys.stderr)
+        print(f"{record.status}: {prepared.relative(record)}: {record.reason}", file=sys.stderr)
     if bad:
-        print(f"{len(bad)} of {len(stored.records)} videos are not in the store", file=sys.stderr)
+        print(f"{len(bad)} of {len(prepared.records)} videos could not be prepared", file=sys.stderr)
         sys.exit(1)

@@ -51,7 +51,7 @@ def index_videos(
         >>> data = index_videos(load_motions(config, root=getfixture("tmp_path")))
         >>> record = data.records[0]
         >>> record.status, record.num_frames, record.fps, len(record.sha256)
-        ('listed', 47, 25.0, 64)
+        ('listed', 32, 20.0, 64)
     """
     return _inspect_all(data, False, num_workers, cache, True, on_video)
 

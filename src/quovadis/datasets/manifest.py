@@ -83,7 +83,7 @@ class Manifest:
         >>> records = (VideoRecord(Path("a.mp4"), 0, "train"), VideoRecord(Path("b.mp4"), 1, "test"))
         >>> data = Manifest("toy", Path("."), ("run", "jump"), records)
         >>> data.describe()
-        'toy: 2 videos of 2 classes (1 train, 1 test), data 1b8b0cf1d2d1'
+        'toy: 2 videos of 2 classes (1 train, 1 test), data eca5536ea90f'
         >>> [data.label_of(record) for record in data.split("test")]
         ['jump']
     """
@@ -117,12 +117,12 @@ class Manifest:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know: the reading notes, then missing and repeated files, and a single class."""
+        """What a user should know: the reading notes, then repeated, missing and corrupt files, and a single class."""
         notes = [*self.reading_notes, *self._notes_on_same_files()]
-        if missing := self.missing():
-            notes.append(
-                f"{len(missing)} of {len(self.records)} listed files are missing, the first is {missing[0].path}"
-            )
+        for status in ("missing", "corrupt"):
+            bad = [r for r in self.records if r.status == status]
+            if bad:
+                notes.append(f"{len(bad)} of {len(self.records)} listed files are {status}, the first is {bad[0].path}")
         used = {r.label for r in self.records} - {UNLABELED}
         if len(used) == 1:
             notes.append(f"all videos have the class {self.labels[used.pop()]!r}: a classifier needs at least two")

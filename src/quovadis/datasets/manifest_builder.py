@@ -75,20 +75,22 @@ def build_manifest(
 
 
 def check_files(data: Manifest) -> Manifest:
-    """Return the manifest with the status ``missing`` set for exactly those videos whose file does not exist.
+    """Return the manifest with the status ``missing`` for videos whose file does not exist, unless they are corrupt.
+
+    A prepared dataset has no files for corrupt videos; their status and reason are kept.
 
     Raises:
         DatasetError: If all files are missing, or one file is listed in two splits under two names.
     """
     data = replace(data, records=tuple(_with_current_status(r) for r in data.records))
-    records, missing = data.records, data.missing()
-    if len(missing) == len(records):
+    if not any(os.path.isfile(r.path) for r in data.records):
+        first_path = data.records[0].path
         raise DatasetError(
-            f"{data.name}: none of the {len(missing)} listed files exists, the first is {missing[0].path}"
-            f"{_nearest_folder(missing[0].path)}. If the videos are elsewhere, pass their folder as the root"
+            f"{data.name}: none of the {len(data.records)} listed files exists, the first is {first_path}"
+            f"{_nearest_folder(first_path)}. If the videos are elsewhere, pass their folder as the root"
         )
-    for indices in same_files([r.path for r in records]):
-        first, *others = (records[i] for i in indices)
+    for indices in same_files([r.path for r in data.records]):
+        first, *others = (data.records[i] for i in indices)
         for other in others:
             if other.split != first.split:
                 raise DatasetError(
@@ -102,7 +104,7 @@ def _with_current_status(record: VideoRecord) -> VideoRecord:
     exists = os.path.isfile(record.path)
     if exists and record.status == "missing":
         return replace(record, status="listed", reason="")
-    if not exists and record.status != "missing":
+    if not exists and record.status in ("listed", "ok"):
         return replace(record, status="missing", reason="no such file")
     return record
 
