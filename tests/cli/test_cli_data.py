@@ -35,13 +35,13 @@ def clips(tmp_path: Path, two_classes: Path) -> Path:
 
 
 def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("data", clips, "index", "--num-workers", 0) == 0
+    assert run("data", "index", clips, "--num-workers", 0) == 0
     raw = load_dataset(clips)
     assert capsys.readouterr().out.splitlines() == [raw.describe(), "clips.parquet: 22 good, 0 missing, 0 corrupt"]
     indexed = load_dataset("clips.parquet")
     assert (indexed.fingerprint, {r.status for r in indexed.records}) == (raw.fingerprint, {"listed"})
 
-    assert run("data", "clips.parquet", "verify", "--num-workers", 0, "--json") == 0
+    assert run("data", "verify", "clips.parquet", "--num-workers", 0, "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert values == {
         "manifest": "clips.parquet",
@@ -55,7 +55,7 @@ def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixtu
     verified = load_dataset("clips.parquet")
     assert {(r.status, r.num_frames) for r in verified.records} == {("ok", 24)}
 
-    assert run("data", "clips.parquet", "stats", "--page", "p/page.html", "--against", "clips.parquet") == 0
+    assert run("data", "stats", "clips.parquet", "--page", "p/page.html", "--against", "clips.parquet") == 0
     captured = capsys.readouterr()
     assert "22 decoded to the end" in captured.out
     assert f"clips {raw.fingerprint}" in captured.out
@@ -69,12 +69,12 @@ def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixtu
 
 
 def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("data", clips, "index", "--num-workers", 0, "--out", clips / "m.parquet") == 0
+    assert run("data", "index", clips, "--num-workers", 0, "--out", clips / "m.parquet") == 0
     (clips / "test" / "left" / "0.mp4").unlink()
     (clips / "test" / "left" / "1.mp4").write_text("no")
     write_square(clips / "test" / "left" / "2.mp4", seed=77)
     capsys.readouterr()
-    assert run("data", clips / "m.parquet", "verify", "--num-workers", 0) == 1
+    assert run("data", "verify", clips / "m.parquet", "--num-workers", 0) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "missing: test/left/0.mp4: no such file"
     assert [line.partition(": sha256")[0] for line in lines[1:3]] == [
@@ -82,9 +82,9 @@ def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.C
         "corrupt: test/left/2.mp4: changed since it was indexed",
     ]
     assert lines[4] == f"{clips / 'm.parquet'}: 19 good, 1 missing, 2 corrupt"
-    assert run("data", clips / "m.parquet", "stats", "--json") == 0
+    assert run("data", "stats", clips / "m.parquet", "--json") == 0
     assert json.loads(capsys.readouterr().out)["statuses"] == {"listed": 0, "ok": 19, "missing": 1, "corrupt": 2}
-    assert run("data", clips / "m.parquet", "index", "--num-workers", 0) == 0
+    assert run("data", "index", clips / "m.parquet", "--num-workers", 0) == 0
     out = capsys.readouterr().out
     assert "corrupt: test/left/1.mp4: 1.mp4 is not a video that FFmpeg can open" in out
     assert "20 good, 1 missing, 1 corrupt" in out
@@ -92,7 +92,7 @@ def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.C
 
 def test_stats_of_a_folder_look_at_the_files_and_write_nothing(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(clips / "train" / "left" / "0.mp4", clips / "test" / "right" / "copy.mp4")
-    assert run("data", clips, "stats", "--num-workers", 0, "--json") == 0
+    assert run("data", "stats", clips, "--num-workers", 0, "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert values["fps"] == {"25": 23}
     assert values["duplicates"] == [
@@ -108,25 +108,25 @@ def test_stats_of_a_folder_look_at_the_files_and_write_nothing(clips: Path, caps
 def test_many_missing_files_are_not_all_printed(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "".join(f"none/{i}.mp4,left\n" for i in range(30))
     (clips / "l.csv").write_text("path,label\ntrain/left/0.mp4,left\n" + rows)
-    assert run("data", clips / "l.csv", "verify", "--num-workers", 0) == 1
+    assert run("data", "verify", clips / "l.csv", "--num-workers", 0) == 1
     out = capsys.readouterr().out
     assert out.count("no such file") == 20
-    assert "... 30 missing in all: the column reason of clips.parquet" in out
+    assert "... 30 missing in all: see the column reason of clips.parquet" in out
 
 
 def test_a_manifest_of_some_classes(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mini.txt").write_text("\ufeffright\r\n\r\n")
-    assert run("data", clips, "index", "--num-workers", 0, "--classes", "mini.txt") == 0
+    assert run("data", "index", clips, "--num-workers", 0, "--classes", "mini.txt") == 0
     data = Manifest.load("clips-1classes.parquet")
     assert (data.labels, len(data.records)) == (("right",), 11)
     Path("mini.txt").write_text("rihgt\n")
-    assert run("data", clips, "index", "--classes", "mini.txt") == 1
+    assert run("data", "index", clips, "--classes", "mini.txt") == 1
     assert "clips has no class 'rihgt' (did you mean 'right'?)" in capsys.readouterr().err
     Path("mini.txt").write_text("\n")
-    assert run("data", clips, "index", "--classes", "mini.txt") == 1
-    assert run("data", clips, "index", "--classes", "none.txt") == 1
+    assert run("data", "index", clips, "--classes", "mini.txt") == 1
+    assert run("data", "index", clips, "--classes", "none.txt") == 1
     error = capsys.readouterr().err
-    assert "mini.txt is empty; expected a name a line" in error
+    assert "mini.txt is empty; expected one name per line" in error
     assert "none.txt" in error
 
 
@@ -141,31 +141,37 @@ def test_an_official_split_becomes_a_manifest(tmp_path: Path, capsys: pytest.Cap
         for file, _ in files[:-1]:
             write_square(tmp_path / "UCF-101" / file, seed=0)
     source = ("--root", tmp_path / "UCF-101", "--annotations", lists, "--split", 3, "--num-workers", 0)
-    assert run("data", "ucf101", "index", *source, "--out", "u3.parquet") == 0
+    assert run("data", "index", "ucf101", *source, "--out", "u3.parquet") == 0
     assert "u3.parquet: 14 good, 2 missing, 0 corrupt" in capsys.readouterr().out
     data = load_dataset("u3.parquet")
     assert (data.name, data.labels, len(data.split("test"))) == ("ucf101-split3", ("Run", "Swim"), 2)
     assert data.notes[0].startswith("no validation split given")
-    assert run("data", "ucf101", "verify", *source) == 1
+    assert run("data", "verify", "ucf101", *source) == 1
     assert Manifest.load("ucf101-split3.parquet").fingerprint == data.fingerprint
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("ucf101", "index"), "ucf101 needs --root (the folder of the videos) and --annotations"),
-        (("kinetics400", "index", "--root", "."), "kinetics400 needs --root"),
+        (("index", "ucf101"), "ucf101 needs --root (the folder of the videos) and --annotations"),
+        (("index", "kinetics400", "--root", "."), "kinetics400 needs --root"),
         (
-            ("hmdb51", "index", "--root", ".", "--annotations", "a", "b"),
+            ("index", "hmdb51", "--root", ".", "--annotations", "a", "b"),
             "hmdb51 takes one folder of annotations",
         ),
-        (("hmdb51", "index", "--root", ".", "--annotations", "a"), "a has no CLASS_test_split1.txt"),
-        (("ucf101", "stats", "--root", ".", "--annotations", "a", "--split", "4"), "there is no official split 4"),
-        (("clips", "index", "--annotations", "a"), "--annotations are of a named dataset (ucf101, hmdb51, kinetics400"),
-        (("clips", "verify", "--split", "2"), "--split is the official split of ucf101 or hmdb51; 'clips' is neither"),
-        (("ucf101", "download"), "unknown dataset to download 'ucf101'"),
-        (("none.parquet", "verify"), "no manifest at none.parquet"),
-        (("motoins", "index"), "did you mean 'motions'"),
+        (("index", "hmdb51", "--root", ".", "--annotations", "a"), "a has no CLASS_test_split1.txt"),
+        (("stats", "ucf101", "--root", ".", "--annotations", "a", "--split", "4"), "there is no official split 4"),
+        (
+            ("index", "clips", "--annotations", "a"),
+            "--annotations is for named datasets only (ucf101, hmdb51, kinetics400",
+        ),
+        (
+            ("verify", "clips", "--split", "2"),
+            "--split is for the official splits of ucf101 and hmdb51 only; got 'clips'",
+        ),
+        (("download", "ucf101"), "unknown dataset to download 'ucf101'"),
+        (("verify", "none.parquet"), "no manifest at none.parquet"),
+        (("index", "motoins"), "did you mean 'motions'"),
     ],
 )
 def test_what_cannot_be_done_is_told(args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,21 +179,28 @@ def test_what_cannot_be_done_is_told(args: tuple[str, ...], message: str, capsys
     assert message in capsys.readouterr().err
 
 
+def test_options_may_come_before_the_target(clips: Path) -> None:
+    assert run("data", "index", "--num-workers", 0, "--out", "m.parquet", clips) == 0
+    assert len(Manifest.load("m.parquet").records) == 22
+
+
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data") == 2
-    assert run("data", "clips") == 2
-    assert run("data", "clips", "idnex") == 2
+    assert run("data", "clips", "index") == 2
+    assert run("data", "index") == 2
+    capsys.readouterr()
+    assert run("data", "idnex", "clips") == 2
     assert "unknown action 'idnex'; did you mean 'index'?" in capsys.readouterr().err
-    assert run("data", "clips", "index", "--nonsense") == 2
-    assert run("data", "clips", "stats", "--help") == 0
+    assert run("data", "index", "clips", "--nonsense") == 2
+    assert run("data", "stats", "clips", "--help") == 0
     assert "--against" in capsys.readouterr().out
 
 
 def test_another_file_is_not_overwritten_nor_worked_for(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("clips.parquet").write_text("mine")
-    assert run("data", clips, "index", "--num-workers", 0) == 1
+    assert run("data", "index", clips, "--num-workers", 0) == 1
     captured = capsys.readouterr()
-    assert "clips.parquet exists and is no manifest" in captured.err
+    assert "clips.parquet exists and is not a manifest" in captured.err
     assert "indexing" not in captured.err
     assert Path("clips.parquet").read_text() == "mine"
 
@@ -205,7 +218,7 @@ def kinetics(tmp_path: Path) -> Path:
 
 
 def test_kinetics_becomes_a_manifest(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = ("kinetics400", "index", "--root", kinetics, "--num-workers", 0, "--annotations")
+    source = ("index", "kinetics400", "--root", kinetics, "--num-workers", 0, "--annotations")
     assert run("data", *source, kinetics / "some.csv", kinetics / "test.csv") == 0
     assert "kinetics400.parquet: 2 good, 2 missing, 0 corrupt" in capsys.readouterr().out
     data = Manifest.load("kinetics400.parquet")
@@ -216,23 +229,23 @@ def test_kinetics_becomes_a_manifest(kinetics: Path, capsys: pytest.CaptureFixtu
         ("yoga", "val", "missing"),
         ("", "test", "missing"),
     ]
-    assert data.notes == (
+    assert data.reading_notes == (
         "1 listed clips have no label",
         "1 videos have clips in two splits, as published: aaaaaaaaaa3",
     )
-    assert run("data", "kinetics400.parquet", "stats", "--json") == 0
+    assert run("data", "stats", "kinetics400.parquet", "--json") == 0
     overlaps = json.loads(capsys.readouterr().out)["overlaps"]
     assert [(o["first"], o["second"], o["same_youtube_id"]) for o in overlaps][1] == ("train", "test", 1)
 
 
 def test_mini_kinetics_is_a_list_of_classes_or_of_ids(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = ("kinetics400", "index", "--root", kinetics, "--num-workers", 0, "--annotations", kinetics / "some.csv")
+    source = ("index", "kinetics400", "--root", kinetics, "--num-workers", 0, "--annotations", kinetics / "some.csv")
     Path("classes.txt").write_text("yoga\n")
     assert run("data", *source, "--classes", "classes.txt", "--out", "m.parquet") == 0
     mini = Manifest.load("m.parquet")
     assert (mini.labels, len(mini.records)) == (("yoga",), 2)
     Path("ids.txt").write_text("-aaaaaaaaa1\n")
-    assert run("data", *source, "--classes", "classes.txt", "--ids", "ids.txt", "--out", "m.parquet") == 0
+    assert run("data", *source, "--classes", "classes.txt", "--youtube-ids", "ids.txt", "--out", "m.parquet") == 0
     assert [r.path.stem for r in Manifest.load("m.parquet").records] == ["-aaaaaaaaa1_000010_000020"]
-    assert run("data", "clips", "index", "--ids", "ids.txt") == 1
-    assert "--ids choose videos of Kinetics; 'clips' is something else" in capsys.readouterr().err
+    assert run("data", "index", "clips", "--youtube-ids", "ids.txt") == 1
+    assert "--youtube-ids is for Kinetics only; got 'clips'" in capsys.readouterr().err

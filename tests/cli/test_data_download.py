@@ -1,4 +1,4 @@
-"""``quovadis data NAME download``, as it is typed."""
+"""``quovadis data download`` on the command line."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from quovadis.cli.data_download import main
 from quovadis.datasets.kinetics import yt_dlp as youtube
-from quovadis.datasets.kinetics.cvdf import CVDF_URL
+from quovadis.datasets.kinetics.cvdf_releases import CVDF_URL
 from quovadis.datasets.kinetics.yt_dlp import FetchFailure
 from quovadis.errors import DatasetError, InvalidInputError, MissingExtraError, UnknownNameError
 from tests.datasets.kinetics.archive_files import content, name, tar
@@ -43,7 +43,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise FetchFailure("private", "Private video")
         return Path(shutil.copy(video, folder / "video.mp4"))
 
-    monkeypatch.setattr(youtube.YtDlpExtractor, "fetch", fetch)
+    monkeypatch.setattr(youtube.YtDlpFetcher, "fetch", fetch)
     monkeypatch.setitem(sys.modules, "yt_dlp", ModuleType("yt_dlp"))
     return ids
 
@@ -53,20 +53,20 @@ def test_clips_from_youtube(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["--split", "val", "--annotations", str(annotations), "--out", str(out)]
-    main("kinetics400", arguments)
+    main(["kinetics400", *arguments])
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         f"kinetics400 val: 2 of 3 clips are in {out}",
-        "       2  ok              the clip is there",
-        "       1  private         its uploader made the video private",
-        "1 classes lack clips, the most: zumba 1",
-        f"every clip and its reason: {out / 'download.jsonl'}",
+        "       2  ok              the clip exists",
+        "       1  private         the video is private",
+        "1 classes have missing clips, most of them: zumba 1",
+        f"status of every clip: {out / 'download.jsonl'}",
     ]
     assert (out / "zumba" / "-_________a_000000_000001.mp4").is_file()
     assert (out / "air drumming" / "-_________b_000000_000001.mp4").is_file()
-    main("kinetics400", [*arguments, "--json", "--retry", "--workers", "2"])
+    main(["kinetics400", *arguments, "--json", "--retry", "--num-workers", "2"])
     report = json.loads(capsys.readouterr().out)
-    assert (report["num_there"], report["num_clips"]) == (2, 3)
+    assert (report["num_available"], report["num_clips"]) == (2, 3)
     assert report["counts"] == {"ok": 2, "private": 1}
     assert report["missing_by_class"] == {"zumba": 1}
     assert sorted(asked) == ["-_________a", "-_________b", "-_________c", "-_________c"]
@@ -78,7 +78,7 @@ def test_clips_from_youtube(
         (["--classes", "air drumming"], ["b"]),
         (["--classes", "zumba", "air drumming", "--limit", "2"], ["a", "b"]),
         (["--classes", "CLASSES"], ["a", "c"]),
-        (["--ids", "IDS"], ["c"]),
+        (["--youtube-ids", "IDS"], ["c"]),
         (["--limit", "1"], ["a"]),
     ],
 )
@@ -89,8 +89,7 @@ def test_some_of_the_clips(
     (tmp_path / "IDS").write_text("-_________c\n")
     options = [str(tmp_path / option) if option.isupper() else option for option in options]
     main(
-        "kinetics400",
-        ["--split", "val", "--annotations", str(annotations), "--out", str(tmp_path / "out"), *options],
+        ["kinetics400", "--split", "val", "--annotations", str(annotations), "--out", str(tmp_path / "out"), *options],
     )
     assert sorted(youtube_id[-1] for youtube_id in asked) == expected
 
@@ -103,25 +102,25 @@ def test_clips_and_annotations_from_cvdf(server: Server, tmp_path: Path, capsys:
         "/400/replacement_for_corrupted_k400.tgz": tar({}),
     }
     arguments = ["--split", "val", "--out", str(tmp_path), "--source", "cvdf", "--mirror", server.root]
-    main("kinetics400", [*arguments, "--keep-archives"])
+    main(["kinetics400", *arguments, "--keep-archives"])
     assert "2 of 3 clips are in" in capsys.readouterr().out
     assert (tmp_path / ".cvdf" / "val" / "part_0.tar.gz").is_file()
     shutil.rmtree(tmp_path / ".cvdf")
     (tmp_path / "zumba" / "-_________a_000005_000015.mp4").unlink()
     server.files["/400/val/part_0.tar.gz"] = server.files["/400/val/part_0.tar.gz"][:-4]
     with pytest.raises(SystemExit, match="1"):
-        main("kinetics400", arguments)
+        main(["kinetics400", *arguments])
     assert "error: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("dataset", "options", "error", "message"),
     [
-        ("ucf101", [], UnknownNameError, "unknown dataset that can be downloaded 'ucf101'"),
+        ("ucf101", [], UnknownNameError, "unknown dataset to download 'ucf101'"),
         ("kinetics400", ["--limit", "0"], InvalidInputError, "--limit must be at least 1; got 0"),
-        ("kinetics400", ["--workers", "-1"], InvalidInputError, "--workers must be at least 1; got -1"),
+        ("kinetics400", ["--num-workers", "-1"], InvalidInputError, "--num-workers must be at least 1; got -1"),
         ("kinetics400", ["--classes", "zumbo"], UnknownNameError, "did you mean 'zumba'"),
-        ("kinetics600", [], DatasetError, "val are incomplete: give the file of the original release"),
+        ("kinetics600", [], DatasetError, "val are incomplete: pass the file of the original release"),
     ],
 )
 def test_wrong_arguments_are_told(
@@ -129,11 +128,11 @@ def test_wrong_arguments_are_told(
 ) -> None:
     file = [] if dataset == "kinetics600" else ["--annotations", str(annotations)]
     with pytest.raises(error, match=message):
-        main(dataset, ["--split", "val", *file, "--out", str(tmp_path / "out"), *options])
+        main([dataset, "--split", "val", *file, "--out", str(tmp_path / "out"), *options])
     assert not (tmp_path / "out").exists()
 
 
 def test_without_yt_dlp_the_extra_is_named(tmp_path: Path, annotations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     with pytest.raises(MissingExtraError, match=r"pip install .*\[kinetics\]"):
-        main("kinetics400", ["--split", "val", "--annotations", str(annotations), "--out", str(tmp_path / "out")])
+        main(["kinetics400", "--split", "val", "--annotations", str(annotations), "--out", str(tmp_path / "out")])

@@ -140,7 +140,9 @@ def test_corrupt_and_missing_videos_are_listed_but_not_written(tmp_path: Path) -
     rows = [json.loads(line) for line in (tmp_path / "prepared" / "quarantine.jsonl").read_text().splitlines()]
     assert [Path(row["source"]).name for row in rows] == ["0.mp4"]
     assert "0.mp4 is not a video" in rows[0]["reason"]
-    assert [r.status for r in prepare(data, tmp_path / "prepared", SMALL).records] == [r.status for r in prepared.records]
+    assert [r.status for r in prepare(data, tmp_path / "prepared", SMALL).records] == [
+        r.status for r in prepared.records
+    ]
     assert len((tmp_path / "prepared" / "quarantine.jsonl").read_text().splitlines()) == 1  # known, not tried again
     write_square(cut, seed=7)
     assert sum(r.status == "ok" for r in prepare(data, tmp_path / "prepared", SMALL).records) == 5
@@ -280,7 +282,15 @@ def test_the_command_prepares_and_lists_problems(tmp_path: Path, capsys: pytest.
     from quovadis.cli.prepare import main
 
     squares(tmp_path / "raw")
-    arguments = [str(tmp_path / "raw"), "--out", str(tmp_path / "prepared"), "--short-side-px", "32", "--num-workers", "0"]
+    arguments = [
+        str(tmp_path / "raw"),
+        "--out",
+        str(tmp_path / "prepared"),
+        "--short-side-px",
+        "32",
+        "--num-workers",
+        "0",
+    ]
     main(arguments)
     printed = capsys.readouterr()
     assert "manifest.parquet: 6 videos" in printed.out

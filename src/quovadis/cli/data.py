@@ -1,4 +1,4 @@
-"""``quovadis data``: datasets indexed, verified, described and downloaded."""
+"""``quovadis data``: index, verify, describe and download datasets."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from quovadis.cli._arguments import arrange
 from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.runtime.plain_text import print
 
@@ -18,86 +19,88 @@ if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
 
 KINETICS = ("kinetics400", "kinetics600", "kinetics700")
-_MAX_LISTED = 20
 NAMES = ("ucf101", "hmdb51", *KINETICS)
+_MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
-class _Source(ABC):
-    """Where the videos are, and which of them."""
+class _Action(ABC):
+    """Options that choose the videos, common to index, verify and stats."""
 
+    target: tyro.conf.Positional[str]
+    """A folder with one subfolder per class, a .csv or .tsv table, a .txt list, a .parquet manifest, or a name: ucf101,
+    hmdb51, kinetics400, kinetics600, kinetics700."""
     root: Path | None = None
-    """The folder of the videos; where a table or a manifest is given, only if it is another than the file says."""
+    """The folder of the videos. Required for named datasets; for a table or manifest, if the videos were moved."""
     annotations: tuple[Path, ...] = ()
-    """Of a named dataset: the folder of its official split files, or the annotation CSVs of Kinetics."""
+    """For named datasets: the folder of the official split files, or the annotation CSV files of Kinetics."""
     split: int | None = None
-    """Which official split of UCF-101 or HMDB-51: 1 (the default), 2 or 3."""
+    """Official split of UCF-101 or HMDB-51: 1 (the default), 2 or 3."""
     classes: Path | None = None
-    """A text file with one class a line: keep only these, as Mini-Kinetics does."""
-    ids: Path | None = None
-    """Of Kinetics: a text file with one YouTube id a line; keep only clips of these."""
+    """A text file with one class per line: keep only these classes, as in Mini-Kinetics."""
+    youtube_ids: Path | None = None
+    """For Kinetics: a text file with one YouTube ID per line: keep only clips of these videos."""
     split_seed: int = 0
-    """Of the splits, or the validation split, where the data come without."""
+    """Seed of splits that are made because the dataset has none, or no validation split."""
     num_workers: int | None = None
-    """Processes; by default one a core, 0 works in this one."""
+    """Number of worker processes; by default one per core. 0 works in the main process."""
     json: bool = False
     """Print JSON."""
 
     @property
     def workers(self) -> int:
-        """The number of processes."""
+        """The number of worker processes to use."""
         from quovadis.runtime.jobs import num_cores
 
         return num_cores() if self.num_workers is None else self.num_workers
 
+    @property
+    def is_manifest(self) -> bool:
+        """True if the target is a manifest, by its extension."""
+        return self.target not in NAMES and self.target.lower().endswith(".parquet")
+
     @abstractmethod
-    def run(self, source: str) -> None:
-        """Do it."""
+    def run(self) -> None:
+        """Run the action."""
 
 
 @dataclass(frozen=True)
-class Index(_Source):
-    """Look at every file (size, hash, frames, rate, length) and write a manifest, which train and evaluate take.
+class Index(_Action):
+    """Read the properties of every file (size, hash, frames, rate, length) and write a manifest.
 
-    What is found is kept in a cache, so a run that was stopped goes on where it was.
+    Pass the manifest as --data to train and evaluate. Results are cached, so an interrupted run continues.
     """
 
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """The Parquet file to write; by default the manifest that was given, else NAME.parquet."""
+    """The manifest to write; by default the given manifest, or NAME.parquet."""
 
-    def run(self, source: str) -> None:
-        """Index, write, and print what was found."""
-        from quovadis.datasets.inspection import index_videos
-        from quovadis.datasets.probe_cache import ProbeCache
-
-        data = open_source(source, self)
-        _print_notes(data)
-        target = _target(source, self.out, data)
-        with ProbeCache() as cache, _progress("indexing", len(data.records)) as on_video:
-            data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
+    def run(self) -> None:
+        """Index, write the manifest, and print a summary."""
+        data = open_dataset(self)
+        target = _output_path(self, self.out, data)
+        data = _index(data, self.workers)
         _report(data, data.save(target), self.json)
 
 
 @dataclass(frozen=True)
-class Verify(_Source):
-    """Decode every file to its end, and compare its bytes with the index; exit code 1 when something is wrong.
+class Verify(_Action):
+    """Decode every file to its end, and compare its content with the manifest; exit code 1 if there are problems.
 
-    Files that were found good before and have not changed since are not decoded anew.
+    Unchanged files that were verified before are not decoded again.
     """
 
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """The Parquet file for the results; by default the manifest that was given, else NAME.parquet."""
+    """The manifest to write; by default the given manifest, or NAME.parquet."""
     again: bool = False
-    """Decode also what was found good before."""
+    """Also decode files that were verified before."""
 
-    def run(self, source: str) -> None:
-        """Verify, write the results, and print what is wrong."""
+    def run(self) -> None:
+        """Verify, write the manifest, and print the problems."""
         from quovadis.datasets.inspection import verify_videos
         from quovadis.datasets.probe_cache import ProbeCache
 
-        data = open_source(source, self)
-        _print_notes(data)
-        target = _target(source, self.out, data)
+        data = open_dataset(self)
+        target = _output_path(self, self.out, data)
         with ProbeCache() as cache, _progress("verifying", len(data.records)) as on_video:
             data = verify_videos(data, num_workers=self.workers, cache=cache, again=self.again, on_video=on_video)
         _report(data, data.save(target), self.json)
@@ -106,141 +109,151 @@ class Verify(_Source):
 
 
 @dataclass(frozen=True)
-class Stats(_Source):
-    """Tell what is there, what is missing or corrupt, what the videos are like, and what occurs twice."""
+class Stats(_Action):
+    """Print statistics: classes, splits, missing and corrupt files, sizes, rates, duplicates and overlaps."""
 
     against: Path | None = None
-    """Another manifest: also tell what is in both, for example in two versions of Kinetics."""
+    """Another manifest: also report videos that are in both, for example in two versions of Kinetics."""
     page: Path | None = None
-    """Write an HTML page with a picture of each class."""
+    """Write an HTML page with a frame of each class."""
 
-    def run(self, source: str) -> None:
-        """Count, and print."""
-        from quovadis.datasets.inspection import index_videos
+    def run(self) -> None:
+        """Compute and print the statistics."""
         from quovadis.datasets.manifest import Manifest
-        from quovadis.datasets.probe_cache import ProbeCache
         from quovadis.datasets.statistics import dataset_statistics
         from quovadis.report.dataset import statistics_table
         from quovadis.report.dataset_page import write_dataset_page
         from quovadis.runtime.console import Console
 
         against = None if self.against is None else Manifest.load(self.against)
-        data = open_source(source, self)
-        _print_notes(data)
-        if not is_manifest(source):
-            with ProbeCache() as cache, _progress("indexing", len(data.records)) as on_video:
-                data = index_videos(data, num_workers=self.workers, cache=cache, on_video=on_video)
+        data = open_dataset(self)
+        if not self.is_manifest:
+            data = _index(data, self.workers)
         statistics = dataset_statistics(data, against)
         if self.json:
             print(json.dumps(statistics.to_dict(), indent=2))
         else:
             Console(soft_wrap=True).print(statistics_table(statistics))
         if self.page is not None:
-            with _progress("pictures", len(data.labels)) as on_class:
+            with _progress("frames", len(data.labels)) as on_class:
                 page = write_dataset_page(self.page, data, statistics, on_class=on_class)
             print(f"wrote {page}", file=sys.stderr)
 
 
-ACTIONS: dict[str, type[_Source]] = {"index": Index, "verify": Verify, "stats": Stats}
+ACTIONS: dict[str, type[_Action]] = {"index": Index, "verify": Verify, "stats": Stats}
 
-_USAGE = f"""usage: quovadis data NAME_OR_PATH index|verify|stats|download [--OPTION VALUE ...]
+_USAGE = f"""usage: quovadis data index|verify|stats|download TARGET [--OPTION VALUE ...]
 
-NAME_OR_PATH is a folder with one sub-folder a class, a .csv or .tsv table, a .txt list with lines "path label", a
-.parquet manifest, or one of
-{", ".join(NAMES)}; a folder of such a name is written ./NAME.
-
-  index     look at every file and write a manifest (Parquet), which train and evaluate take as --data
-  verify    decode every file to its end; exit code 1 when something is missing or corrupt
-  stats     what is there, what is missing, duplicates, overlap of splits and of datasets; a page with pictures
+  index     read the properties of every file and write a manifest (Parquet), which train and evaluate take as --data
+  verify    decode every file to its end; exit code 1 if files are missing or corrupt
+  stats     print classes, missing files, duplicates, overlaps of splits and datasets; write a page with frames
   download  fetch a version of Kinetics
 
-  quovadis data ucf101 index --root UCF-101 --annotations ucfTrainTestlist --split 1 --out ucf101-1.parquet
-  quovadis data ucf101-1.parquet verify
-  quovadis data ucf101-1.parquet stats --page ucf101.html
+TARGET is a folder with one subfolder per class, a .csv or .tsv table, a .txt list with lines "path label", a .parquet
+manifest, or one of {", ".join(NAMES)}. Write ./NAME for a folder of such a name.
 
-quovadis data NAME_OR_PATH ACTION --help lists every option."""
+  quovadis data index ucf101 --root UCF-101 --annotations ucfTrainTestlist --split 1 --out ucf101-1.parquet
+  quovadis data verify ucf101-1.parquet
+  quovadis data stats ucf101-1.parquet --page ucf101.html
+
+quovadis data ACTION --help lists every option."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb: ``quovadis data NAME_OR_PATH ACTION [--option value ...]``."""
+    """Run the command: ``quovadis data ACTION TARGET [--option value ...]``."""
     if args and args[0] in ("-h", "--help"):
         print(_USAGE)
         return
     known = (*ACTIONS, "download")
-    if len(args) < 2 or args[1] not in known:
-        if len(args) > 1:
-            print(f"error: {UnknownNameError.among('action', args[1], known)}", file=sys.stderr)
+    if not args or args[0] not in known:
+        if args:
+            print(f"error: {UnknownNameError.among('action', args[0], known)}", file=sys.stderr)
         print(_USAGE, file=sys.stderr)
         sys.exit(2)
-    source, action, rest = args[0], args[1], args[2:]
+    action, rest = args[0], args[1:]
     if action == "download":
-        if source not in KINETICS:
-            raise UnknownNameError.among("dataset to download", source, KINETICS)
         from quovadis.cli.data_download import main as download
 
-        download(source, rest)
+        download(rest)
         return
-    prog = f"quovadis data {source} {action}"
-    tyro.cli(ACTIONS[action], args=rest, prog=prog, config=(tyro.conf.FlagCreatePairsOff,)).run(source)
+    options = ACTIONS[action]
+    prog = f"quovadis data {action}"
+    tyro.cli(options, args=arrange(options, rest), prog=prog, config=(tyro.conf.FlagCreatePairsOff,)).run()
 
 
-def open_source(source: str, options: _Source) -> "Manifest":
-    """The manifest of a named dataset, of a Parquet file, of a folder or of a table.
+def open_dataset(options: _Action) -> "Manifest":
+    """Open the dataset that the options describe, and print its notes.
 
     Raises:
-        DatasetError, UnknownNameError, InvalidInputError: it cannot be used, or the options do not fit it.
+        DatasetError: If the dataset is invalid.
+        UnknownNameError: If the target is neither a name nor an existing path.
+        InvalidInputError: If the options do not fit the target.
     """
+    _check_options(options)
+    data = _open_target(options)
+    from quovadis.runtime.console import Console
+
+    errors = Console(stderr=True, soft_wrap=True)
+    for note in data.notes:
+        errors.print(f"note: {note}", style="dim")
+    return data
+
+
+def _check_options(options: _Action) -> None:
+    target = options.target
+    if target in NAMES:
+        if options.root is None or not options.annotations:
+            raise InvalidInputError(f"{target} needs --root (the folder of the videos) and --annotations")
+    elif options.annotations:
+        raise InvalidInputError(f"--annotations is for named datasets only ({', '.join(NAMES)}); got {target!r}")
+    if options.split is not None and target not in ("ucf101", "hmdb51"):
+        raise InvalidInputError(f"--split is for the official splits of ucf101 and hmdb51 only; got {target!r}")
+    if options.youtube_ids is not None and target not in KINETICS:
+        raise InvalidInputError(f"--youtube-ids is for Kinetics only; got {target!r}")
+    if target in ("ucf101", "hmdb51") and len(options.annotations) > 1:
+        raise InvalidInputError(f"{target} takes one folder of annotations; got {len(options.annotations)}")
+
+
+def _open_target(options: _Action) -> "Manifest":
+    from quovadis.datasets.hmdb51 import load_hmdb51
     from quovadis.datasets.kinetics.annotations import read_names
     from quovadis.datasets.kinetics.folder import kinetics_manifest
     from quovadis.datasets.load import load_dataset
     from quovadis.datasets.manifest import Manifest
+    from quovadis.datasets.ucf101 import load_ucf101
 
+    target, root, seed = options.target, options.root, options.split_seed
     classes = None if options.classes is None else read_names(options.classes)
-    if source in NAMES:
-        if options.root is None or not options.annotations:
-            raise InvalidInputError(f"{source} needs --root (the folder of the videos) and --annotations")
-    elif options.annotations:
-        raise InvalidInputError(f"--annotations are of a named dataset ({', '.join(NAMES)}); {source!r} is none")
-    if options.split is not None and source not in ("ucf101", "hmdb51"):
-        raise InvalidInputError(f"--split is the official split of ucf101 or hmdb51; {source!r} is neither")
-    if options.ids is not None and source not in KINETICS:
-        raise InvalidInputError(f"--ids choose videos of Kinetics; {source!r} is something else")
-    if source in KINETICS:
-        assert options.root is not None
-        ids = () if options.ids is None else read_names(options.ids)
-        return kinetics_manifest(source, options.annotations, options.root, classes=classes or (), youtube_ids=ids)
-    if source in NAMES:
-        data = _open_official(source, options)
-    elif is_manifest(source):
-        data = Manifest.load(source, root=options.root)
+    if target in KINETICS:
+        assert root is not None
+        ids = () if options.youtube_ids is None else read_names(options.youtube_ids)
+        return kinetics_manifest(target, options.annotations, root, classes=classes or (), youtube_ids=ids)
+    if target in NAMES:
+        assert root is not None
+        load = load_ucf101 if target == "ucf101" else load_hmdb51
+        data = load(root, options.annotations[0], split=options.split or 1, split_seed=seed)
+    elif options.is_manifest:
+        data = Manifest.load(target, root=root)
     else:
-        data = load_dataset(source, split_seed=options.split_seed, root=options.root)
+        data = load_dataset(target, split_seed=seed, root=root)
     return data if classes is None else data.keep_classes(classes)
 
 
-def is_manifest(source: str) -> bool:
-    """Whether a manifest was given, as its ending says."""
-    return source not in NAMES and source.lower().endswith(".parquet")
+def _index(data: "Manifest", num_workers: int) -> "Manifest":
+    from quovadis.datasets.inspection import index_videos
+    from quovadis.datasets.probe_cache import ProbeCache
+
+    with ProbeCache() as cache, _progress("indexing", len(data.records)) as on_video:
+        return index_videos(data, num_workers=num_workers, cache=cache, on_video=on_video)
 
 
-def _open_official(source: str, options: _Source) -> "Manifest":
-    from quovadis.datasets.hmdb51 import load_hmdb51
-    from quovadis.datasets.ucf101 import load_ucf101
-
-    if len(options.annotations) > 1:
-        raise InvalidInputError(f"{source} takes one folder of annotations; got {len(options.annotations)}")
-    load = load_ucf101 if source == "ucf101" else load_hmdb51
-    assert options.root is not None
-    return load(options.root, options.annotations[0], split=options.split or 1, split_seed=options.split_seed)
-
-
-def _target(source: str, out: Path | None, data: "Manifest") -> Path:
-    """Where the manifest will be written; refused now rather than after hours of work."""
+def _output_path(options: _Action, out: Path | None, data: "Manifest") -> Path:
+    """Return the path of the manifest to write; fail now, not after hours of work, if it cannot be replaced."""
     from quovadis.datasets.manifest_file import refuse_to_replace
 
-    target = out or Path(source if is_manifest(source) else f"{data.name}.parquet")
-    refuse_to_replace(target)
-    return target
+    path = out or Path(options.target if options.is_manifest else f"{data.name}.parquet")
+    refuse_to_replace(path)
+    return path
 
 
 def _report(data: "Manifest", path: Path, as_json: bool) -> None:
@@ -255,18 +268,10 @@ def _report(data: "Manifest", path: Path, as_json: bool) -> None:
         for record in [r for r in wrong if r.status == status][:_MAX_LISTED]:
             print(f"{status}: {data.relative(record)}: {record.reason}")
         if count > _MAX_LISTED:
-            print(f"... {count} {status} in all: the column reason of {path}")
+            print(f"... {count} {status} in all: see the column reason of {path}")
     print(data.describe())
     good = len(data.records) - len(wrong)
     print(f"{path}: {good} good, {statuses['missing']} missing, {statuses['corrupt']} corrupt")
-
-
-def _print_notes(data: "Manifest") -> None:
-    from quovadis.runtime.console import Console
-
-    errors = Console(stderr=True, soft_wrap=True)
-    for note in data.notes:
-        errors.print(f"note: {note}", style="dim")
 
 
 @contextmanager
@@ -276,4 +281,4 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda num_done: bar.update(task, completed=num_done)

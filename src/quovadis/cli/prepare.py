@@ -22,7 +22,7 @@ class Prepare:
     """A folder with one subfolder per class, a .csv, .tsv or .parquet table of videos, or "motions"."""
     out: Path
     """The output folder."""
-    flow: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] | None = None
+    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] | None = None
     """Also store optical flow, estimated with this method. The paper uses tvl1."""
     fps: float = 25.0
     """Frames per second. Use the rate of the model."""
@@ -55,7 +55,7 @@ def main(args: list[str]) -> None:
         short_side_px=options.short_side_px,
         quality=options.quality,
         key_frame_every=options.key_frame_every,
-        flow_method=options.flow,
+        flow_method=options.flow_method,
     )
     data = load_dataset(options.data, split_seed=options.split_seed)
     errors = Console(stderr=True, soft_wrap=True)

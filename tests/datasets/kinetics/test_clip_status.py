@@ -83,7 +83,7 @@ def test_a_full_disk_is_told_and_leaves_whole_rows(
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
     (tmp_path / TABLE_NAME).write_text('{"path": "x"}\n')
-    with pytest.raises(StorageError, match=r"download\.jsonl:1 is no row of a download"):
+    with pytest.raises(StorageError, match=r"download\.jsonl:1 is not a valid row"):
         read_status(tmp_path)
 
 
@@ -120,5 +120,5 @@ def test_the_report_counts_what_is_there_and_what_is_missing_of_each_class(tmp_p
         table.record(ClipStatus("other/clip.mp4", "removed", "youtube"))
     report = DownloadReport.of(clips, tmp_path)
     assert report.counts == {"ok": 2, "private": 2, "not tried": 2, "short": 1}
-    assert (report.num_there, report.num_clips) == (3, 7)
+    assert (report.num_available, report.num_clips) == (3, 7)
     assert report.missing_by_class == {"zumba": 2, "yoga": 1, "test": 1}

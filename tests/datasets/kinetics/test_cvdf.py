@@ -13,8 +13,10 @@ import pytest
 
 from quovadis.datasets.kinetics import cvdf as kinetics_cvdf
 from quovadis.datasets.kinetics.annotations import KineticsClip, read_annotations
+from quovadis.datasets.kinetics.clip_folder import open_clip_folder
 from quovadis.datasets.kinetics.clip_status import TABLE_NAME, ClipStatus, StatusTable, read_status
-from quovadis.datasets.kinetics.cvdf import CVDF_URL, RELEASES, download_from_cvdf, fetch_annotations
+from quovadis.datasets.kinetics.cvdf import download_from_cvdf
+from quovadis.datasets.kinetics.cvdf_releases import CVDF_URL, RELEASES, CvdfArchive, download_annotations
 from quovadis.errors import DatasetError, DownloadError, StorageError, UnknownNameError
 from quovadis.runtime.download import RetryPolicy
 from quovadis.runtime.locks import FolderLock
@@ -57,7 +59,7 @@ def test_clips_come_out_of_the_archives_by_class_and_corrupt_ones_are_replaced(s
     serve_k400(server)
     steps: list[tuple[int, int]] = []
     report = download_from_cvdf(
-        "kinetics400", CLIPS, tmp_path, mirror=server.root, patience=QUICK, progress=lambda *s: steps.append(s)
+        "kinetics400", CLIPS, tmp_path, mirror=server.root, retry_policy=QUICK, progress=lambda *s: steps.append(s)
     )
     assert_whole(tmp_path, "abcde")
     assert report.counts == {"ok": 5, "absent": 1}
@@ -73,7 +75,7 @@ def test_clips_come_out_of_the_archives_by_class_and_corrupt_ones_are_replaced(s
 
 def test_a_second_run_fetches_nothing(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
-    download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, patience=QUICK)
+    download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, retry_policy=QUICK)
     server.paths.clear()
     rows = (tmp_path / TABLE_NAME).read_text()
     assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).counts == {"ok": 5, "absent": 1}
@@ -133,7 +135,7 @@ def test_a_clip_of_two_classes_and_one_without_label(server: Server, tmp_path: P
         "/700_2020/test/k700_test_001.tar.gz": tar({name("b"): content("b"), name("c"): b""}),
     }
     wanted = [clip("a", "zumba"), clip("a", "yoga"), *(KineticsClip(f"-_________{x}", 5, 15, "test") for x in "bc")]
-    assert download_from_cvdf("kinetics700", wanted, tmp_path, mirror=server.root).num_there == 3
+    assert download_from_cvdf("kinetics700", wanted, tmp_path, mirror=server.root).num_available == 3
     for one, letter in zip(wanted, "aab", strict=False):
         assert (tmp_path / one.path).read_bytes() == content(letter)
     assert (tmp_path / "test").is_dir()
@@ -172,10 +174,10 @@ def test_an_archive_that_cannot_be_had_is_a_problem_and_the_others_go_on(
         del server.files["/400/val/part_0.tar.gz"]
     else:
         server.files["/400/val/part_0.tar.gz"] = b"<html>log in</html>"
-    report = download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, patience=QUICK)
+    report = download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, retry_policy=QUICK)
     assert len(report.problems) == 1
-    assert {"cut": "is damaged", "404": "404 Not Found", "proxy": "no tar archive"}[damage] in report.problems[0]
-    assert report.num_there == (5 if damage == "cut" else 4)  # what came out before the cut is kept
+    assert {"cut": "is damaged", "404": "404 Not Found", "proxy": "not a tar archive"}[damage] in report.problems[0]
+    assert report.num_available == (5 if damage == "cut" else 4)  # what came out before the cut is kept
     serve_k400(server)
     assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).counts == {"ok": 5, "absent": 1}
 
@@ -186,7 +188,7 @@ def test_without_a_connection_it_ends(server: Server, tmp_path: Path) -> None:
         if "part" in path:
             del server.files[path]
     with pytest.raises(DownloadError, match="404 Not Found"):
-        download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, num_workers=1, patience=QUICK)
+        download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, num_workers=1, retry_policy=QUICK)
     assert len([p for p in server.paths if "part" in p]) == 3
 
 
@@ -211,10 +213,10 @@ def test_a_list_that_leads_elsewhere_is_refused(server: Server, tmp_path: Path, 
 def test_a_list_that_a_proxy_answered_is_not_kept(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     server.files["/400/val/k400_val_path.txt"] = b"<html>log in</html>"
-    with pytest.raises(DownloadError, match="a list of archives begins with"):
-        download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, patience=QUICK)
+    with pytest.raises(DownloadError, match="a list of archives starts with"):
+        download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, retry_policy=QUICK)
     serve_k400(server)
-    assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).num_there == 5
+    assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).num_available == 5
 
 
 def test_a_full_disk_ends_it_and_what_is_done_is_kept(
@@ -244,13 +246,13 @@ def test_a_full_disk_ends_it_and_what_is_done_is_kept(
 def test_an_error_ends_the_other_downloads_in_the_middle(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     server.files["/400/val/part_1.tar.gz"] = tar({name("c"): os.urandom(5_000_000)})
-    with StatusTable(tmp_path) as table:
-        job = kinetics_cvdf._Job(CLIPS, tmp_path, tmp_path, table, server.root, False, QUICK)
+    with open_clip_folder(tmp_path, "test") as output:
+        job = kinetics_cvdf._Job(CLIPS, output, server.root, QUICK)
         job.stop.set()
         with pytest.raises(WorkStopped):
-            job.take(kinetics_cvdf._Archive("400/val/part_1.tar.gz", "val"))
+            job.process(CvdfArchive("400/val/part_1.tar.gz", "val"))
     assert 0 < (tmp_path / ".cvdf" / "val" / "part_1.tar.gz.part").stat().st_size < 5_000_000
-    assert job.problems == []
+    assert job.failures.problems == []
 
 
 def test_one_process_at_a_time(server: Server, tmp_path: Path) -> None:
@@ -303,16 +305,16 @@ def test_killed_again_and_again_it_still_brings_each_clip_once(tmp_path: Path) -
 def test_annotations_are_fetched_once_and_proven(server: Server, tmp_path: Path) -> None:
     server.files = {"/400/annotations/val.csv": b"label,youtube_id,time_start,time_end,split,is_cc\nzumba,-_________a,5,15,val,0\n"}  # fmt: skip # noqa: E501
     for _ in range(2):
-        path = fetch_annotations("kinetics400", "val", tmp_path, mirror=server.root, patience=QUICK)
+        path = download_annotations("kinetics400", "val", tmp_path, mirror=server.root, retry_policy=QUICK)
     assert read_annotations(path) == (CLIPS[0],)
     assert server.paths == ["/400/annotations/val.csv"]
     server.files = {"/400/annotations/train.csv": b"<html>"}
     with pytest.raises(DownloadError, match="no column youtube_id"):
-        fetch_annotations("kinetics400", "train", tmp_path, mirror=server.root, patience=QUICK)
-    with pytest.raises(DatasetError, match="annotations of kinetics600 val are incomplete: give the file of the"):
-        fetch_annotations("kinetics600", "val", tmp_path)
+        download_annotations("kinetics400", "train", tmp_path, mirror=server.root, retry_policy=QUICK)
+    with pytest.raises(DatasetError, match="annotations of kinetics600 val are incomplete: pass the file of the"):
+        download_annotations("kinetics600", "val", tmp_path)
     with pytest.raises(UnknownNameError, match="unknown dataset of CVDF 'kinetics500'; did you mean"):
-        fetch_annotations("kinetics500", "val", tmp_path)
+        download_annotations("kinetics500", "val", tmp_path)
 
 
 def test_the_addresses_are_those_of_the_readme() -> None:

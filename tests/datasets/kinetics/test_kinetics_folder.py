@@ -66,26 +66,30 @@ def test_a_missing_clip_has_the_path_that_the_download_would_write(tmp_path: Pat
     manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
     assert len(manifest.missing()) == 3
     assert manifest.records[3].path == tmp_path / "root" / "air drumming" / "aaaaaaaaaa4_000005_000015.mp4"
-    assert manifest.notes == ("3 of 4 listed clips are missing",)
+    assert manifest.notes == (f"3 of 4 listed files are missing, the first is {manifest.missing()[0].path}",)
     assert manifest.describe().startswith("kinetics400: 4 videos of 400 classes (2 train, 2 val), data ")
 
 
-def test_a_dead_link_keeps_its_reason(tmp_path: Path, annotations: Path) -> None:
+def test_missing_clips_keep_the_reason_of_the_download(tmp_path: Path, annotations: Path) -> None:
     put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4")
     with StatusTable(tmp_path / "root") as table:
         table.record(ClipStatus("zumba/aaaaaaaaaa3_000000_000010.mp4", "ok", "youtube"))
         table.record(ClipStatus("air drumming/aaaaaaaaaa4_000005_000015.mp4", "private", "youtube", "Private video"))
         table.record(ClipStatus("hurling (sport)/_a_a_a_a_a2_000417_000427.mp4", "absent", "archive"))
     manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
-    fates = [("listed", ""), ("missing", "absent"), ("listed", ""), ("missing", "private: Private video")]
-    assert [(r.status, r.reason) for r in manifest.records] == fates
+    assert [(r.status, r.reason) for r in manifest.records] == [
+        ("missing", "no such file"),
+        ("missing", "absent"),
+        ("listed", ""),
+        ("missing", "private: Private video"),
+    ]
     indexed = index_videos(manifest)
     assert [r.reason for r in indexed.records if r.status == "missing"] == [
         "no such file", "absent", "private: Private video"
     ]  # fmt: skip
 
 
-def test_what_is_no_clip_is_not_taken_for_one(tmp_path: Path, annotations: Path) -> None:
+def test_other_files_are_not_clips(tmp_path: Path, annotations: Path) -> None:
     put(
         tmp_path / "root",
         "zumba/._aaaaaaaaaa3_000000_000010.mp4",  # of a Mac
@@ -97,12 +101,12 @@ def test_what_is_no_clip_is_not_taken_for_one(tmp_path: Path, annotations: Path)
     assert len(kinetics_manifest("kinetics400", [annotations], tmp_path / "root").missing()) == 4
 
 
-def test_the_replacement_set_goes_before_the_corrupt_clip(tmp_path: Path, annotations: Path) -> None:
+def test_replacements_take_precedence_over_corrupt_clips(tmp_path: Path, annotations: Path) -> None:
     good = "replacement/replacement_for_corrupted_k400/aaaaaaaaaa3_000000_000010.mp4"
     put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4", good)
     manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
     assert manifest.records[2].path == tmp_path / "root" / good
-    assert manifest.notes == ("3 of 4 listed clips are missing",)
+    assert manifest.notes == (f"3 of 4 listed files are missing, the first is {manifest.missing()[0].path}",)
 
 
 def test_oddities_are_noted(tmp_path: Path, annotations: Path) -> None:
@@ -120,15 +124,16 @@ def test_oddities_are_noted(tmp_path: Path, annotations: Path) -> None:
         "1 rows of the annotation files are repeated and count once",
         "1 clips are listed again with another class, end or split",
         "1 videos have clips in two splits, as published: -aaaaaaaaa1",
-        "1 files carry other times than the annotation files; taken by their id",
-        "2 clips lie in more than one place; the first is taken",
-        "4 of 7 listed clips are missing",
+        "1 files have other times in their names than in the annotations; matched by ID",
+        "2 clips exist more than once; one of them is used",
+        "listed with several labels: a/aaaaaaaaaa3_000000_000010.mp4 (zumba and yoga)",
+        f"4 of 7 listed files are missing, the first is {manifest.missing()[0].path}",
     )
     assert manifest.records[2].path == tmp_path / "root" / "a" / "aaaaaaaaaa3_000000_000010.mp4"
     assert {r.group for r in manifest.records if "-aaaaaaaaa1" in r.path.name} == {""}
 
 
-def test_links_are_followed_and_not_in_circles(tmp_path: Path, annotations: Path) -> None:
+def test_links_are_followed_but_not_in_circles(tmp_path: Path, annotations: Path) -> None:
     put(tmp_path / "elsewhere", "zumba/aaaaaaaaaa3_000000_000010.mp4")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "train").symlink_to(tmp_path / "elsewhere")
@@ -136,7 +141,7 @@ def test_links_are_followed_and_not_in_circles(tmp_path: Path, annotations: Path
     assert len(kinetics_manifest("kinetics400", [annotations], tmp_path / "root").missing()) == 3
 
 
-def test_a_mini_kinetics_is_a_list_of_classes(tmp_path: Path, annotations: Path) -> None:
+def test_classes_select_a_mini_kinetics(tmp_path: Path, annotations: Path) -> None:
     manifest = kinetics_manifest("mini", [annotations], tmp_path, classes=["zumba", "air drumming"])
     assert manifest.labels == ("air drumming", "zumba")
     assert [r.label for r in manifest.records] == [1, 0]
@@ -147,13 +152,13 @@ def test_a_mini_kinetics_is_a_list_of_classes(tmp_path: Path, annotations: Path)
         kinetics_manifest("mini", [annotations], tmp_path, classes=["yoga"])
 
 
-def test_names_outside_the_published_ones_take_the_classes_of_the_files(tmp_path: Path, annotations: Path) -> None:
+def test_other_names_use_the_classes_of_the_files(tmp_path: Path, annotations: Path) -> None:
     manifest = kinetics_manifest("ours", [annotations], tmp_path)
     assert manifest.labels == ("air drumming", "hurling (sport)", "massaging person's head", "zumba")
     assert [r.label for r in manifest.records] == [2, 1, 3, 0]
 
 
-def test_what_cannot_be_a_dataset_is_refused(tmp_path: Path, annotations: Path) -> None:
+def test_invalid_datasets_are_refused(tmp_path: Path, annotations: Path) -> None:
     with pytest.raises(DatasetError, match="no folder of clips at"):
         kinetics_manifest("kinetics400", [annotations], tmp_path / "none")
     (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\naaaaaaaaaa1,0,10,test\n")
@@ -175,7 +180,7 @@ def test_the_real_validation_sets(shared: Path, tmp_path: Path) -> None:
     root = shared / "data" / "annotations"
     k400 = kinetics_manifest("kinetics400", [root / "kinetics400" / "kinetics-400_val.csv.gz"], tmp_path)
     assert (len(k400.records), len(k400.labels)) == (19_906, 400)
-    assert k400.notes == ("19906 of 19906 listed clips are missing",)
+    assert len(k400.missing()) == 19_906
     files = [root / "kinetics600" / f"kinetics-600_{split}.csv.gz" for split in ("val", "test")]
     k600 = kinetics_manifest("kinetics600", files, tmp_path)
     assert len(k600.split("val")) == 30_000

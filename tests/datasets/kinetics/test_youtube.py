@@ -129,7 +129,7 @@ def test_a_clip_that_is_shorter_than_listed_is_kept_and_counted(tmp_path: Path, 
     ]
     report = download_from_youtube(wanted, tmp_path, StandIn(source))
     assert statuses(tmp_path) == {"a": "short", "b": "ok", "c": "too-short"}
-    assert (report.num_there, report.missing_by_class) == (2, {"zumba": 1})
+    assert (report.num_available, report.missing_by_class) == (2, {"zumba": 1})
     row = read_status(tmp_path)[str(wanted[0].path)]
     assert (row.seconds, row.reason) == (3.0, "3 of 10 s")
     assert probe(tmp_path / wanted[0].path, count=True).num_frames == 75
@@ -151,7 +151,7 @@ def test_a_service_that_refuses_is_asked_again_after_waiting(tmp_path: Path, sou
     no = FetchFailure("rate-limited", "HTTP Error 429: Too Many Requests")
     stand_in = StandIn(source, c=[no, no, no, "video"])
     report = download_from_youtube(
-        clips(), tmp_path, stand_in, num_workers=1, pace=Backoff(first_wait_seconds=10, sleep=waits.append)
+        clips(), tmp_path, stand_in, num_workers=1, backoff=Backoff(first_wait_seconds=10, sleep=waits.append)
     )
     assert report.counts == {"ok": 6}
     assert Counter(stand_in.asked)["----------c"] == 4
@@ -165,7 +165,7 @@ def test_a_service_that_goes_on_refusing_is_left_in_peace_and_the_next_run_goes_
     stand_in = StandIn(source, **dict.fromkeys("defghij", no))
     with pytest.raises(DownloadError, match="given up after 3 waits in a row: HTTP Error 429"):
         download_from_youtube(
-            clips(9), tmp_path, stand_in, num_workers=1, pace=Backoff(max_waits=3, sleep=lambda seconds: None)
+            clips(9), tmp_path, stand_in, num_workers=1, backoff=Backoff(max_waits=3, sleep=lambda seconds: None)
         )
     assert statuses(tmp_path) == {"a": "ok", "b": "ok", "c": "ok", "d": "rate-limited"}
     assert len(stand_in.asked) == 3 + 4
@@ -176,9 +176,9 @@ def test_a_service_that_goes_on_refusing_is_left_in_peace_and_the_next_run_goes_
 
 def test_a_dead_connection_is_noticed(tmp_path: Path, source: Path) -> None:
     stand_in = StandIn(source, **dict.fromkeys("abcdefghijklmnopqrst", FetchFailure("network", "timed out")))
-    pace = Backoff(failures_in_a_row=5, max_waits=2, sleep=lambda seconds: None)
+    backoff = Backoff(failures_in_a_row=5, max_waits=2, sleep=lambda seconds: None)
     with pytest.raises(DownloadError, match="given up after 2 waits in a row: timed out"):
-        download_from_youtube(clips(20), tmp_path, stand_in, num_workers=1, pace=pace)
+        download_from_youtube(clips(20), tmp_path, stand_in, num_workers=1, backoff=backoff)
     assert len(stand_in.asked) == 7
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from quovadis.datasets.kinetics.clip_status import FINAL, PASSING
-from quovadis.datasets.kinetics.yt_dlp import FetchFailure, YtDlpExtractor
+from quovadis.datasets.kinetics.clip_status import PERMANENT, TRANSIENT
+from quovadis.datasets.kinetics.yt_dlp import FetchFailure, YtDlpFetcher
 from quovadis.errors import DatasetError, MissingExtraError, StorageError
 from tests.http_server import Server
 
@@ -74,7 +74,7 @@ def test_the_stream_is_that_of_the_short_side_360_without_sound(
     server: Server, tmp_path: Path, youtube: Callable[[Answer], None], formats: list[dict[str, Any]], chosen: str
 ) -> None:
     youtube(video(server, *formats))
-    path = YtDlpExtractor(options=QUICK).fetch(ID, tmp_path)
+    path = YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
     assert path.read_bytes() == chosen.encode() * 100
     assert path.parent == tmp_path
     assert path.stem == "video"
@@ -86,9 +86,9 @@ def test_a_folder_with_odd_characters_is_taken_as_it_is(
     youtube(video(server, side("134", 360, 640)))
     folder = tmp_path / "100% %(id)s ~ x'"
     folder.mkdir()
-    assert YtDlpExtractor(options=QUICK).fetch(ID, folder).parent == folder
+    assert YtDlpFetcher(options=QUICK).fetch(ID, folder).parent == folder
     with pytest.raises(StorageError, match="choose another folder"):
-        YtDlpExtractor(options=QUICK).fetch(ID, tmp_path / "$HOME")
+        YtDlpFetcher(options=QUICK).fetch(ID, tmp_path / "$HOME")
 
 
 # The words are YouTube's and yt-dlp's own.
@@ -124,9 +124,9 @@ def test_a_video_that_cannot_be_had_is_told_in_one_word(
 
     youtube(answer)
     with pytest.raises(FetchFailure) as failure:
-        YtDlpExtractor(options=QUICK).fetch(ID, tmp_path)
+        YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
     assert failure.value.status == status
-    assert status in {**FINAL, **PASSING}
+    assert status in {**PERMANENT, **TRANSIENT}
     assert failure.value.reason.startswith(words[:20])
     assert list(tmp_path.iterdir()) == []
 
@@ -134,7 +134,7 @@ def test_a_video_that_cannot_be_had_is_told_in_one_word(
 def test_a_country_is_told_by_the_type_of_the_error(tmp_path: Path, youtube: Callable[[Answer], None]) -> None:
     youtube(lambda self, _: self.raise_geo_restricted("Nicht verfügbar"))
     with pytest.raises(FetchFailure, match="Nicht verfügbar") as failure:
-        YtDlpExtractor(options=QUICK).fetch(ID, tmp_path)
+        YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
     assert failure.value.status == "geo-blocked"
 
 
@@ -147,14 +147,14 @@ def test_a_server_that_refuses_the_stream(
     youtube(video(server, side("134", 360, 640)))
     server.script = script
     with pytest.raises(FetchFailure) as failure:
-        YtDlpExtractor(options=QUICK).fetch(ID, tmp_path)
+        YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
     assert failure.value.status == status, failure.value.reason
 
 
 def test_no_stream_at_all_is_unplayable(server: Server, tmp_path: Path, youtube: Callable[[Answer], None]) -> None:
     youtube(video(server, SOUND))
     with pytest.raises(FetchFailure) as failure:
-        YtDlpExtractor(options={**QUICK, "format": "bv*"}).fetch(ID, tmp_path)
+        YtDlpFetcher(options={**QUICK, "format": "bv*"}).fetch(ID, tmp_path)
     assert failure.value.status == "unplayable"
 
 
@@ -168,7 +168,7 @@ def test_a_full_disk_is_no_matter_of_the_video(
 
     monkeypatch.setattr("yt_dlp.downloader.http.HttpFD.sanitize_open", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        YtDlpExtractor(options=QUICK).fetch(ID, tmp_path)
+        YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
 
 
 def test_cookies_are_used_and_the_file_is_left_as_it_is(
@@ -184,14 +184,14 @@ def test_cookies_are_used_and_the_file_is_left_as_it_is(
 
     youtube(answer)
     (tmp_path / "out").mkdir()
-    YtDlpExtractor(cookies=tmp_path / "cookies.txt", options=QUICK).fetch(ID, tmp_path / "out")
+    YtDlpFetcher(cookies=tmp_path / "cookies.txt", options=QUICK).fetch(ID, tmp_path / "out")
     assert seen == ["me"]
     assert (tmp_path / "cookies.txt").read_text() == text
-    with pytest.raises(DatasetError, match="no file of cookies"):
-        YtDlpExtractor(cookies=tmp_path / "none.txt")
+    with pytest.raises(DatasetError, match="cannot read the cookie file"):
+        YtDlpFetcher(cookies=tmp_path / "none.txt")
 
 
 def test_without_yt_dlp_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     with pytest.raises(MissingExtraError, match=r"pip install .*\[kinetics\]"):
-        YtDlpExtractor()
+        YtDlpFetcher()

@@ -1,6 +1,7 @@
-"""Take videos out of an archive that nobody vouches for."""
+"""Extract videos from untrusted tar archives."""
 
 import gzip
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,65 +16,68 @@ _CHUNK_BYTES = 2**20
 
 
 def extract_videos(
-    archive: Path, place: Callable[[str], Path | None], written: Callable[[str, Path], None]
+    archive: Path, choose_path: Callable[[str], Path | None], on_extracted: Callable[[str, Path], None]
 ) -> list[str]:
-    """Write the videos of a tar archive to where the caller says; nothing in it chooses where it goes.
+    """Extract the videos of a tar archive to paths that the caller chooses; paths in the archive are not used.
 
-    Read in one pass, compressed or not. Hidden files, as Macs add them, and files that are no videos are passed over.
+    Reads the archive in one pass, compressed or not. Skips hidden files and files that are not videos.
 
     Args:
-        archive: a ``.tar``, ``.tar.gz`` or ``.tgz`` file.
-        place: called with the name of a video without folder and ending; says where to write it, or None to skip it.
-        written: called with the name and the place of a video when it is whole.
+        archive: A ``.tar``, ``.tar.gz`` or ``.tgz`` file.
+        choose_path: Called with the name of a video, without folder and extension; returns the path to write, or None
+            to skip the video.
+        on_extracted: Called with the name and the path of each extracted video.
 
     Returns:
-        The names of all videos of the archive, also of those that were skipped.
+        The names of all videos in the archive, including skipped ones.
 
     Raises:
-        DatasetError: a member with an absolute path or ``..``, a link, a device: such an archive was made to do harm,
-            and nothing more of it is taken. DownloadError: it is damaged, or cut off. OSError: a file cannot be
-            written.
+        DatasetError: If a member is a link or a device, or has an absolute path or ``..``. Such an archive is malicious
+            and is not extracted further.
+        DownloadError: If the archive is damaged or truncated.
+        OSError: If a file cannot be written.
 
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "a.mp4").write_bytes(b"video")
-    5
-    >>> with tarfile.open(folder / "x.tar.gz", "w:gz") as tar:
-    ...     tar.add(folder / "a.mp4", "deep/a.mp4")
-    >>> extract_videos(folder / "x.tar.gz", lambda name: folder / "out.mp4", lambda name, path: None)
-    ['a']
-    >>> (folder / "out.mp4").read_bytes()
-    b'video'
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> _ = (folder / "a.mp4").write_bytes(b"video")
+        >>> with tarfile.open(folder / "x.tar.gz", "w:gz") as tar:
+        ...     tar.add(folder / "a.mp4", "deep/a.mp4")
+        >>> extract_videos(folder / "x.tar.gz", lambda name: folder / "out.mp4", lambda name, path: None)
+        ['a']
+        >>> (folder / "out.mp4").read_bytes()
+        b'video'
     """
     found = []
-    with _opened(archive) as raw, _damage(archive):
-        tar = tarfile.open(fileobj=raw, mode="r|")  # noqa: SIM115  (closing it would only close what _opened closes)
+    with _open_archive(archive) as raw, _damage_errors(archive):
+        tar = tarfile.open(fileobj=raw, mode="r|")  # noqa: SIM115  (closed by _open_archive)
         for member in tar:
-            _refuse_harm(archive, member)
+            _refuse_unsafe_member(archive, member)
             name = PurePosixPath(member.name).name
             if member.isdir() or is_ignored(name) or not is_video(name):
                 continue
             stem = PurePosixPath(name).stem
             found.append(stem)
-            target = place(stem)
+            target = choose_path(stem)
             if target is not None:
                 file = tar.extractfile(member)
                 assert file is not None  # a regular file
-                _copy(file, target)
-                written(stem, target)
-        while raw.read(_CHUNK_BYTES):  # to the checksum at the end
+                with target.open("wb") as out:
+                    shutil.copyfileobj(file, out, _CHUNK_BYTES)
+                on_extracted(stem, target)
+        while raw.read(_CHUNK_BYTES):  # read to the end, to verify the checksum
             pass
     return found
 
 
 def is_archive(path: Path) -> bool:
-    """Does the file begin as a tar archive does, compressed or not?"""
+    """Return True if the file starts like a tar archive, compressed or not."""
     try:
         return tarfile.is_tarfile(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile):  # compressed, and cut off within the first member
+    except (EOFError, zlib.error, gzip.BadGzipFile):  # compressed, and truncated within the first member
         return False
 
 
-def _refuse_harm(archive: Path, member: tarfile.TarInfo) -> None:
+def _refuse_unsafe_member(archive: Path, member: tarfile.TarInfo) -> None:
     name = member.name
     parts = PurePosixPath(name).parts
     if not (member.isreg() or member.isdir()):
@@ -84,31 +88,25 @@ def _refuse_harm(archive: Path, member: tarfile.TarInfo) -> None:
         problem = "a path that leaves the folder"
     else:
         return
-    raise DatasetError(f"{archive} holds {name!r}, {problem}: it is not taken apart any further; do not trust it")
+    raise DatasetError(f"{archive} contains {name!r}, {problem}: the archive is unsafe and is not extracted further")
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[IO[bytes]]:
+def _open_archive(archive: Path) -> Iterator[IO[bytes]]:
     with archive.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         if not compressed:
             yield file
             return
-        # Not tarfile's own way with gzip, which does not look at the checksum and takes a cut for the end.
+        # Not tarfile's own decompression, which does not verify the checksum and accepts truncated files.
         with gzip.open(file) as raw:
             yield raw  # type: ignore[misc]
 
 
 @contextmanager
-def _damage(archive: Path) -> Iterator[None]:
+def _damage_errors(archive: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DownloadError(f"{archive} is damaged: {error}") from error
-
-
-def _copy(file: IO[bytes], target: Path) -> None:
-    with target.open("wb") as out:
-        while chunk := file.read(_CHUNK_BYTES):
-            out.write(chunk)

@@ -1,4 +1,4 @@
-"""What became of each clip of a download: a table that survives being killed at any moment."""
+"""Status of every clip of a download, in a table that survives interruptions at any moment."""
 
 import json
 import threading
@@ -6,79 +6,78 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from quovadis.datasets.kinetics.annotations import KineticsClip
 from quovadis.errors import StorageError
 
 TABLE_NAME = "download.jsonl"
 
-DONE = MappingProxyType(
-    {
-        "ok": "the clip is there",
-        "short": "the clip is there, and more than a second shorter than listed: its source ends before",
-    }
-)
-FINAL = MappingProxyType(
-    {
-        "private": "its uploader made the video private",
-        "removed": "the video was removed, or its account",
-        "geo-blocked": "the video is not shown in this country",
-        "age-restricted": "the video is shown to adults who are signed in",
-        "members-only": "the video is shown to those who pay",
-        "unplayable": "the video has no stream that can be had: live, or with copy protection",
-        "too-short": "the video ends before the clip begins",
-        "absent": "the archives do not hold the clip",
-    }
-)
-"""Asking again will not help, so it is done only on demand."""
-PASSING = MappingProxyType(
-    {
-        "rate-limited": "the service asked to slow down",
-        "network": "the connection failed",
-        "damaged": "the file that came cannot be decoded",
-        "unknown": "something else, in the words of the program that fetches",
-    }
-)
-"""May pass, so the next run tries again."""
+AVAILABLE = {
+    "ok": "the clip exists",
+    "short": "the clip exists but is over a second shorter than listed, because its source ends early",
+}
+PERMANENT = {
+    "private": "the video is private",
+    "removed": "the video or its account was removed",
+    "geo-blocked": "the video is not available in this country",
+    "age-restricted": "the video requires signing in to confirm the age",
+    "members-only": "the video is available to paying members only",
+    "unplayable": "the video has no downloadable stream: live, or with copy protection",
+    "too-short": "the video ends before the clip starts",
+    "absent": "the archives do not contain the clip",
+}
+"""Failures that are not tried again, except on request."""
+TRANSIENT = {
+    "rate-limited": "the service asked to slow down",
+    "network": "the connection failed",
+    "damaged": "the downloaded file cannot be decoded",
+    "unknown": "another error, reported by the download program",
+}
+"""Failures that the next run tries again."""
+_NOT_TRIED = "not tried"
+DESCRIPTIONS = {**AVAILABLE, **PERMANENT, **TRANSIENT, _NOT_TRIED: "run the command again"}
+"""A description of every status."""
 
 
 @dataclass(frozen=True)
 class ClipStatus:
-    """One row: how the last try at a clip came out."""
+    """Result of the last attempt to download a clip."""
 
     path: str
-    """Of the clip, in its folder; the key of the table."""
+    """Path of the clip inside the folder."""
     status: str
-    """A word of ``DONE``, ``FINAL`` or ``PASSING``."""
+    """A key of ``AVAILABLE``, ``PERMANENT`` or ``TRANSIENT``."""
     source: str
-    """``youtube``, or the archive that it came from."""
+    """``youtube``, or the name of an archive."""
     reason: str = ""
-    """What was said, in full."""
+    """The full message."""
     seconds: float | None = None
-    """Of video that was written, where it was measured."""
+    """Duration of the written clip, if measured."""
 
     @property
     def done(self) -> bool:
-        """True when the clip is there."""
-        return self.status in DONE
+        """True if the clip exists."""
+        return self.status in AVAILABLE
 
 
 class StatusTable:
-    """The rows of a folder, by the path of the clip; every row is on the disk before the next clip begins.
+    """Table of clip statuses in a JSON lines file; safe to use from several threads.
 
-    A file of JSON lines that only grows; the last row of a clip counts. Safe to use from several threads.
+    Rows are appended and reach the disk at once. The last row of a clip counts. An incomplete row at the end, left by
+    a kill or a full disk, is ignored and overwritten.
 
     Args:
-        folder: where the table lies; the caller holds the :class:`~quovadis.runtime.locks.FolderLock`.
+        folder: Folder of the table. The caller must hold its :class:`~quovadis.runtime.locks.FolderLock`.
 
     Raises:
-        StorageError: it cannot be read or written.
+        StorageError: If the table cannot be read or written.
 
-    >>> with StatusTable(getfixture("tmp_path")) as table:
-    ...     table.record(ClipStatus("abseiling/x.mp4", "private", "youtube", "Private video"))
-    >>> read_status(getfixture("tmp_path"))["abseiling/x.mp4"].status
-    'private'
+    Example:
+        >>> with StatusTable(getfixture("tmp_path")) as table:
+        ...     table.record(ClipStatus("abseiling/x.mp4", "private", "youtube", "Private video"))
+        >>> read_status(getfixture("tmp_path"))["abseiling/x.mp4"].status
+        'private'
     """
 
     def __init__(self, folder: Path):
@@ -87,7 +86,7 @@ class StatusTable:
         self._lock = threading.Lock()
         try:
             self.path.touch()
-            self._end = self.path.read_bytes().rfind(b"\n") + 1  # then comes what a kill or a full disk left of a row
+            self._end = self.path.read_bytes().rfind(b"\n") + 1  # end of the last complete row
             self._file = self.path.open("r+b", buffering=0)
             self._file.truncate(self._end)
         except OSError as error:
@@ -102,15 +101,15 @@ class StatusTable:
         self._file.close()
 
     def get(self, path: str) -> ClipStatus | None:
-        """The row of a clip."""
+        """Return the status of a clip, or None if it was never tried."""
         return self._rows.get(path)
 
     def record(self, row: ClipStatus) -> None:
-        """Add a row."""
+        """Append a row."""
         line = json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n"
         with self._lock:
             try:
-                self._file.seek(self._end)  # over what an earlier failure may have left
+                self._file.seek(self._end)  # overwrite what an earlier failure may have left
                 written = self._file.write(line) or 0
             except OSError as error:
                 raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
@@ -121,10 +120,10 @@ class StatusTable:
 
 
 def read_status(folder: Path) -> Mapping[str, ClipStatus]:
-    """The last row of each clip, by its path; empty where nothing was downloaded. Needs no lock.
+    """Read the last status of each clip by its path, without a lock; empty if nothing was downloaded.
 
     Raises:
-        StorageError: the table cannot be read, or has a line that is no row.
+        StorageError: If the table cannot be read, or has an invalid line.
     """
     path = folder / TABLE_NAME
     try:
@@ -138,39 +137,39 @@ def read_status(folder: Path) -> Mapping[str, ClipStatus]:
         try:
             row = ClipStatus(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise StorageError(f"{path}:{number} is no row of a download: {error}; delete that line") from error
+            raise StorageError(f"{path}:{number} is not a valid row: {error}; delete that line") from error
         rows[row.path] = row
     return rows
 
 
 @dataclass(frozen=True)
 class DownloadReport:
-    """How a download stands."""
+    """Summary of a download."""
 
     table: Path
-    """Says of every clip what became of it, and why."""
+    """The table with the status of every clip."""
     counts: Mapping[str, int]
-    """Clips by status, the most first; ``not tried`` for those that have no row."""
+    """Clips by status, most frequent first; ``not tried`` for clips without a status."""
     missing_by_class: Mapping[str, int]
-    """Clips that are not there, of each class that lacks any, the most first."""
+    """Missing clips of each class that has any, most first."""
     problems: tuple[str, ...] = ()
-    """What could not be used: archives that are broken or not to be trusted."""
+    """Archives that could not be used, with the reason."""
 
     @classmethod
     def of(cls, clips: Collection[KineticsClip], folder: Path, problems: Sequence[str] = ()) -> "DownloadReport":
-        """The report on these clips, from the table of the folder."""
+        """Create the report on these clips from the table of the folder."""
         rows = read_status(folder)
-        status = {clip: row.status if (row := rows.get(str(clip.path))) else "not tried" for clip in clips}
-        missing = Counter(clip.label or clip.split for clip in clips if status[clip] not in DONE)
+        status = {clip: row.status if (row := rows.get(str(clip.path))) else _NOT_TRIED for clip in clips}
+        missing = Counter(clip.label or clip.split for clip in clips if status[clip] not in AVAILABLE)
         counts = Counter(status.values())
         return cls(folder / TABLE_NAME, dict(counts.most_common()), dict(missing.most_common()), tuple(problems))
 
     @property
     def num_clips(self) -> int:
-        """All that were wanted."""
+        """Number of requested clips."""
         return sum(self.counts.values())
 
     @property
-    def num_there(self) -> int:
-        """Clips that are there."""
-        return sum(count for status, count in self.counts.items() if status in DONE)
+    def num_available(self) -> int:
+        """Number of clips that exist."""
+        return sum(count for status, count in self.counts.items() if status in AVAILABLE)

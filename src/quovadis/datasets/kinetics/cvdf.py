@@ -1,90 +1,35 @@
-"""Kinetics from CVDF's archives: tars of clips, with a set that replaces the corrupt ones.
+"""Download clips of Kinetics from the archives of CVDF, including the archive that replaces corrupt clips."""
 
-The Common Visual Data Foundation hosts the clips of Kinetics-400, -600 and -700-2020. The addresses below are those of
-the README and the scripts of github.com/cvdfoundation/kinetics-dataset (read at commit e6bea42); what the archives are
-called is in lists that lie beside them, one for each split. Kinetics-400 comes in numbered parts of flat folders, with
-a replacement set for about 1,400 corrupt clips; the train and val archives of Kinetics-600 hold a class each and are
-called after it.
-"""
-
-import itertools
 import json
 import os
-import re
 import shutil
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from urllib.parse import quote, unquote
 
 from quovadis.datasets.kinetics.annotations import ClipLookup, KineticsClip
-from quovadis.datasets.kinetics.archives import extract_videos, is_archive
+from quovadis.datasets.kinetics.archives import extract_videos
 from quovadis.datasets.kinetics.class_names import class_labels
-from quovadis.datasets.kinetics.clip_status import ClipStatus, DownloadReport, StatusTable
-from quovadis.errors import DatasetError, DownloadError, UnknownNameError
+from quovadis.datasets.kinetics.clip_folder import ClipFolder, open_clip_folder
+from quovadis.datasets.kinetics.clip_status import DownloadReport
+from quovadis.datasets.kinetics.cvdf_releases import (
+    CVDF_URL,
+    CvdfArchive,
+    find_release,
+    list_archives,
+    problem_with_archive,
+    url_of,
+)
+from quovadis.errors import DatasetError, DownloadError
 from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.download import RetryPolicy, download
-from quovadis.runtime.locks import FolderLock
-from quovadis.runtime.scratch import scratch_folder, storage_errors
+from quovadis.runtime.scratch import storage_errors
 from quovadis.runtime.thread_jobs import Progress, ProgressCounter, WorkStopped, in_parallel
 
-_ARCHIVE_PATH = re.compile(r"\w+/\w+/[^./\\\0][^/\\\0]*\.(tar\.gz|tgz|tar)")
-CVDF_URL = "https://s3.amazonaws.com/kinetics"
-_TOO_MANY_FAILURES = 3
-"""Archives in a row that cannot be fetched: then it is the connection."""
-
-
-@dataclass(frozen=True)
-class CvdfRelease:
-    """Where CVDF keeps one version; paths under ``CVDF_URL``."""
-
-    folder: str
-    prefix: str
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    """By split, those that are whole. Kinetics-600 has none for train and val: CVDF says its CSVs are incomplete."""
-    replacement: str = ""
-
-    def archive_list(self, split: str) -> str:
-        """The list of the archives of a split."""
-        return f"{self.folder}/{split}/{self.prefix}_{split}_path.txt"
-
-
-RELEASES: Mapping[str, CvdfRelease] = MappingProxyType(
-    {
-        "kinetics400": CvdfRelease(
-            "400",
-            "k400",
-            {split: f"400/annotations/{split}.csv" for split in ("train", "val", "test")},
-            "400/replacement_for_corrupted_k400.tgz",
-        ),
-        "kinetics600": CvdfRelease("600", "k600", {"test": "600/annotations/test.csv"}),
-        "kinetics700": CvdfRelease(
-            "700_2020",
-            "k700_2020",
-            {split: f"700_2020/annotations/{split}.csv" for split in ("train", "val", "test")},
-        ),
-    }
-)
-
-
-def fetch_annotations(
-    name: str, split: str, folder: Path, *, mirror: str = CVDF_URL, patience: RetryPolicy | None = None
-) -> Path:
-    """The annotation file of a split, from CVDF; fetched once.
-
-    Raises:
-        UnknownNameError: no such version. DatasetError: CVDF has no whole one. DownloadError: it cannot be fetched.
-    """
-    release = _release(name)
-    if split not in release.annotations:
-        raise DatasetError(
-            f"CVDF's annotations of {name} {split} are incomplete: give the file of the original release with "
-            "--annotations (github.com/activitynet/ActivityNet, Crawler/Kinetics/data)"
-        )
-    url = _address(release.annotations[split], mirror)
-    return download(url, folder / "annotations" / f"{split}.csv", _problem_with_annotations, patience=patience)
+_MAX_CONSECUTIVE_FAILURES = 3
+"""After this many failed downloads in a row the connection is considered lost."""
 
 
 def download_from_cvdf(
@@ -95,233 +40,180 @@ def download_from_cvdf(
     num_workers: int = 2,
     keep_archives: bool = False,
     mirror: str = CVDF_URL,
-    patience: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> DownloadReport:
-    """Download clips from CVDF's archives into a folder.
+    """Download clips from the archives of CVDF.
 
-    Archives are fetched (going on where a connection was cut), taken apart and removed. The replacement set goes first
-    and over what is there, so no corrupt clip gets in its place. Killed at any moment and started again, it goes on
-    where it was. An archive of a single class that is not wanted is not fetched.
+    Archives are downloaded, extracted and deleted. The archive that replaces corrupt clips comes first and overwrites
+    existing clips. An interrupted download can be repeated; it continues where it stopped. Archives of a single class
+    that is not requested are skipped.
 
     Args:
-        name: kinetics400, kinetics600 or kinetics700 (the 2020 edition).
-        clips: what to take, as :func:`~quovadis.datasets.kinetics.annotations.select` gives it.
-        folder: where to; only one process at a time. The archives lie in its ``.cvdf`` meanwhile.
-        num_workers: archives at a time.
-        keep_archives: do not remove them.
-        mirror: an address that serves the same files under the same paths.
-        patience: how often to try and how long to wait.
-        progress: told after every archive.
+        name: ``kinetics400``, ``kinetics600`` or ``kinetics700`` (the 2020 edition).
+        clips: The clips, usually from :func:`~quovadis.datasets.kinetics.annotations.select_clips`.
+        folder: Output folder. Archives are stored in its subfolder ``.cvdf`` meanwhile.
+        num_workers: Number of archives processed at once.
+        keep_archives: Do not delete the archives.
+        mirror: URL that serves the same paths as ``CVDF_URL``.
+        retry_policy: Number of attempts and wait times.
+        progress: Callback, called after every archive with the number of archives done and in all.
 
     Returns:
-        The report; its ``problems`` are archives that are damaged or not to be trusted. A clip that no archive holds
-        is ``absent``.
+        A report with the number of clips by status. Its ``problems`` are archives that are damaged or unsafe. Clips
+        that no archive contains have the status ``absent``.
 
     Raises:
-        UnknownNameError: no such version. StorageError: the disk is full, or another process works there.
-        DownloadError: no connection. In either case what is done is kept.
+        UnknownNameError: If CVDF does not host this dataset.
+        StorageError: If the disk is full, or another process uses the folder. Finished clips are kept.
+        DownloadError: If there is no connection. Finished clips are kept.
+
+    Example:
+        >>> from quovadis.datasets.kinetics.annotations import read_annotations, select_clips
+        >>> from quovadis.datasets.kinetics.cvdf_releases import download_annotations
+        >>> def download_validation_set(folder: Path) -> DownloadReport:
+        ...     annotations = read_annotations(download_annotations("kinetics400", "val", folder))
+        ...     return download_from_cvdf("kinetics400", select_clips(annotations), folder)
+
+    References:
+        https://github.com/cvdfoundation/kinetics-dataset
     """
-    release = _release(name)
-    splits = sorted({clip.split for clip in clips})
-    with FolderLock(folder, "download from CVDF"), StatusTable(folder) as table, scratch_folder(folder) as scratch:
-        job = _Job(clips, folder, scratch, table, mirror, keep_archives, patience or RetryPolicy())
+    release = find_release(name)
+    labels = {clip.label for clip in clips}
+    with open_clip_folder(folder, "download from CVDF") as output:
+        job = _Job(clips, output, mirror, retry_policy or RetryPolicy(), keep_archives)
         if release.replacement:
-            job.take(_Archive(release.replacement, "replacement", replaces=True))
+            job.process(CvdfArchive(release.replacement, "replacement"))
         archives = [
             archive
-            for split in splits
-            for archive in job.archives(release.archive_list(split), split)
-            if not _is_of_another_class(archive, name, clips)
+            for split in sorted({clip.split for clip in clips})
+            for archive in list_archives(release, split, job.folder, mirror=mirror, retry_policy=job.retry_policy)
+            if (label := archive.name.removesuffix(".tar.gz")) not in class_labels(name) or label in labels
         ]
-        meter = ProgressCounter(len(archives), progress)
+        counter = ProgressCounter(len(archives), progress)
 
-        def work(archive: _Archive) -> None:
-            job.take(archive)
-            meter.step()
+        def process(archive: CvdfArchive) -> None:
+            job.process(archive)
+            counter.step()
 
-        in_parallel(work, archives, num_workers, job.stop)
-        if not job.problems:
-            job.note_absent_clips()
-    return DownloadReport.of(clips, folder, job.problems)
+        in_parallel(process, archives, num_workers, job.stop)
+        if not job.failures.problems:
+            job.record_absent_clips()
+    return DownloadReport.of(clips, folder, job.failures.problems)
+
+
+@dataclass
+class _Failures:
+    """Failures so far, shared by the workers."""
+
+    problems: list[str] = field(default_factory=list)
+    num_consecutive: int = 0
 
 
 @dataclass(frozen=True)
-class _Archive:
-    path: str
-    """Under ``CVDF_URL``."""
-    split: str
-    replaces: bool = False
+class _Job:
+    """Settings and state that the workers of one download share."""
+
+    clips: Collection[KineticsClip]
+    output: ClipFolder
+    mirror: str
+    retry_policy: RetryPolicy
+    keep_archives: bool = False
+    failures: _Failures = field(default_factory=_Failures)
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
+    def folder(self) -> Path:
+        """Folder of the archives."""
+        return self.output.root / ".cvdf"
 
+    @cached_property
+    def lookups(self) -> dict[str, ClipLookup]:
+        """Clips by the split of their archive."""
+        splits = {clip.split for clip in self.clips}
+        by_split = {split: ClipLookup([c for c in self.clips if c.split == split]) for split in splits}
+        return by_split | {"replacement": ClipLookup(self.clips)}
 
-class _Job:
-    """What the workers share."""
-
-    def __init__(
-        self,
-        clips: Collection[KineticsClip],
-        folder: Path,
-        scratch: Path,
-        table: StatusTable,
-        mirror: str,
-        keep_archives: bool,
-        patience: RetryPolicy,
-    ):
-        self._clips, self._folder, self._scratch, self._table = clips, folder, scratch, table
-        self._mirror, self._keep_archives, self._patience = mirror, keep_archives, patience
-        self._home = folder / ".cvdf"
-        self._lookups = {s: ClipLookup([c for c in clips if c.split == s]) for s in {c.split for c in clips}}
-        self._lookups["replacement"] = ClipLookup(clips)
-        self._number = itertools.count()
-        self._failures_in_a_row = 0
-        self.problems: list[str] = []
-        self.stop = threading.Event()
-
-    def archives(self, path: str, split: str) -> list[_Archive]:
-        """The archives that a list names."""
-        target = self._home / path.rpartition("/")[2]
-        file = download(_address(path, self._mirror), target, _problem_with_list, patience=self._patience)
-        return [_Archive(path, split) for path in _listed_archives(file)]
-
-    def take(self, archive: _Archive) -> None:
-        """Fetch an archive, take it apart, remove it; what cannot be used is a problem, and the others go on."""
-        marker = self._home / archive.split / f"{archive.name}.json"
-        if not self._is_open(archive, marker):
+    def process(self, archive: CvdfArchive) -> None:
+        """Download, extract and delete an archive; an archive that cannot be used is noted as a problem."""
+        content_list = self.folder / archive.split / f"{archive.name}.json"
+        if not self._is_pending(archive, content_list):
             return
-        local = self._home / archive.split / archive.name
+        file = self.folder / archive.split / archive.name
         try:
-            url = _address(archive.path, self._mirror)
-            download(url, local, _problem_with_archive, progress=self._go_on, patience=self._patience)
+            url = url_of(archive.path, self.mirror)
+            download(url, file, problem_with_archive, progress=self._raise_if_stopped, patience=self.retry_policy)
         except DownloadError as error:
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row == _TOO_MANY_FAILURES:
+            self.failures.num_consecutive += 1
+            if self.failures.num_consecutive == _MAX_CONSECUTIVE_FAILURES:
                 raise
-            self.problems.append(str(error))
+            self.failures.problems.append(str(error))
             return
-        self._failures_in_a_row = 0
-        with storage_errors(self._folder):
+        self.failures.num_consecutive = 0
+        with storage_errors(self.output.root):
             try:
-                stems = self._take_apart(archive, local)
+                stems = self._extract(archive, file)
             except (DatasetError, DownloadError) as error:
-                rejected = local.with_name(local.name + ".rejected")
-                os.replace(local, rejected)
-                self.problems.append(f"{error} (kept as {rejected.name}; run it again to fetch it anew)")
+                rejected = file.with_name(file.name + ".rejected")
+                os.replace(file, rejected)
+                self.failures.problems.append(
+                    f"{error} (kept as {rejected.name}; run the command again to download it again)"
+                )
                 return
-            write_atomically(marker, json.dumps(stems))
-            if not self._keep_archives:
-                local.unlink()
+            write_atomically(content_list, json.dumps(stems))
+            if not self.keep_archives:
+                file.unlink()
 
-    def note_absent_clips(self) -> None:
-        """A row for every clip that no archive holds."""
-        for clip in self._clips:
-            row = self._table.get(str(clip.path))
-            if not self._has(clip) and (row is None or row.status != "absent"):
-                self._table.record(ClipStatus(str(clip.path), "absent", "cvdf", "no archive of CVDF holds it"))
+    def record_absent_clips(self) -> None:
+        """Set the status ``absent`` for every clip that no archive contains."""
+        for clip in self.clips:
+            status = self.output.status(clip)
+            if not self.output.contains(clip) and (status is None or status.status != "absent"):
+                self.output.record(clip, "absent", "cvdf", "not in the archives of CVDF")
 
-    def _go_on(self, *_: object) -> None:
-        """Leave a large archive in the middle when all work ends; it goes on from there the next time."""
+    def _raise_if_stopped(self, *_: object) -> None:
+        """Interrupt the download of a large archive; the next run resumes it."""
         if self.stop.is_set():
             raise WorkStopped
 
-    def _is_open(self, archive: _Archive, marker: Path) -> bool:
-        """Was it never taken apart, or does it hold clips that are wanted now and were not then?"""
+    def _is_pending(self, archive: CvdfArchive, content_list: Path) -> bool:
+        """Return True if the archive was never extracted, or contains clips that are needed now."""
         try:
-            stems = json.loads(marker.read_text())
+            stems = json.loads(content_list.read_text())
         except (OSError, ValueError):
             return True
-        clips = [clip for stem in stems for clip in self._lookups[archive.split].clips_of(stem)]
-        return any(self._wants(clip, archive) for clip in clips)
+        clips = [clip for stem in stems for clip in self.lookups[archive.split].clips_of(stem)]
+        return any(self._is_needed(clip, archive) for clip in clips)
 
-    def _wants(self, clip: KineticsClip, archive: _Archive) -> bool:
-        if not archive.replaces:
-            return not self._has(clip)
-        row = self._table.get(str(clip.path))
-        return not self._has(clip) or row is None or row.source != archive.name
+    def _is_needed(self, clip: KineticsClip, archive: CvdfArchive) -> bool:
+        if not self.output.contains(clip):
+            return True
+        status = self.output.status(clip)
+        return archive.is_replacement and (status is None or status.source != archive.name)
 
-    def _has(self, clip: KineticsClip) -> bool:
-        """Is the clip there? If it is, it has a row afterwards."""
-        if not (self._folder / clip.path).is_file():
-            return False
-        row = self._table.get(str(clip.path))
-        if row is None or not row.done:  # killed between the file and its row, or from elsewhere
-            self._table.record(ClipStatus(str(clip.path), "ok", "found", "was there"))
-        return True
+    def _extract(self, archive: CvdfArchive, file: Path) -> list[str]:
+        """Extract the needed clips; returns the names of all clips in the archive."""
 
-    def _take_apart(self, archive: _Archive, local: Path) -> list[str]:
-        lookup = self._lookups[archive.split]
+        def needed_clips(stem: str) -> list[KineticsClip]:
+            clips = self.lookups[archive.split].clips_of(stem)
+            return [clip for clip in clips if self._is_needed(clip, archive)]
 
-        def place(stem: str) -> Path | None:
-            self._go_on()
-            wanted = any(self._wants(clip, archive) for clip in lookup.clips_of(stem))
-            return self._scratch / f"{next(self._number)}.mp4" if wanted else None
+        def choose_path(stem: str) -> Path | None:
+            self._raise_if_stopped()
+            return self.output.scratch_path(".mp4") if needed_clips(stem) else None
 
-        def written(stem: str, partial: Path) -> None:
-            *others, last = [clip for clip in lookup.clips_of(stem) if self._wants(clip, archive)]
-            for clip in others:  # of several classes
-                copy = self._scratch / f"{next(self._number)}.mp4"
-                self._put(Path(shutil.copyfile(partial, copy)), clip, archive)
-            self._put(partial, last, archive)
+        def move_in(stem: str, extracted: Path) -> None:
+            *others, last = needed_clips(stem)
+            for clip in others:  # the same segment with another class
+                copy = self.output.scratch_path(".mp4")
+                self._add(Path(shutil.copyfile(extracted, copy)), clip, archive)
+            self._add(extracted, last, archive)
 
-        return extract_videos(local, place, written)
+        return extract_videos(file, choose_path, move_in)
 
-    def _put(self, partial: Path, clip: KineticsClip, archive: _Archive) -> None:
-        if partial.stat().st_size == 0:
-            self._table.record(ClipStatus(str(clip.path), "absent", archive.name, "empty in the archive"))
+    def _add(self, extracted: Path, clip: KineticsClip, archive: CvdfArchive) -> None:
+        if extracted.stat().st_size == 0:
+            self.output.record(clip, "absent", archive.name, "empty in the archive")
             return
-        target = self._folder / clip.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, target)
-        self._table.record(ClipStatus(str(clip.path), "ok", archive.name))
-
-
-def _release(name: str) -> CvdfRelease:
-    if name not in RELEASES:
-        raise UnknownNameError.among("dataset of CVDF", name, RELEASES)
-    return RELEASES[name]
-
-
-def _is_of_another_class(archive: _Archive, name: str, clips: Collection[KineticsClip]) -> bool:
-    label = archive.name.removesuffix(".tar.gz")
-    return label in class_labels(name) and label not in {clip.label for clip in clips}
-
-
-def _address(path: str, mirror: str) -> str:
-    """Where to fetch a path; the lists of Kinetics-600 have spaces in them."""
-    return f"{mirror.rstrip('/')}/{quote(path)}"
-
-
-def _listed_archives(file: Path) -> list[str]:
-    """The paths that a list of archives names.
-
-    Raises:
-        DatasetError: an address elsewhere, or a name that is none of an archive.
-    """
-    paths = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        address = unquote(line.strip())
-        if not address:
-            continue
-        path = address.removeprefix(f"{CVDF_URL}/")
-        if not _ARCHIVE_PATH.fullmatch(path):
-            raise DatasetError(f"{file} lists {address!r}; expected archives under {CVDF_URL}: remove the file")
-        paths.append(path)
-    return paths
-
-
-def _problem_with_list(file: Path) -> str:
-    begin = file.read_text(encoding="utf-8", errors="replace").lstrip()[: len(CVDF_URL)]
-    return "" if begin == CVDF_URL else f"a list of archives begins with {CVDF_URL}, this with {begin[:40]!r}"
-
-
-def _problem_with_annotations(file: Path) -> str:
-    with file.open("rb") as opened:
-        first = opened.readline(1000)
-    return "" if b"youtube_id" in first else f"its first line has no column youtube_id: {first[:80]!r}"
-
-
-def _problem_with_archive(file: Path) -> str:
-    return "" if is_archive(file) else "it is no tar archive"
+        self.output.move_in(extracted, clip)
+        self.output.record(clip, "ok", archive.name)

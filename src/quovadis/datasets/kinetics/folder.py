@@ -1,11 +1,10 @@
-"""Kinetics on the disk: which clip lies where, and the manifest of it all."""
+"""Find the clips of Kinetics in a folder, and list them in a manifest."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from quovadis.datasets.kinetics.annotations import ClipLookup, KineticsClip, read_annotations, select_clips, start_of
 from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
@@ -14,8 +13,8 @@ from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview
 from quovadis.datasets.video_files import find_videos
 from quovadis.errors import DatasetError
 
-_REPLACEMENTS = "replacement_for_corrupted_k400"
-"""Folder of CVDF's replacement set, as its archive unpacks."""
+_REPLACEMENT_FOLDER = "replacement_for_corrupted_k400"
+"""Folder in CVDF's archive of clips that replace corrupt ones."""
 
 
 def kinetics_manifest(
@@ -26,28 +25,38 @@ def kinetics_manifest(
     classes: Collection[str] = (),
     youtube_ids: Collection[str] = (),
 ) -> Manifest:
-    """The clips of annotation files as a manifest, whether they are there or not.
+    """List the clips of annotation files in a manifest, whether or not they exist.
 
-    A clip is found by the name of its file wherever it lies under ``root``: in folders of classes (with spaces, with
-    underscores, within ``train`` and ``val`` or not), in one flat folder as CVDF's archives unpack, or in CVDF's
-    replacement set, which goes first. A clip that lies nowhere gets the path that the download would write.
+    A clip is found by its file name, anywhere below ``root``: in class folders (with spaces or underscores, inside
+    ``train`` and ``val`` or not), in one flat folder, or in CVDF's folder of replacements, which takes precedence.
+    Missing clips get the path that the download would write.
 
-    The group of a clip is its YouTube video, so that clips of one video cannot lie in two splits. Where the published
-    lists themselves put a video in two splits (28 of val and test of Kinetics-600), its clips get no group and a note
-    says how many there are.
+    The group of a clip is its YouTube video, so that clips of one video cannot be in two splits. The published lists
+    violate this for a few videos (28 of val and test of Kinetics-600). Their clips get no group, and a note counts them.
 
     Args:
-        name: kinetics400, kinetics600 or kinetics700: its classes, in the order of bytes, whichever the files list.
-            With any other name the classes are those of the files, in the same order.
-        annotations: one CSV file or more. Clips of test files without labels are listed, so that what a list shares
-            with another is known; they are refused where a label is needed, in training and in evaluation.
-        root: the folder of the clips.
-        classes: only these, for a mini-Kinetics; then they are all that the manifest has.
-        youtube_ids: only clips of these videos.
+        name: ``kinetics400``, ``kinetics600`` or ``kinetics700``, which defines the classes. With another name, the
+            classes are those of the files, in the same order.
+        annotations: CSV files. Clips of test files without labels are listed, so that overlaps are detected. They cannot
+            be used for training or evaluation.
+        root: Folder of the clips.
+        classes: Only these classes, as in Mini-Kinetics.
+        youtube_ids: Only clips of these videos.
 
     Raises:
-        DatasetError, UnknownNameError: as :func:`~quovadis.datasets.kinetics.annotations.read_annotations` and
-            :func:`~quovadis.datasets.kinetics.annotations.select_clips` say; no such folder; no classes are known.
+        DatasetError: If the folder or an annotation file does not exist or is invalid, or no clip has a label.
+        UnknownNameError: If no clip has one of the ``classes``.
+
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> rows = "label,youtube_id,time_start,time_end,split", "abseiling,-3B32lodo2M,59,69,val"
+        >>> _ = (folder / "val.csv").write_text(chr(10).join(rows))
+        >>> data = kinetics_manifest("kinetics400", [folder / "val.csv"], folder)
+        >>> len(data.labels), data.records[0].group, data.records[0].status
+        (400, '-3B32lodo2M', 'missing')
+
+    References:
+        https://github.com/cvdfoundation/kinetics-dataset
     """
     root = Path(root)
     if not root.is_dir():
@@ -57,56 +66,53 @@ def kinetics_manifest(
     clips = select_clips(rows, classes=classes, youtube_ids=youtube_ids)
     labels = tuple(sorted(classes or known or {clip.label for clip in clips if clip.label}, key=str.encode))
     if not labels:
-        raise DatasetError(f"none of the {len(clips)} clips has a label: give an annotation file with labels")
-    number = {label: i for i, label in enumerate(labels)}
+        raise DatasetError(f"none of the {len(clips)} clips has a label: pass an annotation file with labels")
+    index_of = {label: i for i, label in enumerate(labels)}
     found = find_clips(root, clips)
     shared = _videos_in_two_splits(clips)
     downloads = read_status(root)
-    records = tuple(
-        VideoRecord(
-            found.paths.get(clip, root / clip.path),
-            number[clip.label] if clip.label else UNLABELED,
-            clip.split,
-            "" if clip.youtube_id in shared else clip.youtube_id,
-            **_fate(None if clip in found.paths else downloads.get(str(clip.path))),
-        )
-        for clip in clips
-    )
-    return Manifest(name, root, labels, records, tuple(_notes(rows, clips, found, shared)))
+    records = []
+    for clip in clips:
+        path = found.paths.get(clip)
+        label = index_of[clip.label] if clip.label else UNLABELED
+        group = "" if clip.youtube_id in shared else clip.youtube_id
+        status, reason = ("listed", "") if path else ("missing", _why_missing(downloads.get(str(clip.path))))
+        records.append(VideoRecord(path or root / clip.path, label, clip.split, group, status=status, reason=reason))
+    return Manifest(name, root, labels, tuple(records), tuple(_notes(rows, clips, found, shared)))
 
 
-def _fate(download: ClipStatus | None) -> dict[str, Any]:
-    """Why a clip is not there, where a download tried to get it."""
+def _why_missing(download: ClipStatus | None) -> str:
+    """Return why a download did not get a clip, if one was tried."""
     if download is None or download.done:
-        return {}
-    return {"status": "missing", "reason": f"{download.status}: {download.reason}".removesuffix(": ")}
+        return "no such file"
+    return f"{download.status}: {download.reason}".removesuffix(": ")
 
 
 @dataclass(frozen=True)
 class FoundClips:
-    """What :func:`find_clips` found."""
+    """Result of :func:`find_clips`."""
 
     paths: Mapping[KineticsClip, Path]
     num_other_times: int
-    """Clips that were found by their id alone, in files whose names carry other times."""
-    num_doubled: int
-    """Clips that lie in more than one place; the first is taken."""
+    """Clips that were found by ID in files whose names have other times."""
+    num_repeated: int
+    """Clips that exist more than once; one of them is used."""
 
 
 def find_clips(root: Path, clips: Collection[KineticsClip]) -> FoundClips:
-    """Find each clip below a folder, by the names of files alone; hidden and system files are ignored."""
+    """Find clips below a folder by their file names; hidden and system files are ignored."""
     lookup = ClipLookup(clips)
-    places: dict[KineticsClip, list[Path]] = defaultdict(list)
+    candidates: dict[KineticsClip, list[Path]] = defaultdict(list)
     for path in find_videos(root).videos:
         for clip in lookup.clips_of(path.stem):
-            places[clip].append(path)
-    paths, num_other_times, num_doubled = {}, 0, 0
-    for clip, candidates in places.items():
+            candidates[clip].append(path)
+    paths, num_other_times, num_repeated = {}, 0, 0
+    for clip, files in candidates.items():
         expected = root / clip.path
-        paths[clip] = min(candidates, key=lambda p: (p.parent.name != _REPLACEMENTS, p != expected, str(p)))
+        paths[clip] = min(files, key=lambda p: (p.parent.name != _REPLACEMENT_FOLDER, p != expected, str(p)))
         num_other_times += start_of(paths[clip].stem) not in (None, int(clip.start_seconds))
-        num_doubled += len([p for p in candidates if p.parent.name != _REPLACEMENTS]) > 1
-    return FoundClips(paths, num_other_times, num_doubled)
+        num_repeated += len([p for p in files if p.parent.name != _REPLACEMENT_FOLDER]) > 1
+    return FoundClips(paths, num_other_times, num_repeated)
 
 
 def _videos_in_two_splits(clips: Sequence[KineticsClip]) -> frozenset[str]:
@@ -133,9 +139,6 @@ def _notes(
     if shared:
         yield f"{len(shared)} videos have clips in two splits, as published: {preview_names(sorted(shared))}"
     if found.num_other_times:
-        yield f"{found.num_other_times} files carry other times than the annotation files; taken by their id"
-    if found.num_doubled:
-        yield f"{found.num_doubled} clips lie in more than one place; the first is taken"
-    missing = len(clips) - len(found.paths)
-    if missing:
-        yield f"{missing} of {len(clips)} listed clips are missing"
+        yield f"{found.num_other_times} files have other times in their names than in the annotations; matched by ID"
+    if found.num_repeated:
+        yield f"{found.num_repeated} clips exist more than once; one of them is used"

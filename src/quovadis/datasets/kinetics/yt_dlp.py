@@ -1,4 +1,4 @@
-"""Fetch whole videos from YouTube with yt-dlp, and say in one word why one cannot be had."""
+"""Download videos from YouTube with yt-dlp, and classify failures."""
 
 import errno
 import re
@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from quovadis.errors import DatasetError, StorageError
 from quovadis.runtime.extras import missing_extra
 
-SIDE_PX = 360
-"""The short side that is asked for: the nearest that YouTube has to the 256 that models are trained at, from above."""
+_RESOLUTION_PX = 360
+"""Requested short side: the smallest on YouTube that is not below the 256 of the models."""
 
-# The first that matches. YouTube's words as yt-dlp hands them on; what it raises by type is told by type.
-_REASONS = (
+# Status by pattern in the message of yt-dlp; the first match counts.
+_STATUS_PATTERNS = (
     ("rate-limited", r"HTTP Error 429|Too Many Requests|try again later|rate-limited|not a bot|captcha"),
     ("private", r"private video|video is private|granted access to this video"),
     ("age-restricted", r"confirm your age|age.restricted|inappropriate for some users"),
@@ -27,11 +27,11 @@ _REASONS = (
 
 
 class FetchFailure(Exception):
-    """A video that could not be had, and why.
+    """A video could not be downloaded.
 
     Args:
-        status: a word of ``FINAL`` or ``PASSING`` in :mod:`quovadis.datasets.kinetics.clip_status`.
-        reason: what was said.
+        status: A key of ``PERMANENT`` or ``TRANSIENT`` in :mod:`quovadis.datasets.kinetics.clip_status`.
+        reason: The full message.
     """
 
     def __init__(self, status: str, reason: str):
@@ -40,31 +40,35 @@ class FetchFailure(Exception):
         self.reason = reason
 
 
-class Extractor(Protocol):
-    """Whatever brings a video by its id; called from several threads."""
+class VideoFetcher(Protocol):
+    """Download a video by its ID; called from several threads."""
 
     def fetch(self, youtube_id: str, folder: Path) -> Path:
-        """Bring the whole video into an empty folder, and say where.
+        """Download the whole video into an empty folder, and return its path.
 
         Raises:
-            FetchFailure: it cannot be had. StorageError: it cannot be written.
+            FetchFailure: If the video is not available.
+            StorageError: If the video cannot be written.
         """
         ...
 
 
-class YtDlpExtractor:
-    """Videos from YouTube, by yt-dlp.
+class YtDlpFetcher:
+    """Download videos from YouTube with yt-dlp.
 
-    Sound is not fetched where it can be avoided, as nothing here uses it; so no ``ffmpeg`` program is needed. The whole
-    video comes, not only the stretch that is wanted: cutting while downloading begins at a key frame. YouTube needs a
-    program that runs JavaScript beside yt-dlp (Deno), which the extra brings.
+    Downloads video without sound if possible, so the ``ffmpeg`` program is not needed. Downloads the whole video, because
+    partial downloads start at a key frame. Requires the extra ``kinetics``: yt-dlp, and Deno to run JavaScript.
 
     Args:
-        cookies: a file in Netscape format, for videos that are shown only to who is signed in. It is not changed.
-        options: for ``yt_dlp.YoutubeDL``, over those chosen here.
+        cookies: Cookie file in Netscape format, for videos that require signing in. It is not modified.
+        options: Options of ``yt_dlp.YoutubeDL`` that override the defaults chosen here.
 
     Raises:
-        MissingExtraError: yt-dlp is not installed. DatasetError: no such file of cookies.
+        MissingExtraError: If yt-dlp is not installed.
+        DatasetError: If the cookie file cannot be read.
+
+    References:
+        https://github.com/yt-dlp/yt-dlp
     """
 
     def __init__(self, *, cookies: Path | None = None, options: Mapping[str, Any] | None = None):
@@ -75,13 +79,13 @@ class YtDlpExtractor:
         try:
             self._cookies = cookies.read_text() if cookies else None
         except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{cookies} is no file of cookies that can be read: {error}") from error
+            raise DatasetError(f"cannot read the cookie file {cookies}: {error}") from error
         self._options = {
             "format": "bv*/b",
-            # The largest that is not above; of these H.264 in MP4, which decodes fastest.
-            "format_sort": [f"res:{SIDE_PX}", "vcodec:h264", "ext:mp4"],
+            # The largest resolution up to this one, preferably H.264 in MP4, which decodes fastest.
+            "format_sort": [f"res:{_RESOLUTION_PX}", "vcodec:h264", "ext:mp4"],
             "format_sort_force": True,
-            "allowed_extractors": ["youtube$"],  # an id is never taken for anything else
+            "allowed_extractors": ["youtube$"],  # do not interpret an ID as anything else
             "noplaylist": True,
             "quiet": True,
             "no_warnings": True,
@@ -97,28 +101,28 @@ class YtDlpExtractor:
         }
 
     def fetch(self, youtube_id: str, folder: Path) -> Path:
-        """The whole video, in the folder."""
+        """Download the whole video into the folder; see :meth:`VideoFetcher.fetch`."""
         from yt_dlp import YoutubeDL
 
-        place = str(folder.absolute()).replace("%", "%%")
-        if "$" in place:
-            raise StorageError(f"yt-dlp takes the $ in {folder} for a variable: choose another folder")
-        options = {**self._options, "outtmpl": f"{place}/video.%(ext)s"}
+        template = str(folder.absolute()).replace("%", "%%")
+        if "$" in template:
+            raise StorageError(f"yt-dlp expands the $ in {folder} as a variable: choose another folder")
+        options = {**self._options, "outtmpl": f"{template}/video.%(ext)s"}
         if self._cookies is not None:
             options["cookiefile"] = StringIO(self._cookies)  # a copy, because yt-dlp writes them back
         try:
             with YoutubeDL(options) as downloader:
                 downloader.extract_info(f"https://www.youtube.com/watch?v={youtube_id}")
-        except Exception as error:  # of yt-dlp, which hands on whatever its parts raise
-            raise _judged(error) from error
+        except Exception as error:  # yt-dlp raises many types
+            raise _classify(error) from error
         files = sorted(folder.iterdir())
         if len(files) != 1:
-            raise FetchFailure("unknown", f"{len(files)} files came instead of one")
+            raise FetchFailure("unknown", f"yt-dlp wrote {len(files)} files; expected one")
         return files[0]
 
 
 class _NullLogger:
-    """Takes what yt-dlp has to say; what matters comes as an error."""
+    """Discard the log messages of yt-dlp; failures are raised as exceptions."""
 
     def debug(self, message: str) -> None: ...
 
@@ -127,29 +131,29 @@ class _NullLogger:
     def error(self, message: str) -> None: ...
 
 
-def _judged(error: Exception) -> Exception:
-    """The error to raise for one that came out of yt-dlp."""
+def _classify(error: Exception) -> Exception:
+    """Convert an error of yt-dlp."""
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return StorageError(f"cannot write the video: {cause.strerror}")
-    # Its messages are "ERROR: [youtube] ID: words", in colors where a terminal looks on.
-    words = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
-    words = re.sub(r"^\[\w+\] \S+: ", "", words).strip()
+    # Messages have the form "ERROR: [youtube] ID: text", with colors in a terminal.
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
+    text = re.sub(r"^\[\w+\] \S+: ", "", text).strip()
     if any(type(cause).__name__ == "GeoRestrictedError" for cause in chain):
-        return FetchFailure("geo-blocked", words)
-    status = next((name for name, pattern in _REASONS if re.search(pattern, words, re.IGNORECASE)), "unknown")
-    return FetchFailure(status, words or repr(error))
+        return FetchFailure("geo-blocked", text)
+    status = next((name for name, pattern in _STATUS_PATTERNS if re.search(pattern, text, re.IGNORECASE)), "unknown")
+    return FetchFailure(status, text or repr(error))
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An error and all that it came from, yt-dlp's own ways of handing on included."""
+    """Return an error and all its causes, including those that yt-dlp stores in attributes."""
     found: list[BaseException] = []
     todo: list[object] = [error]
     while todo:
-        one = todo.pop()
-        if isinstance(one, BaseException) and one not in found:
-            found.append(one)
-            handed_on = getattr(one, "exc_info", None) or ()
-            todo += [one.__cause__, one.__context__, getattr(one, "cause", None), *handed_on[1:2]]
+        current = todo.pop()
+        if isinstance(current, BaseException) and current not in found:
+            found.append(current)
+            exc_info = getattr(current, "exc_info", None) or ()
+            todo += [current.__cause__, current.__context__, getattr(current, "cause", None), *exc_info[1:2]]
     return found
