@@ -150,7 +150,9 @@ def test_classes_without_a_readable_video_are_found(records: tuple[VideoRecord, 
 
 def test_a_class_of_unreadable_videos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no")
-    with pytest.raises(DatasetError, match=r"a.mp4 is not a video .*; nor can 9 others"):
+    with pytest.raises(
+        DatasetError, match=r"a.mp4 is not a video .*; 9 other videos of its class cannot be read either"
+    ):
         ClipDataset([VideoRecord(tmp_path / "a.mp4", 0, "train")], SPEC)[0, 0]
 
 

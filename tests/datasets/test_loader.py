@@ -68,7 +68,7 @@ def test_here_errors_are_what_they_are() -> None:
         list(SafeDataLoader(Failing(), batch_size=None, sampler=[5]))
     with pytest.raises(ValueError, match="no sum of 1"):
         list(SafeDataLoader(Failing(), batch_size=2, collate_fn=add))
-    with pytest.raises(InvalidInputError, match="the number of workers must be at least 0; got -1"):
+    with pytest.raises(InvalidInputError, match="num_workers must be at least 0; got -1"):
         SafeDataLoader([1], batch_size=None, num_workers=-1)
 
 

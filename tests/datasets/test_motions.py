@@ -8,11 +8,11 @@ from quovadis.datasets.motions import (
     EMBEDDED,
     MOTIONS,
     OTHER_MOTIONS,
-    OTHER_THINGS,
-    THINGS,
+    OTHER_SHAPES,
+    SHAPES,
     MotionsConfig,
     _poses,
-    _thing,
+    _shape,
     load_motions,
     motions_clip,
 )
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_video_and_no_two_splits_share_one() -> Non
 
 
 def test_the_same_seed_gives_the_same_bytes_and_fingerprint(tmp_path: Path) -> None:
-    config = MotionsConfig(1, 1, 1, size_px=128, seconds=0.6, things=("disc",), motions=("spins",))
+    config = MotionsConfig(1, 1, 1, size_px=128, seconds=0.6, shapes=("disc",), motions=("spins",))
     one, other = (load_motions(config, root=tmp_path / name) for name in ("one", "other"))
     assert one.fingerprint == other.fingerprint
     for a, b in zip(one.records, other.records, strict=True):
@@ -110,20 +110,20 @@ def test_only_the_named_quantities_move() -> None:
 def test_the_set_to_transfer_to_shares_neither_things_nor_motions_nor_pictures() -> None:
     large, other = EMBEDDED["motions-source"], EMBEDDED["motions-target"]
     assert not set(large.labels) & set(other.labels)
-    assert not {*THINGS, *MOTIONS} & {*OTHER_THINGS, *OTHER_MOTIONS}
+    assert not {*SHAPES, *MOTIONS} & {*OTHER_SHAPES, *OTHER_MOTIONS}
     assert len(other.labels) == len(large.labels) == 9
     assert large.total > 2 * other.total
     a, b = (motions_clip(config, "train", 0, 0).frames for config in (large, other))
     assert a.shape != b.shape or not torch.equal(a, b)
 
 
-@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
+@pytest.mark.parametrize("thing", [*SHAPES, *OTHER_SHAPES])
 def test_every_thing_is_seen_and_unlike_every_other(thing: str) -> None:
     """Its outline covers part of the square around it, and no two cover the same."""
     v, u = (
         torch.linspace(-1, 1, 41)[i].numpy() for i in torch.meshgrid(torch.arange(41), torch.arange(41), indexing="ij")
     )
-    covers = {name: _thing(name, u, v, np.float32(20))[0] > 0.5 for name in (*THINGS, *OTHER_THINGS)}
+    covers = {name: _shape(name, u, v, np.float32(20))[0] > 0.5 for name in (*SHAPES, *OTHER_SHAPES)}
     assert 0.15 < covers[thing].mean() < 0.85
     for name, other in covers.items():
         if name != thing:

@@ -35,8 +35,8 @@ class Download:
     annotations: Path | None = None
     """The annotation CSV file, also .gz; by default downloaded from CVDF, if it has a complete one."""
     source: Literal["youtube", "cvdf"] = "youtube"
-    """youtube requires the extra kinetics (``pip install '.[kinetics]'`` in the checkout). cvdf downloads whole archives
-    from a mirror of the Common Visual Data Foundation."""
+    """youtube requires the extra kinetics (``pip install '.[kinetics]'`` in the checkout); cvdf downloads the archives
+    of the Common Visual Data Foundation."""
     classes: tuple[str, ...] = ()
     """Only these classes: names, or a text file with one per line."""
     youtube_ids: Path | None = None

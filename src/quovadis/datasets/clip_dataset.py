@@ -1,7 +1,7 @@
-"""Training clips: one random stretch of a video, cropped and flipped at random; every choice follows from the seed.
+"""Training and validation clips for ``torch.utils.data``: datasets, batch sampler and collate function.
 
-Nothing here keeps random state. Which videos make batch ``s``, and how each is cut, are functions of (seed, step), so a
-run that was killed goes on with exactly the batches it would have seen.
+There is no random state. The videos of a batch and their random crops are functions of seed and step, so a resumed run
+gets exactly the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,30 +32,44 @@ _MAX_SUBSTITUTES = 10
 
 
 class Sample(TypedDict):
-    """One training or validation clip."""
+    """One training or validation clip, as returned by :class:`ClipDataset`."""
 
     streams: list[Tensor]
-    """uint8 (T, C, H, W), one a stream; empty for a validation video that cannot be read."""
+    """One uint8 tensor (T, C, H, W) per stream; empty for a validation video that cannot be read."""
     label: int
     unreadable: dict[str, str]
-    """Paths of the videos that could not be read for this sample, each with the reason."""
+    """Reason for each video, by path, that could not be read for this sample."""
 
 
 class ClipDataset(Dataset[Sample]):
-    """Clips for training, or, with ``augment=False``, the middle clip of each video for validation.
+    """Clips of labeled videos, for training or validation.
 
-    Items are asked for by ``(epoch, index)``: the epoch chooses the random cut.
+    Indexed by ``(epoch, index)``; the epoch selects the random augmentation. A training video that cannot be read is
+    replaced by a random one of the same class. A validation video is not replaced; its sample has no streams. In both
+    cases the sample lists the failures.
 
     Args:
-        records: the videos of one split.
-        spec: what the model sees.
-        seed: of all random choices.
-        augment: random start, random crop, random mirror (paper, section 4); else middle and center.
-        flip: whether mirroring is allowed; turn it off where left and right are different classes.
-        flow: where optical flow comes from, where the model wants it.
+        records: Videos of one split.
+        spec: Input format of the model: streams, number of frames, stride, size.
+        seed: Seed of all random choices.
+        augment: Random start, random crop and random horizontal flip (paper, section 4). False takes the middle clip
+            and the center crop.
+        flip: Allow horizontal flips. Disable if left and right are different classes.
+        flow: Source of optical flow, if the model needs it; by default stored flow, else estimated.
 
-    For training, a video that cannot be read is replaced by another of its class, chosen by the seed. For validation
-    it is not replaced: its sample has no streams. Both are reported in the sample.
+    Example:
+        >>> from quovadis.datasets.motions import MotionsConfig, load_motions
+        >>> from quovadis.models.zoo import build_model
+        >>> config = MotionsConfig(2, 1, 1, shapes=("disc",), motions=("spins", "slides"))
+        >>> data = load_motions(config, root=getfixture("tmp_path"))
+        >>> clips = ClipDataset(data.split("train"), build_model("i3d_tiny", num_classes=2).spec)
+        >>> batches = iter(EpochBatches(len(clips), batch_size=2))
+        >>> batch = collate([clips[key] for key in next(batches)])
+        >>> [stream.shape for stream in batch["streams"]], batch["labels"].shape
+        ([torch.Size([2, 16, 3, 64, 64])], torch.Size([2]))
+
+    References:
+        Carreira and Zisserman: "Quo Vadis, Action Recognition?", CVPR 2017, https://arxiv.org/abs/1705.07750
     """
 
     def __init__(
@@ -74,9 +88,9 @@ class ClipDataset(Dataset[Sample]):
         self.augment = augment
         self.flip = flip
         self.flow = flow or FlowSource()
-        self._of_class: dict[int, list[int]] = {}
+        self._indices_of_class: dict[int, list[int]] = {}
         for i, record in enumerate(self.records):
-            self._of_class.setdefault(record.label, []).append(i)
+            self._indices_of_class.setdefault(record.label, []).append(i)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -93,16 +107,19 @@ class ClipDataset(Dataset[Sample]):
                 unreadable[str(record.path)] = str(error)
                 if not self.augment:
                     return Sample(streams=[], label=record.label, unreadable=unreadable)
-                record = self.records[int(rng.choice(self._of_class[record.label]))]
+                record = self.records[int(rng.choice(self._indices_of_class[record.label]))]
                 continue
             return Sample(streams=clip_to_streams(clip, self.spec), label=record.label, unreadable=unreadable)
         first = next(iter(unreadable.values()))
-        raise DatasetError(f"{first}; nor can {_MAX_SUBSTITUTES - 1} others that were drawn from its class be read")
+        raise DatasetError(f"{first}; {_MAX_SUBSTITUTES - 1} other videos of its class cannot be read either")
 
     def unreadable_classes(self) -> dict[int, str]:
-        """The classes none of whose videos can be read, each with the reason for its first video.
+        """Find classes without any readable video.
 
-        Decodes the middle clip of one video of each class, and of further ones only where it cannot be read.
+        Decodes the middle clip of one video per class, and of further ones only if it cannot be read.
+
+        Returns:
+            For each such class, the reason for its first video.
         """
 
         def reason(indices: Sequence[int]) -> str:
@@ -117,13 +134,13 @@ class ClipDataset(Dataset[Sample]):
             return reasons[0]
 
         with ThreadPoolExecutor(num_cores()) as pool:
-            reasons = pool.map(reason, self._of_class.values())
-            return {label: why for label, why in zip(self._of_class, reasons, strict=True) if why}
+            reasons = pool.map(reason, self._indices_of_class.values())
+            return {label: why for label, why in zip(self._indices_of_class, reasons, strict=True) if why}
 
     def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
         spec = self.spec
         clip, start = self._frames(record, rng if self.augment else None)
-        if spec.needs_flow:  # before looping, which would show a jump, and before cropping
+        if spec.needs_flow:  # before looping, which adds a jump, and before cropping
             clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
         clip = clip.take(torch.from_numpy(fit_length(len(clip), clip_extent(spec)[0], "loop")))
         if not self.augment:
@@ -132,14 +149,14 @@ class ClipDataset(Dataset[Sample]):
         return transforms.flip_left_right(clip) if self.flip and rng.random() < 0.5 else clip
 
     def _frames(self, record: VideoRecord, rng: np.random.Generator | None) -> tuple[Clip, int]:
-        """A clip from a random start, or the middle one without ``rng``; and the number of its first frame."""
+        """Read a clip at a random start, or the middle clip without ``rng``; return it with its first frame index."""
         spec = self.spec
-        _, stride, span = clip_extent(spec)
-        # One frame more where there is one, because the flow of the last frame goes to the next.
-        stop = span + 1 if spec.needs_flow else span
+        _, stride, extent = clip_extent(spec)
+        # Flow of the last frame needs one more frame, if there is one.
+        stop = extent + 1 if spec.needs_flow else extent
         with VideoReader(record.path, num_threads=1) as reader:
-            num_ticks = reader.num_resampled_frames(spec.fps)
-            start = int(even_starts(num_ticks, span, 1)[0]) if rng is None else random_start(num_ticks, span, rng)
+            num_frames = reader.num_resampled_frames(spec.fps)
+            start = int(even_starts(num_frames, extent, 1)[0]) if rng is None else random_start(num_frames, extent, rng)
             clip = reader.read(
                 fps=spec.fps,
                 start_seconds=reader.frame_seconds(start, spec.fps),
@@ -152,7 +169,7 @@ class ClipDataset(Dataset[Sample]):
 
 
 class Splits(Dataset[Sample]):
-    """Several sets of clips as one, whose items are asked for by ``(split, epoch, index)``."""
+    """Several clip datasets as one, indexed by ``(split, epoch, index)``, so that one set of workers loads them all."""
 
     def __init__(self, clips: Mapping[str, ClipDataset]):
         self.clips = dict(clips)
@@ -166,28 +183,38 @@ class Splits(Dataset[Sample]):
 
 
 def clip_extent(spec: ModelSpec) -> tuple[int, int, int]:
-    """Frames, stride and span of the training clip that serves every stream of a model.
+    """Return number of frames, stride and extent in frames of the training clip that covers every stream of a model.
 
-    >>> from quovadis.models.convnet_lstm import convnet_lstm_spec
-    >>> clip_extent(convnet_lstm_spec())  # 25 frames, every fifth
-    (25, 5, 121)
+    Example:
+        >>> from quovadis.models.convnet_lstm import convnet_lstm_spec
+        >>> clip_extent(convnet_lstm_spec())  # 25 frames, every fifth
+        (25, 5, 121)
     """
-    span = max(s.span_frames for s in spec.streams)
-    return -(-span // spec.clip_stride), spec.clip_stride, span
+    extent = max(s.span_frames for s in spec.streams)
+    return -(-extent // spec.clip_stride), spec.clip_stride, extent
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of ``(epoch, index)``, without end, from any step on.
+    """Infinite batch sampler of ``(epoch, index)`` that can start at any step.
 
-    The epochs, each a permutation of all videos, are laid end to end and cut into batches, so no video is dropped and
-    step ``s`` is a function of the seed alone. With several processes each takes its part of every batch.
+    Each epoch is a permutation of all videos. Epochs are concatenated and divided into batches, so no video is dropped
+    and a batch may contain the end of one epoch and the start of the next. Each batch is a function of seed and step.
 
-    >>> batches = iter(EpochBatches(5, 2, seed=0))
-    >>> first = [next(batches) for _ in range(5)]
-    >>> [len(batch) for batch in first], sorted(index for batch in first for epoch, index in batch if epoch == 0)
-    ([2, 2, 2, 2, 2], [0, 1, 2, 3, 4])
-    >>> next(iter(EpochBatches(5, 2, seed=0, start=3))) == first[3]
-    True
+    Args:
+        num_items: Number of videos.
+        batch_size: Batch size of this process.
+        seed: Seed of the permutations.
+        start: First step.
+        rank: Rank of this process, which gets its part of every global batch.
+        num_ranks: Number of processes.
+
+    Example:
+        >>> batches = iter(EpochBatches(5, 2, seed=0))
+        >>> first = [next(batches) for _ in range(5)]
+        >>> [len(batch) for batch in first], sorted(index for batch in first for epoch, index in batch if epoch == 0)
+        ([2, 2, 2, 2, 2], [0, 1, 2, 3, 4])
+        >>> next(iter(EpochBatches(5, 2, seed=0, start=3))) == first[3]
+        True
     """
 
     def __init__(
@@ -202,24 +229,25 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, np.zeros(0, np.int64)
-        whole = self.batch_size * self.num_ranks
-        position = self.start * whole + self.rank * self.batch_size
+        global_batch_size = self.batch_size * self.num_ranks
+        first = self.start * global_batch_size + self.rank * self.batch_size
         while True:
             batch = []
-            for place in range(position, position + self.batch_size):
-                if place // self.num_items != epoch:
-                    epoch = place // self.num_items
+            for position in range(first, first + self.batch_size):
+                if position // self.num_items != epoch:
+                    epoch = position // self.num_items
                     order = np.random.default_rng([self.seed, epoch]).permutation(self.num_items)
-                batch.append((epoch, int(order[place % self.num_items])))
+                batch.append((epoch, int(order[position % self.num_items])))
             yield batch
-            position += whole
+            first += global_batch_size
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Make a batch of the samples that could be read.
+    """Stack the readable samples to a batch.
 
     Returns:
-        ``streams`` uint8 (B, T, C, H, W) each, ``labels`` int64 (B,), and ``unreadable``: the reason for each path.
+        ``streams``: one uint8 tensor (B, T, C, H, W) per stream; ``labels``: int64 (B,); ``unreadable``: the reason for
+        each video that could not be read, by path.
     """
     readable = [s for s in samples if s["streams"]]
     return {

@@ -47,7 +47,7 @@ def index_videos(
 
     Example:
         >>> from quovadis.datasets.motions import MotionsConfig, load_motions
-        >>> config = MotionsConfig(1, 1, 1, things=("disc",), motions=("spins", "slides"))
+        >>> config = MotionsConfig(1, 1, 1, shapes=("disc",), motions=("spins", "slides"))
         >>> data = index_videos(load_motions(config, root=getfixture("tmp_path")))
         >>> record = data.records[0]
         >>> record.status, record.num_frames, record.fps, len(record.sha256)
@@ -82,7 +82,7 @@ def verify_videos(
 
     Example:
         >>> from quovadis.datasets.motions import MotionsConfig, load_motions
-        >>> config = MotionsConfig(1, 1, 1, things=("disc",), motions=("spins", "slides"))
+        >>> config = MotionsConfig(1, 1, 1, shapes=("disc",), motions=("spins", "slides"))
         >>> data = load_motions(config, root=getfixture("tmp_path"))
         >>> _ = data.records[0].path.write_bytes(b"not a video")
         >>> [record.status for record in verify_videos(data).records]

@@ -1,4 +1,4 @@
-"""Load a dataset in worker processes that are never forked, and whose errors keep their type and message."""
+"""Data loader with worker processes that are never forked and whose errors keep their type and message."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from quovadis.runtime.interrupts import keyboard_signals_blocked
 from quovadis.runtime.jobs import without_main_script
 
 _PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluate"]
-"""Imported once by the fork server, so that a worker does not spend seconds on importing PyTorch."""
+"""Modules that the fork server imports once, so that workers start without importing PyTorch again."""
 
 
 class SafeDataLoader:
-    """The batches of a dataset, in the order of its sampler; each iteration starts from the beginning.
+    """Data loader for video, a wrapper of ``torch.utils.data.DataLoader``.
 
-    Workers are started by a fork server on Linux and spawned elsewhere. A fork of this process would copy the locks
-    that the threads of FFmpeg and PyTorch hold at that moment, and could then wait for them forever. Workers stay
-    alive between iterations, end with this process, however it ends, and do not import the main script.
+    Workers come from a fork server on Linux and are spawned elsewhere. Forking the main process could deadlock, because
+    it copies locks that threads of FFmpeg and PyTorch hold. Workers stay alive between iterations, exit with the main
+    process even if it is killed, and do not import the main script.
+
+    Iterating raises the :class:`QuovadisError` that the dataset raised in a worker, and :class:`JobError` for any other
+    error or a killed worker.
 
     Args:
-        dataset: its items and their batches must be picklable.
-        num_workers: processes; 0 loads in this process.
-        collate_fn: makes a batch of items; None where the sampler gives single items.
-        options: further arguments of ``torch.utils.data.DataLoader``.
+        dataset: A dataset with picklable items.
+        num_workers: Number of worker processes; 0 loads in the main process.
+        collate_fn: Function that converts a list of items to a batch; None if the sampler yields single items.
+        options: Further arguments of ``torch.utils.data.DataLoader``.
 
     Raises:
-        InvalidInputError: ``num_workers`` is negative.
+        InvalidInputError: If ``num_workers`` is negative.
 
-    While iterating, an error in a worker raises:
-        QuovadisError: the error that the dataset raised, as in this process.
-        JobError: any other error, or a worker that was killed.
-
-    >>> list(SafeDataLoader([1, 2, 3], batch_size=None))
-    [1, 2, 3]
+    Example:
+        >>> list(SafeDataLoader([1, 2, 3], batch_size=None))
+        [1, 2, 3]
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class SafeDataLoader:
         **options: Any,
     ):
         if num_workers < 0:
-            raise InvalidInputError(f"the number of workers must be at least 0; got {num_workers}")
+            raise InvalidInputError(f"num_workers must be at least 0; got {num_workers}")
         if collate_fn is not None:
             options["collate_fn"] = _Collate(collate_fn)
         if num_workers:
             options |= {
                 "multiprocessing_context": worker_context(),
                 "persistent_workers": True,
-                "worker_init_fn": _begin_worker,
+                "worker_init_fn": _initialize_worker,
             }
         self._num_workers = num_workers
         self._loader: DataLoader[Any] = DataLoader(_Items(dataset), num_workers=num_workers, **options)
@@ -73,7 +73,7 @@ class SafeDataLoader:
     def __iter__(self) -> Iterator[Any]:
         guard = _as_job_error if self._num_workers else nullcontext
         with guard(), without_main_script():
-            batches = iter(self._loader)  # here and not at the first item, because it draws from the random generator
+            batches = iter(self._loader)  # not lazily, because it draws from the random generator
         return self._batches(batches, guard)
 
     def _batches(self, batches: Iterator[Any], guard: Callable[[], AbstractContextManager[None]]) -> Iterator[Any]:
@@ -88,18 +88,18 @@ class SafeDataLoader:
 
 
 def worker_context() -> BaseContext:
-    """How workers are started here: by a fork server that imports PyTorch once, or on other systems by spawning.
+    """Return the multiprocessing context of the workers: a fork server on Linux, else spawn.
 
-    Starts the fork server, which imports while this process does something else.
+    Starts the fork server, which then imports PyTorch in the background.
     """
     if not sys.platform.startswith("linux"):
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    from multiprocessing import forkserver, resource_tracker  # Windows has neither
+    from multiprocessing import forkserver, resource_tracker  # not available on Windows
 
     with keyboard_signals_blocked():
-        resource_tracker.ensure_running()  # started by the fork server it would unblock the signals
+        resource_tracker.ensure_running()  # if the fork server started it, it would unblock the signals
     with keyboard_signals_blocked():
         forkserver.ensure_running()
     return context
@@ -107,7 +107,7 @@ def worker_context() -> BaseContext:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error, sent in the place of an item or a batch."""
+    """An error that a worker sends instead of an item or batch."""
 
     error: QuovadisError
 
@@ -116,7 +116,7 @@ _END = object()
 
 
 class _Items(Dataset[Any]):
-    """The items of a dataset, with errors caught in a worker; here they are raised."""
+    """Wrapper of a dataset that returns errors as items in a worker."""
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
@@ -129,7 +129,7 @@ class _Items(Dataset[Any]):
 
 
 class _Collate:
-    """Make a batch of items, or pass on the first failure among them."""
+    """Wrapper of a collate function that returns the first failure among the items."""
 
     def __init__(self, collate: Callable[[Any], Any]):
         self._collate = collate
@@ -140,7 +140,7 @@ class _Collate:
 
 
 def _caught(work: Callable[[], Any]) -> Any:
-    """What ``work`` returns; in a worker also the error that it raises, as one that this process can read."""
+    """Call a function; in a worker, return errors as :class:`_Failure`."""
     if get_worker_info() is None:
         return work()
     try:
@@ -153,31 +153,31 @@ def _caught(work: Callable[[], Any]) -> Any:
 
 
 def _with_traceback(error: QuovadisError, cause: Exception) -> QuovadisError:
-    """Keep the traceback of the worker, which does not travel with an exception, as a note for ``--debug``."""
+    """Attach the worker's traceback, which pickling drops, as a note for ``--debug``."""
     error.add_note("".join(traceback.format_exception(cause)).rstrip())
     return error
 
 
 @contextmanager
 def _as_job_error() -> Iterator[None]:
-    """Workers that cannot be started, were killed, or cannot send what they loaded."""
+    """Convert errors of workers that cannot start, were killed, or cannot send their result."""
     try:
         yield
     except (RuntimeError, OSError, EOFError, pickle.PicklingError) as error:
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise JobError(
-            f"a data-loading worker was lost ({why[0]}), perhaps because memory ran out: use fewer workers or smaller "
+            f"a data-loading worker was lost ({why[0]}), possibly because memory ran out: use fewer workers or smaller "
             "batches"
         ) from error
 
 
-def _begin_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are handled by the parent
-    # A worker of a fork server is not a child of this process, so PyTorch's own check does not notice its end.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _initialize_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles interrupts
+    # The parent of a worker is the fork server, so PyTorch's own check does not notice that the main process is gone.
+    threading.Thread(target=_exit_with_main_process, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_main_process() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()

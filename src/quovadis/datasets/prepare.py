@@ -143,7 +143,7 @@ def prepare(
     Example:
         >>> from quovadis.datasets.motions import MotionsConfig, load_motions
         >>> folder = getfixture("tmp_path")
-        >>> config = MotionsConfig(1, 1, 1, things=("disc",), motions=("spins", "slides"))
+        >>> config = MotionsConfig(1, 1, 1, shapes=("disc",), motions=("spins", "slides"))
         >>> data = load_motions(config, root=folder / "raw")
         >>> prepared = prepare(data, folder / "prepared", PrepareSettings(short_side_px=72))
         >>> [(min(r.width_px, r.height_px), r.fps, r.status) for r in prepared.split("train")]

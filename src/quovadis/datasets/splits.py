@@ -30,7 +30,8 @@ def assign_splits(
         The split of each video.
 
     Example:
-        >>> assign_splits([0, 0, 0, 0, 1, 1, 1, 1], ["a", "a", "b", "c", "d", "d", "e", "f"], fractions=(0.5, 0.25, 0.25))
+        >>> labels, groups = [0, 0, 0, 0, 1, 1, 1, 1], ["a", "a", "b", "c", "d", "d", "e", "f"]
+        >>> assign_splits(labels, groups, fractions=(0.5, 0.25, 0.25))
         ['train', 'train', 'test', 'val', 'train', 'train', 'test', 'val']
     """
     members: dict[str, list[int]] = defaultdict(list)

@@ -102,7 +102,7 @@ def dataset_statistics(data: Manifest, against: Manifest | None = None) -> Datas
     Example:
         >>> from quovadis.datasets.inspection import index_videos
         >>> from quovadis.datasets.motions import MotionsConfig, load_motions
-        >>> config = MotionsConfig(2, 1, 1, things=("disc",), motions=("spins", "slides"))
+        >>> config = MotionsConfig(2, 1, 1, shapes=("disc",), motions=("spins", "slides"))
         >>> data = load_motions(config, root=getfixture("tmp_path"))
         >>> statistics = dataset_statistics(index_videos(data))
         >>> statistics.splits, statistics.statuses["corrupt"], statistics.classes[0].num_videos

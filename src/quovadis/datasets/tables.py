@@ -100,8 +100,8 @@ def _rows(text: Text, folder: Path) -> Iterator[_Row]:
     if not first:
         return iter(())
     raise DatasetError(
-        f"{text.path} has no column {' and no column '.join(missing)}; its columns: {', '.join(header)[:200]}. Expected "
-        "a header with path and label, or a list with a path and a label on every line"
+        f"{text.path} has no column {' and no column '.join(missing)}; its columns: {', '.join(header)[:200]}. "
+        "Expected a header with path and label, or a list with a path and a label on every line"
     )
 
 

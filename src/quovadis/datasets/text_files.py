@@ -172,8 +172,8 @@ def path_within(root: Path, text: str, where: str) -> Path:
     """
     if ".." in text and ".." in PurePosixPath(text.replace("\\", "/")).parts:
         raise DatasetError(
-            f"{where}: the path {text!r} leaves the dataset's folder {root}. Relative paths must stay inside it: use an "
-            "absolute path, or pass the folder that contains all videos as the root"
+            f"{where}: the path {text!r} leaves the dataset's folder {root}. Relative paths must stay inside it: use "
+            "an absolute path, or pass the folder that contains all videos as the root"
         )
     longest = max(text.replace("\\", "/").split("/"), key=len)
     if len(os.fsencode(longest)) > _MAX_NAME_BYTES or len(os.fsencode(text)) > _MAX_PATH_BYTES:

@@ -175,8 +175,8 @@ def select_clips(
     ][:limit]
     if not chosen:
         raise DatasetError(
-            f"none of the {len(clips)} clips is selected: split {split or 'any'}, {len(kept_classes) or 'all'} classes, "
-            f"{len(kept_ids) or 'all'} ids"
+            f"none of the {len(clips)} clips is selected: split {split or 'any'}, "
+            f"{len(kept_classes) or 'all'} classes, {len(kept_ids) or 'all'} ids"
         )
     clip_at: dict[PurePosixPath, KineticsClip] = {}
     for clip in chosen:

@@ -32,13 +32,13 @@ def kinetics_manifest(
     Missing clips get the path that the download would write.
 
     The group of a clip is its YouTube video, so that clips of one video cannot be in two splits. The published lists
-    violate this for a few videos (28 of val and test of Kinetics-600). Their clips get no group, and a note counts them.
+    violate this for a few videos (28 of val and test of Kinetics-600). Their clips get no group; a note counts them.
 
     Args:
         name: ``kinetics400``, ``kinetics600`` or ``kinetics700``, which defines the classes. With another name, the
             classes are those of the files, in the same order.
-        annotations: CSV files. Clips of test files without labels are listed, so that overlaps are detected. They cannot
-            be used for training or evaluation.
+        annotations: CSV files. Clips of test files without labels are listed, so that overlaps are detected, but they
+            cannot be used for training or evaluation.
         root: Folder of the clips.
         classes: Only these classes, as in Mini-Kinetics.
         youtube_ids: Only clips of these videos.

@@ -56,8 +56,8 @@ class VideoFetcher(Protocol):
 class YtDlpFetcher:
     """Download videos from YouTube with yt-dlp.
 
-    Downloads video without sound if possible, so the ``ffmpeg`` program is not needed. Downloads the whole video, because
-    partial downloads start at a key frame. Requires the extra ``kinetics``: yt-dlp, and Deno to run JavaScript.
+    Downloads video without sound if possible, so the ``ffmpeg`` program is not needed. Downloads the whole video,
+    because partial downloads start at a key frame. Requires the extra ``kinetics``: yt-dlp, and Deno to run JavaScript.
 
     Args:
         cookies: Cookie file in Netscape format, for videos that require signing in. It is not modified.
