@@ -79,7 +79,7 @@ def test_writing_goes_on_where_it_stopped(written: Path) -> None:
 
 
 def test_a_folder_of_other_settings_is_refused(written: Path) -> None:
-    with pytest.raises(DatasetError, match="made with other settings"):
+    with pytest.raises(DatasetError, match="of another configuration"):
         load_motions(MotionsConfig(seed=1), root=written)
 
 
@@ -89,7 +89,7 @@ def test_a_label_beyond_the_last_is_refused() -> None:
 
 
 @pytest.mark.parametrize("quantity", ["x", "y", "radius"])
-def test_one_frame_tells_nothing_about_the_motion(quantity: str) -> None:
+def test_one_frame_does_not_reveal_the_motion(quantity: str) -> None:
     """The pose at a random moment is distributed alike whatever the motion: Kolmogorov-Smirnov against uniform."""
     seconds = np.arange(40) / 25
     for motion in (*MOTIONS, *OTHER_MOTIONS):
@@ -107,7 +107,7 @@ def test_only_the_named_quantities_move() -> None:
         assert {name for name, values in pose.items() if np.ptp(values) > 0} == names
 
 
-def test_the_set_to_transfer_to_shares_neither_things_nor_motions_nor_pictures() -> None:
+def test_source_and_target_of_transfer_share_no_shapes_motions_or_frames() -> None:
     large, other = EMBEDDED["motions-source"], EMBEDDED["motions-target"]
     assert not set(large.labels) & set(other.labels)
     assert not {*SHAPES, *MOTIONS} & {*OTHER_SHAPES, *OTHER_MOTIONS}
@@ -117,14 +117,14 @@ def test_the_set_to_transfer_to_shares_neither_things_nor_motions_nor_pictures()
     assert a.shape != b.shape or not torch.equal(a, b)
 
 
-@pytest.mark.parametrize("thing", [*SHAPES, *OTHER_SHAPES])
-def test_every_thing_is_seen_and_unlike_every_other(thing: str) -> None:
+@pytest.mark.parametrize("shape", [*SHAPES, *OTHER_SHAPES])
+def test_every_shape_is_visible_and_differs_from_all_others(shape: str) -> None:
     """Its outline covers part of the square around it, and no two cover the same."""
     v, u = (
         torch.linspace(-1, 1, 41)[i].numpy() for i in torch.meshgrid(torch.arange(41), torch.arange(41), indexing="ij")
     )
     covers = {name: _shape(name, u, v, np.float32(20))[0] > 0.5 for name in (*SHAPES, *OTHER_SHAPES)}
-    assert 0.15 < covers[thing].mean() < 0.85
+    assert 0.15 < covers[shape].mean() < 0.85
     for name, other in covers.items():
-        if name != thing:
-            assert (covers[thing] != other).mean() > 0.05, name
+        if name != shape:
+            assert (covers[shape] != other).mean() > 0.05, name
