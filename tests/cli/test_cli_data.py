@@ -34,7 +34,7 @@ def clips(tmp_path: Path, two_classes: Path) -> Path:
     return shutil.copytree(two_classes, tmp_path / "clips")
 
 
-def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_verify_stats_and_evaluate(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data", "index", clips, "--num-workers", 0) == 0
     raw = load_dataset(clips)
     assert capsys.readouterr().out.splitlines() == [raw.describe(), "clips.parquet: 22 good, 0 missing, 0 corrupt"]
@@ -68,7 +68,7 @@ def test_index_verify_stats_and_measure(clips: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["data_fingerprint"] == raw.fingerprint
 
 
-def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_lists_problems_and_exits_with_1(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data", "index", clips, "--num-workers", 0, "--out", clips / "m.parquet") == 0
     (clips / "test" / "left" / "0.mp4").unlink()
     (clips / "test" / "left" / "1.mp4").write_text("no")
@@ -90,7 +90,7 @@ def test_verify_says_what_is_wrong_and_ends_with_1(clips: Path, capsys: pytest.C
     assert "20 good, 1 missing, 1 corrupt" in out
 
 
-def test_stats_of_a_folder_look_at_the_files_and_write_nothing(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_of_a_folder_index_the_files_and_write_nothing(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(clips / "train" / "left" / "0.mp4", clips / "test" / "right" / "copy.mp4")
     assert run("data", "stats", clips, "--num-workers", 0, "--json") == 0
     values = json.loads(capsys.readouterr().out)
@@ -114,7 +114,7 @@ def test_many_missing_files_are_not_all_printed(clips: Path, capsys: pytest.Capt
     assert "... 30 missing in all: see the column reason of clips.parquet" in out
 
 
-def test_a_manifest_of_some_classes(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_select_part_of_a_dataset(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mini.txt").write_text("\ufeffright\r\n\r\n")
     assert run("data", "index", clips, "--num-workers", 0, "--classes", "mini.txt") == 0
     data = Manifest.load("clips-1classes.parquet")
@@ -130,7 +130,7 @@ def test_a_manifest_of_some_classes(clips: Path, capsys: pytest.CaptureFixture[s
     assert "none.txt" in error
 
 
-def test_an_official_split_becomes_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_an_official_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "classInd.txt").write_text("1 Run\n2 Swim\n")
@@ -174,7 +174,7 @@ def test_an_official_split_becomes_a_manifest(tmp_path: Path, capsys: pytest.Cap
         (("index", "motoins"), "did you mean 'motions'"),
     ],
 )
-def test_what_cannot_be_done_is_told(args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_errors(args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data", *args) == 1
     assert message in capsys.readouterr().err
 
@@ -196,7 +196,7 @@ def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--against" in capsys.readouterr().out
 
 
-def test_another_file_is_not_overwritten_nor_worked_for(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_file_is_not_overwritten_and_no_work_is_done(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("clips.parquet").write_text("mine")
     assert run("data", "index", clips, "--num-workers", 0) == 1
     captured = capsys.readouterr()
@@ -217,7 +217,7 @@ def kinetics(tmp_path: Path) -> Path:
     return root
 
 
-def test_kinetics_becomes_a_manifest(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_kinetics(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = ("index", "kinetics400", "--root", kinetics, "--num-workers", 0, "--annotations")
     assert run("data", *source, kinetics / "some.csv", kinetics / "test.csv") == 0
     assert "kinetics400.parquet: 2 good, 2 missing, 0 corrupt" in capsys.readouterr().out
@@ -238,7 +238,7 @@ def test_kinetics_becomes_a_manifest(kinetics: Path, capsys: pytest.CaptureFixtu
     assert [(o["first"], o["second"], o["same_youtube_id"]) for o in overlaps][1] == ("train", "test", 1)
 
 
-def test_mini_kinetics_is_a_list_of_classes_or_of_ids(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mini_kinetics_by_classes_or_youtube_ids(kinetics: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = ("index", "kinetics400", "--root", kinetics, "--num-workers", 0, "--annotations", kinetics / "some.csv")
     Path("classes.txt").write_text("yoga\n")
     assert run("data", *source, "--classes", "classes.txt", "--out", "m.parquet") == 0

@@ -82,7 +82,7 @@ def test_clips_from_youtube(
         (["--limit", "1"], ["a"]),
     ],
 )
-def test_some_of_the_clips(
+def test_options_select_clips(
     tmp_path: Path, annotations: Path, asked: list[str], options: list[str], expected: list[str]
 ) -> None:
     (tmp_path / "CLASSES").write_text("zumba\n\n")
@@ -123,7 +123,7 @@ def test_clips_and_annotations_from_cvdf(server: Server, tmp_path: Path, capsys:
         ("kinetics600", [], DatasetError, "val are incomplete: pass the file of the original release"),
     ],
 )
-def test_wrong_arguments_are_told(
+def test_wrong_download_arguments_are_errors(
     tmp_path: Path, annotations: Path, dataset: str, options: list[str], error: type[Exception], message: str
 ) -> None:
     file = [] if dataset == "kinetics600" else ["--annotations", str(annotations)]

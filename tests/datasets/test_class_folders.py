@@ -16,7 +16,7 @@ def load(root: Path, *names: str) -> Manifest:
     return load_dataset(root)
 
 
-def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
+def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     names = [f"{label}/{i}.mp4" for label in ("bus", "train", "Test") for i in range(8)]
     data = load(tmp_path, *names)
     assert data.labels == ("Test", "bus", "train")
@@ -25,13 +25,13 @@ def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
     assert {r.split for r in data.records} == {"train", "val", "test"}
 
 
-def test_a_class_called_like_a_split_may_have_subfolders(tmp_path: Path) -> None:
+def test_a_class_with_the_name_of_a_split_may_have_subfolders(tmp_path: Path) -> None:
     data = load(tmp_path, "bus/0.mp4", "train/1.mp4", "train/more/2.mp4")
     assert [data.label_of(r) for r in data.records] == ["bus", "train", "train"]
 
 
 @pytest.mark.parametrize("name", ["train", "Validation"])
-def test_a_folder_that_may_be_both_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_ambiguous_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError, match=rf"{name} may be a split or a class: .*bus next to it\. Put the classes"):
         load(tmp_path, "bus/0.mp4", f"{name}/day/1.mp4", f"{name}/night/1.mp4")
 
@@ -55,7 +55,7 @@ def test_splits_without_class_folders_are_refused(tmp_path: Path) -> None:
         load(tmp_path, "train/0.mp4", "test/1.mp4")
 
 
-def test_an_empty_split_is_no_class(tmp_path: Path) -> None:
+def test_an_empty_split_is_not_a_class(tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
     data = load(tmp_path, "train/run/0.mp4", "train/hop/1.mp4", "val/run/2.mp4")
     assert data.labels == ("hop", "run")

@@ -22,7 +22,7 @@ def manifest(*labels: str) -> Manifest:
         ("clean-and-jerk", "massaging person’s head", "shooting_goal_soccer", "yoga ", "yo_yo"),
     ],
 )
-def test_copies_of_a_name_match_where_that_is_clear(names: tuple[str, ...]) -> None:
+def test_variants_of_a_name_match_if_unique(names: tuple[str, ...]) -> None:
     data = manifest(*names).with_labels(MODEL)
     assert data.labels == MODEL
     assert [data.label_of(r) for r in data.records] == list(MODEL[:5])
@@ -45,7 +45,7 @@ def test_equal_names_match_first() -> None:
         (("3", "7"), MODEL, r"does not have: '3', '7'"),
     ],
 )
-def test_what_is_not_clear_is_refused_with_a_suggestion(
+def test_ambiguous_names_are_refused_with_a_suggestion(
     names: tuple[str, ...], labels: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message):
@@ -53,7 +53,7 @@ def test_what_is_not_clear_is_refused_with_a_suggestion(
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_as_many_numbers_as_classes_are_positions(first: int) -> None:
+def test_as_many_numbers_as_classes_are_indices(first: int) -> None:
     numbers = [str(first + i) for i in range(len(MODEL))]
     assert match_names(numbers, MODEL, "mine") == dict(zip(numbers, MODEL, strict=True))
     with pytest.raises(DatasetError, match="does not have"):
@@ -61,7 +61,7 @@ def test_as_many_numbers_as_classes_are_positions(first: int) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LABEL_SETS))
-def test_every_class_of_kinetics_can_be_told_from_the_others(name: str) -> None:
+def test_normalized_class_names_of_kinetics_are_unique(name: str) -> None:
     labels = class_labels(name)
     assert len({normalize_name(label) for label in labels}) == len(labels)
     folders = [label.replace(" ", "_").replace("/", "_") for label in labels]

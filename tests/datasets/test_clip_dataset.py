@@ -25,13 +25,13 @@ def records(two_classes: Path) -> tuple[VideoRecord, ...]:
     return load_dataset(two_classes).split("train")
 
 
-def test_a_sample_is_bytes_of_the_size_that_the_spec_asks_for(records: tuple[VideoRecord, ...]) -> None:
+def test_a_sample_has_the_shape_of_the_spec(records: tuple[VideoRecord, ...]) -> None:
     sample = ClipDataset(records, SPEC)[0, 3]
     assert [(s.dtype, tuple(s.shape)) for s in sample["streams"]] == [(torch.uint8, (8, 3, 32, 32))]
     assert (sample["label"], sample["unreadable"]) == (records[3].label, {})
 
 
-def test_a_cut_is_a_function_of_seed_epoch_and_index(records: tuple[VideoRecord, ...]) -> None:
+def test_augmentation_is_a_function_of_seed_epoch_and_index(records: tuple[VideoRecord, ...]) -> None:
     def cuts(seed: int, epoch: int) -> torch.Tensor:
         data = ClipDataset(records, SPEC, seed=seed)
         return torch.stack([data[epoch, i]["streams"][0] for i in range(6)])
@@ -41,7 +41,7 @@ def test_a_cut_is_a_function_of_seed_epoch_and_index(records: tuple[VideoRecord,
     assert not torch.equal(cuts(0, 0), cuts(1, 0))
 
 
-def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -> None:
+def test_workers_give_the_same_batches_as_the_main_process(records: tuple[VideoRecord, ...]) -> None:
     def batches(workers: int) -> list[torch.Tensor]:
         data = ClipDataset(records, SPEC, seed=3)
         order = EpochBatches(len(data), 4, seed=3)
@@ -51,7 +51,7 @@ def test_workers_give_what_one_process_gives(records: tuple[VideoRecord, ...]) -
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(2), strict=True))
 
 
-def test_validation_takes_the_middle_and_the_center_of_every_epoch_alike(records: tuple[VideoRecord, ...]) -> None:
+def test_validation_clips_are_the_same_in_every_epoch(records: tuple[VideoRecord, ...]) -> None:
     data = ClipDataset(records, SPEC, augment=False)
     assert torch.equal(data[0, 2]["streams"][0], data[7, 2]["streams"][0])
 
@@ -68,7 +68,7 @@ def frame_numbers(frames: torch.Tensor) -> list[int]:
     return (frames[:, 0, 0, 0].float() / 5).round().int().tolist()
 
 
-def test_validation_takes_the_middle_of_time_and_of_the_picture(tmp_path: Path) -> None:
+def test_validation_takes_the_middle_frames_and_the_center_crop(tmp_path: Path) -> None:
     """8 frames, every second: 15 of 40, so 12 are left out before and 13 after."""
     (frames,) = ClipDataset([numbered_video(tmp_path / "v.mp4", 40)], SPEC, augment=False)[0, 0]["streams"]
     assert frame_numbers(frames) == [12, 14, 16, 18, 20, 22, 24, 26]
@@ -76,7 +76,7 @@ def test_validation_takes_the_middle_of_time_and_of_the_picture(tmp_path: Path) 
     assert white == [15, 16]
 
 
-def test_training_starts_anywhere_that_leaves_a_whole_clip(tmp_path: Path) -> None:
+def test_training_starts_at_any_frame_with_a_whole_clip_after_it(tmp_path: Path) -> None:
     data = ClipDataset([numbered_video(tmp_path / "v.mp4", 18)], SPEC)
     clips = [frame_numbers(data[epoch, 0]["streams"][0]) for epoch in range(40)]
     assert {clip[0] for clip in clips} == {0, 1, 2, 3}
@@ -89,7 +89,7 @@ def test_a_short_video_is_looped(tmp_path: Path) -> None:
         assert frame_numbers(data[0, 0]["streams"][0]) == [0, 2, 4, 0, 2, 4, 0, 2]
 
 
-def test_flow_is_asked_for_at_the_place_of_the_clip_and_to_the_frame_after_it(tmp_path: Path) -> None:
+def test_flow_covers_the_clip_and_the_frame_after_it(tmp_path: Path) -> None:
     asked = []
 
     class Recording(FlowSource):
@@ -104,7 +104,7 @@ def test_flow_is_asked_for_at_the_place_of_the_clip_and_to_the_frame_after_it(tm
     assert frame_numbers(rgb) == frame_numbers(flow) == list(range(16, 24))
 
 
-def test_half_of_the_clips_are_mirrored_unless_forbidden(records: tuple[VideoRecord, ...]) -> None:
+def test_half_of_the_clips_are_flipped_unless_disabled(records: tuple[VideoRecord, ...]) -> None:
     plain, flipped = ClipDataset(records, SPEC, flip=False), ClipDataset(records, SPEC)
     mirrored = []
     for key in [(epoch, i) for epoch in range(4) for i in range(len(records))]:
@@ -114,7 +114,7 @@ def test_half_of_the_clips_are_mirrored_unless_forbidden(records: tuple[VideoRec
     assert 0.25 < sum(mirrored) / len(mirrored) < 0.75
 
 
-def test_an_unreadable_video_is_replaced_by_one_of_its_class_and_told(
+def test_an_unreadable_video_is_replaced_by_one_of_its_class_and_reported(
     records: tuple[VideoRecord, ...], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.mp4"
@@ -157,21 +157,21 @@ def test_a_class_of_unreadable_videos_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("num_items", "batch"), [(10, 3), (7, 7), (3, 8), (1, 4)])
-def test_every_video_comes_once_an_epoch(num_items: int, batch: int) -> None:
+def test_every_video_occurs_once_per_epoch(num_items: int, batch: int) -> None:
     stream = [key for b in islice(EpochBatches(num_items, batch, seed=1), 40) for key in b]
     for epoch in range(len(stream) // num_items):
         part = stream[epoch * num_items : (epoch + 1) * num_items]
         assert sorted(part) == [(epoch, i) for i in range(num_items)]
 
 
-def test_batches_begin_anywhere_and_ranks_share_them() -> None:
+def test_batches_start_at_any_step_and_are_divided_among_ranks() -> None:
     whole = list(islice(EpochBatches(11, 6, seed=2), 8))
     assert list(islice(EpochBatches(11, 6, seed=2, start=5), 3)) == whole[5:]
     parts = [list(islice(EpochBatches(11, 2, seed=2, rank=r, num_ranks=3), 8)) for r in range(3)]
     assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
 
 
-def test_a_step_is_the_same_videos_whatever_the_number_of_processes() -> None:
+def test_a_step_has_the_same_videos_for_any_number_of_processes() -> None:
     """Step s of 12 clips, as (processes, clips a batch, batches a step)."""
 
     def step(s: int, ranks: int, size: int, parts: int) -> list[tuple[int, int]]:
@@ -185,13 +185,13 @@ def test_a_step_is_the_same_videos_whatever_the_number_of_processes() -> None:
             assert step(s, ranks, size, parts) == expected
 
 
-def test_the_extent_serves_the_widest_stream() -> None:
+def test_the_extent_covers_the_longest_stream() -> None:
     assert clip_extent(SPEC) == (8, 2, 15)
     two = ModelSpec("two", (StreamSpec("rgb", 3, 1), StreamSpec("flow", 2, 10)), 32, 36, 1, 16)
     assert clip_extent(two) == (10, 1, 10)
 
 
-def test_a_mirrored_clip_has_mirrored_flow(records: tuple[VideoRecord, ...]) -> None:
+def test_a_flipped_clip_has_flipped_flow(records: tuple[VideoRecord, ...]) -> None:
     """Flow is made before crop and mirror, and then moves with the pictures: 255 - x is the byte of -x pixels."""
     both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
     plain, flipped = ClipDataset(records, both, flip=False), ClipDataset(records, both)
@@ -208,7 +208,7 @@ def test_a_mirrored_clip_has_mirrored_flow(records: tuple[VideoRecord, ...]) -> 
     assert seen == {True, False}
 
 
-def test_a_clip_without_flow_is_refused_where_flow_is_wanted() -> None:
+def test_a_clip_without_flow_is_refused_if_the_model_needs_flow() -> None:
     spec = build_model("i3d_tiny", stream="flow", num_classes=2).spec
     clip = Clip(torch.zeros(16, 3, 64, 64, dtype=torch.uint8), torch.zeros(16), source="a.mp4")
     with pytest.raises(InvalidInputError, match=r"i3d_tiny wants optical flow, and a\.mp4 comes without"):

@@ -27,7 +27,7 @@ def annotations(tmp_path: Path) -> Path:
     return folder
 
 
-def test_flags_make_the_splits_and_unused_videos_are_left_out(annotations: Path) -> None:
+def test_flags_define_the_splits_and_unused_videos_are_excluded(annotations: Path) -> None:
     data = load_hmdb51(annotations.parent / "hmdb51_org", annotations, split=3)
     assert data.labels == ("climb", "climb_stairs")
     assert len(data.split("train")) + len(data.split("val")) == 21
@@ -60,19 +60,19 @@ def test_a_group_is_a_class_and_a_film(annotations: Path) -> None:
         ("something else.avi", "wave", ""),
     ],
 )
-def test_the_film_is_what_stands_before_class_and_tags(file: str, label: str, film: str) -> None:
+def test_the_film_is_the_part_before_class_and_tags(file: str, label: str, film: str) -> None:
     assert group_of(Path(label) / file) == (f"{label}/{film}" if film else "")
 
 
 @pytest.mark.parametrize("line", ["a.avi", "a.avi 3", "../a.avi 1", "x\\a.avi 1", "a.txt 1", "a b.avi 1"])
-def test_a_line_that_makes_no_sense_is_refused(annotations: Path, line: str) -> None:
+def test_an_invalid_line_is_refused(annotations: Path, line: str) -> None:
     with (annotations / "climb_test_split3.txt").open("a") as file:
         file.write(line)
     with pytest.raises(DatasetError, match=r"climb_test_split3.txt:14: got .*expected 'FILE.avi FLAG' with flag 0, 1"):
         load_hmdb51(annotations.parent, annotations, split=3)
 
 
-def test_missing_files_of_the_annotations_are_named(annotations: Path, tmp_path: Path) -> None:
+def test_missing_annotation_files_are_named(annotations: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no climb_test_split1.txt, climb_stairs_test_split1.txt: pass the fol"):
         load_hmdb51(tmp_path, annotations, split=1)
     with pytest.raises(DatasetError, match=r"none has no CLASS_test_split1.txt"):
@@ -101,7 +101,7 @@ def test_the_published_lists(shared: Path, tmp_path: Path, split: int, num_share
     )
 
 
-def test_videos_in_another_container_are_found(annotations: Path) -> None:
+def test_videos_with_another_extension_are_found(annotations: Path) -> None:
     root = annotations.parent / "hmdb51_org"
     for path in [*root.rglob("*.avi")]:
         path.rename(path.with_suffix(".mp4"))

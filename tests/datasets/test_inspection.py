@@ -45,7 +45,7 @@ def of(data: Manifest) -> dict[str, VideoRecord]:
     return {record.path.stem: record for record in data.records}
 
 
-def test_indexing_finds_the_facts(videos: Manifest) -> None:
+def test_indexing_reads_file_properties(videos: Manifest) -> None:
     odd, square, *_ = index_videos(videos).records
     assert odd.sha256 == hashlib.sha256(odd.path.read_bytes()).hexdigest()
     assert (odd.size_bytes, odd.width_px, odd.height_px, odd.fps) == (odd.path.stat().st_size, 65, 47, 30.0)
@@ -68,7 +68,7 @@ def test_verifying_decodes_to_the_end(videos: Manifest) -> None:
 
 
 @pytest.mark.parametrize("look", [index_videos, verify_videos])
-def test_what_is_bad_stays_in_the_list_with_its_reason(videos: Manifest, look: Callable[..., Manifest]) -> None:
+def test_bad_files_stay_in_the_manifest_with_the_reason(videos: Manifest, look: Callable[..., Manifest]) -> None:
     data = look(videos)
     found = of(data)
     assert {name: (r.status, r.reason) for name, r in found.items() if name not in ("odd", "square", "cut")} == {
@@ -85,13 +85,13 @@ def test_what_is_bad_stays_in_the_list_with_its_reason(videos: Manifest, look: C
     assert [(r.path, r.split, r.group) for r in data.records] == [(r.path, r.split, r.group) for r in videos.records]
 
 
-def test_several_processes_find_the_same(videos: Manifest) -> None:
+def test_worker_processes_give_the_same_records(videos: Manifest) -> None:
     seen: list[int] = []
     assert verify_videos(videos, num_workers=2, on_video=seen.append) == verify_videos(videos)
     assert seen == list(range(2, len(videos.records) + 1))  # two are missing, so done before it begins
 
 
-def test_other_bytes_than_those_indexed_are_corrupt_and_stay_so(tmp_path: Path) -> None:
+def test_a_changed_file_is_corrupt_and_stays_corrupt(tmp_path: Path) -> None:
     path = write_square(tmp_path / "a.mp4", seed=0)
     indexed = index_videos(manifest(tmp_path, path))
     write_square(path, seed=1)
@@ -106,7 +106,7 @@ def test_other_bytes_than_those_indexed_are_corrupt_and_stay_so(tmp_path: Path) 
     assert (fresh.status, fresh.reason, fresh.sha256 == record.sha256) == ("listed", "", False)
 
 
-def test_a_lost_file_keeps_what_was_known_of_it(tmp_path: Path) -> None:
+def test_a_missing_file_keeps_its_indexed_properties(tmp_path: Path) -> None:
     path = write_square(tmp_path / "a.mp4", seed=0)
     verified = verify_videos(manifest(tmp_path, path))
     path.unlink()
@@ -116,7 +116,7 @@ def test_a_lost_file_keeps_what_was_known_of_it(tmp_path: Path) -> None:
     assert verify_videos(Manifest("toy", tmp_path, ("run",), (record,))).records == verified.records
 
 
-def test_indexing_again_keeps_the_verdict_on_the_same_bytes(tmp_path: Path) -> None:
+def test_indexing_again_keeps_the_status_of_unchanged_files(tmp_path: Path) -> None:
     path = write_square(tmp_path / "a.mp4", seed=0)
     verified = verify_videos(manifest(tmp_path, path))
     assert index_videos(verified) == verified
@@ -124,7 +124,7 @@ def test_indexing_again_keeps_the_verdict_on_the_same_bytes(tmp_path: Path) -> N
     assert index_videos(verified).records[0].status == "listed"
 
 
-def test_the_cache_saves_looking_again(videos: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_files_are_not_read_again(videos: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[tuple[str, bool]] = []
 
     def watched(record: VideoRecord, *, decode: bool) -> VideoRecord:

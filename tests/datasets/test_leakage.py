@@ -19,7 +19,7 @@ def file(path: Path, content: str) -> Path:
     return path
 
 
-def test_copies_are_found_by_content_and_only_candidates_are_read(
+def test_copies_are_found_by_content_and_only_files_of_equal_size_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
@@ -39,7 +39,7 @@ def test_copies_are_found_by_content_and_only_candidates_are_read(
     refuse_shared_videos(dataset(tmp_path / "a", "A", replace(seen, split="test")), dataset(tmp_path / "b", "B", copy))
 
 
-def test_names_groups_and_hashes_of_an_index_tell_too(tmp_path: Path) -> None:
+def test_shared_names_groups_and_indexed_hashes_are_found(tmp_path: Path) -> None:
     def refused(seen: VideoRecord, tested: VideoRecord) -> str:
         with pytest.raises(DatasetError) as caught:
             refuse_shared_videos(dataset(tmp_path, "A", seen), dataset(tmp_path, "B", tested))

@@ -17,7 +17,7 @@ def table(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_folder_of_classes_gets_a_split_of_its_own(tmp_path: Path) -> None:
+def test_a_folder_of_classes_gets_a_random_split(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{label}/{i}.mp4" for label in ("run", "air drumming") for i in range(20)), ".cache/x.mp4")
     data = load_dataset(tmp_path)
     assert data.labels == ("air drumming", "run")
@@ -61,7 +61,7 @@ def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     ]
 
 
-def test_without_a_validation_split_a_part_of_training_is_held_out(tmp_path: Path) -> None:
+def test_without_a_validation_split_some_training_videos_are_held_out(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/run/{i}.mp4" for i in range(20)), "test/run/a.mp4")
     data = load_dataset(tmp_path)
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [18, 2, 1]
@@ -76,7 +76,7 @@ def test_a_class_without_videos_is_named(tmp_path: Path) -> None:
         load_dataset(tmp_path)
 
 
-def test_a_folder_without_classes_says_what_it_should_look_like(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_classes_shows_the_layout(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     with pytest.raises(DatasetError, match=r"expected .*/CLASS/VIDEO\.mp4"):
         load_dataset(tmp_path)
@@ -111,7 +111,7 @@ def test_a_table_with_groups_and_no_split_is_split_by_group(tmp_path: Path) -> N
     assert data.notes == ("no split given: made one, whole groups, 70/15/15 %, seed 0",)
 
 
-def test_missing_files_stay_in_the_list_and_are_told(tmp_path: Path) -> None:
+def test_missing_files_stay_in_the_manifest_with_a_note(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     data = load_dataset(table(tmp_path / "l.csv", "path,label,split\na.mp4,run,train\nb.mp4,run,test\nc.mp4,hop,val\n"))
     assert [r.path.name for r in data.missing()] == ["b.mp4", "c.mp4"]
@@ -139,7 +139,7 @@ def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message
         load_dataset(table(tmp_path / "l.csv", text))
 
 
-def test_the_videos_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_the_videos_of_a_table_may_be_in_another_folder(tmp_path: Path) -> None:
     touch(tmp_path, "videos/a.mp4", "lists/x.txt", "b.mp4")
     rows = f"path,label\na.mp4,run\n{tmp_path / 'b.mp4'},run\n"
     data = load_dataset(table(tmp_path / "lists" / "l.csv", rows), root=tmp_path / "videos")

@@ -52,7 +52,7 @@ def of_one() -> list[object]:
     return found
 
 
-def test_errors_of_workers_are_those_of_the_dataset(of_one: list[object]) -> None:
+def test_errors_in_workers_keep_their_type_and_message(of_one: list[object]) -> None:
     item, ours, other_of_ours, foreign, killed = of_one
     assert item == 0
     assert (type(ours), str(ours)) == (DatasetError, "item 3 is damaged: repair it")
@@ -63,7 +63,7 @@ def test_errors_of_workers_are_those_of_the_dataset(of_one: list[object]) -> Non
     assert "a data-loading worker was lost (DataLoader worker" in str(killed)
 
 
-def test_here_errors_are_what_they_are() -> None:
+def test_errors_without_workers_are_not_changed() -> None:
     with pytest.raises(KeyError, match="five"):
         list(SafeDataLoader(Failing(), batch_size=None, sampler=[5]))
     with pytest.raises(ValueError, match="no sum of 1"):
@@ -72,7 +72,7 @@ def test_here_errors_are_what_they_are() -> None:
         SafeDataLoader([1], batch_size=None, num_workers=-1)
 
 
-def test_errors_in_making_a_batch_arrive_too_and_workers_stay() -> None:
+def test_errors_of_collate_are_raised_and_workers_survive() -> None:
     loading = SafeDataLoader(Failing(), batch_sampler=[[0, 2], [1, 2], [0, 1]], collate_fn=add, num_workers=1)
     batches = iter(loading)
     assert list(islice(batches, 2)) == [2, 3]
@@ -85,7 +85,7 @@ def test_errors_in_making_a_batch_arrive_too_and_workers_stay() -> None:
         list(SafeDataLoader(Failing(), batch_sampler=[[0, 3]], collate_fn=add, num_workers=1))
 
 
-def test_workers_are_not_forked_from_this_process() -> None:
+def test_workers_are_not_forked_from_the_main_process() -> None:
     assert worker_context().get_start_method() == ("forkserver" if sys.platform.startswith("linux") else "spawn")
 
 
@@ -104,7 +104,7 @@ time.sleep(600)
 
 
 @pytest.mark.slow
-def test_a_script_without_a_guard_is_run_once_and_its_workers_end_with_it(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_runs_once_and_its_workers_exit_with_it(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(_SCRIPT)
     script = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert script.stdout is not None

@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_bytes_and_fingerprint(tmp_path: Path) -> N
         assert a.path.read_bytes() == b.path.read_bytes()
 
 
-def test_writing_goes_on_where_it_stopped(written: Path) -> None:
+def test_interrupted_writing_continues(written: Path) -> None:
     data = load_motions(SMALL, root=written)
     gone, stays = data.records[3].path, data.records[4].path
     before = stays.stat().st_mtime_ns
@@ -78,7 +78,7 @@ def test_writing_goes_on_where_it_stopped(written: Path) -> None:
     assert stays.stat().st_mtime_ns == before
 
 
-def test_a_folder_of_other_settings_is_refused(written: Path) -> None:
+def test_a_folder_with_another_configuration_is_refused(written: Path) -> None:
     with pytest.raises(DatasetError, match="of another configuration"):
         load_motions(MotionsConfig(seed=1), root=written)
 

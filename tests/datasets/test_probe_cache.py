@@ -16,7 +16,7 @@ def touched(path: Path, content: bytes = b"1234") -> Path:
     return path
 
 
-def test_a_file_that_changed_is_not_known(tmp_path: Path) -> None:
+def test_a_changed_file_is_not_in_the_cache(tmp_path: Path) -> None:
     file = touched(tmp_path / "a.mp4")
     with ProbeCache(tmp_path / "c" / "probes.sqlite") as cache:
         before = file.stat()
@@ -29,7 +29,7 @@ def test_a_file_that_changed_is_not_known(tmp_path: Path) -> None:
         assert cache.get(file, file.stat()) is None
 
 
-def test_what_was_put_is_there_next_time_and_the_newest_holds(tmp_path: Path) -> None:
+def test_entries_persist_and_the_newest_counts(tmp_path: Path) -> None:
     files = [touched(tmp_path / f"{i}\udce9.mp4") for i in range(5)]
     for run in range(2):
         with ProbeCache(tmp_path / "probes.sqlite") as cache:
@@ -39,7 +39,7 @@ def test_what_was_put_is_there_next_time_and_the_newest_holds(tmp_path: Path) ->
         assert [cache.get(file, file.stat()) for file in files] == [{"num_frames": i + 1} for i in range(5)]
 
 
-def test_a_killed_process_leaves_what_it_found(tmp_path: Path) -> None:
+def test_a_killed_process_keeps_its_entries(tmp_path: Path) -> None:
     file = touched(tmp_path / "a.mp4")
     code = (
         "import os, sys; from pathlib import Path; from quovadis.datasets.probe_cache import ProbeCache;"
@@ -52,7 +52,7 @@ def test_a_killed_process_leaves_what_it_found(tmp_path: Path) -> None:
         assert cache.get(file, file.stat()) == {"fps": 2}
 
 
-def test_a_cache_of_another_version_is_made_anew(tmp_path: Path) -> None:
+def test_a_cache_of_another_version_is_recreated(tmp_path: Path) -> None:
     path = tmp_path / "probes.sqlite"
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE probes (other TEXT)")
@@ -62,7 +62,7 @@ def test_a_cache_of_another_version_is_made_anew(tmp_path: Path) -> None:
         assert cache.get(file, file.stat()) is None
 
 
-def test_what_is_no_cache_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_cache_is_refused(tmp_path: Path) -> None:
     path = touched(tmp_path / "probes.sqlite", b"no database" * 100)
     with pytest.raises(StorageError, match=r"cannot use the probe cache .*probes\.sqlite: .*Delete the file"):
         ProbeCache(path)
@@ -71,7 +71,7 @@ def test_what_is_no_cache_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["no folder", "damaged", "read-only", "full"])
-def test_without_a_usable_cache_the_work_goes_on_with_one_note(
+def test_without_a_usable_cache_work_continues_with_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
@@ -97,7 +97,7 @@ def test_without_a_usable_cache_the_work_goes_on_with_one_note(
     assert ["cannot use the cache" in str(note.message) for note in notes] == [True]
 
 
-def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "mine"))
     with ProbeCache() as cache:
         assert cache.path == tmp_path / "mine" / "probes.sqlite"

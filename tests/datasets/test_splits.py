@@ -18,7 +18,7 @@ def test_splits_keep_groups_whole(rows: list[tuple[int, int]], seed: int) -> Non
     assert all(len(s) == 1 for s in of_group.values())
 
 
-def test_splits_come_near_the_fractions_in_every_class() -> None:
+def test_splits_have_the_requested_fractions_in_every_class() -> None:
     labels = [i % 4 for i in range(400)]
     splits = assign_splits(labels, [""] * 400)
     for label in range(4):

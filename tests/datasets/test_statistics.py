@@ -33,7 +33,7 @@ def data() -> Manifest:
     )
 
 
-def test_everything_is_counted(data: Manifest) -> None:
+def test_statistics_count_every_video(data: Manifest) -> None:
     s = dataset_statistics(data)
     assert s.splits == {"train": 2, "val": 1, "test": 3}
     assert s.statuses == {"listed": 2, "ok": 2, "missing": 1, "corrupt": 1}
@@ -51,7 +51,7 @@ def test_everything_is_counted(data: Manifest) -> None:
     assert s.data_fingerprint == data.fingerprint
 
 
-def test_the_same_bytes_in_two_splits_under_two_labels_are_found(data: Manifest) -> None:
+def test_duplicates_across_splits_and_labels_are_found(data: Manifest) -> None:
     s = dataset_statistics(data)
     (twice,) = s.duplicates  # the missing copy of b is not there to be a duplicate
     assert (twice.paths, twice.splits, twice.labels) == (("a.mp4", "copy.mp4"), ("train", "test"), ("jump", "run"))
@@ -60,7 +60,7 @@ def test_the_same_bytes_in_two_splits_under_two_labels_are_found(data: Manifest)
     assert {(o.same_group, o.same_youtube_id) for o in s.overlaps} == {(0, 0)}  # nothing known is nothing in common
 
 
-def test_against_another_dataset_every_split_is_compared_with_every_split(data: Manifest) -> None:
+def test_overlaps_with_another_dataset_cover_all_pairs_of_splits(data: Manifest) -> None:
     other = Manifest("old", ROOT, ("x",), (video("z.mp4", UNLABELED, "test", sha256="d", group="g"),))
     mine = replace(data, records=(*data.records, video("f.mp4", 0, "train", group="g")))
     s = dataset_statistics(mine, other)
@@ -72,7 +72,7 @@ def test_against_another_dataset_every_split_is_compared_with_every_split(data: 
     assert dataset_statistics(other).classes[-1].label == ""
 
 
-def test_as_json(data: Manifest) -> None:
+def test_statistics_convert_to_json(data: Manifest) -> None:
     values = json.loads(json.dumps(dataset_statistics(data).to_dict()))
     assert values["num_videos"] == 6
     assert values["duration_seconds"] == {"total": 5.0, "min": 1.0, "median": 2.0, "max": 2.0}
@@ -96,5 +96,5 @@ def test_as_json(data: Manifest) -> None:
         ("0wR5jVB-WPk_417_427.mp4", ""),
     ],
 )
-def test_the_id_of_a_video_of_youtube(name: str, expected: str) -> None:
+def test_youtube_id_of_a_file_name(name: str, expected: str) -> None:
     assert youtube_id(Path(name)) == expected

@@ -51,7 +51,7 @@ def labels_of(data: Manifest) -> dict[str, str]:
         ("v/0.mp4 12 3\n", "l.csv:1: several numbers after the path: '12 3'"),
     ],
 )
-def test_a_row_that_is_not_clear_is_refused_with_its_line(folder: Path, text: str, message: str) -> None:
+def test_an_invalid_row_is_refused_with_its_line(folder: Path, text: str, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         read(folder, text)
 
@@ -73,7 +73,7 @@ def test_a_row_that_is_not_clear_is_refused_with_its_line(folder: Path, text: st
         "v/0.mp4 spins, left\n",
     ],
 )
-def test_the_ways_to_write_a_comma_in_a_label(folder: Path, text: str) -> None:
+def test_labels_with_commas(folder: Path, text: str) -> None:
     assert labels_of(read(folder, text)) == {"v/0.mp4": "spins, left"}
 
 
@@ -93,7 +93,7 @@ def test_a_list_of_paths_and_labels(folder: Path, name: str, text: str) -> None:
     assert labels_of(read(folder, text, name)) == {"v/0.mp4": "air drumming", "w/2.mp4": "yoga", "a b/3.mp4": "yoga"}
 
 
-def test_numbers_are_sorted_by_value_and_named_by_an_index(folder: Path) -> None:
+def test_numeric_labels_are_sorted_by_value_and_named_by_a_class_index(folder: Path) -> None:
     text = "v/0.mp4 10\nv/1.mp4 9\nw/2.mp4 2\n"
     data = read(folder, text, "l.txt")
     assert data.labels == ("2", "9", "10")
@@ -106,7 +106,7 @@ def test_numbers_are_sorted_by_value_and_named_by_an_index(folder: Path) -> None
         read(folder, "v/0.mp4 12\n", "l.txt")
 
 
-def test_a_list_may_be_of_another_folder(folder: Path, tmp_path: Path) -> None:
+def test_a_list_may_refer_to_another_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     data = read(tmp_path / "lists", "v/0.mp4 a\nw/2.mp4 b\n", "l.txt", root=folder)
     assert labels_of(data) == {"v/0.mp4": "a", "w/2.mp4": "b"}

@@ -61,7 +61,7 @@ def test_western_windows_text_is_read_and_noted(tmp_path: Path, label: str) -> N
         ("ריצה", "cp1255"),
     ],
 )
-def test_an_unclear_encoding_is_one_line_with_its_place(tmp_path: Path, label: str, encoding: str) -> None:
+def test_the_error_for_an_unknown_encoding_names_the_line(tmp_path: Path, label: str, encoding: str) -> None:
     for name in ("l.csv", "l.txt"):
         (tmp_path / name).write_bytes(f"path,label\nv.mp4,{label}\n".encode(encoding))
         with pytest.raises(
@@ -83,7 +83,7 @@ def test_an_unclear_encoding_is_one_line_with_its_place(tmp_path: Path, label: s
         (codecs.BOM_UTF16_LE + b"p\x00a", "l.csv:1: not UTF-16 text"),
     ],
 )
-def test_other_files_are_named_as_what_they_are(tmp_path: Path, data: bytes, message: str) -> None:
+def test_the_error_for_other_files_names_their_kind(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "l.csv").write_bytes(data)
     with pytest.raises(DatasetError, match=message):
         load_dataset(tmp_path / "l.csv")
@@ -103,18 +103,18 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, f"{'x' * 5000}.csv", f"{'x' * 5000}.parquet", "x\0.csv"])
-def test_a_name_that_no_file_can_have_is_one_line(name: str) -> None:
+def test_the_error_for_an_impossible_file_name_is_one_line(name: str) -> None:
     with pytest.raises((DatasetError, LookupError)) as caught:
         load_dataset(name)
     assert "\n" not in str(caught.value)
 
 
-def test_lines_end_at_line_ends_only(tmp_path: Path) -> None:
+def test_only_line_endings_separate_lines(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("a\x0bb\nc\u2028d\re\x85f", newline="")
     assert [line for _, line in read_text(tmp_path / "l.txt").lines()] == ["a\x0bb", "c\u2028d", "e\x85f"]
 
 
-def test_a_line_is_a_path_and_a_label(tmp_path: Path) -> None:
+def test_split_list_line(tmp_path: Path) -> None:
     def split(line: str) -> tuple[str, str]:
         return split_list_line(line, "l.txt:1", tmp_path)
 

@@ -40,7 +40,7 @@ def videos(tmp_path: Path) -> Path:
     return root
 
 
-def test_labels_are_in_the_official_order_and_begin_at_0(annotations: Path, videos: Path) -> None:
+def test_labels_are_in_the_official_order_and_start_at_0(annotations: Path, videos: Path) -> None:
     data = load_ucf101(videos, annotations, split=2)
     assert data.labels == CLASSES != tuple(sorted(CLASSES))
     assert data.name == "ucf101-split2"
@@ -50,14 +50,14 @@ def test_labels_are_in_the_official_order_and_begin_at_0(annotations: Path, vide
     assert len(data.split("train")) + len(data.split("val")) == 120
 
 
-def test_missing_videos_stay_and_are_told(annotations: Path, videos: Path) -> None:
+def test_missing_videos_stay_in_the_manifest_with_a_note(annotations: Path, videos: Path) -> None:
     data = load_ucf101(videos, annotations, split=2)
     assert len(data.missing()) == 60  # every second clip of training was never written
     assert data.notes[0].startswith("no validation split given: held out a tenth of the training videos, whole groups")
     assert data.notes[1].startswith("60 of 132 listed files are missing, the first is ")
 
 
-def test_groups_are_of_one_class_and_lie_on_one_side(annotations: Path, videos: Path) -> None:
+def test_groups_have_one_class_and_one_split(annotations: Path, videos: Path) -> None:
     data = load_ucf101(videos, annotations, split=2)
     splits, labels = defaultdict(set), defaultdict(set)
     for record in data.records:
@@ -69,13 +69,13 @@ def test_groups_are_of_one_class_and_lie_on_one_side(annotations: Path, videos: 
 
 
 @pytest.mark.parametrize("root", [".", "UCF-101"])
-def test_either_folder_will_do(annotations: Path, videos: Path, root: str) -> None:
+def test_the_parent_folder_is_accepted_too(annotations: Path, videos: Path, root: str) -> None:
     data = load_ucf101(videos.parent / root, annotations.parent, split=2)
     assert data.root == videos
     assert data.fingerprint == load_ucf101(videos, annotations, split=2).fingerprint
 
 
-def test_upper_and_lower_case_of_the_files_does_not_matter(annotations: Path, videos: Path) -> None:
+def test_the_case_of_file_names_is_ignored(annotations: Path, videos: Path) -> None:
     (videos / "HandstandPushups").rename(videos / "HandStandPushups")
     for file in (videos / "HandStandPushups").iterdir():
         file.rename(file.with_name(file.name.replace("HandStand", "Handstand")))
@@ -109,7 +109,7 @@ def test_upper_and_lower_case_of_the_files_does_not_matter(annotations: Path, vi
         ),
     ],
 )
-def test_a_list_that_contradicts_itself_is_refused(
+def test_an_inconsistent_list_is_refused(
     annotations: Path, videos: Path, file: str, line: str, message: str
 ) -> None:
     path = annotations / file
@@ -118,7 +118,7 @@ def test_a_list_that_contradicts_itself_is_refused(
         load_ucf101(videos, annotations, split=2)
 
 
-def test_missing_files_of_the_annotations_are_named(annotations: Path, videos: Path, tmp_path: Path) -> None:
+def test_missing_annotation_files_are_named(annotations: Path, videos: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no trainlist01.txt, testlist01.txt: pass the folder that UCF101Train"):
         load_ucf101(videos, annotations, split=1)
     with pytest.raises(DatasetError, match=r"nothing has no classInd.txt, trainlist01.txt, testlist01.txt"):
@@ -130,7 +130,7 @@ def test_missing_files_of_the_annotations_are_named(annotations: Path, videos: P
         load_ucf101(videos, annotations, split=2)
 
 
-def test_a_folder_that_is_something_else_is_refused(annotations: Path, videos: Path, tmp_path: Path) -> None:
+def test_another_folder_is_refused(annotations: Path, videos: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     with pytest.raises(
         DatasetError, match="is not a folder: expected the folder UCF-101, which contains ApplyLipstick/"
@@ -161,7 +161,7 @@ def test_the_published_lists(shared: Path, tmp_path: Path, split: int, num_train
     assert len({r.group for r in data.records}) == 101 * 25
 
 
-def test_videos_in_another_container_are_found(annotations: Path, videos: Path) -> None:
+def test_videos_with_another_extension_are_found(annotations: Path, videos: Path) -> None:
     for path in [*videos.rglob("*.avi")]:
         path.rename(path.with_suffix(".mp4"))
     data = load_ucf101(videos, annotations, split=2)
@@ -180,7 +180,7 @@ def test_lists_may_name_converted_videos(annotations: Path, videos: Path) -> Non
     assert len(load_ucf101(videos, annotations, split=2).missing()) == 60
 
 
-def test_what_is_there_instead_is_named(annotations: Path, videos: Path) -> None:
+def test_the_error_lists_the_content_of_the_folder(annotations: Path, videos: Path) -> None:
     for path in [*videos.rglob("*.avi")]:
         path.rename(path.with_suffix(".zip"))
     with pytest.raises(DatasetError, match=r"none of the \d+ listed files exists.*; the folder .* contains v_.*\.zip"):

@@ -54,14 +54,14 @@ def test_hidden_and_system_files_are_ignored_everywhere(tmp_path: Path) -> None:
     assert data.labels == ("hop", "run")
 
 
-def test_an_archive_of_a_mac_gives_no_resource_forks(tmp_path: Path) -> None:
+def test_resource_forks_of_macos_are_ignored(tmp_path: Path) -> None:
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(tar({"a.mp4": b"a", "._a.mp4": b"x", "b.MPEG4": b"b", "readme.txt": b"x"}))
     assert extract_videos(archive, lambda name: tmp_path / f"{name}.out", lambda name, path: None) == ["a", "b"]
 
 
 @pytest.mark.parametrize("ending", ["divx", "m2v", "F4V", "h264", "MPEG4", "3g2", "ogm", "qt", "rmvb", "y4m", "mp4v"])
-def test_endings_of_cameras_and_converters_are_videos(tmp_path: Path, ending: str) -> None:
+def test_extensions_of_cameras_and_converters_are_videos(tmp_path: Path, ending: str) -> None:
     touch(tmp_path, f"a.{ending}")
     assert relative(tmp_path) == [f"a.{ending}"]
 
@@ -75,7 +75,7 @@ def test_other_files_are_counted(tmp_path: Path) -> None:
         require_videos(find_videos(tmp_path / "empty"))
 
 
-def test_linked_folders_are_followed_and_cycles_are_not(tmp_path: Path) -> None:
+def test_linked_folders_are_followed_but_cycles_are_not(tmp_path: Path) -> None:
     touch(tmp_path, "data/run/a.mp4", "data/hop/x.mp4", "elsewhere/deep/b.mp4", "data/run/sub/c.mp4")
     run = tmp_path / "data" / "run"
     (run / "itself").symlink_to(run)
@@ -101,6 +101,6 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
         find_videos(tmp_path)
 
 
-def test_a_folder_that_is_called_like_a_video_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_with_a_video_extension_is_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "run.mp4/a.mp4")
     assert relative(tmp_path) == ["run.mp4/a.mp4"]

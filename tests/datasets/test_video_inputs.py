@@ -20,7 +20,7 @@ from quovadis.models.zoo import build_model
         (["v.1.mp4", "v.2.mp4", "v.1.avi"], ["v.1.mp4", "v.2", "v.1.avi"]),
     ],
 )
-def test_names_that_would_be_equal_keep_their_ending(names: list[str], stems: list[str]) -> None:
+def test_ambiguous_names_keep_their_extension(names: list[str], stems: list[str]) -> None:
     assert list(unique_stems(names).values()) == stems
 
 

@@ -47,7 +47,7 @@ def written(tmp_path: Path, *lines: str, name: str = "val.csv") -> Path:
         ("kinetics400/tiny_val.csv", "kinetics400", 400, 400, 5, 0),
     ],
 )
-def test_the_published_files_are_read_whole(
+def test_the_published_files_are_read_completely(
     shared: Path, file: str, name: str, rows: int, labels: int, dashes: int, doubled: int
 ) -> None:
     path = shared / "data" / "annotations" / file
@@ -80,7 +80,7 @@ def test_the_versions_overlap_as_known(shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_mini_kinetics_200_is_a_list_of_ids_and_so_of_classes(shared: Path) -> None:
+def test_mini_kinetics_200_selects_by_youtube_id(shared: Path) -> None:
     root = shared / "data" / "annotations"
     clips = read_annotations(root / "kinetics400" / "kinetics-400_val.csv.gz", labels=K400)
     ids = read_names(root / "minikinetics200" / "val_ytid_list.txt.gz")
@@ -119,13 +119,13 @@ def test_all_variants_of_the_columns(tmp_path: Path, lines: tuple[str, ...], exp
     assert clip == KineticsClip("_dbcJuKJQNs", 40, 50, expected[1], expected[0])
 
 
-def test_decimals_stay_and_the_name_has_whole_seconds(tmp_path: Path) -> None:
+def test_times_keep_decimals_but_file_names_have_whole_seconds(tmp_path: Path) -> None:
     (clip,) = read_annotations(written(tmp_path, HEADER, "archery,-dbcJuKJQNs,23770.25,23780.75,val"))
     assert (clip.start_seconds, clip.end_seconds) == (23770.25, 23780.75)
     assert clip.path.as_posix() == "archery/-dbcJuKJQNs_023770_023780.mp4"
 
 
-def test_a_clip_without_label_goes_to_the_folder_of_its_split() -> None:
+def test_a_clip_without_label_is_in_the_folder_of_its_split() -> None:
     assert KineticsClip("--6bJUbfpnQ", 17, 27, "test").path.as_posix() == "test/--6bJUbfpnQ_000017_000027.mp4"
 
 
@@ -156,7 +156,7 @@ def test_a_clip_without_label_goes_to_the_folder_of_its_split() -> None:
         ('archery,"_dbcJuKJQNs,40,50,val', r"val\.csv:\d: .*(end of data|unexpected)"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, row: str, message: str) -> None:
+def test_an_invalid_row_is_refused_with_its_line(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         read_annotations(written(tmp_path, HEADER, row), labels=K400)
 
@@ -191,7 +191,7 @@ def test_a_wrong_header_is_refused(tmp_path: Path, text: str, message: str) -> N
         read_annotations(tmp_path / "x.csv")
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no file at"):
         read_annotations(tmp_path / "none.csv")
     with pytest.raises(DatasetError, match="is a folder, not a file"):
@@ -228,7 +228,7 @@ CLIPS = st.builds(
     st.booleans(),
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_what_is_written_is_read(
+def test_reading_returns_what_was_written(
     tmp_path: Path, clips: list[KineticsClip], columns: list[str], quoting: int, newline: str, packed: bool
 ) -> None:
     out = io.StringIO()
@@ -252,7 +252,7 @@ def test_what_is_written_is_read(
 
 @given(st.text(max_size=200))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_any_text_is_read_or_refused_and_nothing_leaves_the_root(tmp_path: Path, text: str) -> None:
+def test_any_text_is_read_or_refused_and_paths_stay_inside_the_root(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(f"{HEADER}\n{text}", encoding="utf-8", errors="surrogatepass")
     try:
         clips = read_annotations(tmp_path / "x.csv")
@@ -265,7 +265,7 @@ def test_any_text_is_read_or_refused_and_nothing_leaves_the_root(tmp_path: Path,
 
 @given(st.text(alphabet='ab/\\.:;$`|&" \n\0~*-_', min_size=1, max_size=12), IDS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_clip_lies_below_the_root_or_is_refused(tmp_path: Path, label: str, youtube_id: str) -> None:
+def test_the_path_of_a_clip_stays_inside_the_root(tmp_path: Path, label: str, youtube_id: str) -> None:
     try:
         clip = KineticsClip(youtube_id, 1, 2, "val", label)
     except DatasetError:
@@ -291,7 +291,7 @@ def test_select_by_split_class_id_and_number() -> None:
         select_clips(clips, split="test")
 
 
-def test_two_clips_that_would_be_one_file_are_refused() -> None:
+def test_two_clips_with_the_same_file_name_are_refused() -> None:
     clips = [KineticsClip("_dbcJuKJQNs", start, start + 10, "val", "zumba") for start in (1.2, 1.7)]
     with pytest.raises(DatasetError, match=r"would be written to one file, zumba/_dbcJuKJQNs_000001_000011\.mp4"):
         select_clips(clips)
@@ -314,7 +314,7 @@ def test_two_clips_that_would_be_one_file_are_refused() -> None:
         ("", []),
     ],
 )
-def test_a_file_is_known_by_its_id_and_where_that_is_not_enough_by_its_start(stem: str, expected: list[str]) -> None:
+def test_a_file_is_matched_by_id_and_by_start_if_needed(stem: str, expected: list[str]) -> None:
     lookup = ClipLookup(
         [
             KineticsClip("SN5awGHfw9M", 36, 46, "val", "kicking"),

@@ -47,7 +47,7 @@ def extract(tmp_path: Path) -> Callable[[bytes], dict[str, bytes]]:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_videos_come_out_whatever_the_folders_and_the_rest(
+def test_videos_are_extracted_from_any_folder(
     extract: Callable[[bytes], dict[str, bytes]], mode: str
 ) -> None:
     data = packed(
@@ -63,7 +63,7 @@ def test_videos_come_out_whatever_the_folders_and_the_rest(
     assert extract(data) == {"_vzHWdv5F1U_000143_000153": b"one", "-val3qlpldk_000026_000036": NOISE, "x": b""}
 
 
-def test_what_is_not_wanted_is_not_written(tmp_path: Path) -> None:
+def test_skipped_videos_are_not_written(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(packed((member("a.mp4"), b"a"), (member("b.mp4"), b"b"), mode="w"))
     written: list[str] = []
     names = extract_videos(
@@ -104,7 +104,7 @@ def test_a_malicious_archive_is_refused_and_writes_nothing_outside(
     }
 
 
-def test_an_archive_that_is_cut_or_changed_is_damaged(extract: Callable[[bytes], dict[str, bytes]]) -> None:
+def test_a_truncated_or_changed_archive_is_damaged(extract: Callable[[bytes], dict[str, bytes]]) -> None:
     whole = packed((member("a.mp4"), NOISE), (member("b.mp4"), NOISE))
     assert len(extract(whole)) == 2
     for end in [20, len(whole) // 2, len(whole) - 4]:
@@ -119,7 +119,7 @@ def test_an_archive_that_is_cut_or_changed_is_damaged(extract: Callable[[bytes],
         extract(plain[: len(NOISE) // 2])
 
 
-def test_what_is_no_archive_is_told_by_its_beginning(tmp_path: Path) -> None:
+def test_is_archive_checks_the_start_of_the_file(tmp_path: Path) -> None:
     for data, expected in [
         (packed((member("a.mp4"), b"a")), True),
         (packed((member("a.mp4"), b"a"), mode="w"), True),

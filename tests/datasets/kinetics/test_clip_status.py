@@ -14,7 +14,7 @@ A = ClipStatus("zumba/a.mp4", "private", "youtube", 'Private “video”\nof "X"
 B = ClipStatus("zumba/b.mp4", "ok", "part_1.tar.gz", seconds=9.96)
 
 
-def test_rows_come_back_and_the_last_one_counts(tmp_path: Path) -> None:
+def test_rows_persist_and_the_last_one_counts(tmp_path: Path) -> None:
     assert read_status(tmp_path) == {}
     with StatusTable(tmp_path) as table:
         table.record(A)
@@ -29,7 +29,7 @@ def test_rows_come_back_and_the_last_one_counts(tmp_path: Path) -> None:
     assert len((tmp_path / TABLE_NAME).read_text().splitlines()) == 3
 
 
-def test_a_row_that_was_cut_off_is_as_if_it_never_was(tmp_path: Path) -> None:
+def test_an_incomplete_row_is_ignored(tmp_path: Path) -> None:
     with StatusTable(tmp_path) as table:
         table.record(A)
         table.record(B)
@@ -65,7 +65,7 @@ class _Disk:
 
 
 @pytest.mark.parametrize("room", [None, 0, 5])
-def test_a_full_disk_is_told_and_leaves_whole_rows(
+def test_a_full_disk_is_an_error_and_leaves_complete_rows(
     tmp_path: Path, room: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with StatusTable(tmp_path) as table:
@@ -81,13 +81,13 @@ def test_a_full_disk_is_told_and_leaves_whole_rows(
     assert read_status(tmp_path) == {A.path: A, B.path: B}
 
 
-def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_row_names_the_line(tmp_path: Path) -> None:
     (tmp_path / TABLE_NAME).write_text('{"path": "x"}\n')
     with pytest.raises(StorageError, match=r"download\.jsonl:1 is not a valid row"):
         read_status(tmp_path)
 
 
-def test_several_threads_write_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_threads_write_complete_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class SlowFile:
         def __getattr__(self, name: str) -> object:
             return getattr(file, name)
@@ -111,7 +111,7 @@ def test_several_threads_write_whole_rows(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(read_status(tmp_path)) == 36
 
 
-def test_the_report_counts_what_is_there_and_what_is_missing_of_each_class(tmp_path: Path) -> None:
+def test_the_report_counts_available_and_missing_clips(tmp_path: Path) -> None:
     clips = [KineticsClip(f"{'a' * 10}{i}", 0, 10, "val", "zumba" if i < 4 else "yoga") for i in range(6)]
     clips.append(KineticsClip("b" * 11, 0, 10, "test"))
     with StatusTable(tmp_path) as table:

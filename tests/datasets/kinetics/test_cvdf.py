@@ -55,7 +55,7 @@ def assert_whole(folder: Path, letters: str) -> None:
             assert there[letter].read_bytes() == content(letter)
 
 
-def test_clips_come_out_of_the_archives_by_class_and_corrupt_ones_are_replaced(server: Server, tmp_path: Path) -> None:
+def test_clips_are_extracted_into_class_folders_and_corrupt_ones_replaced(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     steps: list[tuple[int, int]] = []
     report = download_from_cvdf(
@@ -73,7 +73,7 @@ def test_clips_come_out_of_the_archives_by_class_and_corrupt_ones_are_replaced(s
     assert not (tmp_path / ".partial").exists()
 
 
-def test_a_second_run_fetches_nothing(server: Server, tmp_path: Path) -> None:
+def test_a_second_run_downloads_nothing(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, retry_policy=QUICK)
     server.paths.clear()
@@ -83,7 +83,7 @@ def test_a_second_run_fetches_nothing(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / TABLE_NAME).read_text() == rows
 
 
-def test_what_is_wanted_later_is_fetched_later(server: Server, tmp_path: Path) -> None:
+def test_clips_requested_later_are_downloaded_later(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     assert download_from_cvdf("kinetics400", CLIPS[:1], tmp_path, mirror=server.root).counts == {"ok": 1}
     assert_whole(tmp_path, "a")
@@ -93,7 +93,7 @@ def test_what_is_wanted_later_is_fetched_later(server: Server, tmp_path: Path) -
     assert_whole(tmp_path, "abc")
 
 
-def test_a_corrupt_clip_that_is_there_already_is_replaced_once(server: Server, tmp_path: Path) -> None:
+def test_an_existing_corrupt_clip_is_replaced_once(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     there = tmp_path / CLIPS[1].path
     there.parent.mkdir()
@@ -107,7 +107,7 @@ def test_a_corrupt_clip_that_is_there_already_is_replaced_once(server: Server, t
     assert there.read_bytes() == b"mended by its owner"
 
 
-def test_archives_of_other_classes_are_not_fetched_and_names_may_have_spaces(server: Server, tmp_path: Path) -> None:
+def test_archives_of_other_classes_are_skipped_and_names_may_have_spaces(server: Server, tmp_path: Path) -> None:
     names = ("air drumming", "mountain climber (exercise)", "zumba")
     server.files = {
         "/600/val/k600_val_path.txt": "\n".join(f"{CVDF_URL}/600/val/{n}.tar.gz" for n in names).encode(),
@@ -144,7 +144,7 @@ def test_a_clip_of_two_classes_and_one_without_label(server: Server, tmp_path: P
     assert not (tmp_path / wanted[3].path).exists(), "an empty file is no clip"
 
 
-def test_an_archive_that_means_harm_is_a_problem_and_the_others_go_on(server: Server, tmp_path: Path) -> None:
+def test_a_malicious_archive_is_reported_and_the_others_are_extracted(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     bad = io.BytesIO()
     with tarfile.open(fileobj=bad, mode="w:gz") as archive:
@@ -163,7 +163,7 @@ def test_an_archive_that_means_harm_is_a_problem_and_the_others_go_on(server: Se
 
 
 @pytest.mark.parametrize("damage", ["cut", "404", "proxy"])
-def test_an_archive_that_cannot_be_had_is_a_problem_and_the_others_go_on(
+def test_an_unavailable_archive_is_reported_and_the_others_are_extracted(
     server: Server, tmp_path: Path, damage: str
 ) -> None:
     serve_k400(server)
@@ -182,7 +182,7 @@ def test_an_archive_that_cannot_be_had_is_a_problem_and_the_others_go_on(
     assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).counts == {"ok": 5, "absent": 1}
 
 
-def test_without_a_connection_it_ends(server: Server, tmp_path: Path) -> None:
+def test_a_lost_connection_is_an_error(server: Server, tmp_path: Path) -> None:
     serve_k400(server, tuple(f"part_{n}" for n in range(9)))
     for path in list(server.files):
         if "part" in path:
@@ -203,14 +203,14 @@ def test_without_a_connection_it_ends(server: Server, tmp_path: Path) -> None:
         f"{CVDF_URL}.evil.example/400/val/part_0.tar.gz",
     ],
 )
-def test_a_list_that_leads_elsewhere_is_refused(server: Server, tmp_path: Path, line: str) -> None:
+def test_a_list_with_other_urls_is_refused(server: Server, tmp_path: Path, line: str) -> None:
     serve_k400(server)
     server.files["/400/val/k400_val_path.txt"] = f"{CVDF_URL}/400/val/part_1.tar.gz\n{line}\n".encode()
     with pytest.raises(DatasetError, match="expected archives under"):
         download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root)
 
 
-def test_a_list_that_a_proxy_answered_is_not_kept(server: Server, tmp_path: Path) -> None:
+def test_a_list_from_a_proxy_is_not_kept(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     server.files["/400/val/k400_val_path.txt"] = b"<html>log in</html>"
     with pytest.raises(DownloadError, match="a list of archives starts with"):
@@ -219,7 +219,7 @@ def test_a_list_that_a_proxy_answered_is_not_kept(server: Server, tmp_path: Path
     assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).num_available == 5
 
 
-def test_a_full_disk_ends_it_and_what_is_done_is_kept(
+def test_a_full_disk_is_an_error_and_finished_clips_are_kept(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_k400(server)
@@ -243,7 +243,7 @@ def test_a_full_disk_ends_it_and_what_is_done_is_kept(
     assert_whole(tmp_path, "abcde")
 
 
-def test_an_error_ends_the_other_downloads_in_the_middle(server: Server, tmp_path: Path) -> None:
+def test_an_error_interrupts_the_other_downloads(server: Server, tmp_path: Path) -> None:
     serve_k400(server)
     server.files["/400/val/part_1.tar.gz"] = tar({name("c"): os.urandom(5_000_000)})
     with open_clip_folder(tmp_path, "test") as output:
@@ -284,7 +284,7 @@ kinetics_cvdf.download_from_cvdf("kinetics400", CLIPS, folder, mirror=mirror, nu
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_still_brings_each_clip_once(tmp_path: Path) -> None:
+def test_repeatedly_killed_downloads_get_each_clip_once(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with serving() as server:
         serve_k400(server)
@@ -302,7 +302,7 @@ def test_killed_again_and_again_it_still_brings_each_clip_once(tmp_path: Path) -
 # Addresses
 
 
-def test_annotations_are_fetched_once_and_proven(server: Server, tmp_path: Path) -> None:
+def test_annotations_are_downloaded_once_and_checked(server: Server, tmp_path: Path) -> None:
     server.files = {"/400/annotations/val.csv": b"label,youtube_id,time_start,time_end,split,is_cc\nzumba,-_________a,5,15,val,0\n"}  # fmt: skip # noqa: E501
     for _ in range(2):
         path = download_annotations("kinetics400", "val", tmp_path, mirror=server.root, retry_policy=QUICK)
@@ -317,7 +317,7 @@ def test_annotations_are_fetched_once_and_proven(server: Server, tmp_path: Path)
         download_annotations("kinetics500", "val", tmp_path)
 
 
-def test_the_addresses_are_those_of_the_readme() -> None:
+def test_the_urls_are_those_of_the_readme() -> None:
     lists = {f"{CVDF_URL}/{release.archive_list('train')}" for release in RELEASES.values()}
     assert lists == {
         "https://s3.amazonaws.com/kinetics/400/train/k400_train_path.txt",

@@ -9,7 +9,7 @@ from quovadis.errors import UnknownNameError
 
 
 @pytest.mark.parametrize("name", LABEL_SETS)
-def test_label_lists_are_whole_unique_and_in_the_order_of_bytes(name: str) -> None:
+def test_label_lists_are_complete_unique_and_sorted_by_bytes(name: str) -> None:
     labels = class_labels(name)
     assert len(labels) == len(set(labels)) == LABEL_SETS[name]
     assert list(labels) == sorted(labels, key=str.encode)

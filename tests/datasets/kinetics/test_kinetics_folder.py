@@ -109,7 +109,7 @@ def test_replacements_take_precedence_over_corrupt_clips(tmp_path: Path, annotat
     assert manifest.notes == (f"3 of 4 listed files are missing, the first is {manifest.missing()[0].path}",)
 
 
-def test_oddities_are_noted(tmp_path: Path, annotations: Path) -> None:
+def test_irregularities_are_noted(tmp_path: Path, annotations: Path) -> None:
     put(
         tmp_path / "root",
         "a/aaaaaaaaaa3_000000_000010.mp4",

@@ -72,7 +72,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_clips_are_cut_and_lie_in_folders_of_their_classes(tmp_path: Path, source: Path) -> None:
+def test_clips_are_trimmed_and_written_to_class_folders(tmp_path: Path, source: Path) -> None:
     steps: list[tuple[int, int]] = []
     stand_in = StandIn(source)
     report = download_from_youtube(
@@ -90,7 +90,7 @@ def test_clips_are_cut_and_lie_in_folders_of_their_classes(tmp_path: Path, sourc
     assert 1 <= stand_in.most_at_once <= 3
 
 
-def test_every_dead_link_has_its_reason_and_is_not_asked_again(tmp_path: Path, source: Path) -> None:
+def test_unavailable_videos_have_a_reason_and_are_not_tried_again(tmp_path: Path, source: Path) -> None:
     answers = {
         "a": FetchFailure("private", "Private video"),
         "b": FetchFailure("geo-blocked", "not in your country"),
@@ -146,7 +146,7 @@ def test_two_clips_of_one_video_and_one_of_two_classes(tmp_path: Path, source: P
     assert [probe(tmp_path / c.path, count=True).num_frames for c in wanted] == [25, 50, 50]
 
 
-def test_a_service_that_refuses_is_asked_again_after_waiting(tmp_path: Path, source: Path) -> None:
+def test_refused_requests_are_repeated_after_waiting(tmp_path: Path, source: Path) -> None:
     waits: list[float] = []
     no = FetchFailure("rate-limited", "HTTP Error 429: Too Many Requests")
     stand_in = StandIn(source, c=[no, no, no, "video"])
@@ -158,7 +158,7 @@ def test_a_service_that_refuses_is_asked_again_after_waiting(tmp_path: Path, sou
     assert [round(w) for w in waits] == [10, 20, 40]
 
 
-def test_a_service_that_goes_on_refusing_is_left_in_peace_and_the_next_run_goes_on(
+def test_repeated_refusals_are_an_error_and_the_next_run_continues(
     tmp_path: Path, source: Path
 ) -> None:
     no = FetchFailure("rate-limited", "HTTP Error 429: Too Many Requests")
@@ -174,7 +174,7 @@ def test_a_service_that_goes_on_refusing_is_left_in_peace_and_the_next_run_goes_
     assert sorted(again.asked) == [c.youtube_id for c in clips(9)[3:]]
 
 
-def test_a_dead_connection_is_noticed(tmp_path: Path, source: Path) -> None:
+def test_repeated_connection_failures_are_an_error(tmp_path: Path, source: Path) -> None:
     stand_in = StandIn(source, **dict.fromkeys("abcdefghijklmnopqrst", FetchFailure("network", "timed out")))
     backoff = Backoff(failures_in_a_row=5, max_waits=2, sleep=lambda seconds: None)
     with pytest.raises(DownloadError, match="given up after 2 waits in a row: timed out"):
@@ -186,7 +186,7 @@ def test_a_dead_connection_is_noticed(tmp_path: Path, source: Path) -> None:
     "full",
     [StorageError("cannot write the video: No space left on device"), OSError(errno.ENOSPC, "No space left on device")],
 )
-def test_a_full_disk_ends_it_and_what_is_done_is_kept(tmp_path: Path, source: Path, full: Exception) -> None:
+def test_a_full_disk_is_an_error_and_finished_clips_are_kept(tmp_path: Path, source: Path, full: Exception) -> None:
     with pytest.raises(StorageError, match="No space left on device"):
         download_from_youtube(clips(), tmp_path, StandIn(source, d=full), num_workers=1)
     assert statuses(tmp_path) == {"a": "ok", "b": "ok", "c": "ok"}
@@ -194,7 +194,7 @@ def test_a_full_disk_ends_it_and_what_is_done_is_kept(tmp_path: Path, source: Pa
     assert download_from_youtube(clips(), tmp_path, StandIn(source)).counts == {"ok": 6}
 
 
-def test_a_clip_that_was_there_before_is_taken_as_it_is(tmp_path: Path, source: Path) -> None:
+def test_existing_clips_are_kept(tmp_path: Path, source: Path) -> None:
     there = tmp_path / clips()[1].path
     there.parent.mkdir()
     there.write_bytes(b"from elsewhere")
@@ -257,7 +257,7 @@ kinetics_youtube.download_from_youtube(clips(10), folder, Logging(source), num_w
 """
 
 
-def test_killed_again_and_again_it_still_brings_each_clip_once(tmp_path: Path, source: Path) -> None:
+def test_repeatedly_killed_downloads_get_each_clip_once(tmp_path: Path, source: Path) -> None:
     folder, log = tmp_path / "out", tmp_path / "log"
     there: set[str] = set()
     for where in ("the clip is cut", "the clip is in its place", "half of the row is written"):

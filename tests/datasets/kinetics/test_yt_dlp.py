@@ -70,7 +70,7 @@ SOUND = {"format_id": "140", "vcodec": "none", "acodec": "mp4a.40.2", "ext": "m4
         ([{**side("18", 360, 640), "acodec": "mp4a.40.2"}, SOUND], "18"),
     ],
 )
-def test_the_stream_is_that_of_the_short_side_360_without_sound(
+def test_the_stream_has_short_side_360_and_no_sound(
     server: Server, tmp_path: Path, youtube: Callable[[Answer], None], formats: list[dict[str, Any]], chosen: str
 ) -> None:
     youtube(video(server, *formats))
@@ -80,7 +80,7 @@ def test_the_stream_is_that_of_the_short_side_360_without_sound(
     assert path.stem == "video"
 
 
-def test_a_folder_with_odd_characters_is_taken_as_it_is(
+def test_a_folder_with_special_characters_is_not_changed(
     server: Server, tmp_path: Path, youtube: Callable[[Answer], None]
 ) -> None:
     youtube(video(server, side("134", 360, 640)))
@@ -116,7 +116,7 @@ def test_a_folder_with_odd_characters_is_taken_as_it_is(
         ("Something that nobody has seen before", "unknown"),
     ],
 )  # fmt: skip
-def test_a_video_that_cannot_be_had_is_told_in_one_word(
+def test_unavailable_videos_have_a_status(
     tmp_path: Path, youtube: Callable[[Answer], None], words: str, status: str
 ) -> None:
     def answer(*_: Any) -> Any:
@@ -131,7 +131,7 @@ def test_a_video_that_cannot_be_had_is_told_in_one_word(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_country_is_told_by_the_type_of_the_error(tmp_path: Path, youtube: Callable[[Answer], None]) -> None:
+def test_geo_blocking_is_recognized_by_the_type_of_the_error(tmp_path: Path, youtube: Callable[[Answer], None]) -> None:
     youtube(lambda self, _: self.raise_geo_restricted("Nicht verfügbar"))
     with pytest.raises(FetchFailure, match="Nicht verfügbar") as failure:
         YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
@@ -158,7 +158,7 @@ def test_no_stream_at_all_is_unplayable(server: Server, tmp_path: Path, youtube:
     assert failure.value.status == "unplayable"
 
 
-def test_a_full_disk_is_no_matter_of_the_video(
+def test_a_full_disk_is_a_storage_error(
     server: Server, tmp_path: Path, youtube: Callable[[Answer], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     youtube(video(server, side("134", 360, 640)))
@@ -171,7 +171,7 @@ def test_a_full_disk_is_no_matter_of_the_video(
         YtDlpFetcher(options=QUICK).fetch(ID, tmp_path)
 
 
-def test_cookies_are_used_and_the_file_is_left_as_it_is(
+def test_cookies_are_used_and_the_file_is_not_changed(
     server: Server, tmp_path: Path, youtube: Callable[[Answer], None]
 ) -> None:
     text = "# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t2147483647\tLOGIN\tme\n"
