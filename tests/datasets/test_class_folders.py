@@ -1,4 +1,4 @@
-"""Which folders are splits and which are classes."""
+"""Datasets in folders: splits, classes and ignored files."""
 
 from pathlib import Path
 

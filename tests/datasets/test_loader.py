@@ -1,4 +1,4 @@
-"""Worker processes: how they are started, how their errors arrive, and that they end."""
+"""Data loader workers: start, errors and exit."""
 
 import os
 import signal

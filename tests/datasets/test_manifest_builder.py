@@ -1,4 +1,4 @@
-"""Files that are listed more than once, by path or through links; and datasets of a single class."""
+"""Manifests of files that are listed more than once or through links, and of a single class."""
 
 import os
 from collections.abc import Callable

@@ -109,9 +109,7 @@ def test_the_case_of_file_names_is_ignored(annotations: Path, videos: Path) -> N
         ),
     ],
 )
-def test_an_inconsistent_list_is_refused(
-    annotations: Path, videos: Path, file: str, line: str, message: str
-) -> None:
+def test_an_inconsistent_list_is_refused(annotations: Path, videos: Path, file: str, line: str, message: str) -> None:
     path = annotations / file
     path.write_bytes(path.read_bytes().rstrip() + b"\r\n" + line.encode())
     with pytest.raises(DatasetError, match=message.replace("(", r"\(")):

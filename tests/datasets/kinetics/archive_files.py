@@ -1,4 +1,4 @@
-"""Archives of clips, made on the fly."""
+"""Create small archives of clips for tests."""
 
 import io
 import tarfile

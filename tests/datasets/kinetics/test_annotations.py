@@ -1,4 +1,4 @@
-"""The annotation files of Kinetics: all their columns, and what is wrong in them."""
+"""Annotation files of Kinetics: columns, errors, selection and lookup of clips."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""Archives that mean harm, archives that are broken, and those of CVDF with their oddities."""
+"""Extraction of valid, damaged and malicious archives."""
 
 import gzip
 import io
@@ -47,9 +47,7 @@ def extract(tmp_path: Path) -> Callable[[bytes], dict[str, bytes]]:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_videos_are_extracted_from_any_folder(
-    extract: Callable[[bytes], dict[str, bytes]], mode: str
-) -> None:
+def test_videos_are_extracted_from_any_folder(extract: Callable[[bytes], dict[str, bytes]], mode: str) -> None:
     data = packed(
         (member("./", tarfile.DIRTYPE), b""),
         (member("./_vzHWdv5F1U_000143_000153.mp4"), b"one"),

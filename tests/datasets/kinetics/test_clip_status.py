@@ -1,4 +1,4 @@
-"""The table of a download survives whatever happens to the process or the disk."""
+"""The status table of a download after kills, full disks and damage."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""CVDF's archives, from a server of our own that has the same files under the same paths."""
+"""Downloads from CVDF, with a local server that has the same files at the same paths."""
 
 import io
 import json

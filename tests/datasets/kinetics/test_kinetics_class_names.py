@@ -1,4 +1,4 @@
-"""The lists of class names."""
+"""Class names of Kinetics."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Kinetics in folders of every kind that people have it in, and the manifest of it."""
+"""Manifests of Kinetics in the folder layouts that are in use."""
 
 from pathlib import Path
 

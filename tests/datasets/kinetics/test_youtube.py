@@ -1,4 +1,4 @@
-"""Clips from a stand-in for YouTube: what comes, what does not, and what a kill leaves behind."""
+"""Downloads from YouTube with a fake fetcher: success, failures and interruptions."""
 
 import errno
 import json
@@ -158,9 +158,7 @@ def test_refused_requests_are_repeated_after_waiting(tmp_path: Path, source: Pat
     assert [round(w) for w in waits] == [10, 20, 40]
 
 
-def test_repeated_refusals_are_an_error_and_the_next_run_continues(
-    tmp_path: Path, source: Path
-) -> None:
+def test_repeated_refusals_are_an_error_and_the_next_run_continues(tmp_path: Path, source: Path) -> None:
     no = FetchFailure("rate-limited", "HTTP Error 429: Too Many Requests")
     stand_in = StandIn(source, **dict.fromkeys("defghij", no))
     with pytest.raises(DownloadError, match="given up after 3 waits in a row: HTTP Error 429"):

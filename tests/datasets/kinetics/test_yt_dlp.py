@@ -1,4 +1,4 @@
-"""yt-dlp itself, with YouTube's place taken by a server of our own."""
+"""yt-dlp with a local server in place of YouTube."""
 
 import errno
 import gc
