@@ -20,6 +20,7 @@ from quovadis.video.reader import VideoReader
 OnVideo = Callable[[int], None]
 """Progress callback, called with the number of videos done."""
 
+CRASH_REASON = "the worker process died while reading it: the file is broken, or memory ran out"
 _NOT_INSPECTED: dict[str, Any] = {
     **dict.fromkeys(("num_frames", "fps", "duration_seconds", "width_px", "height_px", "size_bytes")),
     "sha256": "",
@@ -165,8 +166,7 @@ def _inspect_item(item: tuple[int, VideoRecord], decode: bool) -> VideoRecord:
 
 
 def _crashed(item: tuple[int, VideoRecord]) -> VideoRecord:
-    reason = "the worker process died while reading it: the file is broken, or memory ran out"
-    return replace(item[1], status="corrupt", reason=reason)
+    return replace(item[1], status="corrupt", reason=CRASH_REASON)
 
 
 def _decode(record: VideoRecord, reader: VideoReader) -> VideoRecord:

@@ -1,12 +1,11 @@
 """Detect leakage: test videos of one dataset that are in the training data of another."""
 
 import hashlib
-import os
 from collections import defaultdict
 from pathlib import Path
 
 from quovadis.datasets.kinetics.annotations import youtube_id
-from quovadis.datasets.manifest import Manifest, VideoRecord, preview_names
+from quovadis.datasets.manifest import Manifest, VideoRecord, file_size, preview_names
 from quovadis.errors import DatasetError
 
 
@@ -64,23 +63,20 @@ def _shared_by_content(trained: list[VideoRecord], tested: list[VideoRecord]) ->
     """Map tested videos that have the same bytes as a trained one to the reason."""
     by_size = defaultdict(list)
     for record in trained:
-        by_size[_size(record)].append(record)
+        by_size[_size_bytes(record)].append(record)
     by_size.pop(-1, None)
     digests: dict[Path, str] = {}
     reasons = {}
     for record in tested:
-        candidates = by_size.get(_size(record), [])
+        candidates = by_size.get(_size_bytes(record), [])
         match = next((c for c in candidates if _digest(c, digests) == _digest(record, digests)), None)
         if match is not None:
             reasons[record.path] = f"same content as {match.path}"
     return reasons
 
 
-def _size(record: VideoRecord) -> int:
-    """Return the size in bytes, or -1 if there is no such file."""
-    if record.size_bytes is not None:
-        return record.size_bytes
-    return record.path.stat().st_size if os.path.isfile(record.path) else -1
+def _size_bytes(record: VideoRecord) -> int:
+    return file_size(record.path) if record.size_bytes is None else record.size_bytes
 
 
 def _digest(record: VideoRecord, cache: dict[Path, str]) -> str:

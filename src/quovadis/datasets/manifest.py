@@ -230,7 +230,7 @@ class Manifest:
         """
         digest = hashlib.sha256()
         for path, record in sorted(((self.relative(r), r) for r in self.records), key=lambda pair: pair[0]):
-            row = (path, str(_file_size(record.path)), self.label_of(record), record.split, record.group)
+            row = (path, str(file_size(record.path)), self.label_of(record), record.split, record.group)
             digest.update("\t".join(row).encode(errors="surrogateescape") + b"\n")
         return digest.hexdigest()[:12]
 
@@ -268,7 +268,12 @@ class Manifest:
         target = Path(path)
         columns: dict[str, list[Any]] = {name: [getattr(r, name, None) for r in self.records] for name in COLUMNS}
         columns |= {
-            "path": [self._stored_path(r.path) for r in self.records],
+            "path": [
+                r.path.relative_to(self.root).as_posix()
+                if r.path.is_relative_to(self.root)
+                else os.path.abspath(r.path)
+                for r in self.records
+            ],
             "label": [self.label_of(r) or None for r in self.records],
             "sha256": [r.sha256 or None for r in self.records],
         }
@@ -298,9 +303,6 @@ class Manifest:
             for number, row in enumerate(rows, start=1)
         )
         return Manifest(metadata["name"], folder, labels, records, tuple(metadata["notes"]))
-
-    def _stored_path(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else os.path.abspath(path)
 
     def _notes_on_same_files(self) -> list[str]:
         several_labels, several_names = [], []
@@ -345,7 +347,7 @@ def _record_from_row(row: dict[str, Any], root: Path, index_of: dict[str, int], 
     return VideoRecord(**values | {"path": path, "label": UNLABELED if label is None else index_of[label]})
 
 
-def _file_size(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Return the size in bytes, or -1 if there is no such file."""
     try:
         status = path.stat()

@@ -12,7 +12,6 @@ frames from any position decodes at most 11 others. ``benchmarks/prepare.py`` me
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -23,7 +22,8 @@ from typing import Any
 
 from torch import Tensor
 
-from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.datasets.inspection import CRASH_REASON, inspect_video
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.prepared_folder import MANIFEST_NAME, QUARANTINE_NAME, Quarantine, claim_folder
 from quovadis.datasets.video_inputs import unique_stems
 from quovadis.errors import DatasetError, TooFewFramesError, VideoDamagedError, VideoError
@@ -106,8 +106,8 @@ class PreparedClip:
     status: str
     """``ok``, ``missing`` or ``corrupt``, see :data:`quovadis.datasets.manifest.STATUSES`."""
     reason: str = ""
-    properties: dict[str, Any] | None = None
-    """Properties of the prepared file, by field of :class:`~quovadis.datasets.manifest.VideoRecord`."""
+    record: VideoRecord | None = None
+    """Properties of the prepared file; its label and split are not set."""
 
 
 def prepare(
@@ -209,7 +209,7 @@ def prepare_clip(job: ClipJob) -> PreparedClip:
             _write_clip(job, origin)
         if job.settings.flow_method is not None:
             _write_flow(job, job.settings.flow_method)
-        return PreparedClip("ok", properties=_file_properties(job.target))
+        return PreparedClip("ok", record=inspect_video(VideoRecord(job.target, UNLABELED, ""), decode=False))
     except FileNotFoundError:
         return PreparedClip("missing", "no such file")
     except (VideoError, TooFewFramesError) as error:
@@ -271,24 +271,8 @@ def _read_origin(path: Path) -> str:
         return ""
 
 
-def _file_properties(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size_bytes = file.tell()
-    info = probe(path)
-    return {
-        "num_frames": info.num_frames,
-        "fps": info.fps,
-        "duration_seconds": info.duration_seconds,
-        "width_px": info.width,
-        "height_px": info.height,
-        "size_bytes": size_bytes,
-        "sha256": digest,
-    }
-
-
 def _crashed(job: ClipJob) -> PreparedClip:
-    return PreparedClip("corrupt", "the worker process died while reading it: the file is broken, or memory ran out")
+    return PreparedClip("corrupt", CRASH_REASON)
 
 
 def _targets(data: Manifest, root: Path) -> dict[Path, Path]:
@@ -314,8 +298,9 @@ def _prepared_manifest(
         clip = results[target]
         # A download may have recorded why a video is missing.
         reason = record.reason if clip.status == record.status == "missing" else clip.reason
-        prepared = VideoRecord(target, record.label, record.split, record.group, status=clip.status, reason=reason)
-        records.append(replace(prepared, **(clip.properties or {})))
+        prepared = clip.record or VideoRecord(target, record.label, record.split)
+        about = {"label": record.label, "split": record.split, "group": record.group}
+        records.append(replace(prepared, **about, status=clip.status, reason=reason))
     note = (
         f"prepared from {data.name}, data {data.fingerprint}, at {settings.fps:g} fps and short side "
         f"{settings.short_side_px} px"
