@@ -27,9 +27,8 @@ _MAX_LISTED = 20
 class _Action(ABC):
     """Options that choose the videos, common to index, verify and stats."""
 
-    target: tyro.conf.Positional[str]
-    """A folder with one subfolder per class, a .csv or .tsv table, a .txt list, a .parquet manifest, or a name: ucf101,
-    hmdb51, kinetics400, kinetics600, kinetics700."""
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
+    """A folder, table, list or manifest, or the name of a dataset; see quovadis data --help."""
     root: Path | None = None
     """The folder of the videos. Required for named datasets; for a table or manifest, if the videos were moved."""
     annotations: tuple[Path, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -26,7 +26,7 @@ class Download:
     with the reason in OUT/download.jsonl. They are not an error: about one in ten videos is gone from YouTube.
     """
 
-    target: tyro.conf.Positional[str]
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
     """kinetics400, kinetics600 or kinetics700."""
     split: Literal["train", "val", "test"]
     """Which split."""
@@ -35,8 +35,7 @@ class Download:
     annotations: Path | None = None
     """The annotation CSV file, also .gz; by default downloaded from CVDF, if it has a complete one."""
     source: Literal["youtube", "cvdf"] = "youtube"
-    """youtube requires the extra kinetics (``pip install '.[kinetics]'`` in the checkout); cvdf downloads the archives
-    of the Common Visual Data Foundation."""
+    """youtube needs the extra kinetics (``pip install '.[kinetics]'`` in the checkout); cvdf downloads archives."""
     classes: tuple[str, ...] = ()
     """Only these classes: names, or a text file with one per line."""
     youtube_ids: Path | None = None
