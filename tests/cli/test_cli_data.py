@@ -14,7 +14,7 @@ from tests.synthetic import write_square
 
 
 def run(*args: object) -> int:
-    """The exit code of a command."""
+    """Run a command and return its exit code."""
     try:
         main([str(a) for a in args])
     except SystemExit as stop:

@@ -33,7 +33,7 @@ def annotations(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of a stand-in that takes the place of yt-dlp; the video c is private."""
+    """Requested IDs; yt-dlp is replaced by a fake for which video c is private."""
     video = write_square(tmp_path / "source.mp4", seed=0, num_frames=60)
     ids: list[str] = []
 

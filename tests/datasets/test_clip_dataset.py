@@ -57,7 +57,7 @@ def test_validation_clips_are_the_same_in_every_epoch(records: tuple[VideoRecord
 
 
 def numbered_video(path: Path, num_frames: int) -> VideoRecord:
-    """36 x 48 pixels; frame t is gray of level 5 t, and white in the two middle columns."""
+    """Write a video of 36 x 48 pixels; frame t is gray level 5 t, with two white middle columns."""
     levels = 5 * torch.arange(num_frames, dtype=torch.uint8).view(-1, 1, 1, 1)
     frames = levels.repeat(1, 3, 36, 48)
     frames[..., 23:25] = 255
@@ -69,7 +69,7 @@ def frame_numbers(frames: torch.Tensor) -> list[int]:
 
 
 def test_validation_takes_the_middle_frames_and_the_center_crop(tmp_path: Path) -> None:
-    """8 frames, every second: 15 of 40, so 12 are left out before and 13 after."""
+    """8 frames with stride 2 span 15 of 40 frames, which leaves 12 before and 13 after."""
     (frames,) = ClipDataset([numbered_video(tmp_path / "v.mp4", 40)], SPEC, augment=False)[0, 0]["streams"]
     assert frame_numbers(frames) == [12, 14, 16, 18, 20, 22, 24, 26]
     white = (frames > 250).all(1).all(0).all(0).nonzero().flatten().tolist()
@@ -172,7 +172,7 @@ def test_batches_start_at_any_step_and_are_divided_among_ranks() -> None:
 
 
 def test_a_step_has_the_same_videos_for_any_number_of_processes() -> None:
-    """Step s of 12 clips, as (processes, clips a batch, batches a step)."""
+    """Split 12 clips per step into (processes, clips per batch, batches per step)."""
 
     def step(s: int, ranks: int, size: int, parts: int) -> list[tuple[int, int]]:
         batches = [EpochBatches(17, size, seed=5, start=s * parts, rank=r, num_ranks=ranks) for r in range(ranks)]
@@ -192,7 +192,7 @@ def test_the_extent_covers_the_longest_stream() -> None:
 
 
 def test_a_flipped_clip_has_flipped_flow(records: tuple[VideoRecord, ...]) -> None:
-    """Flow is made before crop and mirror, and then moves with the pictures: 255 - x is the byte of -x pixels."""
+    """Flow is computed before crop and flip and transformed with the frames: 255 - x is the byte of -x pixels."""
     both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
     plain, flipped = ClipDataset(records, both, flip=False), ClipDataset(records, both)
     seen = set()

@@ -12,7 +12,7 @@ def name(film: str, label: str, number: int) -> str:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Path:
-    """Two classes, one of which is the beginning of the other's name; lines end in a space as in the originals."""
+    """Two classes, one name a prefix of the other; lines end in a space as in the official files."""
     folder = tmp_path / "testTrainMulti_7030_splits"
     folder.mkdir()
     for label, test_film in (("climb", "A(1)!_x"), ("climb_stairs", "B")):

@@ -22,7 +22,7 @@ def manifest(root: Path, *paths: Path) -> Manifest:
 
 @pytest.fixture
 def videos(tmp_path: Path) -> Manifest:
-    """Good ones of two sizes and rates, and each kind of bad one."""
+    """Valid videos of two sizes and rates, and one file for each kind of problem."""
     root = tmp_path / "data"
     odd = write_video(root / "odd.mkv", moving_square(31, 47, 65), fps=30, **LOSSLESS)
     square = write_square(root / "square.mp4", seed=0)
@@ -88,7 +88,7 @@ def test_bad_files_stay_in_the_manifest_with_the_reason(videos: Manifest, look: 
 def test_worker_processes_give_the_same_records(videos: Manifest) -> None:
     seen: list[int] = []
     assert verify_videos(videos, num_workers=2, on_video=seen.append) == verify_videos(videos)
-    assert seen == list(range(2, len(videos.records) + 1))  # two are missing, so done before it begins
+    assert seen == list(range(2, len(videos.records) + 1))  # two are missing and done at once
 
 
 def test_a_changed_file_is_corrupt_and_stays_corrupt(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_cached_files_are_not_read_again(videos: Manifest, tmp_path: Path, monke
     assert names == everything
     assert looks(index_videos) == (first, bad)
     verified, names = looks(verify_videos)
-    assert names == everything  # an index does not stand for a verification
+    assert names == everything  # indexed files still have to be verified
     assert looks(verify_videos) == (verified, sorted(["cut", *bad]))
     assert looks(index_videos)[0].records[0] == verified.records[0]
     assert looks(verify_videos, again=True)[1] == everything

@@ -17,7 +17,7 @@ from quovadis.errors import DatasetError, InvalidInputError, JobError, VideoDama
 
 
 class Failing(torch.utils.data.Dataset[int]):
-    """Three items that can be loaded, then one that fails in its own way."""
+    """Items of which some fail, each with another error."""
 
     def __len__(self) -> int:
         return 8
@@ -42,7 +42,7 @@ def add(items: list[int]) -> int:
 
 @pytest.fixture(scope="module")
 def of_one() -> list[object]:
-    """What each item of :class:`Failing` comes to, loaded by one worker."""
+    """Result or error of items of :class:`Failing`, loaded by one worker."""
     found: list[object] = []
     for index in (0, 3, 4, 5, 6):
         try:

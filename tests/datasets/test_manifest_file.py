@@ -18,7 +18,7 @@ KEY = b"quovadis.manifest"
 
 
 def small(root: Path) -> Manifest:
-    """Two videos; the files need not be there."""
+    """Two videos without files."""
     first = VideoRecord(
         root / "run" / "a.mp4", 0, "train", "g1", 30, 25.0, 1.2, 64, 48, 1000, "ab" * 32, "corrupt", "it ends early"
     )
@@ -26,7 +26,7 @@ def small(root: Path) -> Manifest:
 
 
 def rewrite(path: Path, changes: dict[str, object]) -> None:
-    """Change values of the first row, or of the metadata, as another program would."""
+    """Change values of the first row or of the metadata."""
     table = pq.read_table(path)
     about = json.loads(table.schema.metadata[KEY])
     rows = table.to_pylist()
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_refused_or_read_correctly(tmp_path: Path) -> None:
             assert Manifest.load(path) == data
         except DatasetError:
             num_seen += 1
-    assert num_seen > footer // 5 * 0.5  # the rest are headers of pages that nothing depends on
+    assert num_seen > footer // 5 * 0.5  # the rest are unused page headers
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

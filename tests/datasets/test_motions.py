@@ -90,7 +90,7 @@ def test_a_label_beyond_the_last_is_refused() -> None:
 
 @pytest.mark.parametrize("quantity", ["x", "y", "radius"])
 def test_one_frame_does_not_reveal_the_motion(quantity: str) -> None:
-    """The pose at a random moment is distributed alike whatever the motion: Kolmogorov-Smirnov against uniform."""
+    """The pose at a random time is uniform for every motion (Kolmogorov-Smirnov)."""
     seconds = np.arange(40) / 25
     for motion in (*MOTIONS, *OTHER_MOTIONS):
         rng = np.random.default_rng(5)
@@ -119,7 +119,7 @@ def test_source_and_target_of_transfer_share_no_shapes_motions_or_frames() -> No
 
 @pytest.mark.parametrize("shape", [*SHAPES, *OTHER_SHAPES])
 def test_every_shape_is_visible_and_differs_from_all_others(shape: str) -> None:
-    """Its outline covers part of the square around it, and no two cover the same."""
+    """Each shape covers part of its bounding square, and no two cover the same part."""
     v, u = (
         torch.linspace(-1, 1, 41)[i].numpy() for i in torch.meshgrid(torch.arange(41), torch.arange(41), indexing="ij")
     )

@@ -53,7 +53,7 @@ def test_a_prepared_clip_equals_the_source_at_the_rate_and_size_of_the_model(tmp
     assert files_of(tmp_path / "prepared") == ["a/v.mp4", "b/w.mp4", MANIFEST_NAME, "prepared.json"]
     clip = read_clip(tmp_path / "prepared" / "a" / "v.mp4")
     whole = read_clip(raw, fps=25)
-    expected = resize_frames(whole.frames, 32)[..., :44]  # H.264 has even sides: 45 lose their last column
+    expected = resize_frames(whole.frames, 32)[..., :44]  # H.264 needs even sides: 45 columns lose the last one
     assert clip.frames.shape == expected.shape == (50, 3, 32, 44)
     assert torch.allclose(clip.pts_seconds, torch.arange(50).double() / 25, atol=1e-6)
     assert (clip.frames.float() - expected.float()).abs().mean() < 4
@@ -95,14 +95,14 @@ def test_flow_is_stored_next_to_the_video_and_accepted_by_the_flow_source(tmp_pa
     assert filled.flow is not None
     assert expected is not None
     assert read_header(path).clip == VideoFingerprint.of(record.path)
-    assert torch.equal(filled.flow, read_flow(path, preset=preset))  # read, not estimated anew
+    assert torch.equal(filled.flow, read_flow(path, preset=preset))  # read, not estimated again
     assert not torch.equal(filled.flow, expected)
     assert (filled.flow - expected).abs().mean() < 0.1  # 256 levels and H.264
     stamp = path.stat().st_mtime_ns
-    prepare(data, tmp_path / "prepared", SMALL)  # later without: nothing is lost
+    prepare(data, tmp_path / "prepared", SMALL)  # without flow: stored flow is kept
     prepare(data, tmp_path / "prepared", settings)
     assert path.stat().st_mtime_ns == stamp
-    write_square(data.records[0].path, seed=50)  # another video: its flow is made again
+    write_square(data.records[0].path, seed=50)  # another video: its flow is estimated again
     prepare(data, tmp_path / "prepared", settings)
     assert path.stat().st_mtime_ns > stamp
     assert read_header(path).clip == VideoFingerprint.of(record.path)
@@ -143,7 +143,7 @@ def test_corrupt_and_missing_videos_are_listed_but_not_written(tmp_path: Path) -
     assert [r.status for r in prepare(data, tmp_path / "prepared", SMALL).records] == [
         r.status for r in prepared.records
     ]
-    assert len((tmp_path / "prepared" / "quarantine.jsonl").read_text().splitlines()) == 1  # known, not tried again
+    assert len((tmp_path / "prepared" / "quarantine.jsonl").read_text().splitlines()) == 1  # not tried again
     write_square(cut, seed=7)
     assert sum(r.status == "ok" for r in prepare(data, tmp_path / "prepared", SMALL).records) == 5
 
@@ -165,7 +165,7 @@ def test_a_video_that_ends_early_is_corrupt(tmp_path: Path) -> None:
 
 
 def test_the_same_videos_give_the_same_bytes(tmp_path: Path) -> None:
-    """Of these frames libx264 makes other bytes from run to run, unless its options prevent it."""
+    """libx264 encodes these frames differently from run to run unless its options prevent it."""
     from quovadis.video.writer import write_video
 
     clip = motions_clip(MotionsConfig(size_px=128, seconds=1), "train", 3, 0)
@@ -206,7 +206,7 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     assert not (out / MANIFEST_NAME).exists()
     prepared = prepare(load_dataset(tmp_path / "raw"), out, SMALL)
     assert all(r.status == "ok" for r in prepared.records)
-    assert all(p.stat().st_mtime_ns == stamp for p, stamp in done.items())  # none done twice
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in done.items())  # none was encoded twice
     assert len(list(out.glob("*/[!.]*.mp4"))) == 24
 
 
@@ -302,4 +302,4 @@ def test_the_command_prepares_and_lists_problems(tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr()
     assert "0 videos to prepare (6 done before)" in printed.err
     assert "corrupt: left/1.mp4: 1.mp4 is not a video" in printed.err
-    assert not (tmp_path / "prepared" / "left" / "1.mp4").exists()  # what was made of the file before
+    assert not (tmp_path / "prepared" / "left" / "1.mp4").exists()  # prepared from the earlier file

@@ -53,11 +53,11 @@ def test_statistics_count_every_video(data: Manifest) -> None:
 
 def test_duplicates_across_splits_and_labels_are_found(data: Manifest) -> None:
     s = dataset_statistics(data)
-    (twice,) = s.duplicates  # the missing copy of b is not there to be a duplicate
+    (twice,) = s.duplicates  # the missing copy of b is not a duplicate
     assert (twice.paths, twice.splits, twice.labels) == (("a.mp4", "copy.mp4"), ("train", "test"), ("jump", "run"))
     found = {(o.first, o.second): o.same_content for o in s.overlaps}
     assert found == {("train", "val"): 0, ("train", "test"): 2, ("val", "test"): 0}
-    assert {(o.same_group, o.same_youtube_id) for o in s.overlaps} == {(0, 0)}  # nothing known is nothing in common
+    assert {(o.same_group, o.same_youtube_id) for o in s.overlaps} == {(0, 0)}  # empty groups and IDs do not count
 
 
 def test_overlaps_with_another_dataset_cover_all_pairs_of_splits(data: Manifest) -> None:

@@ -17,7 +17,7 @@ def listed(label: str, group: int, clip: int) -> str:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Path:
-    """Lists as they are published: CR line ends, numbers from 1, no number in the test list."""
+    """Lists as published: CR line endings, numbers from 1, no numbers in the test list."""
     folder = tmp_path / "ucfTrainTestlist"
     folder.mkdir()
     lines = [f"{i} {label}" for i, label in enumerate(CLASSES, start=1)]
@@ -52,7 +52,7 @@ def test_labels_are_in_the_official_order_and_start_at_0(annotations: Path, vide
 
 def test_missing_videos_stay_in_the_manifest_with_a_note(annotations: Path, videos: Path) -> None:
     data = load_ucf101(videos, annotations, split=2)
-    assert len(data.missing()) == 60  # every second clip of training was never written
+    assert len(data.missing()) == 60  # every second training clip does not exist
     assert data.notes[0].startswith("no validation split given: held out a tenth of the training videos, whole groups")
     assert data.notes[1].startswith("60 of 132 listed files are missing, the first is ")
 

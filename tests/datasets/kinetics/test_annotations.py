@@ -32,7 +32,7 @@ def written(tmp_path: Path, *lines: str, name: str = "val.csv") -> Path:
     return path
 
 
-# The published files
+# Published files
 
 
 @pytest.mark.shared
@@ -57,7 +57,7 @@ def test_the_published_files_are_read_completely(
     found = {clip.label for clip in clips} - {None}
     assert len(found) == labels
     assert found <= set(class_labels(name))
-    # Counted again without the reader: from the text, with a pattern.
+    # Counted independently, with a regular expression.
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     ids = re.findall(r"(?m)^(?:\"[^\"]*\",|[^,]*,)?([\w-]{11}),\d+,\d+,", text)
     assert Counter(ids) == Counter(clip.youtube_id for clip in clips)
@@ -94,7 +94,7 @@ def test_mini_kinetics_200_selects_by_youtube_id(shared: Path) -> None:
     assert len(read_names(root / "minikinetics200" / "train_ytid_list.txt.gz")) == 80_000
 
 
-# The columns
+# Columns
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_clip_without_label_is_in_the_folder_of_its_split() -> None:
     assert KineticsClip("--6bJUbfpnQ", 17, 27, "test").path.as_posix() == "test/--6bJUbfpnQ_000017_000027.mp4"
 
 
-# What is wrong
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_the_path_of_a_clip_stays_inside_the_root(tmp_path: Path, label: str, yo
     assert (tmp_path / clip.path).resolve().parent.parent == tmp_path.resolve()
 
 
-# Choosing
+# Selection
 
 
 def test_select_by_split_class_id_and_number() -> None:
@@ -297,7 +297,7 @@ def test_two_clips_with_the_same_file_name_are_refused() -> None:
         select_clips(clips)
 
 
-# Names of files
+# File names
 
 
 @pytest.mark.parametrize(
@@ -305,11 +305,11 @@ def test_two_clips_with_the_same_file_name_are_refused() -> None:
     [
         ("SN5awGHfw9M_000036_000046", ["kicking"]),
         ("SN5awGHfw9M_27_37", ["passing"]),
-        ("SN5awGHfw9M", []),  # of two clips, which?
+        ("SN5awGHfw9M", []),  # ambiguous: two clips
         ("SN5awGHfw9M_000099_000109", []),
         ("_dbcJu_JQ-s_000040_000050", ["drumming", "music"]),  # two classes of one clip; underscores in the id
         ("_dbcJu_JQ-s", ["drumming", "music"]),
-        ("_dbcJu_JQ-s_000041_000051", ["drumming", "music"]),  # the only clip of that video, whatever the times
+        ("_dbcJu_JQ-s_000041_000051", ["drumming", "music"]),  # the only clip of that video
         ("SN5awGHfw9", []),
         ("", []),
     ],

@@ -50,7 +50,7 @@ def test_an_incomplete_row_is_ignored(tmp_path: Path) -> None:
 
 
 class _Disk:
-    """A file on a disk that is full after a few more bytes."""
+    """A file on a disk that has room for a few more bytes."""
 
     def __init__(self, file, room: int | None):  # type: ignore[no-untyped-def]
         self._file, self._room = file, room
@@ -94,7 +94,7 @@ def test_several_threads_write_complete_rows(tmp_path: Path, monkeypatch: pytest
 
         def write(self, data: bytes) -> int:
             written = file.write(data)
-            time.sleep(0.001)  # the moment for another thread to come in between
+            time.sleep(0.001)  # let another thread run in between
             return written
 
     with StatusTable(tmp_path) as table:

@@ -32,11 +32,13 @@ CLIPS = [clip(letter, label) for letter, label in zip("abcdef", ("zumba", "yoga"
 
 
 def serve_k400(server: Server, paths: tuple[str, ...] = ("part_0", "part_1")) -> None:
-    """Two parts with a corrupt clip in each, and the set that replaces them (and one that is in no part)."""
+    """Serve two archives with a corrupt clip each, and the replacements (one of them for a clip in no archive)."""
     server.files = {
         "/400/val/k400_val_path.txt": "".join(f"{CVDF_URL}/400/val/{path}.tar.gz\n" for path in paths).encode(),
         "/400/val/part_0.tar.gz": tar({name("a"): content("a"), name("b"): b"corrupt", name("x"): b"not listed"}),
-        "/400/val/part_1.tar.gz": tar({name("c"): content("c"), name("d"): b"corrupt"}, "w"),  # plain, as one was
+        "/400/val/part_1.tar.gz": tar(
+            {name("c"): content("c"), name("d"): b"corrupt"}, "w"
+        ),  # not compressed, as one archive of CVDF
         REPLACEMENT: tar({f"replacement_for_corrupted_k400/{name(x)[2:]}": content(x) for x in "bde"}),
     }
 
@@ -177,7 +179,7 @@ def test_an_unavailable_archive_is_reported_and_the_others_are_extracted(
     report = download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root, retry_policy=QUICK)
     assert len(report.problems) == 1
     assert {"cut": "is damaged", "404": "404 Not Found", "proxy": "not a tar archive"}[damage] in report.problems[0]
-    assert report.num_available == (5 if damage == "cut" else 4)  # what came out before the cut is kept
+    assert report.num_available == (5 if damage == "cut" else 4)  # clips extracted before the damage are kept
     serve_k400(server)
     assert download_from_cvdf("kinetics400", CLIPS, tmp_path, mirror=server.root).counts == {"ok": 5, "absent": 1}
 
@@ -288,7 +290,7 @@ def test_repeatedly_killed_downloads_get_each_clip_once(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with serving() as server:
         serve_k400(server)
-        for left in (1, 2):  # within the replacement set; within part_0
+        for left in (1, 2):  # during the replacements; during part_0
             command = [sys.executable, "-c", KILLED, str(folder), server.root, str(left)]
             died = subprocess.run(command, check=False, cwd=Path(__file__).parents[3])
             assert died.returncode == -signal.SIGKILL
@@ -299,7 +301,7 @@ def test_repeatedly_killed_downloads_get_each_clip_once(tmp_path: Path) -> None:
         assert server.paths.count(REPLACEMENT) == 1
 
 
-# Addresses
+# URLs
 
 
 def test_annotations_are_downloaded_once_and_checked(server: Server, tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ def put(root: Path, *names: str) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        # as the download writes them
+        # as downloaded
         ["massaging person's head/-aaaaaaaaa1_000010_000020.mp4", "hurling (sport)/_a_a_a_a_a2_000417_000427.mp4",
          "zumba/aaaaaaaaaa3_000000_000010.mp4", "air drumming/aaaaaaaaaa4_000005_000015.mp4"],
-        # with splits, underscores and without punctuation, as mmaction and torchvision have them
+        # with splits, underscores and without punctuation, as in mmaction and torchvision
         ["val/massaging_persons_head/-aaaaaaaaa1_000010_000020.mp4", "val/hurling_sport/_a_a_a_a_a2_000417_000427.mp4",
          "train/zumba/aaaaaaaaaa3_000000_000010.mp4", "train/air_drumming/aaaaaaaaaa4_000005_000015.mp4"],
         # flat, as CVDF's archives unpack; other endings; short names
@@ -92,8 +92,8 @@ def test_missing_clips_keep_the_reason_of_the_download(tmp_path: Path, annotatio
 def test_other_files_are_not_clips(tmp_path: Path, annotations: Path) -> None:
     put(
         tmp_path / "root",
-        "zumba/._aaaaaaaaaa3_000000_000010.mp4",  # of a Mac
-        ".partial/0/aaaaaaaaaa3_000000_000010.mp4",  # of a download that was killed
+        "zumba/._aaaaaaaaaa3_000000_000010.mp4",  # macOS resource fork
+        ".partial/0/aaaaaaaaaa3_000000_000010.mp4",  # of a killed download
         "zumba/.aaaaaaaaaa3.77.part.mp4",
         "zumba/aaaaaaaaaa3_000000_000010.txt",
         "zumba/aaaaaaaaa_000000_000010.mp4",

@@ -29,8 +29,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_square(tmp_path_factory.mktemp("source") / "video.mp4", seed=0, num_frames=100)
 
 
-class StandIn:
-    """Gives the same video for every id, or what the test says for it."""
+class FakeFetcher:
+    """Fetcher that copies one video for every ID, or raises the errors that the test gives."""
 
     def __init__(self, source: Path, **answers: object):
         self.source, self.answers = source, answers
@@ -74,10 +74,8 @@ def files(folder: Path) -> list[str]:
 
 def test_clips_are_trimmed_and_written_to_class_folders(tmp_path: Path, source: Path) -> None:
     steps: list[tuple[int, int]] = []
-    stand_in = StandIn(source)
-    report = download_from_youtube(
-        clips(), tmp_path, stand_in, num_workers=3, progress=lambda *step: steps.append(step)
-    )
+    fetcher = FakeFetcher(source)
+    report = download_from_youtube(clips(), tmp_path, fetcher, num_workers=3, progress=lambda *step: steps.append(step))
     assert files(tmp_path) == sorted([*(str(clip.path) for clip in clips()), TABLE_NAME])
     assert files(tmp_path)[0] == "air drumming/----------a_000001_000003.mp4"
     assert report.counts == {"ok": 6}
@@ -87,7 +85,7 @@ def test_clips_are_trimmed_and_written_to_class_folders(tmp_path: Path, source: 
         info = probe(tmp_path / clip.path, count=True)
         assert (info.num_frames, info.fps, info.has_audio) == (50, 25, False)
     assert {row.seconds for row in read_status(tmp_path).values()} == {2.0}
-    assert 1 <= stand_in.most_at_once <= 3
+    assert 1 <= fetcher.most_at_once <= 3
 
 
 def test_unavailable_videos_have_a_reason_and_are_not_tried_again(tmp_path: Path, source: Path) -> None:
@@ -98,8 +96,8 @@ def test_unavailable_videos_have_a_reason_and_are_not_tried_again(tmp_path: Path
         "d": FetchFailure("unknown", "something else"),
         "e": b"<html>",
     }
-    stand_in = StandIn(source, **answers)
-    report = download_from_youtube(clips(), tmp_path, stand_in)
+    fetcher = FakeFetcher(source, **answers)
+    report = download_from_youtube(clips(), tmp_path, fetcher)
     said = {"a": "private", "b": "geo-blocked", "c": "network", "d": "unknown", "e": "damaged", "f": "ok"}
     assert statuses(tmp_path) == said
     assert report.counts == dict.fromkeys(("private", "geo-blocked", "network", "unknown", "damaged", "ok"), 1)
@@ -110,13 +108,13 @@ def test_unavailable_videos_have_a_reason_and_are_not_tried_again(tmp_path: Path
     assert ".partial" not in read_status(tmp_path)[str(clips()[4].path)].reason
     assert not (tmp_path / ".partial").exists()
 
-    again = StandIn(source, **answers)
+    again = FakeFetcher(source, **answers)
     download_from_youtube(clips(), tmp_path, again)
-    assert sorted(again.asked) == [c.youtube_id for c in clips()[2:5]]  # what may pass, and not what is there or gone
+    assert sorted(again.asked) == [c.youtube_id for c in clips()[2:5]]  # transient failures only
 
-    recovered = StandIn(source)
+    recovered = FakeFetcher(source)
     assert download_from_youtube(clips(), tmp_path, recovered).counts == {"ok": 4, "private": 1, "geo-blocked": 1}
-    last = StandIn(source)
+    last = FakeFetcher(source)
     assert download_from_youtube(clips(), tmp_path, last, retry=True).counts == {"ok": 6}
     assert sorted(last.asked) == [c.youtube_id for c in clips()[:2]]
 
@@ -124,10 +122,10 @@ def test_unavailable_videos_have_a_reason_and_are_not_tried_again(tmp_path: Path
 def test_a_clip_that_is_shorter_than_listed_is_kept_and_counted(tmp_path: Path, source: Path) -> None:
     wanted = [
         KineticsClip("----------a", 1, 11, "val", "zumba"),  # the video ends at 4 s
-        KineticsClip("----------b", 3, 5, "val", "zumba"),  # lacks a second, no more
-        KineticsClip("----------c", 4, 14, "val", "zumba"),  # ends before it begins
+        KineticsClip("----------b", 3, 5, "val", "zumba"),  # exactly one second short
+        KineticsClip("----------c", 4, 14, "val", "zumba"),  # the video ends before the clip starts
     ]
-    report = download_from_youtube(wanted, tmp_path, StandIn(source))
+    report = download_from_youtube(wanted, tmp_path, FakeFetcher(source))
     assert statuses(tmp_path) == {"a": "short", "b": "ok", "c": "too-short"}
     assert (report.num_available, report.missing_by_class) == (2, {"zumba": 1})
     row = read_status(tmp_path)[str(wanted[0].path)]
@@ -142,42 +140,42 @@ def test_two_clips_of_one_video_and_one_of_two_classes(tmp_path: Path, source: P
         KineticsClip("----------a", 2, 4, "val", "archery"),
         KineticsClip("----------a", 2, 4, "val", "yoga"),
     ]
-    assert download_from_youtube(wanted, tmp_path, StandIn(source)).counts == {"ok": 3}
+    assert download_from_youtube(wanted, tmp_path, FakeFetcher(source)).counts == {"ok": 3}
     assert [probe(tmp_path / c.path, count=True).num_frames for c in wanted] == [25, 50, 50]
 
 
 def test_refused_requests_are_repeated_after_waiting(tmp_path: Path, source: Path) -> None:
     waits: list[float] = []
     no = FetchFailure("rate-limited", "HTTP Error 429: Too Many Requests")
-    stand_in = StandIn(source, c=[no, no, no, "video"])
+    fetcher = FakeFetcher(source, c=[no, no, no, "video"])
     report = download_from_youtube(
-        clips(), tmp_path, stand_in, num_workers=1, backoff=Backoff(first_wait_seconds=10, sleep=waits.append)
+        clips(), tmp_path, fetcher, num_workers=1, backoff=Backoff(first_wait_seconds=10, sleep=waits.append)
     )
     assert report.counts == {"ok": 6}
-    assert Counter(stand_in.asked)["----------c"] == 4
+    assert Counter(fetcher.asked)["----------c"] == 4
     assert [round(w) for w in waits] == [10, 20, 40]
 
 
 def test_repeated_refusals_are_an_error_and_the_next_run_continues(tmp_path: Path, source: Path) -> None:
     no = FetchFailure("rate-limited", "HTTP Error 429: Too Many Requests")
-    stand_in = StandIn(source, **dict.fromkeys("defghij", no))
+    fetcher = FakeFetcher(source, **dict.fromkeys("defghij", no))
     with pytest.raises(DownloadError, match="given up after 3 waits in a row: HTTP Error 429"):
         download_from_youtube(
-            clips(9), tmp_path, stand_in, num_workers=1, backoff=Backoff(max_waits=3, sleep=lambda seconds: None)
+            clips(9), tmp_path, fetcher, num_workers=1, backoff=Backoff(max_waits=3, sleep=lambda seconds: None)
         )
     assert statuses(tmp_path) == {"a": "ok", "b": "ok", "c": "ok", "d": "rate-limited"}
-    assert len(stand_in.asked) == 3 + 4
-    again = StandIn(source)
+    assert len(fetcher.asked) == 3 + 4
+    again = FakeFetcher(source)
     assert download_from_youtube(clips(9), tmp_path, again).counts == {"ok": 9}
     assert sorted(again.asked) == [c.youtube_id for c in clips(9)[3:]]
 
 
 def test_repeated_connection_failures_are_an_error(tmp_path: Path, source: Path) -> None:
-    stand_in = StandIn(source, **dict.fromkeys("abcdefghijklmnopqrst", FetchFailure("network", "timed out")))
+    fetcher = FakeFetcher(source, **dict.fromkeys("abcdefghijklmnopqrst", FetchFailure("network", "timed out")))
     backoff = Backoff(failures_in_a_row=5, max_waits=2, sleep=lambda seconds: None)
     with pytest.raises(DownloadError, match="given up after 2 waits in a row: timed out"):
-        download_from_youtube(clips(20), tmp_path, stand_in, num_workers=1, backoff=backoff)
-    assert len(stand_in.asked) == 7
+        download_from_youtube(clips(20), tmp_path, fetcher, num_workers=1, backoff=backoff)
+    assert len(fetcher.asked) == 7
 
 
 @pytest.mark.parametrize(
@@ -186,29 +184,29 @@ def test_repeated_connection_failures_are_an_error(tmp_path: Path, source: Path)
 )
 def test_a_full_disk_is_an_error_and_finished_clips_are_kept(tmp_path: Path, source: Path, full: Exception) -> None:
     with pytest.raises(StorageError, match="No space left on device"):
-        download_from_youtube(clips(), tmp_path, StandIn(source, d=full), num_workers=1)
+        download_from_youtube(clips(), tmp_path, FakeFetcher(source, d=full), num_workers=1)
     assert statuses(tmp_path) == {"a": "ok", "b": "ok", "c": "ok"}
     assert len(files(tmp_path)) == 3 + 1
-    assert download_from_youtube(clips(), tmp_path, StandIn(source)).counts == {"ok": 6}
+    assert download_from_youtube(clips(), tmp_path, FakeFetcher(source)).counts == {"ok": 6}
 
 
 def test_existing_clips_are_kept(tmp_path: Path, source: Path) -> None:
     there = tmp_path / clips()[1].path
     there.parent.mkdir()
     there.write_bytes(b"from elsewhere")
-    stand_in = StandIn(source)
-    assert download_from_youtube(clips(), tmp_path, stand_in).counts == {"ok": 6}
-    assert clips()[1].youtube_id not in stand_in.asked
+    fetcher = FakeFetcher(source)
+    assert download_from_youtube(clips(), tmp_path, fetcher).counts == {"ok": 6}
+    assert clips()[1].youtube_id not in fetcher.asked
     assert there.read_bytes() == b"from elsewhere"
     assert read_status(tmp_path)[str(clips()[1].path)].source == "found"
-    there.unlink()  # and one that is gone comes again, whatever its row says
-    assert download_from_youtube(clips(), tmp_path, stand_in).counts == {"ok": 6}
-    assert stand_in.asked.count(clips()[1].youtube_id) == 1
+    there.unlink()  # a deleted clip is downloaded again, whatever its status
+    assert download_from_youtube(clips(), tmp_path, fetcher).counts == {"ok": 6}
+    assert fetcher.asked.count(clips()[1].youtube_id) == 1
 
 
 def test_one_process_at_a_time(tmp_path: Path, source: Path) -> None:
     with FolderLock(tmp_path, "prepare"), pytest.raises(StorageError, match=r"in use by process .*\(prepare"):
-        download_from_youtube(clips(), tmp_path, StandIn(source))
+        download_from_youtube(clips(), tmp_path, FakeFetcher(source))
     assert files(tmp_path) == []
 
 
@@ -217,7 +215,7 @@ import os, signal, sys
 from pathlib import Path
 from quovadis.datasets.kinetics import clip_status
 from quovadis.datasets.kinetics import youtube as kinetics_youtube
-from tests.datasets.kinetics.test_youtube import StandIn, clips
+from tests.datasets.kinetics.test_youtube import FakeFetcher, clips
 
 folder, source, where, log = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 record, trim = clip_status.StatusTable.record, kinetics_youtube.trim_video
@@ -230,7 +228,7 @@ def die_the_third_time(last_words=lambda: None):
         last_words()
         os.kill(os.getpid(), signal.SIGKILL)
 
-class Logging(StandIn):
+class Logging(FakeFetcher):
     def fetch(self, youtube_id, folder):
         with log.open("a") as file:
             file.write(youtube_id + "\\n")
@@ -272,9 +270,9 @@ def test_repeatedly_killed_downloads_get_each_clip_once(tmp_path: Path, source: 
         there = now
         for path in folder.rglob("*.mp4"):
             if ".partial" not in path.parts:
-                assert probe(path, count=True).num_frames == 50  # never half a clip in its place
+                assert probe(path, count=True).num_frames == 50  # never an incomplete clip
     assert not (folder / TABLE_NAME).read_bytes().endswith(b"\n")
-    last = StandIn(source)
+    last = FakeFetcher(source)
     assert download_from_youtube(clips(10), folder, last).counts == {"ok": 10}
     assert not there & set(last.asked)
     assert files(folder) == sorted([*(str(clip.path) for clip in clips(10)), TABLE_NAME])

@@ -14,7 +14,7 @@ from quovadis.datasets.kinetics.yt_dlp import FetchFailure, YtDlpFetcher
 from quovadis.errors import DatasetError, MissingExtraError, StorageError
 from tests.http_server import Server
 
-# yt-dlp leaves sockets open when a server refuses; that shall not be found in the middle of another test.
+# yt-dlp leaves sockets open when a server refuses; collect them here, not in another test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("_tidied"),
@@ -34,7 +34,7 @@ def _tidied() -> Iterator[None]:
 
 @pytest.fixture
 def youtube(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
-    """Answers in place of what yt-dlp would learn from YouTube's page of a video."""
+    """Replace what yt-dlp reads from YouTube's page of a video."""
     from yt_dlp.extractor.youtube import YoutubeIE
 
     return lambda answer: monkeypatch.setattr(YoutubeIE, "_real_extract", answer)
@@ -62,10 +62,10 @@ SOUND = {"format_id": "140", "vcodec": "none", "acodec": "mp4a.40.2", "ext": "m4
     ("formats", "chosen"),
     [
         ([SOUND, side("133", 240, 426), side("134", 360, 640), side("137", 1080, 1920)], "134"),
-        ([SOUND, side("136", 720, 1280), side("137", 1080, 1920)], "136"),  # nothing smaller: the nearest above
+        ([SOUND, side("136", 720, 1280), side("137", 1080, 1920)], "136"),  # nothing smaller: the smallest above
         ([side("160", 144, 256), side("133", 240, 426)], "133"),
         ([side("243", 360, 640, "vp9", ext="webm"), side("134", 360, 640)], "134"),  # H.264 decodes fastest
-        ([side("243", 360, 640, "vp9", ext="webm"), side("133", 240, 426)], "243"),  # and size goes first
+        ([side("243", 360, 640, "vp9", ext="webm"), side("133", 240, 426)], "243"),  # but size takes precedence
         ([side("upright", 640, 360), side("133", 426, 240)], "upright"),  # the short side counts
         ([{**side("18", 360, 640), "acodec": "mp4a.40.2"}, SOUND], "18"),
     ],
@@ -91,7 +91,7 @@ def test_a_folder_with_special_characters_is_not_changed(
         YtDlpFetcher(options=QUICK).fetch(ID, tmp_path / "$HOME")
 
 
-# The words are YouTube's and yt-dlp's own.
+# Messages of YouTube and yt-dlp.
 @pytest.mark.parametrize(
     ("words", "status"),
     [
