@@ -36,9 +36,7 @@ def serve_k400(server: Server, paths: tuple[str, ...] = ("part_0", "part_1")) ->
     server.files = {
         "/400/val/k400_val_path.txt": "".join(f"{CVDF_URL}/400/val/{path}.tar.gz\n" for path in paths).encode(),
         "/400/val/part_0.tar.gz": tar({name("a"): content("a"), name("b"): b"corrupt", name("x"): b"not listed"}),
-        "/400/val/part_1.tar.gz": tar(
-            {name("c"): content("c"), name("d"): b"corrupt"}, "w"
-        ),  # not compressed, as one archive of CVDF
+        "/400/val/part_1.tar.gz": tar({name("c"): content("c"), name("d"): b"corrupt"}, "w"),  # not compressed
         REPLACEMENT: tar({f"replacement_for_corrupted_k400/{name(x)[2:]}": content(x) for x in "bde"}),
     }
 
