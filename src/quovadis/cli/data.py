@@ -216,7 +216,7 @@ def _check_options(options: _Action) -> None:
 def _open_target(options: _Action) -> "Manifest":
     from quovadis.datasets.hmdb51 import load_hmdb51
     from quovadis.datasets.kinetics.annotations import read_names
-    from quovadis.datasets.kinetics.folder import kinetics_manifest
+    from quovadis.datasets.kinetics.load import load_kinetics
     from quovadis.datasets.load import load_dataset
     from quovadis.datasets.manifest import Manifest
     from quovadis.datasets.ucf101 import load_ucf101
@@ -226,7 +226,7 @@ def _open_target(options: _Action) -> "Manifest":
     if target in KINETICS:
         assert root is not None
         ids = () if options.youtube_ids is None else read_names(options.youtube_ids)
-        return kinetics_manifest(target, options.annotations, root, classes=classes or (), youtube_ids=ids)
+        return load_kinetics(target, root, options.annotations, classes=classes or (), youtube_ids=ids)
     if target in NAMES:
         assert root is not None
         load = load_ucf101 if target == "ucf101" else load_hmdb51

@@ -20,7 +20,7 @@ def load_dataset(
     """Load a dataset of labeled videos.
 
     For UCF-101, HMDB-51 and Kinetics with their official lists, use :func:`~quovadis.datasets.ucf101.load_ucf101`,
-    :func:`~quovadis.datasets.hmdb51.load_hmdb51` and :func:`~quovadis.datasets.kinetics.folder.kinetics_manifest`.
+    :func:`~quovadis.datasets.hmdb51.load_hmdb51` and :func:`~quovadis.datasets.kinetics.load.load_kinetics`.
 
     Args:
         source: One of

@@ -1,4 +1,4 @@
-"""Find the clips of Kinetics in a folder, and list them in a manifest."""
+"""Load Kinetics from a folder of clips and the published annotation files."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ _REPLACEMENT_FOLDER = "replacement_for_corrupted_k400"
 """Folder in CVDF's archive of clips that replace corrupt ones."""
 
 
-def kinetics_manifest(
+def load_kinetics(
     name: str,
-    annotations: Sequence[str | PathLike[str]],
     root: str | PathLike[str],
+    annotations: Sequence[str | PathLike[str]],
     *,
     classes: Collection[str] = (),
     youtube_ids: Collection[str] = (),
 ) -> Manifest:
-    """List the clips of annotation files in a manifest, whether or not they exist.
+    """Load Kinetics: list the clips of annotation files in a manifest, whether or not they exist.
 
     A clip is found by its file name, anywhere below ``root``: in class folders (with spaces or underscores, inside
     ``train`` and ``val`` or not), in one flat folder, or in CVDF's folder of replacements, which takes precedence.
@@ -37,9 +37,9 @@ def kinetics_manifest(
     Args:
         name: ``kinetics400``, ``kinetics600`` or ``kinetics700``, which defines the classes. With another name, the
             classes are those of the files, in the same order.
+        root: Folder of the clips.
         annotations: CSV files. Clips of test files without labels are listed, so that overlaps are detected, but they
             cannot be used for training or evaluation.
-        root: Folder of the clips.
         classes: Only these classes, as in Mini-Kinetics.
         youtube_ids: Only clips of these videos.
 
@@ -51,7 +51,7 @@ def kinetics_manifest(
         >>> folder = getfixture("tmp_path")
         >>> rows = "label,youtube_id,time_start,time_end,split", "abseiling,-3B32lodo2M,59,69,val"
         >>> _ = (folder / "val.csv").write_text(chr(10).join(rows))
-        >>> data = kinetics_manifest("kinetics400", [folder / "val.csv"], folder)
+        >>> data = load_kinetics("kinetics400", root=folder, annotations=[folder / "val.csv"])
         >>> len(data.labels), data.records[0].group, data.records[0].status
         (400, '-3B32lodo2M', 'missing')
 

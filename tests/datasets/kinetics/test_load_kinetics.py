@@ -7,7 +7,7 @@ import pytest
 from quovadis.datasets.inspection import index_videos
 from quovadis.datasets.kinetics.class_names import class_labels
 from quovadis.datasets.kinetics.clip_status import ClipStatus, StatusTable
-from quovadis.datasets.kinetics.folder import kinetics_manifest
+from quovadis.datasets.kinetics.load import load_kinetics
 from quovadis.datasets.statistics import dataset_statistics
 from quovadis.errors import DatasetError, UnknownNameError
 
@@ -50,7 +50,7 @@ def put(root: Path, *names: str) -> None:
 )  # fmt: skip
 def test_clips_are_found_in_any_folder_by_their_names(tmp_path: Path, annotations: Path, names: list[str]) -> None:
     put(tmp_path / "root", *names)
-    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    manifest = load_kinetics("kinetics400", tmp_path / "root", [annotations])
     assert [r.path.relative_to(tmp_path / "root").as_posix() for r in manifest.records] == names
     assert [manifest.labels[r.label] for r in manifest.records] == [
         "massaging person's head", "hurling (sport)", "zumba", "air drumming"
@@ -63,7 +63,7 @@ def test_clips_are_found_in_any_folder_by_their_names(tmp_path: Path, annotation
 
 def test_a_missing_clip_has_the_path_that_the_download_would_write(tmp_path: Path, annotations: Path) -> None:
     put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4")
-    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    manifest = load_kinetics("kinetics400", tmp_path / "root", [annotations])
     assert len(manifest.missing()) == 3
     assert manifest.records[3].path == tmp_path / "root" / "air drumming" / "aaaaaaaaaa4_000005_000015.mp4"
     assert manifest.notes == (f"3 of 4 listed files are missing, the first is {manifest.missing()[0].path}",)
@@ -76,7 +76,7 @@ def test_missing_clips_keep_the_reason_of_the_download(tmp_path: Path, annotatio
         table.record(ClipStatus("zumba/aaaaaaaaaa3_000000_000010.mp4", "ok", "youtube"))
         table.record(ClipStatus("air drumming/aaaaaaaaaa4_000005_000015.mp4", "private", "youtube", "Private video"))
         table.record(ClipStatus("hurling (sport)/_a_a_a_a_a2_000417_000427.mp4", "absent", "archive"))
-    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    manifest = load_kinetics("kinetics400", tmp_path / "root", [annotations])
     assert [(r.status, r.reason) for r in manifest.records] == [
         ("missing", "no such file"),
         ("missing", "absent"),
@@ -98,13 +98,13 @@ def test_other_files_are_not_clips(tmp_path: Path, annotations: Path) -> None:
         "zumba/aaaaaaaaaa3_000000_000010.txt",
         "zumba/aaaaaaaaa_000000_000010.mp4",
     )
-    assert len(kinetics_manifest("kinetics400", [annotations], tmp_path / "root").missing()) == 4
+    assert len(load_kinetics("kinetics400", tmp_path / "root", [annotations]).missing()) == 4
 
 
 def test_replacements_take_precedence_over_corrupt_clips(tmp_path: Path, annotations: Path) -> None:
     good = "replacement/replacement_for_corrupted_k400/aaaaaaaaaa3_000000_000010.mp4"
     put(tmp_path / "root", "zumba/aaaaaaaaaa3_000000_000010.mp4", good)
-    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    manifest = load_kinetics("kinetics400", tmp_path / "root", [annotations])
     assert manifest.records[2].path == tmp_path / "root" / good
     assert manifest.notes == (f"3 of 4 listed files are missing, the first is {manifest.missing()[0].path}",)
 
@@ -118,7 +118,7 @@ def test_irregularities_are_noted(tmp_path: Path, annotations: Path) -> None:
     )
     with annotations.open("a") as file:
         file.write(f"{ROWS[2]}\nyoga,aaaaaaaaaa3,0,10,train\nyoga,-aaaaaaaaa1,50,60,train\n,bbbbbbbbbb1,0,10,test\n")
-    manifest = kinetics_manifest("kinetics400", [annotations], tmp_path / "root")
+    manifest = load_kinetics("kinetics400", tmp_path / "root", [annotations])
     assert manifest.notes == (
         "1 listed clips have no label",
         "1 rows of the annotation files are repeated and count once",
@@ -138,34 +138,34 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, annotations: Path
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "train").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
-    assert len(kinetics_manifest("kinetics400", [annotations], tmp_path / "root").missing()) == 3
+    assert len(load_kinetics("kinetics400", tmp_path / "root", [annotations]).missing()) == 3
 
 
 def test_classes_select_a_mini_kinetics(tmp_path: Path, annotations: Path) -> None:
-    manifest = kinetics_manifest("mini", [annotations], tmp_path, classes=["zumba", "air drumming"])
+    manifest = load_kinetics("mini", tmp_path, [annotations], classes=["zumba", "air drumming"])
     assert manifest.labels == ("air drumming", "zumba")
     assert [r.label for r in manifest.records] == [1, 0]
-    by_id = kinetics_manifest("kinetics400", [annotations], tmp_path, youtube_ids=["aaaaaaaaaa3"])
+    by_id = load_kinetics("kinetics400", tmp_path, [annotations], youtube_ids=["aaaaaaaaaa3"])
     assert len(by_id.records) == 1
     assert len(by_id.labels) == 400
     with pytest.raises(UnknownNameError, match="unknown class 'yoga'"):
-        kinetics_manifest("mini", [annotations], tmp_path, classes=["yoga"])
+        load_kinetics("mini", tmp_path, [annotations], classes=["yoga"])
 
 
 def test_other_names_use_the_classes_of_the_files(tmp_path: Path, annotations: Path) -> None:
-    manifest = kinetics_manifest("ours", [annotations], tmp_path)
+    manifest = load_kinetics("ours", tmp_path, [annotations])
     assert manifest.labels == ("air drumming", "hurling (sport)", "massaging person's head", "zumba")
     assert [r.label for r in manifest.records] == [2, 1, 3, 0]
 
 
 def test_invalid_datasets_are_refused(tmp_path: Path, annotations: Path) -> None:
     with pytest.raises(DatasetError, match="no folder of clips at"):
-        kinetics_manifest("kinetics400", [annotations], tmp_path / "none")
+        load_kinetics("kinetics400", tmp_path / "none", [annotations])
     (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\naaaaaaaaaa1,0,10,test\n")
     with pytest.raises(DatasetError, match="none of the 1 clips has a label"):
-        kinetics_manifest("ours", [tmp_path / "test.csv"], tmp_path)
+        load_kinetics("ours", tmp_path, [tmp_path / "test.csv"])
     with pytest.raises(DatasetError, match=r"other/all\.csv:2: unknown class \"massaging person's heads\"; did you"):
-        kinetics_manifest("kinetics400", [annotations, _with(tmp_path, annotations)], tmp_path)
+        load_kinetics("kinetics400", tmp_path, [annotations, _with(tmp_path, annotations)])
 
 
 def _with(tmp_path: Path, annotations: Path) -> Path:
@@ -178,11 +178,11 @@ def _with(tmp_path: Path, annotations: Path) -> Path:
 @pytest.mark.shared
 def test_the_real_validation_sets(shared: Path, tmp_path: Path) -> None:
     root = shared / "data" / "annotations"
-    k400 = kinetics_manifest("kinetics400", [root / "kinetics400" / "kinetics-400_val.csv.gz"], tmp_path)
+    k400 = load_kinetics("kinetics400", tmp_path, [root / "kinetics400" / "kinetics-400_val.csv.gz"])
     assert (len(k400.records), len(k400.labels)) == (19_906, 400)
     assert len(k400.missing()) == 19_906
     files = [root / "kinetics600" / f"kinetics-600_{split}.csv.gz" for split in ("val", "test")]
-    k600 = kinetics_manifest("kinetics600", files, tmp_path)
+    k600 = load_kinetics("kinetics600", tmp_path, files)
     assert len(k600.split("val")) == 30_000
     assert k600.notes[0] == "72924 listed clips have no label"
     assert len({record.path for record in k600.records}) == 30_000 + 72_924
