@@ -17,7 +17,7 @@ from quovadis.errors import QuovadisError
 from quovadis.runtime.jobs import run_jobs
 from quovadis.video.reader import VideoReader
 
-OnVideo = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 """Progress callback, called with the number of videos done."""
 
 CRASH_REASON = "the worker process died while reading it: the file is broken, or memory ran out"
@@ -30,7 +30,7 @@ _NOT_INSPECTED: dict[str, Any] = {
 
 
 def index_videos(
-    data: Manifest, *, num_workers: int = 0, cache: ProbeCache | None = None, on_video: OnVideo | None = None
+    data: Manifest, *, num_workers: int = 0, cache: ProbeCache | None = None, on_video: ProgressCallback | None = None
 ) -> Manifest:
     """Read the properties of every file: size, SHA-256, number of frames, frame rate, duration, width and height.
 
@@ -63,7 +63,7 @@ def verify_videos(
     num_workers: int = 0,
     cache: ProbeCache | None = None,
     again: bool = False,
-    on_video: OnVideo | None = None,
+    on_video: ProgressCallback | None = None,
 ) -> Manifest:
     """Decode every file to its end, and compare its content with the SHA-256 in the manifest.
 
@@ -127,7 +127,12 @@ def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
 
 
 def _inspect_all(
-    data: Manifest, decode: bool, num_workers: int, cache: ProbeCache | None, use_cached: bool, on_video: OnVideo | None
+    data: Manifest,
+    decode: bool,
+    num_workers: int,
+    cache: ProbeCache | None,
+    use_cached: bool,
+    on_video: ProgressCallback | None,
 ) -> Manifest:
     results: list[VideoRecord] = list(data.records)
     todo: list[tuple[int, VideoRecord]] = []

@@ -298,9 +298,9 @@ def _prepared_manifest(
         clip = results[target]
         # A download may have recorded why a video is missing.
         reason = record.reason if clip.status == record.status == "missing" else clip.reason
-        prepared = clip.record or VideoRecord(target, record.label, record.split)
-        about = {"label": record.label, "split": record.split, "group": record.group}
-        records.append(replace(prepared, **about, status=clip.status, reason=reason))
+        prepared = clip.record or VideoRecord(target, UNLABELED, "")
+        prepared = replace(prepared, label=record.label, split=record.split, group=record.group)
+        records.append(replace(prepared, status=clip.status, reason=reason))
     note = (
         f"prepared from {data.name}, data {data.fingerprint}, at {settings.fps:g} fps and short side "
         f"{settings.short_side_px} px"
