@@ -54,7 +54,7 @@ def index_videos(
         >>> record.status, record.num_frames, record.fps, len(record.sha256)
         ('listed', 32, 20.0, 64)
     """
-    return _inspect_all(data, False, num_workers, cache, True, on_video)
+    return _inspect_all(data, decode=False, num_workers=num_workers, cache=cache, on_video=on_video)
 
 
 def verify_videos(
@@ -89,7 +89,7 @@ def verify_videos(
         >>> [record.status for record in verify_videos(data).records]
         ['corrupt', 'ok', 'ok', 'ok', 'ok', 'ok']
     """
-    return _inspect_all(data, True, num_workers, cache, not again, on_video)
+    return _inspect_all(data, decode=True, num_workers=num_workers, cache=cache, again=again, on_video=on_video)
 
 
 def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
@@ -128,11 +128,12 @@ def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
 
 def _inspect_all(
     data: Manifest,
+    *,
     decode: bool,
     num_workers: int,
     cache: ProbeCache | None,
-    use_cached: bool,
     on_video: ProgressCallback | None,
+    again: bool = False,
 ) -> Manifest:
     results: list[VideoRecord] = list(data.records)
     todo: list[tuple[int, VideoRecord]] = []
@@ -143,7 +144,7 @@ def _inspect_all(
             results[i] = inspect_video(record, decode=decode)  # returns at once, so no worker is needed
             continue
         stats[i] = status
-        probed = cache.get(record.path, status) if cache is not None and use_cached else None
+        probed = cache.get(record.path, status) if cache is not None and not again else None
         if probed is not None and (probed["status"] == "ok" or not decode):
             results[i] = replace(record, **probed)
         else:
