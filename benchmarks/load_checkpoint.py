@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 load_model = quovadis.load_model
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import fit_state
-from quovadis.weights.from_pytorch_i3d import from_pytorch_i3d
+from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_port
 
 def resident():
     with open("/proc/self/status") as file:
@@ -40,7 +40,7 @@ def ours(path):
 
 def peer(path):
     model = build_model("i3d")
-    fit_state(model, from_pytorch_i3d(torch.load(path, weights_only=True)), path)
+    fit_state(model, from_port(torch.load(path, weights_only=True), PYTORCH_I3D), path)
     return model.eval()
 
 with torch.device("meta"):

@@ -19,7 +19,7 @@ import torch
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import fit_state
-from quovadis.weights.from_pytorch_i3d import from_pytorch_i3d
+from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_port
 from quovadis.weights.load import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def reference_model(folder: Path) -> VideoModel:
     packed = (folder / "pytorch_port" / "rgb.pt.xz").read_bytes()
     state = torch.load(io.BytesIO(lzma.decompress(packed)), weights_only=True)
     model = build_model("i3d", stream="rgb", num_classes=400)
-    fit_state(model, from_pytorch_i3d(state), "rgb.pt.xz")
+    fit_state(model, from_port(state, PYTORCH_I3D), "rgb.pt.xz")
     return model.eval()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.weights.hub import _say
+from quovadis.weights.hub import _print_once
 from tests.hub_server import TOKEN, Hub, serving_hub
 from tests.weights.hub_run import write_run
 
@@ -32,5 +32,5 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         }.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        _say.cache_clear()
+        _print_once.cache_clear()
         yield server

@@ -30,9 +30,9 @@ def test_a_frame_is_at_most_as_long_as_the_file() -> None:
 
 def test_a_memo_index_is_at_most_the_number_of_operations_before() -> None:
     assert read_arrays(b"\x80\x04}r\x02\0\0\0.", "t") == {}
-    with pytest.raises(WeightsError, match="the memo index 3 is beyond the 2 operations before it"):
+    with pytest.raises(WeightsError, match="the memo index 3 exceeds the number of preceding operations, 2"):
         read_arrays(b"\x80\x04}r\x03\0\0\0.", "t")
-    with pytest.raises(WeightsError, match="the memo index 255 is beyond"):
+    with pytest.raises(WeightsError, match="the memo index 255 exceeds"):
         read_arrays(b"\x80\x04}q\xff.", "t")
 
 
@@ -44,5 +44,5 @@ def test_dictionaries_nest_sixteen_deep() -> None:
 
 
 def test_an_array_has_a_name() -> None:
-    with pytest.raises(WeightsError, match="the top is not a dictionary of arrays"):
+    with pytest.raises(WeightsError, match="the top level is not a dictionary of arrays"):
         read_arrays(pickle.dumps(np.ones(1, np.float32)), "t")

@@ -1,4 +1,4 @@
-"""The catalog and the official checksums, against the reference data; and the verdict on files."""
+"""The catalog and the official checksums, against the reference data; and the report on files."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from quovadis.models.zoo import build_model
 from quovadis.weights import verify
 from quovadis.weights.catalog import CATALOG, list_weights
 from quovadis.weights.crc32c import crc32c
-from quovadis.weights.formats import open_weights
+from quovadis.weights.formats import read_video_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, to_port
 from quovadis.weights.from_tensorflow import NAMES
 from quovadis.weights.load import load_model
@@ -56,7 +56,7 @@ def test_blob_ids_sizes_and_accuracies_are_the_publishers(shared: Path) -> None:
     for checkpoint in official_checksums():
         index = reference / "i3d_checkpoint_index" / f"{checkpoint}.model.ckpt.index"
         described = json.loads((shared / "oracles" / f"index_{checkpoint}.json").read_text())
-        assert [f.size_bytes for f in verify.of_checkpoint(checkpoint).files] == [
+        assert [f.size_bytes for f in verify.find_official_entry(checkpoint).files] == [
             index.stat().st_size,
             described["data_bytes"],
         ]
@@ -89,18 +89,18 @@ def declared_official(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
 
 def test_a_ports_file_is_proven_tensor_by_tensor(declared_official: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(to_port(declared_official, HASSONY2), tmp_path / "port.pt")
-    verdict = verify_state(open_weights(tmp_path / "port.pt")[0])
-    assert verdict.official
-    assert verdict.nearest == "i3d-rgb-imagenet-kinetics400"
-    assert len(verdict.equal) == 230
+    report = verify_state(read_video_weights(tmp_path / "port.pt")[0])
+    assert report.official
+    assert report.nearest == "i3d-rgb-imagenet-kinetics400"
+    assert len(report.equal) == 230
 
 
 def test_one_wrong_bit_is_named(declared_official: dict[str, Tensor]) -> None:
     weight = declared_official["trunk.Mixed_4d.Branch_2.Conv3d_0b_3x3.conv.weight"]
     weight.view(torch.int32)[1, 2, 0, 1, 2] ^= 1
-    verdict = verify_state(declared_official)
-    assert verdict.different == ("trunk.Mixed_4d.Branch_2.Conv3d_0b_3x3.conv.weight",)
-    assert not verdict.official
+    report = verify_state(declared_official)
+    assert report.different == ("trunk.Mixed_4d.Branch_2.Conv3d_0b_3x3.conv.weight",)
+    assert not report.official
 
 
 def test_a_loaded_checkpoint_says_that_it_is_official(

@@ -1,4 +1,4 @@
-"""Published weights: fetched once, proven each time."""
+"""CatalogEntry weights: fetched once, proven each time."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from quovadis.errors import DownloadError, UnknownNameError, WeightsError
 from quovadis.runtime.download import RetryPolicy
 from quovadis.weights import catalog
 from quovadis.weights import download as get
-from quovadis.weights.catalog import Published, PublishedFile
+from quovadis.weights.catalog import CatalogEntry, CatalogFile
 from quovadis.weights.download import cache_folder, get_weights
 from tests.http_server import CONTENT, Server
 
@@ -17,9 +17,9 @@ QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
 
 
 @pytest.fixture
-def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Published:
+def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> CatalogEntry:
     blob = hashlib.sha1(b"blob 1000000\0" + CONTENT).hexdigest()
-    entry = Published(
+    entry = CatalogEntry(
         name="test-weights",
         title="bytes",
         project="nobody",
@@ -28,8 +28,8 @@ def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Published:
         num_classes=400,
         dataset="kinetics400",
         files=(
-            PublishedFile("one", server.url, git_blob_id=blob, size_bytes=len(CONTENT)),
-            PublishedFile("two", server.url, sha256_prefix=hashlib.sha256(CONTENT).hexdigest()[:8]),
+            CatalogFile("one", server.url, git_blob_id=blob, size_bytes=len(CONTENT)),
+            CatalogFile("two", server.url, sha256_prefix=hashlib.sha256(CONTENT).hexdigest()[:8]),
         ),
     )
     monkeypatch.setitem(catalog.CATALOG, entry.name, entry)
@@ -37,24 +37,24 @@ def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Published:
 
 
 def test_weights_are_fetched_once_and_proven_each_time(
-    server: Server, entry: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, entry: CatalogEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path))
-    path = get_weights("test-weights", patience=QUICK)
+    path = get_weights("test-weights", retry_policy=QUICK)
     assert path == tmp_path / "weights" / "test-weights" / "one"
-    assert get_weights("test-weights", patience=QUICK) == path
+    assert get_weights("test-weights", retry_policy=QUICK) == path
     assert len(server.ranges) == 2
     path.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(WeightsError, match=r"git blob id is .*; the published file has .*move it away"):
-        get_weights("test-weights", patience=QUICK)
+    with pytest.raises(WeightsError, match=r"git blob id is .*; the published file has .*delete it"):
+        get_weights("test-weights", retry_policy=QUICK)
 
 
-def test_a_mirrors_bytes_are_proven_too(server: Server, entry: Published, tmp_path: Path) -> None:
+def test_a_mirrors_bytes_are_proven_too(server: Server, entry: CatalogEntry, tmp_path: Path) -> None:
     mirror = server.url.removesuffix("/file.bin")
-    assert get_weights("test-weights", folder=tmp_path, mirror=mirror, patience=QUICK).is_file()
+    assert get_weights("test-weights", folder=tmp_path, mirror=mirror, retry_policy=QUICK).is_file()
     server.content = bytes(len(CONTENT))
     with pytest.raises(DownloadError, match="wrong bytes: its git blob id"):
-        get_weights("test-weights", folder=tmp_path / "other", mirror=mirror, patience=QUICK)
+        get_weights("test-weights", folder=tmp_path / "other", mirror=mirror, retry_policy=QUICK)
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 import quovadis
 from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights.formats import open_weights, read_image_model
+from quovadis.weights.formats import ImageModel, read_video_weights, read_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
 from tests.synthetic import random_state, write_square
 
@@ -70,7 +70,7 @@ def test_wrapped_state_dicts_load(tmp_path: Path, name: str, monkeypatch: pytest
         for name_of_module in ("lightning_fabric", "lightning_fabric.utilities", "lightning_fabric.utilities.data"):
             patch.setitem(sys.modules, name_of_module, module)
         torch.save(WRAPPED[name], tmp_path / "w.pt")
-    state, info = open_weights(tmp_path / "w.pt")
+    state, info = read_video_weights(tmp_path / "w.pt")
     assert info.options == {"stream": "rgb", "num_classes": 3}
     assert state.keys() == STATE.keys()
     assert all(state[key].equal(tensor) for key, tensor in STATE.items())
@@ -79,7 +79,7 @@ def test_wrapped_state_dicts_load(tmp_path: Path, name: str, monkeypatch: pytest
 @pytest.mark.parametrize("state", [PORT, prefixed("module."), STATE], ids=["port", "prefixed", "ours"])
 def test_state_dicts_in_safetensors_without_our_header_load(tmp_path: Path, state: dict[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "w.safetensors")
-    found, _ = open_weights(tmp_path / "w.safetensors")
+    found, _ = read_video_weights(tmp_path / "w.safetensors")
     assert all(found[key].equal(tensor) for key, tensor in STATE.items())
 
 
@@ -88,8 +88,9 @@ def test_image_models_are_found_under_a_prefix_and_in_safetensors(tmp_path: Path
     torch.save({"state_dict": state}, tmp_path / "w.pt")
     save_file(state, tmp_path / "w.safetensors")
     for name in ("w.pt", "w.safetensors"):
-        found = read_image_model(tmp_path / name)
-        assert found is not None
+        found, model = read_weights(tmp_path / name)
+        assert isinstance(model, ImageModel)
+        assert model.name == "ResNet-50"
         assert found.keys() == {"layer1.0.conv1.weight", "fc.bias"}
 
 
@@ -107,7 +108,7 @@ def test_image_models_are_found_under_a_prefix_and_in_safetensors(tmp_path: Path
 def test_other_contents_are_refused_with_names(tmp_path: Path, content: dict[str, Any], words: str) -> None:
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=words):
-        open_weights(tmp_path / "w.pt")
+        read_video_weights(tmp_path / "w.pt")
 
 
 def make_zip(path: Path) -> None:
@@ -131,7 +132,7 @@ FILES: dict[str, tuple[Any, str]] = {
     "video": (make_video, r"a video \(MP4 or MOV\)"),
     "matroska": (b"\x1aE\xdf\xa3" + bytes(90), r"a video \(Matroska"),
     "avi": (b"RIFF\x10\0\0\0AVI LIST" + bytes(90), r"a video \(AVI\)"),
-    "zip": (make_zip, r"a zip archive that holds weights/rgb\.pt"),
+    "zip": (make_zip, r"a zip archive that contains weights/rgb\.pt"),
     "gzip": (gzip.compress(b"x" * 100), "a gzip archive; unpack it"),
     "tar": (make_tar, "a tar archive; unpack it"),
     "empty": (b"", "an empty file"),

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from quovadis.errors import StorageError, WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights.files import fit_state, load_weights, save_weights, write_atomically
+from quovadis.runtime.atomic import write_atomically
+from quovadis.weights.files import fit_state, load_weights, save_weights
 from quovadis.weights.info import WeightsInfo
 
 INFO = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("run", "jump"), {"recipe": "tiny", "step": 7})
@@ -66,20 +67,20 @@ def test_no_file_is_said(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="is not a safetensors file"):
+    with pytest.raises(WeightsError, match="is not a valid safetensors file"):
         load_weights(path)
 
 
 def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     path = save_weights(tmp_path / "w.safetensors", {"a": torch.rand(100)}, INFO)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(WeightsError, match="is not a safetensors file"):
+    with pytest.raises(WeightsError, match="is not a valid safetensors file"):
         load_weights(path)
 
 
 def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match="does not say which model it holds"):
+    with pytest.raises(WeightsError, match="does not state which model it contains"):
         load_weights(tmp_path / "w.safetensors")
 
 
@@ -95,7 +96,7 @@ def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
 )
 def test_a_header_of_another_kind_is_refused(tmp_path: Path, header: str) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"quovadis": header})
-    with pytest.raises(WeightsError, match="has a header that quovadis cannot read"):
+    with pytest.raises(WeightsError, match="has invalid metadata in its header"):
         load_weights(tmp_path / "w.safetensors")
 
 

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_pytorch_i3d
-from quovadis.weights.i3d_units import UNITS as OUR_UNITS
+from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_port
+from quovadis.weights.i3d_units import CONV_UNITS
 
-UNITS = {PYTORCH_I3D.unit(unit): f"trunk.{unit}" for unit in OUR_UNITS}
+UNITS = {PYTORCH_I3D.unit(unit): f"trunk.{unit}" for unit in CONV_UNITS}
 
 
 @cache
@@ -44,7 +44,7 @@ def test_every_tensor_finds_its_place_without_a_bit_changed(stream: str, num_cla
     assert len(state) == 344
     with torch.device("meta"):
         expected = build_model("i3d", stream=stream, num_classes=num_classes).state_dict()
-    ours = from_pytorch_i3d(state)
+    ours = from_port(state, PYTORCH_I3D)
     assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in expected.items()}
     assert torch.equal(ours["trunk.Mixed_4f.Branch_2.Conv3d_0b_3x3.conv.weight"], state["Mixed_4f.b2b.conv3d.weight"])
     assert torch.equal(ours["trunk.Conv3d_1a_7x7.batch_norm.bias"], state["Conv3d_1a_7x7.bn.bias"])
@@ -55,7 +55,7 @@ def test_every_tensor_finds_its_place_without_a_bit_changed(stream: str, num_cla
 def test_the_counters_of_batches_may_be_absent() -> None:
     state = {name: t for name, t in port_state().items() if "num_batches" not in name}
     assert len(state) == 287
-    assert len(from_pytorch_i3d(state)) == 230
+    assert len(from_port(state, PYTORCH_I3D)) == 230
 
 
 @pytest.mark.parametrize("unit", ["Conv3d_1a_7x7", "Mixed_5c.b3b"])
@@ -65,7 +65,7 @@ def test_a_scale_is_folded_exactly_also_where_it_is_negative_or_zero(unit: str) 
     scale = torch.linspace(-2, 2, channels + 1, dtype=torch.float64)[:-1]
     scale[channels // 2] = 0
     state[f"{unit}.bn.weight"] = scale
-    ours = from_pytorch_i3d(state)
+    ours = from_port(state, PYTORCH_I3D)
     weight = state[f"{unit}.conv3d.weight"]
     x = torch.randn(1, weight.shape[1], *weight.shape[2:], dtype=torch.float64)
     theirs = F.batch_norm(
@@ -91,25 +91,25 @@ def test_a_scale_is_folded_exactly_also_where_it_is_negative_or_zero(unit: str) 
 def test_unknown_and_missing_tensors_are_named() -> None:
     state = port_state()
     with pytest.raises(WeightsError, match=r"pytorch-i3d: unknown 1: Mixed_6a.b0.conv3d.weight; "):
-        from_pytorch_i3d(state | {"Mixed_6a.b0.conv3d.weight": torch.zeros(1)})
+        from_port(state | {"Mixed_6a.b0.conv3d.weight": torch.zeros(1)}, PYTORCH_I3D)
     del state["Mixed_3b.b1a.bn.running_var"]
     with pytest.raises(WeightsError, match=r"pytorch-i3d: missing 1: Mixed_3b.b1a.bn.running_var; "):
-        from_pytorch_i3d(state)
+        from_port(state, PYTORCH_I3D)
     with pytest.raises(WeightsError, match="not a state dict of pytorch-i3d"):
-        from_pytorch_i3d({"conv1.weight": torch.zeros(1)})
+        from_port({"conv1.weight": torch.zeros(1)}, PYTORCH_I3D)
 
 
 def test_a_scale_of_another_size_is_named() -> None:
     state = port_state()
     state["Conv3d_2c_3x3.bn.weight"] = torch.ones(7)
     with pytest.raises(WeightsError, match=r"Conv3d_2c_3x3 has a convolution \(192, .*, a scale \(7,\)"):
-        from_pytorch_i3d(state)
+        from_port(state, PYTORCH_I3D)
 
 
 def test_the_state_that_was_given_stays_as_it_was() -> None:
     state = port_state()
     state["Conv3d_1a_7x7.bn.weight"] = torch.full((64,), 2.0)
     before = {name: t.clone() for name, t in state.items()}
-    from_pytorch_i3d(state)
+    from_port(state, PYTORCH_I3D)
     assert state.keys() == before.keys()
     assert all(torch.equal(state[name], before[name]) for name in state)

@@ -75,7 +75,7 @@ def test_without_the_hub_the_cached_revision_is_used_and_named(
     assert reason in said
     assert said.count("\n") == 1
     for address in ("hf://org/other", "hf://org/name@v1"):
-        with pytest.raises(DownloadError, match=f"^{address}: .*, and this revision is not in the cache: ") as caught:
+        with pytest.raises(DownloadError, match=f"^{address}: .*, and this revision is not in the cache; ") as caught:
             load_model(address)
         assert reason in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -146,12 +146,12 @@ def test_pickles_and_code_are_never_downloaded(
     bomb = pickle.dumps({"a": Bomb()})
     hub.add("org/name", pytorch_model__bin=bomb, model__pt=bomb, modeling__py=b"import os", config__json=b"{}")
     with pytest.raises(
-        WeightsError, match=r"holds no model.safetensors or best.safetensors, only pickles \(pytorch_mod"
+        WeightsError, match=r"contains no model.safetensors or best.safetensors, only pickles \(pytorch_mod"
     ):
         load_model("hf://org/name")
     assert hub.downloads == []
     hub.add("org/empty", README__md=b"nothing")
-    with pytest.raises(WeightsError, match=r"hf://org/empty holds no model.safetensors or best.safetensors; "):
+    with pytest.raises(WeightsError, match=r"hf://org/empty contains no model.safetensors or best.safetensors; "):
         load_model("hf://org/empty")
     hub.add("org/name", model__safetensors=bytes_of(run))
     load_model("hf://org/name")
@@ -169,7 +169,7 @@ def test_safetensors_of_other_projects_are_refused(hub: Hub) -> None:
     from safetensors.torch import save
 
     hub.add("org/name", model__safetensors=save({"a": torch.zeros(1)}, {"format": "pt"}))
-    with pytest.raises(WeightsError, match=r"model.safetensors was not written by quovadis: its header does not say"):
+    with pytest.raises(WeightsError, match=r"model.safetensors was not written by quovadis: its header does not state"):
         load_model("hf://org/name")
 
 
@@ -181,7 +181,7 @@ def test_a_damaged_file_in_the_cache_is_found(hub: Hub, run: Path) -> None:
     damaged = bytearray(bytes_of(run))
     damaged[-1] ^= 1
     file.resolve().write_bytes(damaged)
-    with pytest.raises(WeightsError, match=r"is damaged: its checksum is .*; expected .*: delete the file and load it"):
+    with pytest.raises(WeightsError, match=r"is damaged: its checksum is .*; expected .*. Delete the file and load it"):
         load_model("hf://org/name")
     file.resolve().unlink()
     assert load_model("hf://org/name").labels == LABELS

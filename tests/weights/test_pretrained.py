@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
 
 def test_verify_says_official(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["verify", str(pretrained), "--json"])
-    verdict = json.loads(capsys.readouterr().out)
-    assert (verdict["official"], verdict["nearest"]) == (True, "i3d-rgb-kinetics400")
+    report = json.loads(capsys.readouterr().out)
+    assert (report["official"], report["nearest"]) == (True, "i3d-rgb-kinetics400")
 
 
 def test_the_official_data_file_comes_out_of_the_tensors(official: VideoModel) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from quovadis.errors import WeightsError
-from quovadis.weights.formats import open_weights
+from quovadis.weights.formats import read_video_weights
 from quovadis.weights.tensor_bundle import TensorBundle
 from tests.weights.bundle import (
     MAGIC,
@@ -201,8 +201,8 @@ def test_names_of_tensors_and_files_reach_nothing_outside(tmp_path: Path, reader
         with pytest.raises(WeightsError):  # no data file: nothing else may be taken for it
             TensorBundle(reader.prefix)
         (tmp_path / "model.ckpt.data-00000-of-00001").write_bytes(bytes(64))
-        with pytest.raises(WeightsError, match="no I3D checkpoint"):
-            open_weights(reader.prefix)
+        with pytest.raises(WeightsError, match="not an I3D checkpoint"):
+            read_video_weights(reader.prefix)
     assert secret.read_bytes() == bytes(64)
 
 

@@ -1,9 +1,8 @@
-"""``quovadis weights``: list, show, get, convert, verify, draw and push weights."""
+"""``quovadis weights``: list, show, get, convert, verify and push weights, and draw filters."""
 
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class List:
-    """List the published weights that quovadis can fetch and prove."""
+    """List the published weights that quovadis can download."""
 
     json: bool = False
     """Print JSON."""
@@ -28,110 +27,101 @@ class List:
         from quovadis.weights.download import cache_folder, is_here
 
         if self.json:
-            _print_json([asdict(CATALOG[name]) | {"here": is_here(CATALOG[name])} for name in sorted(CATALOG)])
+            _print_json([asdict(CATALOG[name]) | {"cached": is_here(CATALOG[name])} for name in sorted(CATALOG)])
             return
-        print(f"{'name':<40} {'here':<5} {'stream':<7} {'classes':>7}  {'top-1':>5} {'top-5':>5}  license")
+        print(f"{'name':<40} {'cached':<6} {'stream':<6} {'classes':>7}  {'top-1':>5} {'top-5':>5}  license")
         for name in sorted(CATALOG):
             entry = CATALOG[name]
             top1, top5 = (f"{a:.1f}" if a is not None else "-" for a in (entry.top1, entry.top5))
             license = entry.license.partition(" (")[0]
-            here = "yes" if is_here(entry) else "-"
-            print(f"{name:<40} {here:<5} {entry.stream:<7} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {license}")
-        print(f"\n'here': on this machine, in {cache_folder()}")
-        print("Accuracies are the publishers' own, each by its protocol: quovadis weights show NAME")
+            cached = "yes" if is_here(entry) else "-"
+            print(f"{name:<40} {cached:<6} {entry.stream:<6} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {license}")
+        print(f"\nCache folder: {cache_folder()}")
+        print("Accuracies in percent, as published; for their protocols: quovadis weights show NAME")
 
 
 @dataclass(frozen=True)
 class Show:
-    """Show what is known of published weights, or what a weights file says about itself."""
+    """Show the catalog entry of published weights, or the metadata of a weights file."""
 
     weights: tyro.conf.Positional[str]
-    """A name of the catalog, or a file."""
+    """Name of published weights, weights file or run folder."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Print the entry of the catalog, or the file's description."""
+        """Print the catalog entry or the metadata."""
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.download import cache_folder, is_here
-        from quovadis.weights.formats import open_weights
+        from quovadis.weights.formats import read_video_weights
         from quovadis.weights.load import locate
 
         if self.weights in CATALOG and not Path(self.weights).exists():
             entry = CATALOG[self.weights]
-            facts = asdict(entry) | {"folder": str(cache_folder() / entry.name)}
-            facts["here"] = is_here(entry)
-            facts["sources"] = list(entry.sources)
+            fields = asdict(entry) | {"folder": str(cache_folder() / entry.name)}
+            fields |= {"cached": is_here(entry), "sources": list(entry.sources)}
         else:
-            state, info = open_weights(locate(self.weights)[0])
-            facts = asdict(info) | {"num_parameters": sum(t.numel() for n, t in state.items() if "running" not in n)}
+            state, info = read_video_weights(locate(self.weights)[0])
+            fields = asdict(info) | {"num_parameters": sum(t.numel() for n, t in state.items() if "running" not in n)}
         if self.json:
-            _print_json(facts)
+            _print_json(fields)
             return
-        if "labels" in facts:
-            labels = facts["labels"]
-            facts["labels"] = f"{len(labels)}: {', '.join(labels[:3])} ..." if labels else "none"
-        for key, value in facts.items():
-            if key == "sources":
-                print(f"{key:<14} {', then '.join(value)}")
-            elif key == "package" and value:
-                print(f"{key:<14} {value['name']} {value['version']}, {value['license']}")
-                print(f"{'proof':<14} sha256 {value['sha256']}")
-            elif key == "files":
-                for file in value:
-                    print(f"{'file':<14} {file['url']}")
-                    print(f"{'proof':<14} {_proof(file)}")
-            elif value not in ("", None):
-                print(f"{key:<14} {value}")
+        if "labels" in fields:
+            labels = fields["labels"]
+            fields["labels"] = f"{len(labels)}: {', '.join(labels[:3])} ..." if labels else "none"
+        for key, value in fields.items():
+            for name, text in _describe_field(key, value):
+                print(f"{name:<14} {text}")
 
 
 @dataclass(frozen=True)
 class Get:
-    """Fetch published weights, go on where it was cut, and prove every byte; prints where they are."""
+    """Download published weights, verify their checksums, and print their path. Interrupted downloads are resumed."""
 
     name: tyro.conf.Positional[str]
-    """A name of the catalog."""
+    """Name of published weights."""
     folder: Path | None = None
-    """Where to keep them; else $QUOVADIS_CACHE, or quovadis in your cache folder."""
+    """Folder in which to store the weights; by default the cache folder ($QUOVADIS_CACHE)."""
     mirror: str | None = None
-    """Address that serves the same files as MIRROR/NAME/FILE."""
+    """URL of a server with the same files under MIRROR/NAME/FILE."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """File that you downloaded yourself: the publisher's, the package's archive (.tar.gz) or its checkpoint (.ckpt)."""
+    """File downloaded by hand: a file of the publisher, or the package's archive (.tar.gz) or checkpoint (.ckpt)."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Fetch, and print the path that load_model opens."""
-        from quovadis.weights.download import get_from_file, get_weights
+        """Download, and print the file that load_model opens."""
+        from quovadis.runtime.progress import download_bar
+        from quovadis.weights.download import get_weights, get_weights_from_file
 
         if self.from_ is not None:
-            path = get_from_file(self.name, self.from_, folder=self.folder)
+            path = get_weights_from_file(self.name, self.from_, folder=self.folder)
         else:
-            served: list[str] = []
-            with _progress() as progress:
+            sources: list[str] = []
+            with download_bar(self.name) as progress:
                 path = get_weights(
-                    self.name, folder=self.folder, mirror=self.mirror, progress=progress, served=served.append
+                    self.name, folder=self.folder, mirror=self.mirror, progress=progress, report_source=sources.append
                 )
-            if served:
-                print(f"fetched from {served[0]}, every tensor or byte verified", file=sys.stderr)
+            if sources:
+                print(f"downloaded from {sources[0]}; checksums verified", file=sys.stderr)
         _print_json({"name": self.name, "path": str(path)}) if self.json else print(path)
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert any weights file that quovadis knows; no bit of any tensor changes."""
+    """Convert weights to another file format without changing any value."""
 
     source: tyro.conf.Positional[str]
-    """A name of the catalog, or a file: TensorFlow checkpoint, a port's .pt, ours."""
+    """Name of published weights, weights file (safetensors, TensorFlow checkpoint, .pt of a port) or run folder."""
     target: tyro.conf.Positional[Path]
     """File to write."""
     to: str = "quovadis"
-    """quovadis (safetensors that say what they are), pytorch-i3d or hassony2 (.pt under their names)."""
+    """Format: quovadis (safetensors with metadata), pytorch-i3d or hassony2 (.pt with the names of these ports)."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Convert, and print what the new file says about itself."""
+        """Convert, and print the metadata of the new file."""
         from quovadis.weights.convert import convert
 
         info = convert(self.source, self.target, to=self.to)
@@ -143,79 +133,77 @@ class Convert:
 
 @dataclass(frozen=True)
 class Verify:
-    """Say of any I3D file, a port's too, whether its tensors are the official ones; exit code 1 if they are not."""
+    """Compare every tensor of an I3D file with the official checkpoints. The exit code is 1 if they differ."""
 
     weights: tyro.conf.Positional[str]
-    """A file or a name of the catalog."""
+    """Name of published weights, weights file (also that of a port) or run folder."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Compare the file's bytes with the catalog, and its tensors with all official checkpoints."""
+        """Compare the file with the catalog, and its tensors with all official checkpoints."""
         from quovadis.weights.catalog import CATALOG
-        from quovadis.weights.download import published_as
-        from quovadis.weights.formats import open_weights
+        from quovadis.weights.download import identify_published
+        from quovadis.weights.formats import read_video_weights
         from quovadis.weights.load import locate
         from quovadis.weights.verify import verify_state
 
         path, _ = locate(self.weights)
-        name = published_as(path) if path.is_file() else ""
+        name = identify_published(path) if path.is_file() else ""
         if name:
-            print(f"published: the file is {name}, byte by byte", file=sys.stderr if self.json else sys.stdout)
-            if not CATALOG[name].checkpoint:  # not DeepMind's tensors, so nothing more to compare with
+            print(f"published: the file is identical to {name}", file=sys.stderr if self.json else sys.stdout)
+            if not CATALOG[name].checkpoint:  # there is no official checkpoint to compare with
                 if self.json:
                     _print_json({"weights": str(path), "official": False, "published": name})
                 return
-        state, _ = open_weights(path)
-        verdict = verify_state(state)
-        total = len(verdict.equal) + len(verdict.different)
+        state, _ = read_video_weights(path)
+        report = verify_state(state)
+        total = len(report.equal) + len(report.different)
         if self.json:
-            _print_json({"weights": str(path), "official": verdict.official, **asdict(verdict)})
-        elif verdict.official:
-            print(f"official: all {total} tensors are those of {verdict.nearest}")
-        elif verdict.equal:
-            for name in verdict.different:
+            _print_json({"weights": str(path), "official": report.official, **asdict(report)})
+        elif report.official:
+            print(f"official: all {total} tensors are equal to those of {report.nearest}")
+        elif report.equal:
+            for name in report.different:
                 print(f"different  {name}")
-            print(f"not official: {len(verdict.equal)} of {total} tensors are those of {verdict.nearest}")
+            print(f"not official: {len(report.equal)} of {total} tensors are equal to those of {report.nearest}")
         else:
-            print("not official: not one tensor is that of any official checkpoint")
-        if not verdict.official:
+            print("not official: no tensor is equal to that of an official checkpoint")
+        if not report.official:
             raise SystemExit(1)
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Draw the filters of the first convolution over their time slices (figure 4 of the paper)."""
+    """Draw the filters of the first convolution in all time slices (figure 4 of the paper)."""
 
     weights: tyro.conf.Positional[str]
-    """A file or a name of the catalog."""
+    """Name of published weights, weights file or run folder."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("filters.png")
     """PNG file to write."""
 
     def run(self) -> None:
-        """Draw, and print where."""
+        """Draw the filters, and print the path of the image."""
         from quovadis.report.filters import draw_filters
-        from quovadis.weights.files import write_atomically
-        from quovadis.weights.formats import open_weights, read_image_model
+        from quovadis.runtime.atomic import write_atomically
+        from quovadis.weights.formats import ImageModel, read_weights
         from quovadis.weights.load import locate
 
         path, name = locate(self.weights)
-        state = read_image_model(path)
-        title = name or f"2D network: {path.name}"
-        if state is None:
-            state, info = open_weights(path)
-            title = (
-                str(info.source.get("published") or "")
-                or name
-                or f"{info.model}, {info.options.get('stream')}: {path.name}"
+        state, info = read_weights(path)
+        if isinstance(info, ImageModel):
+            title = name or f"2D network: {path.name}"
+        else:
+            title = str(
+                info.source.get("published") or name or f"{info.model}, {info.options.get('stream')}: {path.name}"
             )
-        # By shape, because files keep tensors in any order: only the first convolution is 7 wide.
-        first = {name: weight for name, weight in state.items() if weight.ndim > 3 and weight.shape[-1] == 7}
-        if not first:
-            raise WeightsError(f"{path} has no convolution 7 wide, as the first of these networks is")
-        chosen, weight = next(iter(first.items()))
-        if len(first) > 1:  # a network with a trunk for each stream
-            title += f"\n{chosen}"
+        # Only the first convolution has a width of 7. Its position in the file varies.
+        candidates = {key: weight for key, weight in state.items() if weight.ndim > 3 and weight.shape[-1] == 7}
+        if not candidates:
+            raise WeightsError(f"{path} has no convolution of width 7, which is the first one of supported networks")
+        key, weight = next(iter(candidates.items()))
+        if len(candidates) > 1:  # one trunk per stream
+            title += f"\n{key}"
         print(write_atomically(self.out, draw_filters(weight, title)))
 
 
@@ -231,17 +219,17 @@ Command = (
 
 
 def main(args: list[str]) -> None:
-    """Run one sub-command.
+    """Run a subcommand.
 
     Raises:
-        QuovadisError: what the user can put right.
+        QuovadisError: For errors that the user can fix.
     """
     command: Any = tyro.cli(
         Command,
         args=args,
         prog="quovadis weights",
         config=(tyro.conf.FlagCreatePairsOff,),
-        description="Published weights: list, show, get, convert, verify, filters, push.",
+        description="Download, convert, verify and push pretrained weights.",
     )
     command.run()
 
@@ -250,25 +238,17 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _proof(file: dict[str, Any]) -> str:
-    if file["git_blob_id"]:
-        return f"git blob id {file['git_blob_id']}"
-    if file["sha256_prefix"]:
-        return f"sha256 starts with {file['sha256_prefix']}"
-    raise WeightsError(f"{file['name']} has no proof")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
-    """A line on stderr that grows, where somebody looks at it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    from quovadis.runtime.console import Console
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _describe_field(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the lines of ``weights show`` for a field: name and text."""
+    if key == "sources":
+        yield key, ", then ".join(value)
+    elif key == "package" and value:
+        yield key, f"{value['name']} {value['version']}, {value['license']}"
+        yield "checksum", f"sha256 {value['sha256']}"
+    elif key == "files":
+        for file in value:
+            yield "file", file["url"]
+            blob_id, prefix = file["git_blob_id"], file["sha256_prefix"]
+            yield "checksum", f"git blob id {blob_id}" if blob_id else f"sha256 starts with {prefix}"
+    elif value not in ("", None):
+        yield key, str(value)

@@ -12,25 +12,25 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Push:
-    """Upload the weights of a run, with a generated model card, to the Hugging Face Hub; needs quovadis[hub]."""
+    """Upload weights and a generated model card to the Hugging Face Hub. Requires the extra hub."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder, of which the best weights are taken, or a safetensors file."""
+    """Run folder, of which the best weights are uploaded, or a safetensors file."""
     repo: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ORG/NAME")]
-    """Repository; it is created where there is none."""
+    """Repository. It is created if it does not exist."""
     license: str = "unknown"
-    """License of the weights as the Hub names it: apache-2.0, mit, cc-by-4.0, other ..."""
+    """License of the weights, as an identifier of the Hub: apache-2.0, mit, cc-by-4.0, other ..."""
     evaluation: Path | None = None
-    """evaluation.json of ``quovadis evaluate --out``, for the metrics of the card; by default those of training."""
+    """evaluation.json of quovadis evaluate, whose metrics the card shows instead of the validation metrics."""
     private: bool = False
     """Create a private repository."""
     keep_card: bool = False
-    """Leave the README.md of the repository unchanged."""
+    """Do not replace the README.md of the repository."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Upload, and print the address that pins the commit."""
+        """Upload, and print the URL and the address of the commit."""
         from quovadis.weights.hub_push import push_weights
 
         pushed = push_weights(

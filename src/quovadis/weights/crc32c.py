@@ -1,9 +1,12 @@
-"""CRC-32C (Castagnoli) of large buffers with numpy alone: the checksum that TensorFlow stores for every tensor.
+"""Vectorized CRC-32C (Castagnoli) in numpy: the checksum that TensorFlow stores for every tensor.
 
-A message is a polynomial over GF(2), its checksum the remainder modulo a fixed polynomial P, and multiplication by a
-fixed power of x is linear: four table lookups for a 32-bit word. So a long message is cut into rows of words, all
-columns run at once (``state = state * x^(bits of a row) + row``), and the columns are folded into one by halves.
-Source of the polynomial and of the test vectors: RFC 3720, appendix B.4. The masking is LevelDB's.
+A message is a polynomial over GF(2), and its checksum is the remainder modulo a fixed polynomial P. Multiplication by
+a fixed power of x is linear, so it takes four table lookups per 32-bit word. A long message is divided into rows of
+words. All columns are processed at once (``state = state * x^(bits per row) + row``), and the columns are then reduced
+to one word by repeated halving.
+
+References:
+    Polynomial and test vectors: RFC 3720, appendix B.4. Masking: LevelDB, ``util/crc32c.h``.
 """
 
 from functools import cache
@@ -19,7 +22,7 @@ Words = NDArray[np.uint32]
 
 
 def crc32c(data: bytes | bytearray | memoryview | NDArray[np.generic]) -> int:
-    """CRC-32C of a buffer: 32 bits, as a non-negative integer. About 0.1 s for 50 MB on one core.
+    """Compute the CRC-32C of a buffer as an unsigned integer.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
@@ -27,12 +30,12 @@ def crc32c(data: bytes | bytearray | memoryview | NDArray[np.generic]) -> int:
     message = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data.reshape(-1).view(np.uint8)
     if message.size < 4:
         return _bytewise(message.tobytes())
-    # Leading zeros do not change a remainder, so the head is padded to whole rows; the tail is never copied.
+    # Leading zeros do not change a remainder, so the head is padded to whole rows. The tail is not copied.
     head_size = message.size % _ROW_BYTES
     if message.size >= _ROW_BYTES and head_size <= _ROW_BYTES // 2:
         head_size += _ROW_BYTES
     head = message[:head_size].copy()
-    head[:4] ^= 0xFF  # the register starts with ones
+    head[:4] ^= 0xFF  # initial value of the register: all ones
     words = _padded(head)
     if words.size >= _ROW_WORDS:
         state = _by_rows(np.zeros(_ROW_WORDS, np.uint32), words)
@@ -44,7 +47,7 @@ def crc32c(data: bytes | bytearray | memoryview | NDArray[np.generic]) -> int:
 
 
 def masked_crc32c(data: bytes | bytearray | memoryview | NDArray[np.generic]) -> int:
-    """The checksum as LevelDB and TensorFlow store it: rotated by 15 bits, plus a constant.
+    """Compute the checksum in the form that LevelDB and TensorFlow store: rotated by 15 bits, plus a constant.
 
     >>> masked_crc32c(b"") == 0xA282EAD8
     True
@@ -54,7 +57,7 @@ def masked_crc32c(data: bytes | bytearray | memoryview | NDArray[np.generic]) ->
 
 
 def _padded(head: NDArray[np.uint8]) -> Words:
-    """The bytes as words with zeros in front: whole rows, or a power of two of words for less than half a row."""
+    """Pad bytes with leading zeros to whole rows, or, below half a row, to a power of two of words."""
     num_words = -(-head.size // 4)
     unit = _ROW_WORDS if num_words > _ROW_WORDS // 2 else 1 << (num_words - 1).bit_length()
     padded = np.zeros(4 * -(-num_words // unit) * unit, np.uint8)
@@ -70,28 +73,28 @@ def _by_rows(state: Words, words: Words) -> Words:
 
 
 def _times(table: Words, words: Words) -> Words:
-    """Every word times the power of x that the table (4, 256) stands for."""
+    """Multiply words by the power of x of a table (4, 256)."""
     octets = words.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4)
     product = table[0].take(octets[:, 0])
-    for place in (1, 2, 3):
-        product ^= table[place].take(octets[:, place])
+    for index in (1, 2, 3):
+        product ^= table[index].take(octets[:, index])
     return product
 
 
 @cache
 def _power(bits: int) -> Words:
-    """The table of multiplication by x^bits modulo P: (4, 256), one row for each byte of a word."""
+    """Compute the table of multiplication by x^bits modulo P, of shape (4, 256): one row for each byte of a word."""
     if bits == 32:
         table = np.zeros((4, 256), np.uint32)
         values = np.arange(256, dtype=np.uint32)
-        for place in range(4):
-            words = values << np.uint32(8 * place)
+        for index in range(4):
+            words = values << np.uint32(8 * index)
             for _ in range(32):
                 words = (words >> np.uint32(1)) ^ np.where(words & np.uint32(1), np.uint32(_POLYNOMIAL), np.uint32(0))
-            table[place] = words
+            table[index] = words
         return table
-    half = _power(bits // 2)  # only powers of two times 32 are asked for
-    return np.stack([_times(half, half[place]) for place in range(4)])
+    half = _power(bits // 2)  # bits is 32 times a power of two
+    return np.stack([_times(half, half[index]) for index in range(4)])
 
 
 def _bytewise(data: bytes) -> int:

@@ -1,9 +1,9 @@
-"""The network that is used when none is named."""
+"""The default network, used if the user names no weights."""
 
 import sys
 
 from quovadis.runtime.plain_text import print
-from quovadis.weights.catalog import DEFAULT_WEIGHTS, published
+from quovadis.weights.catalog import DEFAULT_WEIGHTS, find_entry
 
 _MORE_ACCURATE = "i3d-rgb-imagenet-kinetics400", "i3d-flow-imagenet-kinetics400"
 _MORE_ACCURATE_TOP1 = 74.2  # both streams, Table 3 of the paper
@@ -12,9 +12,9 @@ _announced = False
 
 
 def default_weights() -> str:
-    """Return the name of the default network, and print it on stderr the first time.
+    """Return the name of the default network.
 
-    What is printed: what the network is, its published accuracy and license, and the more accurate choice.
+    The first call in a process prints its published accuracy and license on stderr, and a more accurate alternative.
 
     Example:
         >>> default_weights()
@@ -23,7 +23,7 @@ def default_weights() -> str:
     global _announced
     if not _announced:
         _announced = True
-        entry = published(DEFAULT_WEIGHTS)
+        entry = find_entry(DEFAULT_WEIGHTS)
         print(
             f"Using {entry.name}: {entry.title}; {entry.num_classes} classes, top-1 {entry.top1:.1f} %, "
             f"top-5 {entry.top5:.1f} % as published; license {entry.license}.\n"

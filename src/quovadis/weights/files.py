@@ -1,7 +1,7 @@
-"""Our weights file: safetensors that say what they are.
+"""Weights files of quovadis: safetensors with metadata.
 
-The header carries, as JSON under the key ``quovadis``: the model's name and options, the labels in the order of the
-logits, and where the numbers came from. So a file alone is enough to recognize actions with it.
+The safetensors header contains a JSON object under the key ``quovadis``: name and options of the model, class names in
+the order of the logits, and the origin of the weights. A file is therefore sufficient to load a model.
 """
 
 import json
@@ -14,49 +14,63 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import WeightsError
-from quovadis.runtime.atomic import write_atomically as write_atomically
+from quovadis.runtime.atomic import write_atomically
 from quovadis.weights.info import WeightsInfo
 
 _HEADER = "quovadis"
 _FORMAT = 1
 _MAX_CLASSES = 2**20
 _VARIANCES = ("running_var", "moving_variance")
-"""How the names of variances end, here and in the files of other projects."""
+"""Name endings of variances, here and in the files of other projects."""
 
 
 def save_weights(path: str | PathLike[str], state: dict[str, Tensor], info: WeightsInfo) -> Path:
-    """Write a weights file; it appears whole or not at all. Equal weights and info give equal bytes.
+    """Write a weights file atomically. The same tensors and info give the same bytes.
+
+    Args:
+        path: The file to write. An existing file is replaced.
+        state: State dict of the model.
+        info: Metadata of the file.
+
+    Returns:
+        ``path``.
 
     Raises:
-        StorageError: the disk is full, or the folder cannot be written to. What was there before stays.
+        StorageError: If the file cannot be written, for example because the disk is full. An existing file is kept.
+
+    Example:
+        >>> info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, labels=("run", "jump"))
+        >>> path = save_weights(getfixture("tmp_path") / "w.safetensors", {"head.bias": torch.zeros(2)}, info)
+        >>> load_weights(path)[0]
+        {'head.bias': tensor([0., 0.])}
     """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    # One key only: safetensors writes several in random order.
+    # A single key, because safetensors writes several keys in random order.
     header = {_HEADER: json.dumps({"format": _FORMAT, **asdict(info)}, sort_keys=True)}
     return write_atomically(path, save(tensors, header))
 
 
 def load_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsInfo]:
-    """Read a weights file: its tensors, and what it says about itself.
+    """Read the tensors and the metadata of a weights file that quovadis wrote.
 
     Raises:
-        WeightsError: no such file, not a safetensors file, or one that does not say what it is.
+        WeightsError: If the file does not exist, is not a safetensors file, or has no metadata of quovadis.
     """
     state, info = read_safetensors(path)
     if info is None:
         raise WeightsError(
-            f"{path} does not say which model it holds; files that quovadis wrote carry it in their header"
+            f"{path} does not state which model it contains; expected the metadata that quovadis writes in the header"
         )
     return state, info
 
 
 def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsInfo | None]:
-    """Read the tensors of any safetensors file, and the description in it where quovadis wrote the file.
+    """Read the tensors of any safetensors file, and the metadata of quovadis if there are any.
 
     Raises:
-        WeightsError: no such file, not a safetensors file, or a description that cannot be read.
+        WeightsError: If the file does not exist, is not a safetensors file, or has invalid metadata of quovadis.
     """
     from safetensors import safe_open
 
@@ -67,15 +81,15 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Weig
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_HEADER)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # besides its own error, the library passes on those of torch and of Python
+    except Exception as error:  # safetensors raises its own errors and those of torch and Python
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{path} is not a safetensors file that can be read: {reason[:300]}") from error
+        raise WeightsError(f"{path} is not a valid safetensors file: {reason[:300]}") from error
     if header is None:
         return state, None
     try:
         return state, _parse_header(header)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has a header that quovadis cannot read: {error}") from error
+        raise WeightsError(f"{path} has invalid metadata in its header: {error}") from error
 
 
 def _parse_header(text: str) -> WeightsInfo:
@@ -108,21 +122,21 @@ def _short(value: object) -> str:
 
 
 def check_values(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise if a tensor holds NaN or infinity, or if a variance is negative.
+    """Raise if a tensor contains NaN or infinity, or if a variance is negative.
 
     Args:
-        state: Tensors under the names of the file they come from.
-        source: The file, for the message.
+        state: Tensors by their names in the file.
+        source: Name of the file, for the error message.
 
     Raises:
-        WeightsError: Names the file and the first such tensors.
+        WeightsError: If there are such values; lists the first tensors.
     """
     problems = [f"{name} {problem}" for name, tensor in state.items() if (problem := _problem_of_values(name, tensor))]
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise WeightsError(
-            f"{source} holds values that no trained network has: {shown}. The file is damaged, or its training "
-            "diverged; use another file or an earlier checkpoint"
+            f"{source} contains invalid values: {shown}. The file is damaged, or its training diverged; use another "
+            "file or an earlier checkpoint"
         )
 
 
@@ -131,8 +145,8 @@ def _problem_of_values(name: str, tensor: Tensor) -> str:
         return ""
     try:
         values = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
-    except RuntimeError:  # the newest small types cannot be converted yet
-        return f"has the type {tensor.dtype}, which cannot be converted to float32"
+    except RuntimeError:  # torch cannot convert some float8 types
+        return f"has the dtype {tensor.dtype}, which cannot be converted to float32"
     smallest, largest = torch.aminmax(values)  # NaN propagates
     if not (torch.isfinite(smallest) and torch.isfinite(largest)):
         count = int(values.numel() - torch.isfinite(values).sum())
@@ -143,12 +157,13 @@ def _problem_of_values(name: str, tensor: Tensor) -> str:
 
 
 def fit_state(model: torch.nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Put a state dict into a model, strictly: every tensor must have a place and every place a tensor.
+    """Load a state dict into a model strictly.
 
-    A model that was built without memory (on the device ``meta``) takes the tensors themselves; any other copies them.
+    A model on the device ``meta`` takes the tensors themselves; any other model copies them.
 
     Raises:
-        WeightsError: names the tensors that are missing, unknown, of another shape or kind of number, or not finite.
+        WeightsError: If tensors are missing, unknown, of another shape, of another kind of dtype, or not finite; lists
+            them. The model is then unchanged.
     """
     own = model.state_dict()
     problems = [f"missing: {name}" for name in own if name not in state]
@@ -166,7 +181,6 @@ def fit_state(model: torch.nn.Module, state: dict[str, Tensor], source: str) -> 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {shown}")
-    without_memory = any(tensor.is_meta for tensor in own.values())
     fitted = {name: state[name].to(own[name].dtype) for name in own}
-    check_values(fitted, source)  # once more: folding a scale or narrowing float64 can overflow
-    model.load_state_dict(fitted, assign=without_memory)
+    check_values(fitted, source)  # folding a scale or converting from float64 may have caused an overflow
+    model.load_state_dict(fitted, assign=any(tensor.is_meta for tensor in own.values()))

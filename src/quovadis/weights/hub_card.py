@@ -1,4 +1,4 @@
-"""The model card of a repository on the Hugging Face Hub: its README.md."""
+"""Model card of a repository on the Hugging Face Hub: its README.md."""
 
 import html
 import json
@@ -36,7 +36,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class HubCard:
-    """What a model card says.
+    """Contents of a model card.
 
     >>> from quovadis.models.zoo import build_model
     >>> model = build_model("i3d_tiny", num_classes=2)
@@ -48,14 +48,14 @@ class HubCard:
     repo: str
     model: VideoModel
     license: str
-    """Identifier of the Hub, such as ``apache-2.0``; ``unknown`` where the author chose none."""
+    """Identifier of the Hub, such as ``apache-2.0``, or ``unknown``."""
     sha256: str
-    """Of the weights file."""
+    """Checksum of the weights file."""
     evaluation: Mapping[str, Any] | None = None
-    """A result of ``quovadis evaluate``, as :func:`read_evaluation` returns it."""
+    """Result of ``quovadis evaluate``, as returned by :func:`read_evaluation`."""
 
     def text(self) -> str:
-        """The whole file: YAML front matter, then Markdown."""
+        """Return the whole file: YAML front matter and Markdown."""
         from huggingface_hub import ModelCardData
 
         data = ModelCardData(
@@ -67,12 +67,12 @@ class HubCard:
         return f"---\n{data.to_yaml()}\n---\n{self.body()}"
 
     def body(self) -> str:
-        """The Markdown behind the front matter."""
+        """Return the Markdown after the front matter."""
         streams = " and ".join(stream.kind for stream in self.model.spec.streams)
         sections = (
             f"<!-- Written by quovadis {__version__}. -->\n\n# {self.repo}",
             f"Action recognition in videos: the network `{self.model.spec.name}` ({streams}) with "
-            f"{self.model.num_classes} classes, as a weights file of quovadis.",
+            f"{self.model.num_classes} classes, in the format of quovadis.",
             self._how_to_load(),
             f"## Preprocessing\n\n{self._preprocessing()}",
             f"## Protocol and metrics\n\n{self._metrics()}",
@@ -90,10 +90,10 @@ class HubCard:
         )
         command = f"quovadis predict video.mp4 --weights hf://{self.repo}"
         return (
-            "## How to load\n\nInstall quovadis with its extra `hub`.\n\n"
+            "## How to load\n\nInstall quovadis with the extra `hub`.\n\n"
             f"{_fenced('python', python)}\n\n{_fenced('bash', command)}\n\n"
-            f"`hf://{self.repo}@REVISION` pins a branch, a tag or a commit. Loading downloads `model.safetensors` "
-            f"only, which holds tensors and JSON, no code. Its sha256 in this revision: `{self.sha256}`."
+            f"`hf://{self.repo}@REVISION` selects a branch, a tag or a commit. Only `model.safetensors` is downloaded. "
+            f"It contains tensors and JSON, no code. Its sha256 in this revision is `{self.sha256}`."
         )
 
     def _preprocessing(self) -> str:
@@ -103,7 +103,7 @@ class HubCard:
             (stream.kind, f"{stream.channels} ({channel_names(stream)})", stream.num_frames, f"{spec.size_px} px")
             for stream in spec.streams
         ]
-        return f"{steps}\n\n{_table(('stream', 'channels', 'frames of a training clip', 'size'), rows)}"
+        return f"{steps}\n\n{_table(('stream', 'channels', 'frames per training clip', 'size'), rows)}"
 
     def _metrics(self) -> str:
         text = f"Evaluation protocol of this network: `{self.model.spec.protocol}`."
@@ -113,10 +113,10 @@ class HubCard:
         own = self.model.source
         rows = [(_name(key), _value(key, own[key])) for key in _METRICS if key in own]
         if not rows:
-            return f"{text} The author states no metrics."
+            return f"{text} The author reports no metrics."
         return (
-            f"{text} The metrics below are from the validation during training, with one clip of each video, not from "
-            f"an evaluation by this protocol.\n\n{_table(('', ''), rows)}"
+            f"{text} The metrics below are validation metrics during training, with one clip per video, not metrics "
+            f"of this protocol.\n\n{_table(('', ''), rows)}"
         )
 
     def _origin(self) -> list[tuple[str, str]]:
@@ -133,11 +133,11 @@ def read_evaluation(path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
     """Read the result of one network from the JSON that ``quovadis evaluate`` writes.
 
     Args:
-        path: ``evaluation.json`` of ``--out``, or the output of ``--json``.
-        labels: Classes of the network that is described; the evaluation must have the same.
+        path: ``evaluation.json`` in the output folder, or the output of ``--json``.
+        labels: Classes of the network. The evaluation must have the same classes.
 
     Raises:
-        InvalidInputError: No such file, several results, or another network's.
+        InvalidInputError: If the file cannot be read, contains several results, or belongs to another network.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -145,11 +145,11 @@ def read_evaluation(path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
         raise InvalidInputError(f"{path} cannot be read as an evaluation: {error}") from error
     results = content if isinstance(content, list) else [content]
     if len(results) != 1:
-        raise InvalidInputError(f"{path} holds {len(results)} results; evaluate this network alone")
+        raise InvalidInputError(f"{path} contains {len(results)} results; expected that of one network")
     result = results[0]
     missing = [key for key in (*_FIELDS, "labels") if not isinstance(result, dict) or key not in result]
     if missing:
-        raise InvalidInputError(f"{path} is not from `quovadis evaluate`: it has no {', '.join(missing)}")
+        raise InvalidInputError(f"{path} was not written by `quovadis evaluate`: it has no {', '.join(missing)}")
     if result["labels"] != list(labels):
         raise InvalidInputError(f"{path} is the evaluation of a network with other classes")
     return result
@@ -174,7 +174,7 @@ def _table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text in a cell of a Markdown table, without any markup."""
+    """Escape text for a cell of a Markdown table."""
     text = html.escape(printable(" ".join(text.split())), quote=False)
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", text)
 
@@ -184,6 +184,6 @@ def _json_lines(labels: Iterable[str]) -> str:
 
 
 def _fenced(language: str, code: str) -> str:
-    """A block of code that nothing within can close."""
+    """Return a fenced code block whose fence is longer than any fence in the code."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
     return f"{fence}{language}\n{printable(code)}\n{fence}"

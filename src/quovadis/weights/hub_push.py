@@ -9,25 +9,25 @@ from pathlib import Path
 from quovadis.errors import DownloadError, QuovadisError, WeightsError
 from quovadis.runtime.download import sha256
 from quovadis.weights.files import load_weights
-from quovadis.weights.hub import FILES, HubAddress, connect, explain
+from quovadis.weights.hub import FILES, HubAddress, convert_error, hub_api
 from quovadis.weights.hub_card import HubCard, read_evaluation
 from quovadis.weights.load import load_model, locate
 
 
 @dataclass(frozen=True)
 class PushedWeights:
-    """A commit on the Hub."""
+    """A commit of weights on the Hugging Face Hub."""
 
     repo: str
     commit: str
     address: str
-    """``hf://ORG/NAME@COMMIT``, for :func:`quovadis.load_model`."""
+    """``hf://ORG/NAME@COMMIT``, as for :func:`quovadis.load_model`."""
     url: str
-    """The commit's page."""
+    """Web page of the commit."""
 
 
 def push_weights(
-    run: str | PathLike[str],
+    source: str | PathLike[str],
     repo: str,
     *,
     license: str = "unknown",
@@ -35,34 +35,38 @@ def push_weights(
     private: bool = False,
     keep_card: bool = False,
 ) -> PushedWeights:
-    """Upload the weights of a run, byte for byte, and a generated model card, in one commit.
+    """Upload weights and a generated model card to the Hugging Face Hub, in one commit.
 
-    The repository is created where there is none. The file becomes ``model.safetensors``; it has to be one that
-    quovadis wrote, so that it says itself which network, classes and data it is of.
+    The repository is created if it does not exist. The weights file is uploaded unchanged as ``model.safetensors``. It
+    must be a safetensors file of quovadis, because its metadata describe the network, its classes and its origin.
 
     Args:
-        run: Run folder, of which the best weights are taken, or a safetensors file.
-        repo: ``ORG/NAME`` on the Hub; the user or organization that owns it comes first.
-        license: Identifier of the Hub for the license of the weights, such as ``apache-2.0``.
-        evaluation: JSON of ``quovadis evaluate``, whose metrics the card shows instead of those of the validation.
-        private: Create a repository that only its owner can read. An existing one stays as it is.
-        keep_card: Leave the README.md of the repository unchanged.
+        source: Run folder, of which the best weights are uploaded, or a safetensors file.
+        repo: ``ORG/NAME``: owner and name of the repository on the Hub.
+        license: License of the weights, as an identifier of the Hub such as ``apache-2.0``.
+        evaluation: JSON file of ``quovadis evaluate`` whose metrics the card shows instead of the validation metrics.
+        private: Create a private repository. The visibility of an existing repository does not change.
+        keep_card: Do not replace the README.md of the repository.
 
     Returns:
-        The commit, with the address that pins it.
+        The commit.
 
     Raises:
-        WeightsError: No weights there, or not safetensors of quovadis; or no valid name of a repository.
-        InvalidInputError: The evaluation does not fit.
-        DownloadError: No token, no access, or no connection.
-        MissingExtraError: huggingface_hub is not installed.
+        WeightsError: If there are no weights, they are not safetensors of quovadis, or the repository name is invalid.
+        InvalidInputError: If the evaluation cannot be read, or belongs to a network with other classes.
+        DownloadError: If there is no access token, no access, or no connection.
+        MissingExtraError: If huggingface_hub is not installed.
+
+    Example:
+        >>> pushed = push_weights("runs/mine", "ORG/NAME", license="apache-2.0")  # doctest: +SKIP
+        >>> quovadis.load_model(pushed.address)  # doctest: +SKIP
     """
     address = HubAddress.parse(repo)
     if address.revision is not None:
-        raise WeightsError(f"{repo!r}: weights are pushed to the main branch; name the repository without '@'")
+        raise WeightsError(f"{repo!r}: weights are pushed to the main branch; remove the revision after '@'")
     _require_token(address)
-    with tempfile.TemporaryDirectory() as folder:  # a copy, which no running training replaces during the upload
-        file = _copy(locate(run)[0], Path(folder))
+    with tempfile.TemporaryDirectory() as folder:  # a copy, because a running training may replace the file
+        file = _copy(locate(source)[0], Path(folder))
         files: dict[str, Path | bytes] = {FILES[0]: file}
         model = load_model(file)
         result = None if evaluation is None else read_evaluation(Path(evaluation), model.labels)
@@ -74,8 +78,8 @@ def push_weights(
             return _commit(address, files, private)
         except QuovadisError:
             raise
-        except Exception as error:  # huggingface_hub, its HTTP client and hf_xet raise nearly anything
-            raise explain(error, address) from error
+        except Exception as error:  # huggingface_hub, its HTTP client and hf_xet raise many types
+            raise convert_error(error, address) from error
 
 
 def _require_token(address: HubAddress) -> None:
@@ -83,21 +87,17 @@ def _require_token(address: HubAddress) -> None:
 
     if get_token() is None:
         raise DownloadError(
-            f"{address.repo}: pushing needs an access token that can write; run `hf auth login` or set HF_TOKEN"
+            f"{address.repo}: pushing requires an access token that can write; run `hf auth login` or set HF_TOKEN"
         )
 
 
 def _copy(source: Path, folder: Path) -> Path:
-    """A copy of a weights file of quovadis.
-
-    Raises:
-        WeightsError: It is of another format.
-    """
+    """Copy a weights file of quovadis; raise WeightsError for other formats."""
     try:
         load_weights(source)
     except WeightsError as error:
         raise WeightsError(
-            f"{error}; only safetensors of quovadis are pushed: quovadis weights convert {source} model.safetensors"
+            f"{error}; only safetensors of quovadis can be pushed: quovadis weights convert {source} model.safetensors"
         ) from error
     return Path(shutil.copyfile(source, folder / FILES[0]))
 
@@ -105,11 +105,11 @@ def _copy(source: Path, folder: Path) -> Path:
 def _commit(address: HubAddress, files: dict[str, Path | bytes], private: bool) -> PushedWeights:
     from huggingface_hub import CommitOperationAdd
 
-    api = connect()
+    api = hub_api()
     api.create_repo(address.repo, private=private or None, exist_ok=True)
-    done = api.create_commit(
+    commit = api.create_commit(
         address.repo,
         [CommitOperationAdd(name, content) for name, content in files.items()],
         commit_message="Upload weights with quovadis",
     )
-    return PushedWeights(address.repo, done.oid, address.at(done.oid), str(done.commit_url))
+    return PushedWeights(address.repo, commit.oid, address.at(commit.oid), str(commit.commit_url))

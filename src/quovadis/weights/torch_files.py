@@ -1,4 +1,4 @@
-"""Read PyTorch files (``.pt``, ``.pth``, ``.ckpt``) as plain tensors, without running code from them."""
+"""Read state dicts from PyTorch files (``.pt``, ``.pth``, ``.ckpt``) without executing code from them."""
 
 import argparse
 import collections
@@ -17,7 +17,7 @@ from quovadis.errors import WeightsError
 from quovadis.weights.identify import TORCH_LEGACY, TORCH_ZIP, identify
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights")
-"""Keys of training checkpoints under which the state dict is, the first one that is there counts."""
+"""Keys of the state dict in training checkpoints, in order of preference."""
 
 _LIGHTNING_DICTS = (
     "lightning_fabric.utilities.data.AttributeDict",
@@ -28,13 +28,13 @@ _MAX_WRAPPERS = 4
 
 
 def read_torch_file(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a ``.pt`` or ``.pth`` file.
+    """Read the state dict of a PyTorch file.
 
-    Dictionaries around the state dict, as training programs write them (``state_dict``, ``model`` ...), are removed.
-    A pickle that needs anything but tensors and plain values is refused before it runs.
+    A state dict in a training checkpoint (under ``state_dict``, ``model`` ...) is unwrapped. Pickles that contain
+    anything but tensors and plain values are refused without executing them.
 
     Raises:
-        WeightsError: The file cannot be read, needs code, or holds something else than tensors.
+        WeightsError: If the file cannot be read, requires code, or contains no state dict.
     """
     try:
         kind = identify(path)
@@ -44,15 +44,15 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} cannot be opened as weights: it is {kind}")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_values()):
-            warnings.simplefilter("ignore")  # torch warns of old pickles before it reads or refuses them
+            warnings.simplefilter("ignore")  # torch warns about old pickles
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises nearly anything for a damaged file
+    except Exception as error:  # torch.load raises many types for damaged files
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(f"{path} cannot be opened as weights: {_refusal(str(error)) or reason[0][:300]}") from error
-    return _unwrapped(content, path)
+    return _unwrap(content, path)
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(content, dict) or _is_state_dict(content):
             break
@@ -66,10 +66,10 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict):
         found = ", ".join(f"{str(key)[:40]} ({type(value).__name__})" for key, value in list(content.items())[:5])
         raise WeightsError(
-            f"{path} holds a dict that is no state dict (names to tensors): {found or 'it is empty'}; expected "
+            f"{path} contains a dict that is not a state dict (names to tensors): {found or 'it is empty'}; expected "
             f"tensors, or a state dict under one of the keys {', '.join(_WRAPPERS)}"
         )
-    raise WeightsError(f"{path} holds a {type(content).__name__} that is no state dict (names to tensors)")
+    raise WeightsError(f"{path} contains a {type(content).__name__}; expected a state dict (names to tensors)")
 
 
 def _is_state_dict(content: dict[Any, Any]) -> bool:
@@ -77,7 +77,7 @@ def _is_state_dict(content: dict[Any, Any]) -> bool:
 
 
 def _plain_values() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Classes without behavior that training programs store next to the weights: numbers, paths, options."""
+    """List harmless classes that training checkpoints contain: numbers, paths and options."""
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     allowed: list[Any] = [
         argparse.Namespace,
@@ -94,12 +94,12 @@ def _plain_values() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]
 
 
 def _refusal(message: str) -> str:
-    """Name what a pickle asks for, if it was refused for asking for more than tensors."""
+    """Explain why torch refused a pickle that requires code; return ``""`` for other errors."""
     needed = re.search(r"GLOBAL ([\w.]+)", message)
     if not needed and "Unsupported" not in message:
         return ""
-    what = needed[1] if needed else "code"
     return (
-        f"it is a pickle that needs {what} (a whole model, or other objects next to the weights), and reading that "
-        "would run code, which quovadis never does; save tensors only: torch.save(model.state_dict(), path)"
+        f"it is a pickle that requires {needed[1] if needed else 'code'} (a whole model, or other objects besides the "
+        "weights), and reading it would run code, which is not allowed; save tensors only: "
+        "torch.save(model.state_dict(), path)"
     )

@@ -1,8 +1,8 @@
-"""Are these the official weights? Tensor by tensor, for any file that holds an I3D.
+"""Compare the tensors of an I3D with the official checkpoints.
 
-The index files of the official repository carry a checksum of every tensor, and they are kept here. So a port's file
-can be proven although its bytes, names and layouts are its own: each tensor is turned back into the official layout
-and its checksum compared.
+The index files of the official repository contain a checksum of every tensor. These checksums are included here, so
+the weights of a port can be verified although its files have other names and layouts: each tensor is converted to the
+official layout, and its checksum is compared.
 """
 
 import hashlib
@@ -14,31 +14,31 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from quovadis.weights.catalog import of_checkpoint
+from quovadis.weights.catalog import find_official_entry
 from quovadis.weights.crc32c import masked_crc32c
 from quovadis.weights.from_tensorflow import to_official
 
 
 @dataclass(frozen=True)
 class MatchReport:
-    """How the tensors of a file compare with the nearest official checkpoint."""
+    """Comparison of a state dict with the official checkpoint that shares most tensors with it."""
 
     nearest: str
-    """Name in the catalog."""
+    """Name of the official checkpoint in the catalog."""
     equal: tuple[str, ...]
-    """Tensors that are the official ones, bit by bit, under our names."""
+    """Names of the tensors that are bitwise equal."""
     different: tuple[str, ...]
-    """Tensors of that checkpoint that the file has otherwise or not at all."""
+    """Names of the tensors that are different or missing."""
 
     @property
     def official(self) -> bool:
-        """Every tensor is the official one."""
+        """Whether all tensors are equal."""
         return not self.different
 
 
 @cache
 def official_checksums() -> dict[str, dict[str, int]]:
-    """Masked CRC-32C of each official tensor: by checkpoint (``rgb_imagenet`` ...) and our name of the tensor."""
+    """Load the masked CRC-32C of all official tensors, by checkpoint (``rgb_imagenet`` ...) and name in ``i3d``."""
     text = files("quovadis.weights").joinpath("official", "crc32c.json").read_text()
     table = json.loads(text)
     return {
@@ -48,40 +48,43 @@ def official_checksums() -> dict[str, dict[str, int]]:
 
 
 def verify_state(state: dict[str, Tensor]) -> MatchReport:
-    """Compare the tensors of one of our ``i3d`` with all official checkpoints.
+    """Compare a state dict of ``i3d`` with all official checkpoints, by the checksum of every tensor.
 
     Args:
-        state: under our names, as :func:`quovadis.weights.formats.open_weights` gives it.
+        state: State dict of ``i3d``, with any stream and number of classes.
 
-    >>> from quovadis.models.zoo import build_model
-    >>> verdict = verify_state(build_model("i3d_tiny").state_dict())
-    >>> verdict.official, len(verdict.equal)
-    (False, 0)
+    Returns:
+        The comparison with the official checkpoint that shares most tensors.
+
+    Example:
+        >>> import quovadis
+        >>> report = verify_state(quovadis.create_model("i3d_tiny").state_dict())
+        >>> report.official, len(report.equal), len(report.different)
+        (False, 0, 230)
     """
     return verify_checksums({name: masked_crc32c(to_official(name, tensor)) for name, tensor in state.items()})
 
 
 def verify_checksums(found: dict[str, int]) -> MatchReport:
-    """The same for checksums that are known already: our names to masked CRC-32C."""
-    best: MatchReport | None = None
-    for checkpoint, wanted in official_checksums().items():
-        equal = tuple(name for name, checksum in wanted.items() if found.get(name) == checksum)
-        different = tuple(name for name, checksum in wanted.items() if found.get(name) != checksum)
-        if best is None or len(equal) > len(best.equal):
-            best = MatchReport(of_checkpoint(checkpoint).name, equal, different)
-    assert best is not None
-    return best
+    """Compare the masked CRC-32C of tensors, by name in ``i3d``, with all official checkpoints."""
+    reports = []
+    for checkpoint, expected in official_checksums().items():
+        equal = tuple(name for name, checksum in expected.items() if found.get(name) == checksum)
+        different = tuple(name for name, checksum in expected.items() if found.get(name) != checksum)
+        reports.append(MatchReport(find_official_entry(checkpoint).name, equal, different))
+    return max(reports, key=lambda report: len(report.equal))  # the first of equally good ones
 
 
 def state_sha256(state: dict[str, Tensor]) -> str:
-    """One hash of a network's numbers: its tensors by name, type and shape, in the order of their names.
+    """Compute one checksum of the names, dtypes, shapes and values of all tensors.
 
-    The same network has the same hash, whatever file it came from and whatever lies around the tensors there.
+    The checksum does not depend on the file format, the order of the tensors or their memory layout.
 
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("i3d_tiny")
-    >>> state_sha256(model.state_dict()) == state_sha256(model.channels_last().state_dict())
-    True
+    Example:
+        >>> import quovadis
+        >>> model = quovadis.create_model("i3d_tiny")
+        >>> state_sha256(model.state_dict()) == state_sha256(model.channels_last().state_dict())
+        True
     """
     digest = hashlib.sha256()
     for name in sorted(state):

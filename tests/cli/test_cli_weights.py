@@ -49,7 +49,7 @@ def test_show_a_name_and_a_file(checkpoint: Path, capsys: pytest.CaptureFixture[
 def test_get_finds_what_lies_in_the_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(get, "problem_with", lambda path, file: "")
+    monkeypatch.setattr(get, "describe_mismatch", lambda path, file: "")
     folder = tmp_path / "googlenet-imagenet1k"
     folder.mkdir()
     (folder / "googlenet-1378be20.pth").write_bytes(b"x")
@@ -66,12 +66,12 @@ def test_list_shows_what_is_on_this_machine(
     folder = tmp_path / "weights" / "googlenet-imagenet1k"
     folder.mkdir(parents=True)
     main(["list", "--json"])
-    assert not any(entry["here"] for entry in json.loads(capsys.readouterr().out))
+    assert not any(entry["cached"] for entry in json.loads(capsys.readouterr().out))
     (folder / "googlenet-1378be20.pth").write_bytes(b"x")
     main(["list"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.split()[1:2] == ["yes"]] == ["googlenet-imagenet1k"]
-    assert f"in {tmp_path / 'weights'}" in "\n".join(lines)
+    assert f"Cache folder: {tmp_path / 'weights'}" in "\n".join(lines)
 
 
 def test_get_from_a_file_that_is_something_else(checkpoint: Path, tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_convert_writes_a_file_that_loads(checkpoint: Path, tmp_path: Path, caps
 def test_verify_says_no_and_exits_with_1(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         main(["verify", str(checkpoint)])
-    assert capsys.readouterr().out == "not official: not one tensor is that of any official checkpoint\n"
+    assert capsys.readouterr().out == "not official: no tensor is equal to that of an official checkpoint\n"
     with pytest.raises(SystemExit, match="1"):
         main(["verify", str(checkpoint), "--json"])
-    verdict = json.loads(capsys.readouterr().out)
-    assert verdict["official"] is False
-    assert len(verdict["different"]) == 230
+    report = json.loads(capsys.readouterr().out)
+    assert report["official"] is False
+    assert len(report["different"]) == 230
 
 
 def test_verify_says_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,24 +111,24 @@ def test_verify_says_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setattr(verify, "official_checksums", lambda: {"rgb_scratch": table})
     torch.save(to_port(state, PYTORCH_I3D), tmp_path / "x.pt")
     main(["verify", str(tmp_path / "x.pt")])
-    assert capsys.readouterr().out == "official: all 230 tensors are those of i3d-rgb-kinetics400\n"
+    assert capsys.readouterr().out == "official: all 230 tensors are equal to those of i3d-rgb-kinetics400\n"
     state["head.bias"] = state["head.bias"] + 1
     torch.save(to_port(state, PYTORCH_I3D), tmp_path / "y.pt")
     with pytest.raises(SystemExit, match="1"):
         main(["verify", str(tmp_path / "y.pt")])
     assert capsys.readouterr().out.splitlines() == [
         "different  head.bias",
-        "not official: 229 of 230 tensors are those of i3d-rgb-kinetics400",
+        "not official: 229 of 230 tensors are equal to those of i3d-rgb-kinetics400",
     ]
 
 
 def test_verify_knows_a_published_file_by_its_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(get, "problem_with", lambda path, file: "" if "charades" in file.name else "no")
+    monkeypatch.setattr(get, "describe_mismatch", lambda path, file: "" if "charades" in file.name else "no")
     (tmp_path / "renamed.pt").write_bytes(b"whatever")
     main(["verify", str(tmp_path / "renamed.pt")])
-    assert capsys.readouterr().out == "published: the file is pytorch-i3d-rgb-charades, byte by byte\n"
+    assert capsys.readouterr().out == "published: the file is identical to pytorch-i3d-rgb-charades\n"
 
 
 def test_filters_draws_a_png(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
