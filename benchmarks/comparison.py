@@ -1,16 +1,18 @@
-"""The paper's comparison at a size for this machine: ``python -m benchmarks.comparison --out runs/comparison``.
+"""How do the five architectures of the paper compare at small scale?
 
-All five networks in their tiny variants, on RGB, flow and both:
+    python -m benchmarks.comparison --out runs/comparison [--real TABLE]
 
-- on ``motions-source`` (the place of Kinetics) from random weights, and inflated from a 2D network that was trained on
-  single frames of it (the place of ImageNet);
-- on ``motions-target``, other things that move otherwise, and on any labeled videos given with ``--real``: alone
-  (Original), a new classifier on frozen features (Fixed), and all of the network from the source's weights (Full-FT).
+Trains the tiny variants of all five networks on RGB, flow and both:
 
-``--real`` is split by group into ``--splits`` splits, and the mean and the standard deviation over them are given.
-Every run is kept in ``--out`` and done once, so the script goes on where it was stopped, and two may work at the same
-time on other ``--networks``. At the end, ``results.json``, ``results.md`` and ``curves.png`` are written of all that is
-done; with ``--networks`` and no name, nothing else happens.
+- on the generated dataset ``motions-source`` (instead of Kinetics): from random weights, and inflated from a 2D network
+  that was trained on single frames of the dataset (instead of ImageNet)
+- on the generated dataset ``motions-target`` and on the labeled videos of ``--real``: from scratch (Original), with a
+  new classifier on frozen features (Fixed), and end to end from the weights of the source (Full-FT)
+
+``--real`` is split by group into ``--splits`` splits; the mean and standard deviation over the splits are reported.
+Finished runs in ``--out`` are not repeated, so an interrupted benchmark can be continued, and several processes can run
+with different ``--networks``. At the end, ``results.json``, ``results.md`` and ``curves.png`` are written for all
+finished runs. ``--networks`` without a name only writes these files.
 """
 
 import argparse
@@ -50,12 +52,12 @@ INFLATABLE = tuple(name for name in STREAMS if name != "conv3d")
 SETTINGS: tuple[Setting, ...] = ("original", "fixed", "full-ft")
 SHORT_SIDE_PX = 72
 FLOW = "tvl1-fast"
-PICTURES = "pictures"
+IMAGE_MODEL = "image_model"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained how."""
+    """Recipes of all runs."""
 
     source: Recipe
     target: Recipe
@@ -74,8 +76,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
     return Plan(steps(options.source_steps), steps(options.target_steps), steps(options.real_steps), fixed)
 
 
-class Teller(NullProgress):
-    """One line a validation."""
+class PrintProgress(NullProgress):
+    """Print one line per validation."""
 
     def validation(self, row: dict[str, Any]) -> None:
         self.note(f"  {row}")
@@ -86,7 +88,7 @@ class Teller(NullProgress):
 
 @dataclass(frozen=True)
 class Study:
-    """All experiments, by what they are called in the tables."""
+    """All experiments of the benchmark."""
 
     out: Path
     plan: Plan
@@ -95,22 +97,22 @@ class Study:
     real: tuple[Manifest, ...]
 
     @property
-    def pictures(self) -> Path:
-        return self.out / PICTURES
+    def image_model(self) -> Path:
+        return self.out / IMAGE_MODEL
 
-    def on_source(self, network: str, stream: str, init: str) -> Experiment:
-        weights = str(self.pictures) if init == "inflated" else None
+    def source_experiment(self, network: str, stream: str, init: str) -> Experiment:
+        weights = str(self.image_model) if init == "inflated" else None
         recipe = replace(self.plan.source, model=self.model(network, stream, weights))
         return Experiment("original", recipe, self.source)
 
-    def on_small(self, network: str, stream: str, setting: Setting, data: Manifest) -> Experiment | None:
-        """None while the run on the source that it starts from is not done."""
+    def transfer_experiment(self, network: str, stream: str, setting: Setting, data: Manifest) -> Experiment | None:
+        """Return an experiment on a small dataset, or None if its source run is not finished."""
         init = "inflated" if network in INFLATABLE else "random"
-        weights = str(self.pictures) if init == "inflated" and setting == "original" else None
+        weights = str(self.image_model) if init == "inflated" and setting == "original" else None
         recipe = replace(
             self.plan.target if data is self.target else self.plan.real, model=self.model(network, stream, weights)
         )
-        source = self.out / self.on_source(network, stream, init).folder_name
+        source = self.out / self.source_experiment(network, stream, init).folder_name
         if setting == "original":
             return Experiment(setting, recipe, data)
         if not (source / SCORES).is_file():
@@ -122,20 +124,20 @@ class Study:
         return replace(self.plan.source.model, name=f"{network}_tiny", stream=stream, weights=weights)  # type: ignore[arg-type]
 
     def transferred(self, network: str) -> tuple[str, ...]:
-        """What is transferred: all streams together, as in Table 4."""
+        """Return the streams that are transferred, as in Table 4."""
         return STREAMS[network] if network == "i3d" else STREAMS[network][-1:]
 
-    def work(self, networks: Sequence[str]) -> Iterator[Experiment]:
-        """In an order in which tables fill evenly."""
+    def experiments(self, networks: Sequence[str]) -> Iterator[Experiment]:
+        """Yield all experiments in an order in which the tables fill evenly."""
         for init in ("inflated", "random"):
             for network in networks:
                 if init == "random" or network in INFLATABLE:
-                    yield from (self.on_source(network, stream, init) for stream in STREAMS[network])
+                    yield from (self.source_experiment(network, stream, init) for stream in STREAMS[network])
         for data in (self.target, *self.real):
             for network in networks:
                 for stream in self.transferred(network):
                     for setting in SETTINGS:
-                        experiment = self.on_small(network, stream, setting, data)
+                        experiment = self.transfer_experiment(network, stream, setting, data)
                         assert experiment is not None
                         yield experiment
 
@@ -144,14 +146,14 @@ class Study:
             return None
         return read_dump(self.out / experiment.folder_name / SCORES)
 
-    def seconds(self) -> float:
-        """That all training steps took."""
+    def training_seconds(self) -> float:
+        """Return the total time of all training steps."""
         logs = [RunFolder(folder).log for folder in self.out.iterdir() if (folder / "log.jsonl").is_file()]
         return sum(row.get("seconds", 0.0) for log in logs for row in read_log(log))
 
 
 def load_study(options: argparse.Namespace) -> Study:
-    def stored(name: str, source: str) -> Manifest:
+    def prepared(name: str, source: str) -> Manifest:
         folder = options.out / "data" / name
         if not (folder / "manifest.parquet").is_file():
             print(f"preparing {source}", file=sys.stderr, flush=True)
@@ -161,7 +163,7 @@ def load_study(options: argparse.Namespace) -> Study:
 
     real: tuple[Manifest, ...] = ()
     if options.real:
-        whole = stored("real", str(options.real))
+        whole = prepared("real", str(options.real))
         table = whole.root / "splits.tsv"
         with table.open("w", newline="") as file:
             writer = csv.writer(file, delimiter="\t")
@@ -171,12 +173,12 @@ def load_study(options: argparse.Namespace) -> Study:
             replace(load_dataset(table, split_seed=seed), name=f"{options.real.parent.name}-{seed}")
             for seed in range(options.splits)
         )
-    source, target = (stored(name, name) for name in ("motions-source", "motions-target"))
+    source, target = (prepared(name, name) for name in ("motions-source", "motions-target"))
     return Study(options.out, make_plan(options), source, target, real)
 
 
 def top1(study: Study, experiments: Sequence[Experiment | None]) -> float | None:
-    """Percent, of the logits of all of them added; None where one is not done."""
+    """Return the top-1 accuracy in percent of the summed logits, or None if an experiment is not finished."""
     dumps = [dump for e in experiments if (dump := study.scores(e)) is not None]
     return None if len(dumps) < len(experiments) else 100 * score_dump(join_dumps(dumps))[-1].top1
 
@@ -187,8 +189,8 @@ def source_table(study: Study) -> list[dict[str, Any]]:
         shown = (*streams, "rgb+flow") if network == "i3d" else streams
         for init in ("random", "inflated") if network in INFLATABLE else ("random",):
             parts = {s: s.split("+") if network == "i3d" else [s] for s in shown}
-            figures = {s: top1(study, [study.on_source(network, p, init) for p in parts[s]]) for s in shown}
-            rows.append({"network": network, "first weights": init, **figures})
+            accuracies = {s: top1(study, [study.source_experiment(network, p, init) for p in parts[s]]) for s in shown}
+            rows.append({"network": network, "initial weights": init, **accuracies})
     return rows
 
 
@@ -197,40 +199,43 @@ def small_table(study: Study, splits: Sequence[Manifest]) -> list[dict[str, Any]
     for network in STREAMS:
         streams = study.transferred(network)
         together = [(stream,) for stream in streams] + ([streams] if len(streams) > 1 else [])
-        for seen in together:
-            row: dict[str, Any] = {"network": network, "stream": "+".join(seen)}
+        for fused in together:
+            row: dict[str, Any] = {"network": network, "stream": "+".join(fused)}
             for setting in SETTINGS:
-                found = [top1(study, [study.on_small(network, s, setting, data) for s in seen]) for data in splits]
-                row[setting] = [figure for figure in found if figure is not None]
+                found = [
+                    top1(study, [study.transfer_experiment(network, s, setting, data) for s in fused])
+                    for data in splits
+                ]
+                row[setting] = [accuracy for accuracy in found if accuracy is not None]
             rows.append(row)
     return rows
 
 
 def majority(data: Manifest) -> float:
-    """Percent that are right where always the most frequent class of the test is said."""
+    """Return the accuracy in percent of always predicting the most frequent test class."""
     labels = [r.label for r in data.split("test")]
     return 100 * max(labels.count(label) for label in labels) / len(labels)
 
 
-def words(figures: float | list[float] | None) -> str:
-    if figures is None or figures == []:
+def format_accuracy(accuracy: float | list[float] | None) -> str:
+    if accuracy is None or accuracy == []:
         return ""
-    if isinstance(figures, float):
-        return f"{figures:.1f}"
-    spread = f" ± {statistics.stdev(figures):.1f}" if len(figures) > 1 else ""
-    return f"{statistics.mean(figures):.1f}{spread}"
+    if isinstance(accuracy, float):
+        return f"{accuracy:.1f}"
+    std = f" ± {statistics.stdev(accuracy):.1f}" if len(accuracy) > 1 else ""
+    return f"{statistics.mean(accuracy):.1f}{std}"
 
 
 def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     lines = [f"| {' | '.join(columns)} |", "| " + " | ".join("---" for _ in columns) + " |"]
     for row in rows:
         cells = [row.get(c) for c in columns]
-        lines.append("| " + " | ".join(c if isinstance(c, str) else words(c) for c in cells) + " |")
+        lines.append("| " + " | ".join(c if isinstance(c, str) else format_accuracy(c) for c in cells) + " |")
     return "\n".join(lines)
 
 
 def draw_curves(study: Study, path: Path) -> None:
-    """Validation accuracy over steps: first weights on the source, and settings on the target."""
+    """Plot validation accuracy over steps: initial weights on the source, settings on the target."""
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -240,11 +245,13 @@ def draw_curves(study: Study, path: Path) -> None:
         for stream, color in zip(STREAMS[network], ("tab:blue", "tab:orange", "tab:green"), strict=False):
             for init, style in (("random", "--"), ("inflated", "-")):
                 if init == "random" or network in INFLATABLE:
-                    _curve(top, study, study.on_source(network, stream, init), f"{stream}, {init}", color, style)
+                    _curve(
+                        top, study, study.source_experiment(network, stream, init), f"{stream}, {init}", color, style
+                    )
         for stream, color in zip(study.transferred(network), ("tab:blue", "tab:orange"), strict=False):
             for setting, style in (("original", "--"), ("full-ft", "-")):
-                experiment = study.on_small(network, stream, setting, study.target)  # type: ignore[arg-type]
-                _curve(bottom, study, experiment, f"{stream}, {setting}", color, style)
+                transfer = study.transfer_experiment(network, stream, setting, study.target)  # type: ignore[arg-type]
+                _curve(bottom, study, transfer, f"{stream}, {setting}", color, style)
         top.set_title(f"{network}_tiny")
         for axis in (top, bottom):
             axis.set_ylim(0, 1)
@@ -265,21 +272,21 @@ def _curve(axis: Any, study: Study, experiment: Experiment | None, label: str, c
 
 
 def write_report(study: Study) -> None:
-    hours = study.seconds() / 3600
+    hours = study.training_seconds() / 3600
     source, target, real = source_table(study), small_table(study, [study.target]), small_table(study, study.real)
     parts = [
-        f"{describe_machine()}. {hours:.1f} hours of training steps in all. Top-1 in percent on the test videos.",
-        f"### On the source: {study.source.describe()}, fingerprint {study.source.fingerprint}",
-        markdown(source, ("network", "first weights", "rgb", "flow", "rgb+flow")),
-        f"### To the target: {study.target.describe()}, fingerprint {study.target.fingerprint}",
+        f"{describe_machine()}. {hours:.1f} hours of training steps in total. Top-1 on the test videos in percent.",
+        f"### Source: {study.source.describe()}, fingerprint {study.source.fingerprint}",
+        markdown(source, ("network", "initial weights", "rgb", "flow", "rgb+flow")),
+        f"### Target: {study.target.describe()}, fingerprint {study.target.fingerprint}",
         markdown(target, ("network", "stream", *SETTINGS)),
     ]
     if study.real:
-        always = [majority(data) for data in study.real]
+        baseline = [majority(data) for data in study.real]
         parts += [
-            f"### To real videos: {', '.join(f'{d.describe()}, fingerprint {d.fingerprint}' for d in study.real)}",
+            f"### Real videos: {', '.join(f'{d.describe()}, fingerprint {d.fingerprint}' for d in study.real)}",
             markdown(real, ("network", "stream", *SETTINGS)),
-            f"Mean and standard deviation over {len(study.real)} splits. Always the commonest class: {words(always)}.",
+            f"Mean and std over {len(study.real)} splits. Most frequent class: {format_accuracy(baseline)}.",
         ]
     (study.out / "results.md").write_text("\n\n".join(parts) + "\n")
     content = {
@@ -300,20 +307,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--networks", nargs="*", choices=list(STREAMS), default=list(STREAMS))
-    parser.add_argument("--real", type=Path, help="a table of labeled videos, with groups")
-    parser.add_argument("--splits", type=int, default=3, help="of --real")
+    parser.add_argument("--real", type=Path, help="table of labeled videos with groups")
+    parser.add_argument("--splits", type=int, default=3, help="number of splits of --real")
     parser.add_argument("--source-steps", type=int, default=200)
     parser.add_argument("--target-steps", type=int, default=100)
     parser.add_argument("--real-steps", type=int, default=60)
     parser.add_argument("--learning-rate", type=float, default=0.03)
-    parser.add_argument("--num-workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--num-workers", type=int, default=1, help="number of decoding processes")
     options = parser.parse_args()
-    study, teller = load_study(options), Teller()
-    if not (study.pictures / "best.safetensors").is_file() or options.networks:
+    study, progress = load_study(options), PrintProgress()
+    if not (study.image_model / "best.safetensors").is_file() or options.networks:
         recipe = replace(study.plan.source, model=study.model("two_stream", "rgb", None))
-        train(recipe, study.source, study.pictures, progress=teller)
-    for experiment in study.work(options.networks):
-        run_experiment(experiment, study.out, progress=teller)
+        train(recipe, study.source, study.image_model, progress=progress)
+    for experiment in study.experiments(options.networks):
+        run_experiment(experiment, study.out, progress=progress)
     write_report(study)
 
 

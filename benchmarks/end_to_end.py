@@ -1,10 +1,10 @@
-"""From the file to the answer with both streams, and where each millisecond goes: ``python -m benchmarks.end_to_end``.
+"""How is the time of two-stream inference distributed over decoding, resizing, flow and networks?
 
-Each part is timed by itself over all windows of the video, one after the other: decoding, resizing, TV-L1, and each
-network; then ``Recognizer.predict``, which decodes the next window while it looks at one. Medians of the rounds. Random
-weights: the work does not depend on them. Windows are of the test footprint, 10 s, and the last one of a video that is
-no multiple of that overlaps the one before it. The video is ``--video``, or one of ``motions`` as large as
-``--size-px``.
+    python -m benchmarks.end_to_end [--video FILE]
+
+Each part is timed separately over all windows of the video (10 s each), and then ``Recognizer.predict``, which overlaps
+decoding with the networks. Reports medians over the rounds. The weights are random, which does not affect the time. The
+default video is generated.
 """
 
 import argparse
@@ -38,13 +38,13 @@ def make_video(path: Path, size_px: int, seconds: float) -> Path:
     return write_video(path, frames, fps=25, options={"preset": "veryfast"})
 
 
-def wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Parts:
-    """The parts of one answer, each over the whole video."""
+    """The parts of one prediction, each for the whole video."""
 
     def __init__(self, recognizer: Recognizer, path: Path):
         self.recognizer, self.path, self.spec = recognizer, path, recognizer.spec
@@ -68,19 +68,19 @@ class Parts:
             times = torch.arange(start, start + len(frames)).double() / self.spec.fps
             clip = Clip(torch.stack(frames), times, source=str(self.path))
             if len(clip) >= self.spec.min_frames:
-                sight = {"fps": self.spec.fps, "short_side_px": self.spec.short_side_px}
-                self.clips.append(self.recognizer.flow.add_to(clip, first_tick=start, **sight))  # type: ignore[arg-type]
+                settings = {"fps": self.spec.fps, "short_side_px": self.spec.short_side_px}
+                self.clips.append(self.recognizer.flow.add_to(clip, first_tick=start, **settings))  # type: ignore[arg-type]
 
-    def network(self, number: int) -> None:
-        model, device = self.recognizer.models[number], self.recognizer.device
+    def network(self, index: int) -> None:
+        model, device = self.recognizer.models[index], self.recognizer.device
         with torch.inference_mode():
             for clip in self.clips:
                 streams = clip_to_streams(transforms.center_crop(clip, self.spec.size_px), model.spec)
                 model(*(transforms.to_model(s[None].to(device)) for s in streams))
-        wait(device)
+        synchronize(device)
 
 
-def timed(work: Callable[[], object]) -> float:
+def measure_seconds(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
@@ -89,13 +89,13 @@ def timed(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path)
-    parser.add_argument("--size-px", type=int, default=256, help="short side of the video that is made")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of the video that is made")
+    parser.add_argument("--size-px", type=int, default=256, help="short side of the generated video")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the generated video")
     parser.add_argument("--model", default="i3d")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--flow-method", default="tvl1")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     torch.manual_seed(0)
     models = [build_model(options.model, stream=stream, num_classes=NUM_CLASSES) for stream in ("rgb", "flow")]
@@ -110,22 +110,20 @@ def main() -> None:
             f"flow ({options.flow_method})": parts.flow,
             "RGB network": lambda: parts.network(0),
             "flow network": lambda: parts.network(1),
-            "Recognizer.predict, all of it": lambda: recognizer.predict(path),
+            "Recognizer.predict": lambda: recognizer.predict(path),
         }
         for part in work.values():
-            part()  # compiles, and fills what the next one needs
-        rounds = [{name: timed(part) for name, part in work.items()} for _ in range(options.rounds)]
+            part()  # compiles kernels, and computes the inputs of the next part
+        rounds = [{name: measure_seconds(part) for name, part in work.items()} for _ in range(options.rounds)]
     seconds = len(parts.small) / recognizer.spec.fps
     found = {name: statistics.median(r[name] for r in rounds) for name in work}
-    *single, whole = found.values()
+    *part_seconds, total = found.values()
     print(f"{describe_machine()}, {torch.get_num_threads()} threads. Video of {seconds:.1f} s.")
-    print("\n| part | seconds | ms a frame | share |")
+    print("\n| part | seconds | ms per frame | fraction |")
     print("| --- | --- | --- | --- |")
     for name, value in found.items():
-        print(f"| {name} | {value:.2f} | {1000 * value / len(parts.small):.2f} | {value / sum(single):.0%} |")
-    print(
-        f"\n{seconds / whole:.2f} times real time; {1 - whole / sum(single):.0%} of the parts' sum is saved by overlap."
-    )
+        print(f"| {name} | {value:.2f} | {1000 * value / len(parts.small):.2f} | {value / sum(part_seconds):.0%} |")
+    print(f"\n{seconds / total:.2f} times real time. Overlap saves {1 - total / sum(part_seconds):.0%} of the sum.")
     if options.json is not None:
         content = {"machine": describe_machine(), "video_seconds": seconds, "seconds": found}
         options.json.write_text(json.dumps(content, indent=2) + "\n")

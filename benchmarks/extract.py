@@ -1,13 +1,15 @@
-"""Feature extraction: does memory grow with the video, and how fast is it? ``python -m benchmarks.extract``.
+"""How fast is feature extraction, and is its memory bounded for long videos?
 
-*Memory*: peak resident memory (VmHWM) of fresh processes that extract a video of 1 and of 60 minutes in 720p, one in
-windows and one convolved over the whole. The long video is one stretch of ten seconds, its packets repeated. By default
-the videos have 5 fps, the network is the tiny one, and 64 frames are in it at a time, so that the short video is many
-batches long; ``--fps 25 --model i3d --batch-frames 512`` is the full thing, and takes hours on a CPU.
+    python -m benchmarks.extract [--part memory | --part speed]
 
-*Speed*: windows a second of the full network on one 720p video, ours beside the way of video_features, rebuilt here on
-the same weights: PIL resizes each frame, padding copies, PyTorch's default layout, one window at a time, each step
-after the other. Interleaved, median of the rounds.
+*Memory*: peak resident memory (VmHWM) of new processes that extract features of 720p videos of 1 and 60 minutes, in
+windows and with convolution over the whole video. The long video repeats the packets of a ten-second segment. The
+defaults (5 fps, tiny network, batches of 64 frames) make the short video many batches long; ``--fps 25 --model i3d
+--batch-frames 512`` takes hours on a CPU.
+
+*Speed*: windows per second of the full network on a 720p video. Peer: the method of video_features, reimplemented here
+with the same weights (PIL resizes each frame, paddings are copies, PyTorch's default layout, one window at a time, no
+overlap of decoding and network). Interleaved, medians over the rounds.
 """
 
 import argparse
@@ -39,11 +41,11 @@ from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
 
 HEIGHT, WIDTH = 720, 1280
-STRETCH_SECONDS = 10
+SEGMENT_SECONDS = 10
 
 
-def moving_picture(num_frames: int) -> Iterator[Tensor]:
-    """A smooth picture that drifts, with a disc that runs over it: uint8 (3, 720, 1280) each."""
+def moving_images(num_frames: int) -> Iterator[Tensor]:
+    """Yield frames of a drifting smooth texture with a moving disc, uint8 (3, 720, 1280)."""
     rng = np.random.default_rng(0)
     small = torch.from_numpy(rng.random((1, 3, 24, 44), dtype=np.float32))
     large = F.interpolate(small, size=(HEIGHT + 100, WIDTH + 200), mode="bicubic").clamp(0, 1).mul(255).to(torch.uint8)
@@ -55,17 +57,17 @@ def moving_picture(num_frames: int) -> Iterator[Tensor]:
         yield frame
 
 
-def write_long(stretch: Path, path: Path, minutes: float) -> None:
-    """The packets of a short video again and again, with their times moved on."""
-    repeats = round(minutes * 60 / STRETCH_SECONDS)
+def write_long(segment: Path, path: Path, minutes: float) -> None:
+    """Write a long video by repeating the packets of a short one with shifted timestamps."""
+    repeats = round(minutes * 60 / SEGMENT_SECONDS)
     with av.open(str(path), "w") as target:
         copy: av.VideoStream | None = None
-        for number in range(repeats):
-            with av.open(str(stretch)) as source:
+        for index in range(repeats):
+            with av.open(str(segment)) as source:
                 stream = source.streams.video[0]
                 copy = copy or target.add_stream_from_template(stream)
                 assert stream.time_base is not None
-                offset = round(number * STRETCH_SECONDS / stream.time_base)
+                offset = round(index * SEGMENT_SECONDS / stream.time_base)
                 for packet in source.demux(stream):
                     if packet.pts is None or packet.dts is None:
                         continue
@@ -75,15 +77,15 @@ def write_long(stretch: Path, path: Path, minutes: float) -> None:
 
 
 def peak_bytes() -> int:
-    """Most memory that this process ever held."""
+    """Return the peak resident memory of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("this system does not say how much memory a process held")
+    raise RuntimeError("this system does not report the peak memory of a process")
 
 
 def child(arguments: argparse.Namespace) -> None:
-    """Extract one video, and say how much memory it took."""
+    """Extract features of one video, and print the memory and time as JSON."""
     torch.manual_seed(0)
     preset = FEATURE_PRESETS["quovadis"].but(fps=arguments.fps)
     preset = preset.whole() if arguments.whole else preset.but(window=16, stride=arguments.stride)
@@ -101,14 +103,14 @@ def child(arguments: argparse.Namespace) -> None:
 
 def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
     fps = arguments.fps
-    pictures = moving_picture(round(STRETCH_SECONDS * fps))
-    stretch = write_video(folder / "stretch.mp4", pictures, fps=fps, options={"g": "50"})
+    images = moving_images(round(SEGMENT_SECONDS * fps))
+    segment = write_video(folder / "segment.mp4", images, fps=fps, options={"g": "50"})
     videos = {}
     for minutes in arguments.minutes:
         videos[minutes] = folder / f"{minutes:g}.mp4"
-        write_long(stretch, videos[minutes], minutes)
+        write_long(segment, videos[minutes], minutes)
     print(f"\nMemory: {WIDTH}x{HEIGHT} at {fps:g} fps, {arguments.model}, batches of {arguments.batch_frames} frames\n")
-    print("| what | minutes | rows | seconds | peak MiB | to the first |\n| --- | --- | --- | --- | --- | --- |")
+    print("| method | minutes | rows | seconds | peak MiB | to the first |\n| --- | --- | --- | --- | --- | --- |")
     for whole in (False, True):
         first = 0
         for minutes, path in videos.items():
@@ -116,25 +118,25 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
             for name in ("fps", "stride", "batch_frames"):
                 command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
             command += ["--whole"] if whole else []
-            answer = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
-            first = first or answer["bytes"]
+            result = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+            first = first or result["bytes"]
             name = "whole video" if whole else f"windows of 16, stride {arguments.stride}"
             print(
-                f"| {name} | {minutes:g} | {answer['rows']} | {answer['seconds']:.0f} | {answer['bytes'] / 2**20:.0f} "
-                f"| {answer['bytes'] / first - 1:+.1%} |",
+                f"| {name} | {minutes:g} | {result['rows']} | {result['seconds']:.0f} | {result['bytes'] / 2**20:.0f} "
+                f"| {result['bytes'] / first - 1:+.1%} |",
                 flush=True,
             )
 
 
-def one_at_a_time(model: PlainPort, path: Path, window: int) -> list[Tensor]:
-    """The way of video_features."""
+def extract_like_video_features(model: PlainPort, path: Path, window: int) -> list[Tensor]:
+    """Extract features with the method of video_features."""
     rows, stack = [], []
     with VideoReader(path) as reader, torch.inference_mode():
         for frame in reader.frames():
-            picture = Image.fromarray(frame.pixels.permute(1, 2, 0).numpy())
-            size = round(picture.width * 256 / picture.height), 256
-            picture = picture.resize(size, Image.Resampling.BILINEAR)
-            stack.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1).float())
+            image = Image.fromarray(frame.pixels.permute(1, 2, 0).numpy())
+            size = round(image.width * 256 / image.height), 256
+            image = image.resize(size, Image.Resampling.BILINEAR)
+            stack.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).float())
             if len(stack) == window + 1:
                 frames = torch.stack(stack[:-1])
                 top, left = (frames.shape[2] - 224) // 2, (frames.shape[3] - 224) // 2
@@ -152,40 +154,40 @@ def measure_speed(folder: Path, arguments: argparse.Namespace) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(model.features(check), ours.features(check).mean(1), atol=1e-4, rtol=1e-3)
     print(f"\nSpeed: full network, {WIDTH}x{HEIGHT}, CPU, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
-    print(f"Ours by {arguments.backend}")
-    print("\n| windows | | video_features' way | ours | ratio |\n| --- | --- | --- | --- | --- |")
+    print(f"Backend of quovadis: {arguments.backend}")
+    print("\n| windows | | method of video_features | quovadis | ratio |\n| --- | --- | --- | --- | --- |")
     for window, count in ((64, 3), (16, 10)):
-        path = write_video(folder / f"{window}.mp4", moving_picture(window * count + 1), fps=25)
+        path = write_video(folder / f"{window}.mp4", moving_images(window * count + 1), fps=25)
         preset = FEATURE_PRESETS["video-features"].but(window=window, stride=window)
         extractor = FeatureExtractor([ours], preset, device="cpu", backend=arguments.backend)
-        ways: dict[str, Callable[[], int]] = {
-            "theirs": lambda: len(one_at_a_time(model, path, window)),  # noqa: B023
+        methods: dict[str, Callable[[], int]] = {
+            "theirs": lambda: len(extract_like_video_features(model, path, window)),  # noqa: B023
             "ours": lambda: len(extractor.extract(path)),  # noqa: B023
         }
-        rates: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        rates: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
         for _ in range(arguments.rounds):
-            for name, work in ways.items():
+            for name, work in methods.items():
                 start = time.perf_counter(), time.process_time()
                 num_rows = work()
                 seconds = time.perf_counter() - start[0], time.process_time() - start[1]
                 rates[name].append((num_rows / seconds[0], num_rows / seconds[1]))
                 assert num_rows == count
-        for column, unit in enumerate(("windows/s by the clock", "windows per CPU-second")):
-            theirs, mine = (statistics.median(r[column] for r in rates[name]) for name in ways)
-            what = f"{count} of {window} frames"
-            print(f"| {what} | {unit} | {theirs:.3f} | {mine:.3f} | {mine / theirs:.2f} |", flush=True)
+        for column, unit in enumerate(("windows per second", "windows per CPU-second")):
+            theirs, mine = (statistics.median(r[column] for r in rates[name]) for name in methods)
+            windows = f"{count} of {window} frames"
+            print(f"| {windows} | {unit} | {theirs:.3f} | {mine:.3f} | {mine / theirs:.2f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 60])
-    parser.add_argument("--fps", type=float, default=5.0, help="of the videos of the memory part")
-    parser.add_argument("--model", default="i3d_tiny", help="of the memory part")
-    parser.add_argument("--stride", type=int, default=16, help="of the windows of the memory part")
-    parser.add_argument("--batch-frames", type=int, default=64, help="of the memory part")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 60], help="lengths of the videos (memory)")
+    parser.add_argument("--fps", type=float, default=5.0, help="frame rate of the videos (memory)")
+    parser.add_argument("--model", default="i3d_tiny", help="network (memory)")
+    parser.add_argument("--stride", type=int, default=16, help="stride of the windows (memory)")
+    parser.add_argument("--batch-frames", type=int, default=64, help="frames per batch (memory)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--backend", choices=("torch", "compile", "openvino"), default="torch", help="of the speed part"
+        "--backend", choices=("torch", "compile", "openvino"), default="torch", help="backend of quovadis (speed)"
     )
     parser.add_argument("--part", choices=("memory", "speed", "both"), default="both")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)

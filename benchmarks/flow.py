@@ -1,11 +1,13 @@
-"""How fast is our TV-L1, and how near to OpenCV's? ``python -m benchmarks.flow [--clips FOLDER] [--rounds 3]``.
+"""How fast is TV-L1, and how close is it to OpenCV?
 
-Neighboring frames of real videos at 340x256, OpenCV's DualTVL1 and ours with the same (default) parameters, in the
-same process and interleaved; seconds are CPU-seconds of one thread, medians over the rounds. Then our pairs a second
-over the number of cores, by wall clock. With a GPU also its pairs a second. Needs the extra ``opencv``.
+    python -m benchmarks.flow [--clips FOLDER] [--rounds 3]
 
-TV-L1 is chaotic where motion is large, so beside our difference to OpenCV stands OpenCV's difference to itself with its
-vector instructions switched off.
+Peer: OpenCV's DualTVL1 with the same (default) parameters, on consecutive frames of real videos at 340x256, interleaved
+in the same process. Times are CPU time of one thread, medians over the rounds. Also measures ``tvl1-fast``, the
+throughput for different numbers of threads, and the throughput of a GPU if there is one. Requires the extra ``opencv``.
+
+TV-L1 is chaotic for large motion. For comparison, the table contains the difference of OpenCV from itself without
+vector instructions.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from quovadis.flow.tvl1_numba import tvl1_numba
 from quovadis.video.read import read_clip
 
 CLIPS = Path(__file__).parent.parent.parent / "shared" / "data" / "clips"
-# Little motion first, then more and more.
+# In order of increasing motion.
 PAIRS = {
     "k_tai_chi.mp4": 1.0,
     "ucf_ApplyEyeMakeup_g01_c01.avi": 1.0,
@@ -43,7 +45,7 @@ SIZE = (256, 340)
 
 
 def gray_frames(path: Path, start_seconds: float, num_frames: int) -> Tensor:
-    """uint8 (T, 256, 340)."""
+    """Read frames as grayscale, uint8 (T, 256, 340)."""
 
     def resize(frames: Tensor) -> Tensor:
         return F.interpolate(frames, size=SIZE, mode="bilinear", align_corners=False)
@@ -59,7 +61,7 @@ def cpu_seconds(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
 
 
 def photometric_error(first: Tensor, second: Tensor, flow: Tensor) -> float:
-    """Mean gray difference after warping the second picture by the flow, where it stays inside."""
+    """Return the mean absolute gray difference after warping the second frame, where it is inside the image."""
     height, width = first.shape[1:]
     grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")) + flow[0]
     scaled = 2 * grid / torch.tensor([width - 1, height - 1])[:, None, None] - 1
@@ -72,9 +74,9 @@ def compare_with_opencv(folder: Path, rounds: int) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    print(f"OpenCV {cv2.__version__}, numba kernels; CPU-seconds a pair, one thread, median of {rounds}\n")
-    print("| video | motion px | OpenCV s | ours s | ratio | difference px: mean | median | under 0.5 px ", end="")
-    print("| OpenCV to itself: mean | median | gray error OpenCV | ours |")
+    print(f"OpenCV {cv2.__version__}, numba kernels; CPU-seconds per pair, one thread, median of {rounds}\n")
+    print("| video | motion px | OpenCV s | quovadis s | ratio | difference px: mean | median | under 0.5 px ", end="")
+    print("| OpenCV without SIMD: mean | median | gray error OpenCV | quovadis |")
     print("| --- " * 12 + "|")
     totals, ratios = [0.0, 0.0], []
     for name, start in PAIRS.items():
@@ -92,24 +94,24 @@ def compare_with_opencv(folder: Path, rounds: int) -> None:
         totals[1] += our_seconds
         ratios.append(their_seconds / our_seconds)
         cv2.setUseOptimized(False)
-        again = opencv_flow(first, second, "opencv-tvl1", parameters)
+        without_simd = opencv_flow(first, second, "opencv-tvl1", parameters)
         cv2.setUseOptimized(True)
         difference: NDArray[np.float32] = (ours - theirs).norm(dim=1).numpy()
-        itself: NDArray[np.float32] = (again - theirs).norm(dim=1).numpy()
+        own_difference: NDArray[np.float32] = (without_simd - theirs).norm(dim=1).numpy()
         print(
             f"| {name} | {theirs.norm(dim=1).mean():.2f} | {their_seconds:.2f} | {our_seconds:.3f} | {ratios[-1]:.1f} "
             f"| {difference.mean():.3f} | {np.median(difference):.4f} | {(difference < 0.5).mean():.1%} "
-            f"| {itself.mean():.3f} | {np.median(itself):.4f} "
+            f"| {own_difference.mean():.3f} | {np.median(own_difference):.4f} "
             f"| {photometric_error(first, second, theirs):.3f} | {photometric_error(first, second, ours):.3f} |",
             flush=True,
         )
-    print(f"\nAll pairs together: {totals[0] / totals[1]:.1f} times OpenCV per CPU-second; "
+    print(f"\nAll pairs: {totals[0] / totals[1]:.1f} times as fast as OpenCV per CPU-second; "
           f"median of the ratios {statistics.median(ratios):.1f}")  # fmt: skip
 
 
 def compare_fast(folder: Path, rounds: int) -> None:
-    """``tvl1-fast`` against ``tvl1``."""
-    print(f"\ntvl1-fast against tvl1, CPU-seconds a pair, one thread, median of {rounds}\n")
+    """Compare ``tvl1-fast`` with ``tvl1``."""
+    print(f"\ntvl1-fast compared with tvl1, CPU-seconds per pair, one thread, median of {rounds}\n")
     print("| video | motion px | tvl1 s | tvl1-fast s | ratio | difference px: mean | median | under 0.5 px ", end="")
     print("| gray error tvl1 | fast |\n" + "| --- " * 10 + "|")
     for name, start in PAIRS.items():
@@ -134,34 +136,37 @@ def compare_fast(folder: Path, rounds: int) -> None:
 def scale_over_cores(folder: Path, rounds: int) -> None:
     frames = gray_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 17)
     cores = os.cpu_count() or 1
-    print(f"\n16 pairs of one video over {cores} cores, wall clock, median of {rounds}\n")
-    print("| threads | pairs/s | cores that were free for it | pairs per CPU-second |\n| --- | --- | --- | --- |")
+    print(f"\n16 pairs of one video on {cores} cores, wall clock, median of {rounds}\n")
+    print("| threads | pairs/s | cores used | pairs per CPU-second |\n| --- | --- | --- | --- |")
     threads = 1
     while threads <= cores:
-        seconds, busy = [], []
+        seconds, cpu = [], []
         for _ in range(rounds):
             start = time.perf_counter(), time.process_time()
             tvl1_numba(frames[:-1], frames[1:], TVL1Parameters(), threads)
             seconds.append(time.perf_counter() - start[0])
-            busy.append(time.process_time() - start[1])
-        wall, cpu = statistics.median(seconds), statistics.median(busy)
-        print(f"| {threads} | {16 / wall:.1f} | {cpu / wall:.2f} | {16 / cpu:.1f} |", flush=True)
+            cpu.append(time.process_time() - start[1])
+        wall_s, cpu_s = statistics.median(seconds), statistics.median(cpu)
+        print(
+            f"| {threads} | {16 / wall_s:.1f} | {cpu_s / wall_s:.2f} | {16 / cpu_s:.1f} |",
+            flush=True,
+        )
         threads *= 2
 
 
 def on_the_gpu(folder: Path, rounds: int) -> None:
-    """Pairs a second, and the traffic that the iterations would cause if nothing stayed in cache."""
+    """Measure pairs per second and peak memory on the GPU for several batch sizes."""
     frames = gray_frames(folder / "ucf_SoccerJuggling_g23_c01.avi", 0.4, 65).cuda()
     print(f"\n{torch.cuda.get_device_name()}, {implementation_for('cuda').__name__}, 64 pairs of one video\n")
-    print("| pairs in a batch | pairs/s | peak memory MiB |\n| --- | --- | --- |")
+    print("| pairs per batch | pairs/s | peak memory MiB |\n| --- | --- | --- |")
     for size in (8, 16, 32, 64):
         torch.cuda.reset_peak_memory_stats()
         seconds = []
-        for _ in range(rounds + 1):  # the first one compiles
+        for _ in range(rounds + 1):  # the first round compiles
             torch.cuda.synchronize()
             start = time.perf_counter()
-            for at in range(0, 64, size):
-                tvl1(frames[at : at + size], frames[at + 1 : at + 1 + size])
+            for index in range(0, 64, size):
+                tvl1(frames[index : index + size], frames[index + 1 : index + 1 + size])
             torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         rate = 64 / statistics.median(seconds[1:])
@@ -176,14 +181,14 @@ def main() -> None:
     small = torch.randint(0, 256, (2, 16, 20), dtype=torch.uint8)
     start = time.perf_counter()
     tvl1_numba(small[:1], small[1:], TVL1Parameters())
-    print(f"first call of the kernels: {time.perf_counter() - start:.1f} s (compiles, or loads from the cache)\n")
+    print(f"First call of the kernels: {time.perf_counter() - start:.1f} s (compilation or loading from the cache)\n")
     compare_with_opencv(arguments.clips, arguments.rounds)
     compare_fast(arguments.clips, arguments.rounds)
     scale_over_cores(arguments.clips, arguments.rounds)
     if torch.cuda.is_available():
         on_the_gpu(arguments.clips, arguments.rounds)
     else:
-        print("\nno GPU here: its part is left out")
+        print("\nNo GPU found; skipping its measurements.")
 
 
 if __name__ == "__main__":

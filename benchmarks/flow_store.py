@@ -1,8 +1,10 @@
-"""How to keep flow on disk: ``python -m benchmarks.flow_store [--clips FOLDER]``.
+"""Which file format is best for stored optical flow?
 
-The flow of real clips (short side 256, TV-L1, 256 levels), kept as JPEG pairs (what the field does), as H.264 and as
-FFV1 with x above y in one gray picture. For each: bytes a flow, the error it adds to the 256 levels (and the total to
-the unquantized flow inside +-20 px), and the time to read 64 flows at a random place.
+    python -m benchmarks.flow_store [--clips FOLDER]
+
+Peers: pairs of JPEG files (the usual format), and FFV1. quovadis stores H.264 with x above y in one gray frame. For the
+flow of real clips (TV-L1, short side 256, 256 levels), measures the size, the error in addition to quantization, the
+total error within +-20 px, and the time to read 64 frames of flow from a random position.
 """
 
 import argparse
@@ -36,9 +38,9 @@ Reader = Callable[[int, int], np.ndarray]
 def jpeg_pairs(levels: np.ndarray, folder: Path, quality: int) -> tuple[int, Reader]:
     size = 0
     for t, pair in enumerate(levels):
-        for name, picture in zip("xy", pair, strict=True):
+        for name, image in zip("xy", pair, strict=True):
             file = io.BytesIO()
-            Image.fromarray(picture).save(file, "JPEG", quality=quality)
+            Image.fromarray(image).save(file, "JPEG", quality=quality)
             (folder / f"flow_{name}_{t + 1:05d}.jpg").write_bytes(file.getvalue())
             size += len(file.getvalue())
 
@@ -61,36 +63,36 @@ def video(levels: np.ndarray, folder: Path, codec: str, options: dict[str, str])
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 2 * height, width + width % 2, "gray"
         stream.codec_context.color_range = FULL_RANGE
-        for picture in levels.reshape(-1, 2 * height, width):
-            padded = np.pad(picture, ((0, 0), (0, width % 2)), mode="edge")
+        for image in levels.reshape(-1, 2 * height, width):
+            padded = np.pad(image, ((0, 0), (0, width % 2)), mode="edge")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="gray")
             frame.color_range = FULL_RANGE
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
     def read(start: int, stop: int) -> np.ndarray:
-        pictures: list[np.ndarray] = []
+        images: list[np.ndarray] = []
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             container.seek(round(start * 40 / 1000 / float(stream.time_base or 1)), stream=stream)
             for frame in container.decode(stream):
                 if round((frame.time or 0) * 25) >= start:
-                    pictures.append(luma(frame))
-                if len(pictures) == stop - start:
+                    images.append(luma(frame))
+                if len(images) == stop - start:
                     break
-        return np.stack(pictures)[:, :, :width].reshape(-1, 2, height, width)
+        return np.stack(images)[:, :, :width].reshape(-1, 2, height, width)
 
     return path.stat().st_size, read
 
 
-WAYS: dict[str, Callable[[np.ndarray, Path], tuple[int, Reader]]] = {
+FORMATS: dict[str, Callable[[np.ndarray, Path], tuple[int, Reader]]] = {
     "JPEG pairs, quality 95": partial(jpeg_pairs, quality=95),
     "JPEG pairs, quality 90": partial(jpeg_pairs, quality=90),
     "JPEG pairs, quality 75": partial(jpeg_pairs, quality=75),
     "FFV1": partial(video, codec="ffv1", options={"g": "1", "level": "3"}),
     **{
-        f"H.264 crf {crf}, a key frame every {gop}": partial(
+        f"H.264 crf {crf}, key frame interval {gop}": partial(
             video, codec="libx264", options={"crf": str(crf), "g": str(gop), "preset": "veryfast", "tune": "fastdecode"}
         )
         for crf, gop in ((6, 1), (12, 1), (18, 1), (12, 12), (18, 12), (18, 250))
@@ -114,20 +116,20 @@ def main() -> None:
     quantized = torch.cat(
         [(decode_flow(encode_flow(flow)) - flow).abs().flatten() for flow in flows]
     )[inside]  # fmt: skip
-    print(f"flow {shapes}; 256 levels alone: error {quantized.mean():.3f} px mean, {quantized.max():.3f} most\n")
-    print("| kept as | kB a flow | bytes a pixel | added error px: mean | 99 % | whole error px: mean "
-          "| read 64 at random ms | files |")  # fmt: skip
+    print(f"flow {shapes}; error of 256 levels: mean {quantized.mean():.3f} px, maximum {quantized.max():.3f} px\n")
+    print("| format | kB per frame | bytes per pixel | added error px: mean | 99 % | total error px: mean "
+          "| read 64 frames ms | files |")  # fmt: skip
     print("| --- " * 8 + "|")
-    for name, write in WAYS.items():
-        size, added, whole, seconds = 0, [], [], []
+    for name, write in FORMATS.items():
+        size, added, total, seconds = 0, [], [], []
         pixels = sum(levels.size // 2 for levels in encoded)
         for flow, levels in zip(flows, encoded, strict=True):
             with tempfile.TemporaryDirectory() as folder:
-                part, read = write(levels, Path(folder))
-                size += part
-                back = decode_flow(torch.from_numpy(read(0, len(levels)).copy()))
-                added.append((back - decode_flow(torch.from_numpy(levels))).abs().flatten())
-                whole.append((back - flow).abs()[flow.abs() <= 20])
+                num_bytes, read = write(levels, Path(folder))
+                size += num_bytes
+                decoded = decode_flow(torch.from_numpy(read(0, len(levels)).copy()))
+                added.append((decoded - decode_flow(torch.from_numpy(levels))).abs().flatten())
+                total.append((decoded - flow).abs()[flow.abs() <= 20])
                 for start in np.random.default_rng(0).integers(0, len(levels) - WINDOW, 5).tolist():
                     begin = time.perf_counter()
                     read(start, start + WINDOW)
@@ -136,8 +138,8 @@ def main() -> None:
         count = sum(len(levels) for levels in encoded)
         print(
             f"| {name} | {size / count / 1000:.1f} | {size / pixels:.3f} | {errors.mean():.3f} "
-            f"| {np.percentile(errors, 99):.3f} | {torch.cat(whole).mean():.3f} "
-            f"| {statistics.median(seconds) * 1000:.0f} | {'2 a flow' if 'JPEG' in name else 1} |",
+            f"| {np.percentile(errors, 99):.3f} | {torch.cat(total).mean():.3f} "
+            f"| {statistics.median(seconds) * 1000:.0f} | {'2 per frame' if 'JPEG' in name else 1} |",
             flush=True,
         )
 

@@ -1,9 +1,11 @@
-"""Clips a second of our loader against others, same files, same run: ``python -m benchmarks.loader [--rounds 5]``.
+"""How many training clips per second does the loader decode?
 
-The work: open a video, take 64 frames from a random place at 25 frames a second, resize the short side to 256, crop
-224 at random; uint8 at the end. It is what a training worker does, so each loader has one thread, and the loaders take
-turns on the same random places. decord, torchcodec and OpenCV are used as their own documentation shows; those that are
-not installed are left out, and said to be. Raw files, and the same files as ``quovadis prepare`` stores them.
+    python -m benchmarks.loader [--clips FOLDER] [--rounds 5]
+
+Peers: OpenCV, decord and torchcodec, used as in their documentation; those that are not installed are skipped with a
+message. Each loader opens a video, takes 64 frames at 25 fps from a random position, resizes the short side to 256 and
+takes a random crop of 224, in one thread. The loaders take turns on the same positions. Each video is measured as it is
+and as prepared by ``quovadis prepare``.
 """
 
 import argparse
@@ -36,15 +38,15 @@ NAMES = (
 FRAMES, SHORT_SIDE, CROP = 64, 256, 224
 
 Loader = Callable[[Path, int], Tensor]
-"""From a file and a seed to uint8 (64, 3, 224, 224)."""
+"""Reads a clip, uint8 (64, 3, 224, 224), given a file and a random seed."""
 
 
-def frame_numbers(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-    """64 frames at 25 a second from a random place, looped where the video is shorter."""
-    ticks = max(round(num_frames / fps * 25), 1)
-    start = int(rng.integers(0, max(ticks - FRAMES, 0) + 1))
-    wanted = (start + np.arange(FRAMES)) % ticks
-    return np.minimum((wanted / 25 * fps).astype(int), num_frames - 1)
+def frame_indices(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose 64 frames at 25 fps from a random position; loop shorter videos."""
+    num_resampled = max(round(num_frames / fps * 25), 1)
+    start = int(rng.integers(0, max(num_resampled - FRAMES, 0) + 1))
+    resampled = (start + np.arange(FRAMES)) % num_resampled
+    return np.minimum((resampled / 25 * fps).astype(int), num_frames - 1)
 
 
 def size_for(height: int, width: int) -> tuple[int, int]:
@@ -71,18 +73,18 @@ def with_opencv() -> Loader:
         rng = np.random.default_rng(seed)
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         count, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
-        wanted = frame_numbers(count, fps, rng)
-        capture.set(cv2.CAP_PROP_POS_FRAMES, int(wanted.min()))
-        pictures: dict[int, np.ndarray] = {}
+        indices = frame_indices(count, fps, rng)
+        capture.set(cv2.CAP_PROP_POS_FRAMES, int(indices.min()))
+        images: dict[int, np.ndarray] = {}
         last = None
-        for number in range(int(wanted.min()), int(wanted.max()) + 1):
+        for index in range(int(indices.min()), int(indices.max()) + 1):
             ok, frame = capture.read()
-            if ok and number in wanted:
+            if ok and index in indices:
                 height, width = size_for(*frame.shape[:2])
                 last = cv2.cvtColor(cv2.resize(frame, (width, height)), cv2.COLOR_BGR2RGB)
             if last is not None:
-                pictures[number] = last
-        frames = np.stack([pictures[int(number)] for number in wanted])
+                images[index] = last
+        frames = np.stack([images[int(index)] for index in indices])
         return cropped(torch.from_numpy(frames).permute(0, 3, 1, 2), rng)
 
     return load
@@ -96,8 +98,8 @@ def with_decord() -> Loader:
         info = probe(path)
         height, width = size_for(info.height, info.width)
         reader = decord.VideoReader(str(path), width=width, height=height, num_threads=1)
-        wanted = frame_numbers(len(reader), reader.get_avg_fps(), rng)
-        frames = reader.get_batch(wanted).asnumpy()
+        indices = frame_indices(len(reader), reader.get_avg_fps(), rng)
+        frames = reader.get_batch(indices).asnumpy()
         return cropped(torch.from_numpy(frames).permute(0, 3, 1, 2), rng)
 
     return load
@@ -110,12 +112,12 @@ def with_torchcodec() -> Loader:
         rng = np.random.default_rng(seed)
         decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="approximate")
         metadata = decoder.metadata
-        wanted = frame_numbers(metadata.num_frames, metadata.average_fps, rng)
-        distinct, places = np.unique(wanted, return_inverse=True)
+        indices = frame_indices(metadata.num_frames, metadata.average_fps, rng)
+        distinct, inverse = np.unique(indices, return_inverse=True)
         frames = decoder.get_frames_at(distinct.tolist()).data
         size = size_for(*frames.shape[2:])
         resized = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
-        return cropped(resized[torch.from_numpy(places)], rng)
+        return cropped(resized[torch.from_numpy(inverse)], rng)
 
     return load
 
@@ -126,12 +128,12 @@ def available() -> dict[str, Loader]:
         try:
             loaders[name] = make()
         except (ImportError, RuntimeError, OSError) as error:
-            print(f"{name} is left out: {str(error).splitlines()[0]}")
+            print(f"skipping {name}: {str(error).splitlines()[0]}")
     return loaders
 
 
 def measure(loaders: dict[str, Loader], path: Path, rounds: int) -> dict[str, tuple[float, float]]:
-    """For each loader the median wall and CPU milliseconds of a clip; NaN where it fails."""
+    """Measure the median wall and CPU milliseconds per clip of each loader; NaN if it fails."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
     for seed in range(rounds + 1):  # the first is a warm-up
         for name, load in loaders.items():
@@ -158,23 +160,23 @@ def main() -> None:
     torch.set_num_threads(1)
     print(describe_machine())
     loaders = available()
-    print(f"\n64 frames from a random place; CPU (wall) milliseconds, one thread, median of {options.rounds}\n")
+    print(f"\n64 frames from a random position; CPU (wall) milliseconds, one thread, median of {options.rounds}\n")
     print("| file | " + " | ".join(loaders) + " |\n| --- " + "| --- " * len(loaders) + "|")
-    totals: dict[str, dict[str, float]] = {"raw": dict.fromkeys(loaders, 0.0), "stored": dict.fromkeys(loaders, 0.0)}
+    totals: dict[str, dict[str, float]] = {"raw": dict.fromkeys(loaders, 0.0), "prepared": dict.fromkeys(loaders, 0.0)}
     with tempfile.TemporaryDirectory() as folder:
         for name in NAMES:
-            raw, stored = options.clips / name, Path(folder) / f"{Path(name).stem}.mp4"
-            prepare_clip(ClipJob(raw, stored, PrepareSettings()))
-            for kind, path in (("raw", raw), ("stored", stored)):
-                figures = measure(loaders, path, options.rounds)
-                cells = " | ".join(f"{cpu:.0f} ({wall:.0f})" for wall, cpu in figures.values())
+            raw, prepared = options.clips / name, Path(folder) / f"{Path(name).stem}.mp4"
+            prepare_clip(ClipJob(raw, prepared, PrepareSettings()))
+            for kind, path in (("raw", raw), ("prepared", prepared)):
+                milliseconds = measure(loaders, path, options.rounds)
+                cells = " | ".join(f"{cpu:.0f} ({wall:.0f})" for wall, cpu in milliseconds.values())
                 print(f"| {name}, {kind} | {cells} |", flush=True)
-                for loader, (_, cpu) in figures.items():
+                for loader, (_, cpu) in milliseconds.items():
                     totals[kind][loader] += cpu
     for kind, sums in totals.items():
         rates = ", ".join(f"{name} {1e3 * len(NAMES) / total:.1f}" for name, total in sums.items())
         print(f"\nclips per CPU-second over all files, {kind}: {rates}")
-    print(f"\nstored against raw, ours: {totals['raw']['quovadis'] / totals['stored']['quovadis']:.2f} times")
+    print(f"\nquovadis, prepared / raw: {totals['raw']['quovadis'] / totals['prepared']['quovadis']:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a table of figures was measured on."""
+"""Description of the machine that produced a result."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ import torch
 
 
 def describe_machine() -> str:
-    """One line: processor, cores, GPU, Python and torch."""
+    """Return processor, number of cores, GPU, and versions of Python and torch."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -1,17 +1,22 @@
-"""Networks: seconds, memory, and how much of the machine they use. ``python -m benchmarks.network``.
+"""How fast are the networks on each backend, and how much memory do they use?
 
-For each network, length and batch the ways to run it are interleaved (A B C A B C ...) on the same input; medians of
-the rounds, by the clock and in CPU-seconds, which other work on the machine disturbs less. *Share* is the arithmetic of
-the direct sum (multiplications and additions of convolutions and matrix products) per second, over what one large
-matrix product of that precision reached in the same rounds; above 100 % a way computes the same with less arithmetic.
-*Drift* is the largest difference of the logits to those of the first way, in deviations of those. Peak
-memory is that of a fresh process (VmHWM) which runs the way once, interpreter, PyTorch and input included; on a GPU,
-that of PyTorch's allocator. On a CPU without AVX-512 BF16 or AMX, bfloat16 is emulated, and slow.
+    python -m benchmarks.network [--networks i3d ...] [--ways plain optimize ...]
 
-``--ways`` chooses: plain (the structure of the PyTorch ports, see :mod:`benchmarks.plain_port`; for other networks than
-I3D, ours before ``optimize``), ours (before ``optimize``, channels last), optimize, compile, both with -bf16 too,
-openvino, onnxruntime, port (a copy of pytorch-i3d's file at ``--port``). Ways whose package is missing are left out
-with a note.
+Peers: the structure of the PyTorch ports (:mod:`benchmarks.plain_port`), OpenVINO, ONNX Runtime, a copy of pytorch-i3d,
+and with ``--peers`` the video networks of torchvision. For each network, length and batch size, all ways of running it
+are interleaved (A B C A B C ...) on the same input. The table contains:
+
+- seconds and CPU-seconds: medians over the rounds; CPU-seconds are less affected by other processes
+- times faster: compared with the first way
+- fraction: arithmetic of the direct convolution per second, divided by that of a large matrix product in the same
+  rounds; above 100 % if a way needs less arithmetic
+- drift: largest difference of the logits from those of the first way, in standard deviations
+- peak MiB: memory of a new process (VmHWM) that runs the way once; on a GPU, memory of PyTorch's allocator
+
+``--ways``: plain (the structure of the PyTorch ports; for networks other than I3D, quovadis before ``optimize``), ours
+(before ``optimize``, channels last), optimize, compile (both also with -bf16), openvino, onnxruntime, port (a copy of
+pytorch_i3d.py at ``--port``). Ways whose package is not installed are skipped. On a CPU without AVX-512 BF16 or AMX,
+bfloat16 is emulated and slow.
 """
 
 import argparse
@@ -50,7 +55,7 @@ Work = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """What is run."""
+    """A network and its input."""
 
     network: str
     stream: str
@@ -62,7 +67,7 @@ class Case:
         return f"{self.network} ({self.stream}), {self.num_frames} frames, batch {self.batch}"
 
     def model(self) -> VideoModel:
-        """Random weights, and statistics that are not those of no data."""
+        """Build the network with random weights and random batch norm statistics."""
         torch.manual_seed(0)
         model = build_model(self.network, stream=self.stream, num_classes=NUM_CLASSES)
         for module in model.modules():
@@ -85,22 +90,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A way to run a case."""
+    """Measurements of one way of running a case."""
 
-    what: str
+    case: str
     way: str
     seconds: float
     cpu_seconds: float
     clips_per_second: float
     times_faster: float
-    """Than the first way, median of the rounds' ratios, by CPU-seconds on a CPU and by the clock on a GPU."""
-    share: float
+    """Compared with the first way: median of the ratios, of CPU-seconds on a CPU and of seconds on a GPU."""
+    fraction: float
     drift: float
     peak_mib: float
 
 
 def work_of(way: str, case: Case, port: Path | None) -> Work:
-    """The forward pass one way; the model and all that compiles are made now."""
+    """Build the model and return a function that runs its forward pass."""
     model = case.model()
     inputs = case.inputs(model)
     if way == "plain" and isinstance(model, I3D):
@@ -130,7 +135,7 @@ def optimized(model: VideoModel, way: str) -> InferenceModel:
 
 
 def load_port(path: Path | None, case: Case) -> nn.Module:
-    """``InceptionI3d`` of a user's copy of pytorch-i3d's file, with random weights."""
+    """Build ``InceptionI3d`` of a copy of pytorch_i3d.py, with random weights."""
     assert path is not None
     spec = importlib.util.spec_from_file_location("port", path)
     assert spec is not None and spec.loader is not None  # noqa: PT018
@@ -164,7 +169,7 @@ def matrix_product(device: str, dtype: torch.dtype) -> tuple[Work, float]:
 
 
 def gflop_of(case: Case, *, training: bool = False) -> float:
-    """Of the direct sums, counted on tensors without numbers."""
+    """Count the arithmetic of the direct convolutions on meta tensors."""
     with torch.device("meta"):
         model = build_model(case.network, stream=case.stream, num_classes=NUM_CLASSES).train(training)
         inputs = [torch.empty_like(x, device="meta") for x in Case(**{**asdict(case), "device": "meta"}).inputs(model)]
@@ -176,7 +181,7 @@ def gflop_of(case: Case, *, training: bool = False) -> float:
 
 
 def clock(work: Work, device: str) -> tuple[float, float]:
-    """Seconds by the clock, and of all this process's threads."""
+    """Measure seconds and CPU-seconds."""
     if device != "cpu":
         torch.cuda.synchronize()
     start = time.perf_counter(), time.process_time()
@@ -187,7 +192,7 @@ def clock(work: Work, device: str) -> tuple[float, float]:
 
 
 def interleaved(works: dict[str, Work], rounds: int, device: str) -> dict[str, list[tuple[float, float]]]:
-    """After one run of each to warm up."""
+    """Measure all functions in turns, after one warm-up run of each."""
     for work in works.values():
         work()
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
@@ -198,26 +203,26 @@ def interleaved(works: dict[str, Work], rounds: int, device: str) -> dict[str, l
 
 
 def missing(way: str, case: Case, options: argparse.Namespace) -> str:
-    """Why a way cannot be run, or nothing."""
+    """Return why a way cannot be run, or ``""``."""
     if way in ("openvino", "onnxruntime"):
         if case.device != "cpu":
-            return "is for the CPU here"
+            return "is only measured on a CPU"
         if importlib.util.find_spec(way) is None:
             return "is not installed"
     if way == "port" and (options.port is None or case.network != "i3d"):
-        return "needs --port, and I3D"
+        return "requires --port and the network i3d"
     return ""
 
 
 def measure(case: Case, options: argparse.Namespace) -> list[Row]:
-    """All ways of one case."""
+    """Measure all ways of running a case."""
     works: dict[str, Work] = {}
     for way in options.ways:
         reason = missing(way, case, options)
         if reason:
             print(f"{case.describe()}: {way} {reason}", file=sys.stderr)
             continue
-        print(f"{case.describe()}: making {way}", file=sys.stderr, flush=True)
+        print(f"{case.describe()}: building {way}", file=sys.stderr, flush=True)
         works[way] = work_of(way, case, options.port)
     reference = next(iter(works.values()))().double()
     products = {}
@@ -252,7 +257,7 @@ def measure(case: Case, options: argparse.Namespace) -> list[Row]:
 
 
 def peak_mib(way: str, case: Case, options: argparse.Namespace) -> float:
-    """Of a fresh process that runs the way once."""
+    """Measure the peak memory of a new process that runs the way once."""
     if not options.memory:
         return float("nan")
     command = [sys.executable, "-m", "benchmarks.network", "--child", json.dumps({**asdict(case), "way": way})]
@@ -273,7 +278,7 @@ def child(task: dict[str, Any], port: Path | None) -> None:
 
 
 def training_step(way: str, case: Case) -> Work:
-    """Forward, backward and one step of SGD with momentum."""
+    """Return a function that runs forward, backward and a step of SGD with momentum."""
     model = case.model()
     x, labels = case.inputs(model), torch.arange(case.batch, device=case.device)
     trained: nn.Module = PlainPort(model) if way == "plain" and isinstance(model, I3D) else model
@@ -303,17 +308,17 @@ def measure_training(case: Case, options: argparse.Namespace) -> list[Row]:
     for way in works:
         seconds, cpu_seconds = (statistics.median(t[i] for t in times[way]) for i in (0, 1))
         ratios = [a[column] / b[column] for a, b in zip(times["plain"], times[way], strict=True)]
-        share = gflop / (cpu_seconds if column else seconds) / rate
+        fraction = gflop / (cpu_seconds if column else seconds) / rate
         what = f"training step, {case.describe()}"
         nan = float("nan")
         rows.append(
-            Row(what, way, seconds, cpu_seconds, case.batch / seconds, statistics.median(ratios), share, nan, nan)
+            Row(what, way, seconds, cpu_seconds, case.batch / seconds, statistics.median(ratios), fraction, nan, nan)
         )
     return rows
 
 
 def measure_peers(options: argparse.Namespace) -> list[Row]:
-    """Torchvision's video networks at the same input, 64 frames of 224 x 224."""
+    """Measure the video networks of torchvision with 64 frames of 224 x 224."""
     if importlib.util.find_spec("torchvision") is None:
         print("torchvision is not installed", file=sys.stderr)
         return []
@@ -330,12 +335,12 @@ def measure_peers(options: argparse.Namespace) -> list[Row]:
         times = interleaved(works, options.rounds, options.device)
         column = 1 if options.device == "cpu" else 0
         own = statistics.median(t[column] for t in times["eager"])
-        share = counter.get_total_flops() / 1e9 / own
-        share /= product_gflop / statistics.median(t[column] for t in times["product"])
+        fraction = counter.get_total_flops() / 1e9 / own
+        fraction /= product_gflop / statistics.median(t[column] for t in times["product"])
         seconds, cpu_seconds = (statistics.median(t[i] for t in times["eager"]) for i in (0, 1))
         nan = float("nan")
         what = f"torchvision {name} ({counter.get_total_flops() / 1e9:.0f} GFLOP), 64 frames, batch 1"
-        rows.append(Row(what, "eager", seconds, cpu_seconds, 1 / seconds, nan, share, nan, nan))
+        rows.append(Row(what, "eager", seconds, cpu_seconds, 1 / seconds, nan, fraction, nan, nan))
     return rows
 
 
@@ -345,15 +350,15 @@ def print_rows(rows: list[Row]) -> None:
 
     for r in rows:
         print(
-            f"| {r.what} | {r.way} | {r.seconds:.3f} | {r.cpu_seconds:.3f} | {r.clips_per_second:.2f} "
-            f"| {number(r.times_faster, '.2f')} | {number(r.share, '.0%')} | {number(r.drift, '.1e')} "
+            f"| {r.case} | {r.way} | {r.seconds:.3f} | {r.cpu_seconds:.3f} | {r.clips_per_second:.2f} "
+            f"| {number(r.times_faster, '.2f')} | {number(r.fraction, '.0%')} | {number(r.drift, '.1e')} "
             f"| {number(r.peak_mib, '.0f')} |",
             flush=True,
         )
 
 
 def cases_of(options: argparse.Namespace) -> list[Case]:
-    """I3D at each length asked for; the others at the length they are trained on."""
+    """List the cases: I3D with each requested length, and other networks with their training length."""
     cases = []
     for name in options.networks:
         network, _, stream = name.partition(":")
@@ -374,16 +379,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["i3d", "i3d:flow"], help="NAME or NAME:STREAM")
     parser.add_argument("--all", action="store_true", help="all five networks of the paper")
-    parser.add_argument("--frames", type=int, nargs="+", default=[64], help="of I3D; 64 and 250 are the paper's")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="several show which is best")
+    parser.add_argument("--frames", type=int, nargs="+", default=[64], help="for I3D; the paper uses 64 and 250")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="batch sizes")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "ours", "optimize"])
-    parser.add_argument("--train", action="store_true", help="also a training step of I3D, 4 clips of 16x224x224")
-    parser.add_argument("--memory", action="store_true", help="also peak memory, of a fresh process for each way")
-    parser.add_argument("--peers", action="store_true", help="also torchvision's video networks")
+    parser.add_argument("--train", action="store_true", help="measure a training step of I3D, 4 clips of 16x224x224")
+    parser.add_argument("--memory", action="store_true", help="measure the peak memory of a new process per way")
+    parser.add_argument("--peers", action="store_true", help="measure the video networks of torchvision")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--port", type=Path, help="pytorch_i3d.py")
-    parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("--port", type=Path, help="path of pytorch_i3d.py")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -392,13 +397,13 @@ def main() -> None:
     if options.all:
         options.networks = ["i3d", "i3d:flow", "convnet_lstm", "conv3d", "two_stream", "fused_two_stream"]
     print(f"{describe_machine()}, {torch.get_num_threads()} threads, {options.rounds} rounds\n")
-    print("| what | way | s | CPU-s | clips/s | times faster | share | drift | peak MiB |")
+    print("| case | way | s | CPU-s | clips/s | times faster | fraction | drift | peak MiB |")
     print("| --- " * 9 + "|")
     rows: list[Row] = []
     with torch.inference_mode():
         for case in cases_of(options):
             rows += measure(case, options)
-            print_rows([r for r in rows if r.what == case.describe()])
+            print_rows([r for r in rows if r.case == case.describe()])
         if options.peers:
             peers = measure_peers(options)
             print_rows(peers)

@@ -1,6 +1,7 @@
-"""I3D as the PyTorch ports run it, to compare with: built here from the published description, no code of theirs.
+"""I3D with the structure of the PyTorch ports, as a peer for benchmarks. It contains no code of the ports.
 
-Every padding is a copy, batch norm and ReLU are steps of their own, pooling pads with zeros, PyTorch's default layout.
+Paddings are copies, batch norm and ReLU are separate operations, pooling pads with zeros, and the memory layout is
+PyTorch's default.
 """
 
 import copy
@@ -16,11 +17,7 @@ from quovadis.models.video_model import VideoModel
 
 
 class PlainPort(nn.Module):
-    """The weights of one of our I3D, run the plain way; it can be trained.
-
-    Args:
-        model: stays as it is.
-    """
+    """Copy of an I3D that computes the same function with the structure of the PyTorch ports."""
 
     def __init__(self, model: VideoModel):
         super().__init__()
@@ -29,11 +26,11 @@ class PlainPort(nn.Module):
         self.window = model.spec.size_px // 32
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) to (B, classes)."""
+        """Compute logits (B, classes) of a video (B, C, T, H, W)."""
         return self.model.head(self.model.dropout(self._pooled(x))).mean((2, 3, 4))
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) to (B, D): the mean over time."""
+        """Compute features (B, D) of a video (B, C, T, H, W), averaged over time."""
         return self._pooled(x)[:, :, :, 0, 0].mean(2)
 
     def _pooled(self, x: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""What a stored clip costs: ``python -m benchmarks.prepare [--rounds 3]``.
+"""How long does preparing a clip take, and how much faster is reading it afterwards?
 
-For real clips: CPU-seconds to prepare one (decode, 25 fps, short side 256, H.264), against the ``ffmpeg`` command that
-does the same with the same encoder settings; the size; and the milliseconds to read 64 frames from a random place of
-the raw file and of the stored one. One thread each, in turns.
+    python -m benchmarks.prepare [--clips FOLDER] [--rounds 3]
+
+Peer: an ``ffmpeg`` command with the same encoder settings. Measures the CPU time of preparing real clips (25 fps, short
+side 256, H.264), the file sizes, and the time of reading 64 frames from a random position of the raw and the prepared
+file. Everything runs in one thread, in turns.
 """
 
 import argparse
@@ -33,7 +35,7 @@ NAMES = (
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Return the CPU time of this process and its finished child processes."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
@@ -46,12 +48,12 @@ def with_ffmpeg(source: Path, target: Path, settings: PrepareSettings) -> None:
 
 
 def long_video(folder: Path) -> Path:
-    """A minute of 1280x720 as people upload it: one key frame in ten seconds."""
+    """Write one minute of 1280x720 video with one key frame every ten seconds, as is typical of uploads."""
     rng = torch.Generator().manual_seed(0)
-    ground = torch.nn.functional.interpolate(
+    background = torch.nn.functional.interpolate(
         torch.randint(0, 256, (1, 3, 90, 180), generator=rng).float(), size=(800, 1600), mode="bilinear"
     )[0].to(torch.uint8)
-    frames = (ground[:, t % 80 : t % 80 + 720, t % 320 : t % 320 + 1280] for t in range(1500))
+    frames = (background[:, t % 80 : t % 80 + 720, t % 320 : t % 320 + 1280] for t in range(1500))
     options = {"g": "250", "preset": "veryfast", "crf": "23"}
     return write_video(folder / "minute_720p.mp4", frames, fps=25, options=options)
 
@@ -63,39 +65,40 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = PrepareSettings()
-    peer = shutil.which("ffmpeg")
+    has_ffmpeg = shutil.which("ffmpeg") is not None
     print(describe_machine())
     print(f"\n{settings}\n\nCPU-seconds to prepare, one thread, median of {options.rounds}\n")
-    print("| file | ours s | ffmpeg s | ratio | raw kB | stored kB | 64 frames: raw ms | stored ms | times faster |")
+    print("| file | quovadis s | ffmpeg s | ratio | raw kB | prepared kB | 64 frames: raw ms | prepared ms | speedup |")
     print("| --- " * 9 + "|")
     ratios = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for source in [*(options.clips / n for n in NAMES), long_video(folder)]:
-            stored, other = folder / "store" / f"{source.stem}.mp4", folder / "ffmpeg.mp4"
+            prepared, other = folder / "prepared" / f"{source.stem}.mp4", folder / "ffmpeg.mp4"
             ours_s, theirs_s = [], []
             for _ in range(options.rounds):
-                stored.unlink(missing_ok=True)
+                prepared.unlink(missing_ok=True)
                 start = cpu_seconds()
-                clip = prepare_clip(ClipJob(source, stored, settings))
+                clip = prepare_clip(ClipJob(source, prepared, settings))
                 ours_s.append(cpu_seconds() - start)
                 assert clip.status == "ok", clip.reason
-                if peer:
+                if has_ffmpeg:
                     start = cpu_seconds()
                     with_ffmpeg(source, other, settings)
                     theirs_s.append(cpu_seconds() - start)
-            reads: dict[Path, list[float]] = {source: [], stored: []}
+            reads: dict[Path, list[float]] = {source: [], prepared: []}
             for seed in range(3 * options.rounds):
                 for path, times in reads.items():
                     begin = time.process_time()
                     ours(path, seed)
                     times.append(1e3 * (time.process_time() - begin))
-            a, b = statistics.median(ours_s), statistics.median(theirs_s) if peer else float("nan")
-            raw_ms, stored_ms = (statistics.median(times) for times in reads.values())
+            a, b = statistics.median(ours_s), statistics.median(theirs_s) if has_ffmpeg else float("nan")
+            raw_ms, prepared_ms = (statistics.median(times) for times in reads.values())
             ratios.append(a / b)
             print(
                 f"| {source.name} | {a:.2f} | {b:.2f} | {a / b:.2f} | {source.stat().st_size / 1e3:.0f} "
-                f"| {stored.stat().st_size / 1e3:.0f} | {raw_ms:.0f} | {stored_ms:.0f} | {raw_ms / stored_ms:.1f} |",
+                f"| {prepared.stat().st_size / 1e3:.0f} "
+                f"| {raw_ms:.0f} | {prepared_ms:.0f} | {raw_ms / prepared_ms:.1f} |",
                 flush=True,
             )
     print(f"\nmedian ratio to ffmpeg {statistics.median(ratios):.2f}")

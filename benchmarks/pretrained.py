@@ -1,8 +1,10 @@
-"""What does the default network answer for real clips: ``python -m benchmarks.pretrained``.
+"""What does the default network predict for real clips?
 
-Runs ``Recognizer.load().predict`` with its defaults on the reference clips whose action is a class of Kinetics-400, and
-writes the five most probable classes of each to ``results/DATE-pretrained.md``. The clips are not part of the
-repository; ``--clips`` names the folder that holds them.
+    python -m benchmarks.pretrained [--clips FOLDER]
+
+Runs ``Recognizer.load().predict`` with default settings on reference clips whose action is a class of Kinetics-400, and
+writes the five most probable classes of each clip to ``results/DATE-pretrained.md``. The clips are not part of the
+repository.
 """
 
 import argparse
@@ -30,13 +32,13 @@ CLIPS: dict[str, tuple[str, ...]] = {
     "mm_structuralize.mp4": ("playing basketball", "shooting basketball"),
     "tv_basketball.mp4": ("playing basketball", "dunking basketball", "dribbling basketball"),
 }
-"""Clips and the Kinetics-400 classes that describe each, by the annotations of the clips."""
+"""Clips, and the Kinetics-400 classes that match their annotations."""
 
 
 def row(name: str, actions: tuple[str, ...], prediction: Prediction) -> str:
-    answers = ", ".join(f"{label} {100 * probability:.1f}" for label, probability in prediction.top(5))
+    top5 = ", ".join(f"{label} {100 * probability:.1f}" for label, probability in prediction.top(5))
     right = "yes" if prediction.label in actions else "no"
-    return f"| {name} | {' or '.join(actions)} | {right} | {answers} |"
+    return f"| {name} | {' or '.join(actions)} | {right} | {top5} |"
 
 
 def main() -> None:
@@ -52,14 +54,14 @@ def main() -> None:
         num_right += prediction.label in actions
         rows.append(row(name, actions, prediction))
         print(rows[-1], flush=True)
-    text = f"""# Answers of the default network for real clips
+    text = f"""# Predictions of the default network for real clips
 
 `python -m benchmarks.pretrained`, quovadis {__version__}, {datetime.date.today()}. {describe_machine()}.
 
 Weights `{recognizer.networks[0]["weights"]}` (tensors sha256 `{recognizer.networks[0]["sha256"]}`), default settings of
-`quovadis predict`. Top-1 is right for {num_right} of {len(CLIPS)} clips. Probabilities are in percent.
+`quovadis predict`. Top-1 is correct for {num_right} of {len(CLIPS)} clips. Probabilities are in percent.
 
-| clip | action | top-1 right | top-5 |
+| clip | action | top-1 correct | top-5 |
 | --- | --- | --- | --- |
 """
     options.out.write_text(text + "\n".join(rows) + "\n")

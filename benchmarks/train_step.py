@@ -1,14 +1,16 @@
-"""What a step of training costs for each network of the paper: ``python -m benchmarks.train_step``.
+"""How much time and memory does a training step of each network take?
 
-For each network, in a process of its own so that its memory is its own, on a few videos of ``motions`` that were
-prepared for it as ``quovadis prepare`` does it, with flow where it wants flow:
+    python -m benchmarks.train_step [--device cuda]
 
-- input: decoding, reading flow and cropping of a batch in one process, medians;
-- step: from bytes on the host to the optimizer's step, as :mod:`quovadis.training.loop` makes it, medians;
-- memory: the most that was held, on a GPU of its own memory, else of the process;
-- waiting: the share of a run of steps in which the device waits for ``--num-workers`` processes to make the input.
+There is no peer; see :mod:`benchmarks.network` for training steps of a PyTorch port. Each network is measured in a new
+process on a few generated videos, prepared as by ``quovadis prepare``, with flow if the network needs it:
 
-Small by default: the tiny networks on a CPU, the paper's on a GPU. I3D is measured for each of its two streams.
+- input: time to decode, read flow and crop a batch in one process; median
+- step: time from uint8 on the host to the end of the optimizer step, as in :mod:`quovadis.training.loop`; median
+- memory: peak memory of the GPU, or of the process on a CPU
+- waiting: fraction of the time that the device waits for input from ``--num-workers`` processes
+
+By default, the tiny networks are measured on a CPU and the networks of the paper on a GPU.
 """
 
 import argparse
@@ -51,7 +53,7 @@ NUM_VIDEOS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network."""
+    """Measurements of one network."""
 
     parameters: int
     input_seconds: float
@@ -69,20 +71,20 @@ def measure(name: str, stream: str, options: argparse.Namespace) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         records = prepared_videos(Path(folder), model.spec, options.flow_method)
         clips = ClipDataset(records, model.spec, flow=FlowSource(options.flow_method))
-        alone = iter(loader(clips, options.batch_size, 0))
-        batch = next(alone)
-        input_seconds = median_seconds(lambda: next(alone), options.steps)
+        single = iter(loader(clips, options.batch_size, 0))
+        batch = next(single)
+        input_seconds = median_seconds(lambda: next(single), options.steps)
         step(batch)
         step_seconds = median_seconds(lambda: step(batch), options.steps)
         batches = iter(loader(clips, options.batch_size, options.num_workers))
         step(next(batches))
-        begin, waited = time.perf_counter(), 0.0
+        start, waited = time.perf_counter(), 0.0
         for _ in range(options.steps):
-            asked = time.perf_counter()
+            before = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - asked
+            waited += time.perf_counter() - before
             step(batch)
-        waiting = waited / (time.perf_counter() - begin)
+        waiting = waited / (time.perf_counter() - start)
         del batches
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device)
@@ -95,7 +97,7 @@ def measure(name: str, stream: str, options: argparse.Namespace) -> Cost:
 def make_step(
     model: VideoModel, optimizer: torch.optim.Optimizer, device: torch.device, precision: str
 ) -> Callable[[dict[str, Any]], None]:
-    """A step as the training loop makes it, waited for to its end."""
+    """Return a training step that synchronizes with the device."""
 
     def step(batch: dict[str, Any]) -> None:
         inputs = [to_model(s.to(device, non_blocking=True)) for s in batch["streams"]]
@@ -112,20 +114,20 @@ def make_step(
 
 
 def prepared_videos(folder: Path, spec: ModelSpec, flow_method: str) -> Sequence[VideoRecord]:
-    """A few videos as large as the network looks at them, and somewhat longer than a training clip, in a store."""
-    seconds = (clip_extent(spec)[2] + 10) / spec.fps / 0.8  # motions vary in length by a fifth
+    """Prepare a few videos of the network's input size that are slightly longer than a training clip."""
+    seconds = (clip_extent(spec)[2] + 10) / spec.fps / 0.8  # lengths of motions vary by a fifth
     config = MotionsConfig(size_px=round(spec.short_side_px / 0.9), seconds=seconds)
     records = []
-    for number in range(NUM_VIDEOS):
-        clip = motions_clip(config, "train", number, 0)
+    for index in range(NUM_VIDEOS):
+        clip = motions_clip(config, "train", index, 0)
         fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
-        path = write_video(folder / "raw" / f"{number}.mp4", clip.frames, fps=fps, options={"preset": "veryfast"})
-        records.append(VideoRecord(path, number, "train"))
+        path = write_video(folder / "raw" / f"{index}.mp4", clip.frames, fps=fps, options={"preset": "veryfast"})
+        records.append(VideoRecord(path, index, "train"))
     raw = Manifest("motions", folder / "raw", config.labels, tuple(records))
     settings = PrepareSettings(
         fps=spec.fps, short_side_px=spec.short_side_px, flow_method=flow_method if spec.needs_flow else None
     )
-    return prepare(raw, folder / "store", settings).split("train")
+    return prepare(raw, folder / "prepared", settings).split("train")
 
 
 def loader(clips: ClipDataset, batch_size: int, num_workers: int) -> DataLoader[Any]:
@@ -147,8 +149,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", choices=("tiny", "full"), help="default: full on a GPU, tiny elsewhere")
     parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5, help="that are timed")
-    parser.add_argument("--num-workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--steps", type=int, default=5, help="number of timed steps")
+    parser.add_argument("--num-workers", type=int, default=1, help="number of decoding processes")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--flow-method", default="tvl1")
     options = parser.parse_args()
@@ -158,9 +160,9 @@ def main() -> None:
         f"flow {options.flow_method}, {options.num_workers} workers, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}\n"
     )
-    print("| network | parameters | input s | step s | clips a second | waiting | memory MB |")
+    print("| network | parameters | input s | step s | clips/s | waiting | memory MB |")
     print("| --- " * 7 + "|")
-    # A fresh process for each, because the most memory that a process held never falls.
+    # The peak memory of a process cannot be reset, so each network has a new process.
     processes = multiprocessing.get_context("spawn")
     for name, stream in NETWORKS:
         full_name = f"{name}_tiny" if size == "tiny" else name
