@@ -1,4 +1,4 @@
-"""``quovadis weights``, as it is typed."""
+"""Tests of ``quovadis weights``."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "model.ckpt", official_names(arrays, prefix="Flow/inception_i3d/"))
 
 
-def test_list_names_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
     main(["list"])
     out = capsys.readouterr().out
     assert all(name in out for name in catalog.CATALOG)
@@ -34,7 +34,7 @@ def test_list_names_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry["name"] for entry in entries] == sorted(catalog.CATALOG)
 
 
-def test_show_a_name_and_a_file(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_an_entry_and_a_file(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["show", "i3d-rgb-imagenet-kinetics400"])
     out = capsys.readouterr().out
     assert "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18" in out
@@ -46,7 +46,7 @@ def test_show_a_name_and_a_file(checkpoint: Path, capsys: pytest.CaptureFixture[
     assert facts["labels"][227] == "playing cricket"
 
 
-def test_get_finds_what_lies_in_the_folder(
+def test_get_uses_cached_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(get, "describe_mismatch", lambda path, file: "")
@@ -59,7 +59,7 @@ def test_get_finds_what_lies_in_the_folder(
         main(["get", "googlenet-imagenet"])
 
 
-def test_list_shows_what_is_on_this_machine(
+def test_list_marks_cached_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path))
@@ -74,7 +74,7 @@ def test_list_shows_what_is_on_this_machine(
     assert f"Cache folder: {tmp_path / 'weights'}" in "\n".join(lines)
 
 
-def test_get_from_a_file_that_is_something_else(checkpoint: Path, tmp_path: Path) -> None:
+def test_get_refuses_other_files(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html></html>")
     with pytest.raises(WeightsError, match=r"page\.pth is not googlenet-imagenet1k: its sha256"):
         main(["get", "googlenet-imagenet1k", "--from", str(tmp_path / "page.pth"), "--folder", str(tmp_path)])
@@ -82,7 +82,7 @@ def test_get_from_a_file_that_is_something_else(checkpoint: Path, tmp_path: Path
         main(["get", "i3d-rgb-kinetics400", "--from", str(checkpoint), "--folder", str(tmp_path)])
 
 
-def test_convert_writes_a_file_that_loads(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_writes_a_loadable_file(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["convert", str(checkpoint), str(tmp_path / "x.safetensors"), "--json"])
     assert json.loads(capsys.readouterr().out)["model"] == "i3d_tiny"
     assert load_model(tmp_path / "x.safetensors").spec.streams[0].kind == "flow"
@@ -90,7 +90,7 @@ def test_convert_writes_a_file_that_loads(checkpoint: Path, tmp_path: Path, caps
     assert "mixed_3b.branch_0.conv3d.weight" in torch.load(tmp_path / "x.pt", weights_only=True)
 
 
-def test_verify_says_no_and_exits_with_1(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_exits_with_1_for_other_weights(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         main(["verify", str(checkpoint)])
     assert capsys.readouterr().out == "not official: no tensor is equal to that of an official checkpoint\n"
@@ -101,7 +101,9 @@ def test_verify_says_no_and_exits_with_1(checkpoint: Path, capsys: pytest.Captur
     assert len(report["different"]) == 230
 
 
-def test_verify_says_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_compares_with_the_official_tensors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from quovadis.weights import verify
     from quovadis.weights.crc32c import masked_crc32c
     from quovadis.weights.from_tensorflow import to_official
@@ -122,7 +124,7 @@ def test_verify_says_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     ]
 
 
-def test_verify_knows_a_published_file_by_its_bytes(
+def test_verify_recognizes_published_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(get, "describe_mismatch", lambda path, file: "" if "charades" in file.name else "no")
@@ -131,14 +133,14 @@ def test_verify_knows_a_published_file_by_its_bytes(
     assert capsys.readouterr().out == "published: the file is identical to pytorch-i3d-rgb-charades\n"
 
 
-def test_filters_draws_a_png(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_filters_writes_a_png(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["filters", str(checkpoint), "-o", str(tmp_path / "f.png")])
     assert capsys.readouterr().out.strip() == str(tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as file:
         picture = np.asarray(file.convert("RGB"))
     assert picture.shape[1] > 1000
     assert picture.std() > 10
-    main(["convert", str(checkpoint), str(tmp_path / "ours.safetensors")])  # which keeps its tensors in another order
+    main(["convert", str(checkpoint), str(tmp_path / "ours.safetensors")])  # with another order of tensors
     main(["filters", str(tmp_path / "ours.safetensors"), "-o", str(tmp_path / "o.png")])
     with Image.open(tmp_path / "o.png") as ours:
         assert ours.size == picture.shape[1::-1]
@@ -148,7 +150,7 @@ def test_filters_draws_a_png(checkpoint: Path, tmp_path: Path, capsys: pytest.Ca
         assert small.width < 600
 
 
-def test_errors_are_ours_and_usage_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_codes_of_errors_and_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WeightsError, match="no weights file"):
         main(["verify", str(tmp_path / "nothing")])
     with pytest.raises(SystemExit, match="2"):

@@ -1,8 +1,8 @@
-"""A writer of TensorFlow checkpoints, so that the reader is proven where TensorFlow and the official files are absent.
+"""Writer of TensorFlow checkpoints for tests of the reader without TensorFlow and the official files.
 
-The layout is what TensorFlow's own Saver makes: keys sorted by bytes, prefixes shared with restart points every 16
-entries, an empty metaindex block, masked checksums on every block and tensor. ``test_tensor_bundle.py`` shows that it
-writes the same bytes as TensorFlow.
+The layout is that of TensorFlow's Saver: keys sorted by bytes, shared prefixes with restart points every 16 entries, an
+empty metaindex block, and masked checksums of every block and tensor. ``test_tensor_bundle.py`` verifies that the files
+are equal to those of TensorFlow.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "float
 
 
 def crc32c_by_definition(data: bytes) -> int:
-    """Bit by bit, over a table of 256: slow and plain, to compare with."""
+    """Slow reference implementation with a table of 256 entries."""
     crc = 0xFFFFFFFF
     for octet in data:
         crc = (crc >> 8) ^ _TABLE[(crc ^ octet) & 0xFF]
@@ -49,7 +49,7 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, value: int | bytes) -> bytes:
-    """A protocol buffer field; zeros are left out, as proto3 does."""
+    """Encode a protocol buffer field; zeros are omitted, as in proto3."""
     if isinstance(value, bytes):
         return varint(number << 3 | 2) + varint(len(value)) + value
     return varint(number << 3) + varint(value) if value else b""
@@ -90,14 +90,14 @@ def with_trailer(content: bytes, kind: int = 0) -> bytes:
 
 
 def table(entries: list[tuple[bytes, bytes]], block_bytes: int = 2**18) -> bytes:
-    """A sorted table of sorted entries, in blocks of at least ``block_bytes``."""
+    """Write a table of sorted entries, in blocks of at least ``block_bytes``."""
     out, size = bytearray(), 0
     handles: list[tuple[bytes, bytes]] = []
     pending: list[tuple[bytes, bytes]] = []
 
     def finish() -> None:
         content = block(pending)
-        # The index names a block by a short key that is not before its last and before the next one's first.
+        # The key of a block in the index is at least its last key and less than the first key of the next block.
         handles.append((pending[-1][0] + b"\xff", varint(len(out)) + varint(len(content))))
         out.extend(with_trailer(content))
 
@@ -126,7 +126,7 @@ def write_bundle(
     block_bytes: int = 2**18,
     crc32c: Checksum = crc32c_by_definition,
 ) -> Path:
-    """Write ``prefix.index`` and its data files; tensors go to the shards in turn. Gives the prefix back."""
+    """Write ``prefix.index`` and its data files, distribute tensors over the shards, and return the prefix."""
     shards = [bytearray() for _ in range(num_shards)]
     entries = [(b"", header_message(num_shards))]
     for number, name in enumerate(sorted(tensors, key=str.encode)):
@@ -144,7 +144,7 @@ def write_bundle(
 
 
 def official_names(state: Mapping[str, np.ndarray], *, prefix: str, kinetics600: bool = False) -> dict[str, np.ndarray]:
-    """Our state dict as the official files name and shape it, written out here a second time on purpose.
+    """Convert a state dict to the official names and shapes, independently of the source code.
 
     With ``kinetics600`` as that one checkpoint has it: batch norm as [1, 1, 1, 1, C], and Momentum beside every trained
     tensor.

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the Hugging Face Hub."""
+"""Fixtures for tests of the Hugging Face Hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub that huggingface_hub takes for the real one, and an empty cache."""
+    """Replace the Hub by a local server, and its cache by an empty one."""
     constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra hub")
     with serving_hub() as server:
         for name, value in {

@@ -1,4 +1,4 @@
-"""A run folder whose weights the tests of the Hugging Face Hub push and load."""
+"""Run folder for tests of the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SOURCE = {
 
 
 def write_run(folder: Path) -> Path:
-    """A folder as training leaves it, as far as weights are concerned."""
+    """Write the weights of a run folder."""
     state = build_model("i3d_tiny", num_classes=3).state_dict()
     info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 3}, LABELS, SOURCE)
     save_weights(folder / "best.safetensors", state, info)
@@ -31,12 +31,12 @@ def write_run(folder: Path) -> Path:
 
 
 def bytes_of(run: Path) -> bytes:
-    """The weights file of the run."""
+    """Return the content of the weights file of the run."""
     return (run / "best.safetensors").read_bytes()
 
 
 def stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give huggingface_hub the address of a Hub at which nothing listens."""
+    """Set an endpoint that refuses connections."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

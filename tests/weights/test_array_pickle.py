@@ -1,4 +1,4 @@
-"""Limits of the array reader, by pickles whose bytes are written out here."""
+"""Tests of the limits of the array reader, with handwritten pickles."""
 
 import pickle
 
@@ -22,13 +22,13 @@ def nested(depth: int) -> bytes:
     return pickle.dumps(tree)
 
 
-def test_a_frame_is_at_most_as_long_as_the_file() -> None:
+def test_frames_longer_than_the_file_are_refused() -> None:
     assert read_arrays(b"\x80\x04" + frame(2) + EMPTY, "t") == {}
     with pytest.raises(WeightsError, match="a frame of 1099511627776 bytes is longer than the file"):
         read_arrays(b"\x80\x04" + frame(2**40) + EMPTY, "t")
 
 
-def test_a_memo_index_is_at_most_the_number_of_operations_before() -> None:
+def test_memo_indices_beyond_the_number_of_operations_are_refused() -> None:
     assert read_arrays(b"\x80\x04}r\x02\0\0\0.", "t") == {}
     with pytest.raises(WeightsError, match="the memo index 3 exceeds the number of preceding operations, 2"):
         read_arrays(b"\x80\x04}r\x03\0\0\0.", "t")
@@ -36,13 +36,13 @@ def test_a_memo_index_is_at_most_the_number_of_operations_before() -> None:
         read_arrays(b"\x80\x04}q\xff.", "t")
 
 
-def test_dictionaries_nest_sixteen_deep() -> None:
+def test_dictionaries_nest_at_most_sixteen_levels() -> None:
     (name,) = read_arrays(nested(16), "t")
     assert name == "/".join("a" * 16)
     with pytest.raises(WeightsError, match="is not a dictionary of arrays"):
         read_arrays(nested(17), "t")
 
 
-def test_an_array_has_a_name() -> None:
+def test_an_array_without_a_key_is_refused() -> None:
     with pytest.raises(WeightsError, match="the top level is not a dictionary of arrays"):
         read_arrays(pickle.dumps(np.ones(1, np.float32)), "t")

@@ -1,4 +1,4 @@
-"""The catalog and the official checksums, against the reference data; and the report on files."""
+"""Tests of the catalog and the official checksums, with the reference data."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def test_every_entry_is_complete() -> None:
 
 
 @pytest.mark.shared
-def test_blob_ids_sizes_and_accuracies_are_the_publishers(shared: Path) -> None:
+def test_blob_ids_sizes_and_accuracies_match_the_publishers(shared: Path) -> None:
     reference = shared / "data" / "reference"
     with (reference / "git_blob_ids.tsv").open() as file:
         rows = {(r["repository"], r["path"]): r for r in csv.DictReader(file, delimiter="\t")}
@@ -69,7 +69,7 @@ def test_blob_ids_sizes_and_accuracies_are_the_publishers(shared: Path) -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("checkpoint", official_checksums())
-def test_the_official_checksums_are_those_of_the_official_index(shared: Path, checkpoint: str) -> None:
+def test_official_checksums_match_the_official_index(shared: Path, checkpoint: str) -> None:
     tensors = json.loads((shared / "oracles" / f"index_{checkpoint}.json").read_text())["tensors"]
     official = {t["name"]: t["crc32c_masked"] for t in tensors if not t["name"].endswith("/Momentum")}
     prefix = PREFIX.get(checkpoint, "RGB/inception_i3d/")
@@ -78,7 +78,7 @@ def test_the_official_checksums_are_those_of_the_official_index(shared: Path, ch
 
 @pytest.fixture
 def declared_official(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-    """A tiny network whose checksums stand where those of rgb_imagenet are: we have not the official bytes."""
+    """A tiny network whose checksums replace those of rgb_imagenet."""
     state = random_state(build_model("i3d_tiny"))
     tensors = official_names({n: t.numpy() for n, t in state.items()}, prefix="")
     table = {n: masked(np.ascontiguousarray(tensors[NAMES[n]]).tobytes(), crc32c) for n in state}
@@ -87,7 +87,9 @@ def declared_official(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     return state
 
 
-def test_a_ports_file_is_proven_tensor_by_tensor(declared_official: dict[str, Tensor], tmp_path: Path) -> None:
+def test_verify_state_accepts_a_port_with_official_tensors(
+    declared_official: dict[str, Tensor], tmp_path: Path
+) -> None:
     torch.save(to_port(declared_official, HASSONY2), tmp_path / "port.pt")
     report = verify_state(read_video_weights(tmp_path / "port.pt")[0])
     assert report.official
@@ -95,7 +97,7 @@ def test_a_ports_file_is_proven_tensor_by_tensor(declared_official: dict[str, Te
     assert len(report.equal) == 230
 
 
-def test_one_wrong_bit_is_named(declared_official: dict[str, Tensor]) -> None:
+def test_verify_state_reports_one_wrong_bit(declared_official: dict[str, Tensor]) -> None:
     weight = declared_official["trunk.Mixed_4d.Branch_2.Conv3d_0b_3x3.conv.weight"]
     weight.view(torch.int32)[1, 2, 0, 1, 2] ^= 1
     report = verify_state(declared_official)
@@ -103,7 +105,7 @@ def test_one_wrong_bit_is_named(declared_official: dict[str, Tensor]) -> None:
     assert not report.official
 
 
-def test_a_loaded_checkpoint_says_that_it_is_official(
+def test_loading_records_that_a_checkpoint_is_official(
     declared_official: dict[str, Tensor], tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr("quovadis.weights.formats.verify_checksums", verify.verify_checksums)

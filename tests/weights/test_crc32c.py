@@ -19,7 +19,7 @@ def test_vectors_of_rfc_3720(data: bytes, expected: int) -> None:
     assert crc32c(data) == expected
 
 
-def test_equals_the_definition_at_every_length_around_the_rows() -> None:
+def test_crc32c_matches_the_definition_at_lengths_around_the_row_size() -> None:
     rng = np.random.default_rng(0)
     lengths = [*range(70), *(16384 * k + d for k in (1, 2, 3) for d in (-8193, -8192, -5, -1, 0, 1, 2, 3, 4, 5, 8192))]
     for length in lengths:
@@ -27,7 +27,7 @@ def test_equals_the_definition_at_every_length_around_the_rows() -> None:
         assert crc32c(data) == crc32c_by_definition(data), length
 
 
-def test_takes_arrays_of_any_type_and_memory_that_is_not_aligned() -> None:
+def test_crc32c_accepts_any_dtype_and_unaligned_memory() -> None:
     values = np.random.default_rng(1).normal(size=9000).astype(np.float32)
     assert crc32c(values) == crc32c(values.tobytes()) == crc32c(memoryview(b"x" + values.tobytes())[1:])
     assert masked_crc32c(values) == masked(values.tobytes())

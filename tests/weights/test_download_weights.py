@@ -1,4 +1,4 @@
-"""CatalogEntry weights: fetched once, proven each time."""
+"""Tests of downloading published weights."""
 
 import hashlib
 from pathlib import Path
@@ -36,7 +36,7 @@ def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> CatalogEntry:
     return entry
 
 
-def test_weights_are_fetched_once_and_proven_each_time(
+def test_weights_are_downloaded_once_and_verified_each_time(
     server: Server, entry: CatalogEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path))
@@ -49,7 +49,7 @@ def test_weights_are_fetched_once_and_proven_each_time(
         get_weights("test-weights", retry_policy=QUICK)
 
 
-def test_a_mirrors_bytes_are_proven_too(server: Server, entry: CatalogEntry, tmp_path: Path) -> None:
+def test_files_of_a_mirror_are_verified(server: Server, entry: CatalogEntry, tmp_path: Path) -> None:
     mirror = server.url.removesuffix("/file.bin")
     assert get_weights("test-weights", folder=tmp_path, mirror=mirror, retry_policy=QUICK).is_file()
     server.content = bytes(len(CONTENT))
@@ -57,7 +57,7 @@ def test_a_mirrors_bytes_are_proven_too(server: Server, entry: CatalogEntry, tmp
         get_weights("test-weights", folder=tmp_path / "other", mirror=mirror, retry_policy=QUICK)
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("QUOVADIS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "quovadis" / "weights"

@@ -1,4 +1,4 @@
-"""Files that people have: wrapped state dicts load, and what holds no weights is named as what it is."""
+"""Tests of wrapped state dicts, and of error messages for files that contain no weights."""
 
 import argparse
 import gzip
@@ -33,7 +33,7 @@ def prefixed(prefix: str, state: dict[str, Tensor] = PORT) -> dict[str, Tensor]:
 
 
 class AttributeDict(dict[str, Any]):
-    """Stands for the class in which Lightning stores hyperparameters."""
+    """Replaces the class in which Lightning stores hyperparameters."""
 
 
 AttributeDict.__module__ = "lightning_fabric.utilities.data"
@@ -77,13 +77,13 @@ def test_wrapped_state_dicts_load(tmp_path: Path, name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("state", [PORT, prefixed("module."), STATE], ids=["port", "prefixed", "ours"])
-def test_state_dicts_in_safetensors_without_our_header_load(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_safetensors_without_metadata_load(tmp_path: Path, state: dict[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "w.safetensors")
     found, _ = read_video_weights(tmp_path / "w.safetensors")
     assert all(found[key].equal(tensor) for key, tensor in STATE.items())
 
 
-def test_image_models_are_found_under_a_prefix_and_in_safetensors(tmp_path: Path) -> None:
+def test_image_models_with_a_prefix_or_in_safetensors_are_identified(tmp_path: Path) -> None:
     state = {"backbone.layer1.0.conv1.weight": torch.rand(2, 2, 1, 1), "backbone.fc.bias": torch.rand(2)}
     torch.save({"state_dict": state}, tmp_path / "w.pt")
     save_file(state, tmp_path / "w.safetensors")
@@ -105,7 +105,7 @@ def test_image_models_are_found_under_a_prefix_and_in_safetensors(tmp_path: Path
     ],
     ids=["two networks", "other tensors", "no state dict", "an extra tensor", "empty"],
 )
-def test_other_contents_are_refused_with_names(tmp_path: Path, content: dict[str, Any], words: str) -> None:
+def test_unsupported_contents_are_refused_with_names(tmp_path: Path, content: dict[str, Any], words: str) -> None:
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=words):
         read_video_weights(tmp_path / "w.pt")
@@ -156,7 +156,7 @@ def torch_bytes(path: Path) -> bytes:
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, kind: str) -> None:
+def test_the_error_states_the_format_of_other_files(tmp_path: Path, kind: str) -> None:
     path, (content, words) = tmp_path / "weights.pt", FILES[kind]
     if callable(content):
         content(path)
@@ -166,7 +166,7 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, kind: str) -> Non
         quovadis.load_model(path)
 
 
-def test_torchscript_is_named(tmp_path: Path) -> None:
+def test_the_error_states_torchscript(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         for name in ("w/data.pkl", "w/constants.pkl", "w/code/model.py"):
             archive.writestr(name, b"x")
@@ -175,6 +175,6 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_reported_pointer_is_named(shared: Path) -> None:
+def test_the_error_states_the_reported_lfs_pointer(shared: Path) -> None:
     with pytest.raises(WeightsError, match="Git LFS pointer"):
         quovadis.load_model(shared / "cases" / "weights" / "lfs.pt")

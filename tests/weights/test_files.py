@@ -1,4 +1,4 @@
-"""Our weights files: what goes in comes out, and nothing is lost when writing fails."""
+"""Tests of reading and writing weights files of quovadis."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from quovadis.weights.info import WeightsInfo
 INFO = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("run", "jump"), {"recipe": "tiny", "step": 7})
 
 
-def test_a_round_trip_changes_no_bit(tmp_path: Path) -> None:
+def test_saving_and_loading_preserves_every_bit(tmp_path: Path) -> None:
     state = {
         "single": torch.tensor([0.1, -0.0, float("inf"), float("nan"), 1e-45]),
         "double": torch.rand(3, 4, dtype=torch.float64),
@@ -42,7 +42,7 @@ def test_a_round_trip_changes_no_bit(tmp_path: Path) -> None:
         )
 
 
-def test_a_model_comes_back_bit_by_bit(tmp_path: Path) -> None:
+def test_a_saved_model_gives_the_same_output(tmp_path: Path) -> None:
     model = build_model("i3d_tiny", num_classes=2).eval()
     path = save_weights(tmp_path / "w.safetensors", model.state_dict(), INFO)
     other = build_model("i3d_tiny", num_classes=2).eval()
@@ -51,12 +51,12 @@ def test_a_model_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert torch.equal(model(x), other(x))
 
 
-def test_labels_of_any_language_survive(tmp_path: Path) -> None:
+def test_labels_may_contain_any_characters(tmp_path: Path) -> None:
     info = WeightsInfo("i3d", {}, ("跳舞", 'massaging "person\'s" head', "née"), {})
     assert load_weights(save_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, info))[1] == info
 
 
-def test_no_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no weights file at"):
         load_weights(tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="no weights file at"):
@@ -64,21 +64,21 @@ def test_no_file_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 100, (10).to_bytes(8, "little") + b"{}"])
-def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="is not a valid safetensors file"):
         load_weights(path)
 
 
-def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = save_weights(tmp_path / "w.safetensors", {"a": torch.rand(100)}, INFO)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(WeightsError, match="is not a valid safetensors file"):
         load_weights(path)
 
 
-def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_metadata_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="does not state which model it contains"):
         load_weights(tmp_path / "w.safetensors")
@@ -94,13 +94,13 @@ def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
     ],
     ids=["text", "a list", "fields missing", "a later format"],
 )
-def test_a_header_of_another_kind_is_refused(tmp_path: Path, header: str) -> None:
+def test_invalid_metadata_is_refused(tmp_path: Path, header: str) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"quovadis": header})
     with pytest.raises(WeightsError, match="has invalid metadata in its header"):
         load_weights(tmp_path / "w.safetensors")
 
 
-def test_a_state_that_does_not_fit_is_listed() -> None:
+def test_fit_state_lists_all_problems_and_leaves_the_model_unchanged() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
     state = model.state_dict()
     del state["0.bias"]
@@ -118,13 +118,13 @@ def test_a_state_that_does_not_fit_is_listed() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_many_problems_are_counted() -> None:
+def test_fit_state_counts_further_problems() -> None:
     with pytest.raises(WeightsError, match="and 225 more"):
         fit_state(build_model("i3d_tiny"), {}, "empty")
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "write"])
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_existing_file(tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_weights(tmp_path / "best.safetensors", {"a": torch.ones(3)}, INFO)
 
     def full(*_: object, **__: object) -> None:
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, broken: str, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["best.safetensors"]
 
 
-def test_a_real_limit_on_the_size_of_files_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_file_size_limit_keeps_the_existing_file(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="needs POSIX limits")
     target = write_atomically(tmp_path / "file", b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -155,7 +155,7 @@ def test_a_real_limit_on_the_size_of_files_leaves_what_was_there(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
+def test_writing_to_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").mkdir()
     (tmp_path / "text").write_text("")
     with pytest.raises(StorageError, match="cannot write"):

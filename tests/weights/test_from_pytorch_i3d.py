@@ -1,4 +1,4 @@
-"""The port's state dict becomes ours; its scale goes into the convolution before it."""
+"""Tests of the conversion of a port's state dict, including the scale of its batch norm."""
 
 from functools import cache
 
@@ -17,7 +17,7 @@ UNITS = {PYTORCH_I3D.unit(unit): f"trunk.{unit}" for unit in CONV_UNITS}
 
 @cache
 def numbers(stream: str, num_classes: int) -> dict[str, Tensor]:
-    """Random numbers under the port's names, in its shapes."""
+    """Create a random state dict of the port."""
     with torch.device("meta"):
         ours = build_model("i3d", stream=stream, num_classes=num_classes).state_dict()
     state = {}
@@ -39,7 +39,7 @@ def port_state(stream: str = "rgb", num_classes: int = 5) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("stream", "num_classes"), [("rgb", 5), ("flow", 157)])
-def test_every_tensor_finds_its_place_without_a_bit_changed(stream: str, num_classes: int) -> None:
+def test_from_port_maps_every_tensor_unchanged(stream: str, num_classes: int) -> None:
     state = port_state(stream, num_classes)
     assert len(state) == 344
     with torch.device("meta"):
@@ -52,14 +52,14 @@ def test_every_tensor_finds_its_place_without_a_bit_changed(stream: str, num_cla
     assert sorted(round(float(t.double().sum()), 6) for t in ours.values()) == sums
 
 
-def test_the_counters_of_batches_may_be_absent() -> None:
+def test_num_batches_tracked_may_be_absent() -> None:
     state = {name: t for name, t in port_state().items() if "num_batches" not in name}
     assert len(state) == 287
     assert len(from_port(state, PYTORCH_I3D)) == 230
 
 
 @pytest.mark.parametrize("unit", ["Conv3d_1a_7x7", "Mixed_5c.b3b"])
-def test_a_scale_is_folded_exactly_also_where_it_is_negative_or_zero(unit: str) -> None:
+def test_negative_and_zero_scales_are_folded_exactly(unit: str) -> None:
     state = {name: t.double() if name.startswith(unit) else t for name, t in port_state().items()}
     channels = len(state[f"{unit}.bn.weight"])
     scale = torch.linspace(-2, 2, channels + 1, dtype=torch.float64)[:-1]
@@ -88,7 +88,7 @@ def test_a_scale_is_folded_exactly_also_where_it_is_negative_or_zero(unit: str) 
     assert torch.allclose(folded, theirs, rtol=1e-12, atol=1e-10)
 
 
-def test_unknown_and_missing_tensors_are_named() -> None:
+def test_unknown_and_missing_tensors_are_listed() -> None:
     state = port_state()
     with pytest.raises(WeightsError, match=r"pytorch-i3d: unknown 1: Mixed_6a.b0.conv3d.weight; "):
         from_port(state | {"Mixed_6a.b0.conv3d.weight": torch.zeros(1)}, PYTORCH_I3D)
@@ -99,14 +99,14 @@ def test_unknown_and_missing_tensors_are_named() -> None:
         from_port({"conv1.weight": torch.zeros(1)}, PYTORCH_I3D)
 
 
-def test_a_scale_of_another_size_is_named() -> None:
+def test_a_scale_of_the_wrong_size_is_refused() -> None:
     state = port_state()
     state["Conv3d_2c_3x3.bn.weight"] = torch.ones(7)
     with pytest.raises(WeightsError, match=r"Conv3d_2c_3x3 has a convolution \(192, .*, a scale \(7,\)"):
         from_port(state, PYTORCH_I3D)
 
 
-def test_the_state_that_was_given_stays_as_it_was() -> None:
+def test_from_port_does_not_change_its_input() -> None:
     state = port_state()
     state["Conv3d_1a_7x7.bn.weight"] = torch.full((64,), 2.0)
     before = {name: t.clone() for name, t in state.items()}

@@ -1,4 +1,4 @@
-"""One tensor of the official layout at a time."""
+"""Tests of the conversion of single tensors from the official layout."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from quovadis.errors import WeightsError
 from quovadis.weights.from_tensorflow import to_official, to_ours
 
 
-def test_kernels_change_the_order_of_their_axes_and_nothing_else() -> None:
+def test_kernels_are_transposed_in_both_directions() -> None:
     theirs = np.arange(2 * 3 * 4 * 5 * 6, dtype=np.float32).reshape(2, 3, 4, 5, 6)  # (T, H, W, in, out)
     ours = to_ours(theirs, "conv.weight", "w")
     assert ours.shape == (6, 5, 2, 3, 4)
@@ -17,7 +17,7 @@ def test_kernels_change_the_order_of_their_axes_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 1, 1, 1, 5), (1,), ()])
-def test_vectors_may_have_sides_of_one(shape: tuple[int, ...]) -> None:
+def test_vectors_may_have_axes_of_length_one(shape: tuple[int, ...]) -> None:
     values = np.arange(max(shape, default=1), dtype=np.float32)
     assert torch.equal(to_ours(values.reshape(shape), "batch_norm.bias", "beta"), torch.from_numpy(values))
 
@@ -28,7 +28,7 @@ def test_other_shapes_of_vectors_are_refused(shape: tuple[int, ...]) -> None:
         to_ours(np.zeros(shape, np.float32), "batch_norm.bias", "beta")
 
 
-def test_other_kernels_and_types_are_refused() -> None:
+def test_other_kernel_shapes_and_dtypes_are_refused() -> None:
     with pytest.raises(WeightsError, match=r"expected \(T, H, W, in, out\)"):
         to_ours(np.zeros((3, 3, 2, 2), np.float32), "conv.weight", "w")
     with pytest.raises(WeightsError, match="w has dtype float64"):

@@ -1,4 +1,4 @@
-"""A network for single frames, trained here, starts the networks for video."""
+"""Tests of inflating a two_stream network that processes single RGB frames."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def frames_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_on_a_still_video_i3d_answers_as_the_network_for_frames(frames_run: Path) -> None:
-    """Far from the ends of a long clip, where no padding is seen, all endpoints before the head are the same."""
+def test_inflated_i3d_matches_the_2d_network_on_a_still_video(frames_run: Path) -> None:
+    """Far from the ends of a long clip, endpoints do not depend on padding and are equal."""
     frames = create_model("two_stream_tiny", stream="rgb", num_classes=5, weights=frames_run).double().eval()
     video = create_model("i3d_tiny", stream="rgb", num_classes=9, weights=frames_run).double().eval()
     picture = torch.rand(1, 3, 1, 64, 64, dtype=torch.float64) * 2 - 1
@@ -46,7 +46,7 @@ def test_on_a_still_video_i3d_answers_as_the_network_for_frames(frames_run: Path
         ("fused_two_stream_tiny", "rgb+flow", ["trunks.rgb", "trunks.flow"]),
     ],
 )
-def test_every_trunk_takes_it(frames_run: Path, name: str, stream: str, trunks: list[str]) -> None:
+def test_every_trunk_is_inflated(frames_run: Path, name: str, stream: str, trunks: list[str]) -> None:
     given = create_model("two_stream_tiny", stream="rgb", num_classes=5, weights=frames_run).state_dict()
     model = create_model(name, stream=stream, num_classes=4, weights=frames_run)
     state = model.state_dict()
@@ -61,12 +61,12 @@ def test_every_trunk_takes_it(frames_run: Path, name: str, stream: str, trunks: 
     assert must_be_inflated(frames_run, name, stream)
 
 
-def test_itself_is_loaded_with_its_classifier(frames_run: Path) -> None:
+def test_the_same_model_is_loaded_with_its_classifier(frames_run: Path) -> None:
     assert not must_be_inflated(frames_run, "two_stream_tiny", "rgb")
     assert create_model("two_stream_tiny", stream="rgb", num_classes=5, weights=frames_run).labels == tuple("abcde")
 
 
-def test_what_has_no_inception_or_another_width_is_refused(frames_run: Path) -> None:
+def test_models_without_inception_or_of_another_width_are_refused(frames_run: Path) -> None:
     with pytest.raises(WeightsError, match=r"Conv3D has no Inception-v1.*train it from random weights"):
         create_model("conv3d_tiny", weights=frames_run)
     with pytest.raises(WeightsError, match="cannot inflate into InceptionV1"):

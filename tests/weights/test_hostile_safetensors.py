@@ -1,4 +1,4 @@
-"""Safetensors files with wrong headers end in one WeightsError, and values that are not finite are refused."""
+"""Tests of safetensors files with invalid headers or values."""
 
 import json
 import re
@@ -80,7 +80,7 @@ TENSORS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_wrong_types_in_the_header_of_the_file(tmp_path: Path, name: str) -> None:
+def test_wrong_types_in_the_safetensors_header(tmp_path: Path, name: str) -> None:
     path = raw_file(tmp_path / "w.safetensors", TENSORS[name])
     with pytest.raises(WeightsError) as caught:
         quovadis.load_model(path)
@@ -88,7 +88,7 @@ def test_wrong_types_in_the_header_of_the_file(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**31, 2**63 - 1, 2**64 - 1])
-def test_wrong_lengths_of_the_header(tmp_path: Path, length: int) -> None:
+def test_wrong_lengths_of_the_safetensors_header(tmp_path: Path, length: int) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(length.to_bytes(8, "little") + json.dumps({"a": GOOD}).encode() + bytes(8))
     with pytest.raises(WeightsError):
@@ -133,7 +133,7 @@ DESCRIPTIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_wrong_types_in_our_description(tmp_path: Path, name: str) -> None:
+def test_wrong_types_in_the_metadata(tmp_path: Path, name: str) -> None:
     state = {key: tensor.contiguous() for key, tensor in random_state(build_model("i3d_tiny", num_classes=2)).items()}
     save_file(state, tmp_path / "w.safetensors", {"quovadis": json.dumps(DESCRIPTIONS[name])})
     with pytest.raises(QuovadisError) as caught:
@@ -142,14 +142,14 @@ def test_wrong_types_in_our_description(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", DEEP, '{"format": NaN}', "1" * 5000], ids=lambda t: t[:12] or "empty")
-def test_a_description_that_is_no_json(tmp_path: Path, text: str) -> None:
+def test_metadata_that_are_not_json(tmp_path: Path, text: str) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", {"quovadis": text})
     with pytest.raises(WeightsError, match="has invalid metadata in its header") as caught:
         quovadis.load_model(tmp_path / "w.safetensors")
     assert len(str(caught.value)) < 1000
 
 
-# Equal weights, equal bytes
+# Deterministic files
 
 
 def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
     ]
     assert len(set(files)) == 1
     header = json.loads(files[0][8 : 8 + int.from_bytes(files[0][:8], "little")])
-    assert list(header["__metadata__"]) == ["quovadis"]  # two keys would be written in random order
+    assert list(header["__metadata__"]) == ["quovadis"]  # several keys would be written in random order
 
 
 def test_converting_twice_gives_equal_bytes(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ KINDS = ("safetensors", "run folder", "tensorflow", "pytorch-i3d", "hassony2", "
     ],
     ids=["nan", "inf", "variance"],
 )
-def test_bad_values_are_refused_with_tensor_and_file(
+def test_invalid_values_are_refused_with_tensor_and_file(
     tmp_path: Path, kind: str, name: str, value: float, words: str
 ) -> None:
     state = random_state(build_model("i3d_tiny", num_classes=2))
@@ -226,7 +226,7 @@ def test_bad_values_are_refused_with_tensor_and_file(
     assert block, caught.value
 
 
-def test_bad_values_in_an_image_model_are_refused_before_inflation(tmp_path: Path) -> None:
+def test_invalid_values_in_an_image_model_are_refused(tmp_path: Path) -> None:
     state = {"layer1.0.conv1.weight": torch.tensor([1.0, float("inf")]), "fc.bias": torch.zeros(2)}
     torch.save(state, tmp_path / "r50.pth")
     with pytest.raises(WeightsError, match=r"r50\.pth contains invalid values: layer1\.0\.conv1\.weight has 1 of 2"):
@@ -234,14 +234,14 @@ def test_bad_values_in_an_image_model_are_refused_before_inflation(tmp_path: Pat
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn], ids=str)
-def test_bad_values_of_every_type_are_found(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_invalid_values_of_every_dtype_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     state = random_state(build_model("i3d_tiny", num_classes=2))
     state["head.bias"] = torch.tensor([1.0, float("nan")]).to(dtype)
     with pytest.raises(WeightsError, match=r"head\.bias has 1 of 2"):
         quovadis.load_model(write(tmp_path / "w", state, "safetensors"))
 
 
-def test_numbers_that_do_not_fit_float32_and_numbers_of_another_kind_are_refused() -> None:
+def test_overflow_and_non_float_dtypes_are_refused() -> None:
     model = build_model("i3d_tiny", num_classes=2)
     state = random_state(model)
     with pytest.raises(WeightsError, match=r"head\.bias has 2 of 2"):
@@ -251,8 +251,7 @@ def test_numbers_that_do_not_fit_float32_and_numbers_of_another_kind_are_refused
             fit_state(model, state | {"head.bias": wrong}, "w")
 
 
-def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    """Signed zeros, denormals and zero variances are values that networks have."""
+def test_signed_zeros_denormals_and_zero_variances_are_preserved(tmp_path: Path) -> None:
     state = random_state(build_model("i3d_tiny", num_classes=2))
     state["head.bias"] = torch.tensor([-0.0, 1e-45])
     state[VARIANCE].zero_()

