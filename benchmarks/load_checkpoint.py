@@ -29,8 +29,8 @@ import torch, quovadis
 torch.set_num_threads(1)
 load_model = quovadis.load_model
 from quovadis.models.zoo import build_model
-from quovadis.weights.files import fit_state
 from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_port
+from quovadis.weights.state_dict import fit_state
 
 def resident():
     with open("/proc/self/status") as file:

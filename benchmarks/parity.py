@@ -20,9 +20,9 @@ import torch
 
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
-from quovadis.weights.files import fit_state
 from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, from_port
 from quovadis.weights.load import load_model
+from quovadis.weights.state_dict import fit_state
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "i3d"

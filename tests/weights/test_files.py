@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from quovadis.errors import StorageError, WeightsError
 from quovadis.models.zoo import build_model
 from quovadis.runtime.atomic import write_atomically
-from quovadis.weights.files import fit_state, load_weights, save_weights
+from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.info import WeightsInfo
+from quovadis.weights.state_dict import fit_state
 
 INFO = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("run", "jump"), {"recipe": "tiny", "step": 7})
 

@@ -15,9 +15,10 @@ import quovadis
 from quovadis.errors import QuovadisError, WeightsError
 from quovadis.models.zoo import build_model
 from quovadis.weights.convert import convert
-from quovadis.weights.files import fit_state, load_weights, save_weights
+from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
 from quovadis.weights.info import WeightsInfo
+from quovadis.weights.state_dict import fit_state
 from tests.synthetic import random_state
 from tests.weights.bundle import official_names, write_bundle
 

@@ -62,7 +62,9 @@ def convert(source: str | PathLike[str], target: str | PathLike[str], *, to: str
     if to == "quovadis":
         save_weights(target, state, info)
     else:
-        _save_port(Path(target), to_port(state, _PORTS[to]))
+        buffer = io.BytesIO()
+        torch.save({name: tensor.contiguous() for name, tensor in to_port(state, _PORTS[to]).items()}, buffer)
+        write_atomically(target, buffer.getvalue())
     return info
 
 
@@ -72,9 +74,3 @@ def _add_checksums(source: dict[str, Any], path: Path, state: dict[str, Tensor])
     source = source | {"git_blob_ids": {file.name: git_blob_id(file) for file in checkpoint_files(path)}}
     report = verify_state(state)
     return source | {"published": report.nearest} if report.official else source
-
-
-def _save_port(target: Path, state: dict[str, Tensor]) -> None:
-    buffer = io.BytesIO()
-    torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
-    write_atomically(target, buffer.getvalue())

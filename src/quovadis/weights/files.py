@@ -5,12 +5,10 @@ the order of the logits, and the origin of the weights. A file is therefore suff
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from quovadis.errors import WeightsError
@@ -20,8 +18,6 @@ from quovadis.weights.info import WeightsInfo
 _HEADER = "quovadis"
 _FORMAT = 1
 _MAX_CLASSES = 2**20
-_VARIANCES = ("running_var", "moving_variance")
-"""Name endings of variances, here and in the files of other projects."""
 
 
 def save_weights(path: str | PathLike[str], state: dict[str, Tensor], info: WeightsInfo) -> Path:
@@ -39,6 +35,7 @@ def save_weights(path: str | PathLike[str], state: dict[str, Tensor], info: Weig
         StorageError: If the file cannot be written, for example because the disk is full. An existing file is kept.
 
     Example:
+        >>> import torch
         >>> info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, labels=("run", "jump"))
         >>> path = save_weights(getfixture("tmp_path") / "w.safetensors", {"head.bias": torch.zeros(2)}, info)
         >>> load_weights(path)[0]
@@ -119,68 +116,3 @@ def _short(value: object) -> str:
     except (RecursionError, ValueError):  # deeply nested, or an integer of thousands of digits
         text = type(value).__name__
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def check_values(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise if a tensor contains NaN or infinity, or if a variance is negative.
-
-    Args:
-        state: Tensors by their names in the file.
-        source: Name of the file, for the error message.
-
-    Raises:
-        WeightsError: If there are such values; lists the first tensors.
-    """
-    problems = [f"{name} {problem}" for name, tensor in state.items() if (problem := _problem_of_values(name, tensor))]
-    if problems:
-        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
-        raise WeightsError(
-            f"{source} contains invalid values: {shown}. The file is damaged, or its training diverged; use another "
-            "file or an earlier checkpoint"
-        )
-
-
-def _problem_of_values(name: str, tensor: Tensor) -> str:
-    if not tensor.is_floating_point() or not tensor.numel() or tensor.is_meta:
-        return ""
-    try:
-        values = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
-    except RuntimeError:  # torch cannot convert some float8 types
-        return f"has the dtype {tensor.dtype}, which cannot be converted to float32"
-    smallest, largest = torch.aminmax(values)  # NaN propagates
-    if not (torch.isfinite(smallest) and torch.isfinite(largest)):
-        count = int(values.numel() - torch.isfinite(values).sum())
-        return f"has {count} of {values.numel()} values that are NaN or infinite"
-    if name.endswith(_VARIANCES) and smallest < 0:
-        return f"is a variance and has a negative value, {float(smallest):g}"
-    return ""
-
-
-def fit_state(model: torch.nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict into a model strictly.
-
-    A model on the device ``meta`` takes the tensors themselves; any other model copies them.
-
-    Raises:
-        WeightsError: If tensors are missing, unknown, of another shape, of another kind of dtype, or not finite; lists
-            them. The model is then unchanged.
-    """
-    own = model.state_dict()
-    problems = [f"missing: {name}" for name in own if name not in state]
-    problems += [f"unknown: {name}" for name in state if name not in own]
-    problems += [
-        f"{name}: file has {tuple(state[name].shape)}, model has {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    problems += [
-        f"{name}: file has {state[name].dtype}, model has {own[name].dtype}"
-        for name in own
-        if name in state and state[name].is_floating_point() != own[name].is_floating_point()
-    ]
-    if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise WeightsError(f"{source} does not fit {type(model).__name__}: {shown}")
-    fitted = {name: state[name].to(own[name].dtype) for name in own}
-    check_values(fitted, source)  # folding a scale or converting from float64 may have caused an overflow
-    model.load_state_dict(fitted, assign=any(tensor.is_meta for tensor in own.values()))

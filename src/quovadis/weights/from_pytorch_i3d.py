@@ -11,6 +11,7 @@ from torch import Tensor
 
 from quovadis.errors import WeightsError
 from quovadis.weights.i3d_units import BLOCK_CONV_UNITS, CONV_UNITS
+from quovadis.weights.state_dict import check_keys
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,7 @@ def from_port(state: dict[str, Tensor], key_map: KeyMap, source: str = "the stat
         WeightsError: If a tensor is missing or unknown, or a scale has the wrong shape; lists them.
     """
     theirs = {name: t for name, t in state.items() if not name.endswith(".num_batches_tracked")}
-    expected = _port_names(key_map)
-    missing = [name for name in expected if name not in theirs]
-    unknown = [name for name in theirs if name not in expected]
-    if missing or unknown:
-        raise WeightsError(
-            f"{source} is not a state dict of {key_map.name}: {_listed('missing', missing)}"
-            f"{_listed('unknown', unknown)}expected {len(expected)} tensors such as {', '.join(expected[:2])}"
-        )
+    check_keys(theirs, _port_names(key_map), f"{source} is not a state dict of {key_map.name}")
     ours: dict[str, Tensor] = {}
     for unit in CONV_UNITS:
         prefix, mine = key_map.unit(unit), f"trunk.{unit}"
@@ -151,9 +145,3 @@ def _port_names(key_map: KeyMap) -> list[str]:
         norm = f"{prefix}.{key_map.batch_norm}"
         names += [f"{norm}.weight", f"{norm}.bias", f"{norm}.running_mean", f"{norm}.running_var"]
     return [*names, f"{key_map.head}.weight", f"{key_map.head}.bias"]
-
-
-def _listed(problem: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    return f"{problem} {len(names)}: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; "

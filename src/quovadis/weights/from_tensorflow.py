@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quovadis.errors import WeightsError
-from quovadis.weights.files import check_values
 from quovadis.weights.i3d_units import CONV_UNITS
+from quovadis.weights.state_dict import check_keys, check_values
 from quovadis.weights.tensor_bundle import TensorBundle
 
 PREFIXES = {"rgb": "RGB/inception_i3d/", "flow": "Flow/inception_i3d/", "": ""}
@@ -56,13 +56,9 @@ def from_tensorflow(bundle: TensorBundle) -> dict[str, Tensor]:
         WeightsError: If a tensor is damaged, missing or unknown; lists them.
     """
     prefix = find_prefix(bundle)
-    expected = {prefix + theirs for theirs in NAMES.values()}
-    missing = sorted(expected - bundle.entries.keys())
-    unknown = sorted(name for name in bundle if name not in expected and name.removesuffix(_OPTIMIZER) not in expected)
-    if missing or unknown:
-        raise WeightsError(
-            f"{bundle.prefix} is not an I3D checkpoint: {_listed('missing', missing)}{_listed('unknown', unknown)}"
-        )
+    expected = {prefix + theirs: None for theirs in NAMES.values()}
+    keys = [name for name in bundle if not (name.endswith(_OPTIMIZER) and name.removesuffix(_OPTIMIZER) in expected)]
+    check_keys(keys, expected, f"{bundle.prefix} is not an I3D checkpoint")
     state: dict[str, Tensor] = {}
     for ours, theirs in NAMES.items():
         state[ours] = to_ours(bundle.tensor(prefix + theirs), ours, theirs)
@@ -122,9 +118,3 @@ def to_ours(values: NDArray[np.generic], ours: str, theirs: str) -> Tensor:
     if values.size != max(values.shape, default=1):
         raise WeightsError(f"{theirs} has shape {values.shape}; expected (C,) or (1, 1, 1, 1, C)")
     return torch.from_numpy(values.reshape(-1).copy())
-
-
-def _listed(problem: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    return f"{problem} {len(names)}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}; "

@@ -69,6 +69,7 @@ class HubCard:
     def body(self) -> str:
         """Return the Markdown after the front matter."""
         streams = " and ".join(stream.kind for stream in self.model.spec.streams)
+        labels = json.dumps(list(self.model.labels), indent=0, ensure_ascii=False)
         sections = (
             f"<!-- Written by quovadis {__version__}. -->\n\n# {self.repo}",
             f"Action recognition in videos: the network `{self.model.spec.name}` ({streams}) with "
@@ -78,7 +79,7 @@ class HubCard:
             f"## Protocol and metrics\n\n{self._metrics()}",
             f"## Origin\n\n{_table(('', ''), self._origin())}",
             f"## License\n\n{self._license()}",
-            f"## Labels\n\nIn the order of the logits:\n\n{_fenced('json', _json_lines(self.model.labels))}",
+            f"## Labels\n\nIn the order of the logits:\n\n{_fenced('json', labels)}",
         )
         return "\n\n".join(sections) + "\n"
 
@@ -177,10 +178,6 @@ def _escaped(text: str) -> str:
     """Escape text for a cell of a Markdown table."""
     text = html.escape(printable(" ".join(text.split())), quote=False)
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", text)
-
-
-def _json_lines(labels: Iterable[str]) -> str:
-    return json.dumps(list(labels), indent=0, ensure_ascii=False)
 
 
 def _fenced(language: str, code: str) -> str:
