@@ -68,8 +68,8 @@ def create_model(
     if isinstance(info, ImageModel):
         if name not in info.video_models:
             raise WeightsError(
-                f"{path} is a 2D network ({info.name}), which can be inflated to {', '.join(info.video_models)}, not "
-                f"to {name}; train {name} from random weights, or choose another model"
+                f"{path} contains the 2D network {info.name}; it can be inflated to {', '.join(info.video_models)}, "
+                f"not to {name}: train {name} from random weights, or choose another model"
             )
         model = build_model(name, dropout=dropout, **options)
         inflate_state = {"GoogLeNet": inflate_googlenet, "ResNet-50": inflate_resnet50}[info.name]
