@@ -69,7 +69,7 @@ def create_model(
         if name not in info.video_models:
             raise WeightsError(
                 f"{path} contains the 2D network {info.name}; it can be inflated to {', '.join(info.video_models)}, "
-                f"not to {name}: train {name} from random weights, or choose another model"
+                f"not to {name}: train that from random weights, or choose another model"
             )
         model = build_model(name, dropout=dropout, **options)
         inflate_state = {"GoogLeNet": inflate_googlenet, "ResNet-50": inflate_resnet50}[info.name]
