@@ -49,7 +49,7 @@ Figures = dict[str, Any]
 
 
 def moving_frames(num_frames: int, height: int, width: int) -> Tensor:
-    """uint8 (T, 3, H, W): a smooth texture that drifts, by parts of pixels too, and turns."""
+    """Generate uint8 (T, 3, H, W): a smooth texture that moves by fractions of pixels and rotates."""
     generator = torch.Generator().manual_seed(0)
     texture = F.interpolate(torch.rand(1, 3, 24, 32, generator=generator), (height, width), mode="bicubic")
     angle = 0.2 * torch.sin(torch.arange(num_frames) / 9)
@@ -61,7 +61,7 @@ def moving_frames(num_frames: int, height: int, width: int) -> Tensor:
 
 
 def check_flow(options: Namespace) -> Figures:
-    """Largest and mean difference in pixels to the algorithm in plain float64."""
+    """Compare TV-L1 on the device with the float64 reference on the CPU."""
     frames = to_gray(moving_frames(3, 96, 128))
     ours = tvl1(frames[:-1].to(options.device), frames[1:].to(options.device)).cpu()
     exact = tvl1_reference(frames[:-1].double(), frames[1:].double(), TVL1Parameters())
@@ -71,7 +71,7 @@ def check_flow(options: Namespace) -> Figures:
 
 
 def check_networks(options: Namespace) -> Figures:
-    """Largest difference of the logits to float64 on the CPU, in their deviations."""
+    """Compare the logits of optimized networks with float64 on the CPU, in standard deviations."""
     found = {}
     for network, _, stream in (name.partition(":") for name in NETWORKS):
         case = Case(f"{network}_tiny", stream or "default", 0, 1, "cpu")
@@ -147,7 +147,7 @@ def measure_networks(options: Namespace) -> Figures:
 
 
 def measure_steps(options: Namespace) -> Figures:
-    """I3D in each way, then a step of every network in bfloat16: milliseconds, clips a second, memory."""
+    """Measure training steps of I3D in all ways, and of every network in bfloat16."""
     frames, batch = (16, 2) if options.small else (64, 8)
     network = "i3d_tiny" if options.small else "i3d"
     rows = measure_training(Case(network, "rgb", frames, batch, options.device), Namespace(rounds=options.rounds))
@@ -185,7 +185,7 @@ def train_step(network: str, stream: str | None, batch: int, options: Namespace)
 
 
 def measure_end_to_end(options: Namespace) -> Figures:
-    """Frames on the host to one answer of both streams."""
+    """Measure two-stream inference from frames on the host to logits."""
     name, num_frames = ("i3d_tiny", 32) if options.small else ("i3d", 250)
     precision = "float32" if options.device == "cpu" else "bfloat16"
     models = {
