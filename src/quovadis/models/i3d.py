@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quovadis.models.inception import InceptionV1, average_pool
 from quovadis.models.layers import init_truncated, require_grid
+from quovadis.models.receptive_field import ReceptiveField, TemporalLayer
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
 from quovadis.models.video_model import VideoModel, pick_endpoints
 
@@ -120,6 +121,11 @@ class I3D(VideoModel):
             outputs["Logits"] = self._logits(self._pool(last))
             outputs["Predictions"] = outputs["Logits"].softmax(1)
         return pick_endpoints(outputs, names)
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """Temporal receptive field of a feature: 107 frames, one feature every 8 frames."""
+        return ReceptiveField((*self.trunk.temporal_layers(), TemporalLayer(2, same_padding=False)), pooled_steps=2)
 
     @property
     def _window(self) -> int:

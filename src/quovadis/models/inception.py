@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quovadis.errors import WeightsError
 from quovadis.models.layers import ConvUnit, max_pool_same, require_grid
+from quovadis.models.receptive_field import TemporalLayer
 
 # Output channels of an inception block: branch 0; branch 1 reduce, 3x3; branch 2 reduce, 3x3; branch 3 after pooling.
 BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -123,6 +124,21 @@ class InceptionV1(nn.Module):
         for name in self.endpoint_names:
             x = self.get_submodule(name)(x)
             yield name, x
+
+    def temporal_layers(self) -> tuple[TemporalLayer, ...]:
+        """Layers of the 3D network that extend over time; for an inception block, its largest kernel."""
+        layers = []
+        for name in self.endpoint_names:
+            match self.get_submodule(name):
+                case ConvUnit(conv=conv):
+                    kernel, stride = conv.kernel_size[0], conv.stride[0]
+                case MaxPoolSame() as pool:
+                    kernel, stride = pool.kernel[0], pool.stride[0]
+                case _:
+                    kernel, stride = 3, 1
+            if kernel > 1:
+                layers.append(TemporalLayer(kernel, stride))
+        return tuple(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) to (B, 1024, T/8, H/32, W/32), rounded up; without T in 2D."""

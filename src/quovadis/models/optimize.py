@@ -20,6 +20,7 @@ from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.fast_layers import FastInceptionBlock, FastPointwise, FastPool, FastTimeConv, FastTrunk
 from quovadis.models.inception import InceptionBlock, InceptionV1, MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm
+from quovadis.models.receptive_field import ReceptiveField
 from quovadis.models.resnet import Bottleneck, ResNet50
 from quovadis.models.video_model import VideoModel
 
@@ -45,6 +46,7 @@ class InferenceModel(VideoModel):
         super().__init__()
         self.spec, self.num_classes, self.feature_dim = model.spec, model.num_classes, model.feature_dim
         self.labels, self.source = model.labels, model.source
+        self._receptive_field = model.receptive_field
         self.precision, self.backend = precision, backend
         self.network = network
         self._filters = {kind: weight.clone() for kind, weight in model.first_filters().items()}
@@ -65,6 +67,11 @@ class InferenceModel(VideoModel):
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, classes)."""
         return self.network.classify(features)
+
+    @property
+    def receptive_field(self) -> ReceptiveField | None:
+        """Receptive field of the original model."""
+        return self._receptive_field
 
     @property
     def has_class_maps(self) -> bool:  # type: ignore[override]

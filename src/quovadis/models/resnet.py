@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d
+from quovadis.models.receptive_field import ReceptiveField, TemporalLayer
 from quovadis.models.safe_convolution import Conv3d
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
 from quovadis.models.video_model import VideoModel, pick_endpoints
@@ -171,6 +172,16 @@ class I3DResNet50(VideoModel):
         outputs["Logits"] = self._logits(last)
         outputs["Predictions"] = outputs["Logits"].softmax(1)
         return pick_endpoints(outputs, names)
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """Temporal receptive field of a feature: one feature every 2 frames."""
+        layers = [TemporalLayer(_STEM_TIME)]
+        for name, (_, kernels) in _LAYERS.items():
+            layers += [TemporalLayer(kernel) for kernel in kernels if kernel > 1]
+            if name == "layer1":
+                layers.append(TemporalLayer(2, 2, same_padding=False))
+        return ReceptiveField(tuple(layers))
 
     def _logits(self, x: Tensor) -> Tensor:
         pooled = x.mean((3, 4), keepdim=True)

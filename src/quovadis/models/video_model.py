@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, UnknownNameError
+from quovadis.models.receptive_field import ReceptiveField
 from quovadis.models.spec import ModelSpec
 from quovadis.video.clip import require_frames
 
@@ -48,6 +49,14 @@ class VideoModel(nn.Module, ABC):
 
         They are what ``head`` sees, so a new classifier can be trained on features that were computed once.
         """
+
+    @property
+    def receptive_field(self) -> ReceptiveField | None:
+        """Temporal receptive field of :meth:`features`, or None if they are not a convolution over time.
+
+        With a receptive field, the features of a long video can be computed in chunks.
+        """
+        return None
 
     has_class_maps: bool = False
     """Whether :meth:`class_maps` works."""
