@@ -189,7 +189,7 @@ def test_the_choice_reaches_every_kind_of_batch_norm() -> None:
 
 
 def test_a_single_value_has_no_variance() -> None:
-    with pytest.raises(InvalidInputError, match="more than one value a channel"):
+    with pytest.raises(InvalidInputError, match="more than one value per channel"):
         ShiftBatchNorm(4)(torch.zeros(1, 4, 1, 1, 1))
 
 

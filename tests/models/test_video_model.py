@@ -350,7 +350,9 @@ def test_a_batch_of_one_is_refused_in_training_where_batch_norm_has_a_single_val
     model = build_model(name, num_classes=4)
     x = inputs(model)
     if "conv3d" in name or "lstm" in name:
-        with pytest.raises(InvalidInputError, match=r"more than one value a channel in training; .* two clips or more"):
+        with pytest.raises(
+            InvalidInputError, match=r"more than one value per channel in training; .* at least two clips"
+        ):
             model(*x)
     else:
         assert model(*x).shape == (1, 4)

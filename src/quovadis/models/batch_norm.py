@@ -1,9 +1,8 @@
-"""Which clips batch normalization takes its statistics from in training: this process's, all processes', or none."""
+"""Batch normalization with a choice of training statistics: per process, over all processes, or frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,22 +14,39 @@ from quovadis.errors import InvalidInputError
 from quovadis.runtime import distributed
 
 BatchStatistics = Literal["per-process", "synchronized", "frozen"]
-"""per-process: those of the clips in this process, as the authors had it. synchronized: those of all processes' clips.
-frozen: the running averages, which then stay as they are, while shift and scale still learn."""
+"""Statistics that batch norm uses in training.
+
+- ``per-process``: mean and variance of the clips of the current process, as in the official code.
+- ``synchronized``: mean and variance of the clips of all processes.
+- ``frozen``: the running averages, which are not updated. Shift and scale are still trained.
+"""
 
 
-_averages_move = True
+class BatchNormMixin:
+    """Common settings of all batch norm layers of this package."""
 
+    momentum: float | None
+    eps: float
+    training: bool
+    statistics: BatchStatistics = "per-process"
+    update_running_averages = True
+    """False while activation recomputation repeats a forward pass."""
 
-@contextmanager
-def without_moving_averages() -> Iterator[None]:
-    """Batch norm normalizes as in training and leaves its running averages alone: for a pass that repeats one."""
-    global _averages_move
-    before, _averages_move = _averages_move, False
-    try:
-        yield
-    finally:
-        _averages_move = before
+    def _normalize(
+        self, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        assert self.momentum is not None
+        return batch_norm(
+            x,
+            mean,
+            variance,
+            weight,
+            bias,
+            training=self.training,
+            momentum=self.momentum if self.update_running_averages else 0.0,
+            eps=self.eps,
+            statistics=self.statistics,
+        )
 
 
 def batch_norm(
@@ -45,22 +61,32 @@ def batch_norm(
     eps: float,
     statistics: BatchStatistics = "per-process",
 ) -> Tensor:
-    """Normalize every channel of x (B, C, ...), and in training move the running averages, in place.
+    """Normalize each channel of ``x`` and, in training, update the running averages in place.
 
-    As ``torch.nn.functional.batch_norm``; ``torch.nn.SyncBatchNorm``, which does the second of the three kinds of
-    statistics, runs on GPUs only and has no layer without scale.
+    Like ``torch.nn.functional.batch_norm``, with a choice of statistics. ``torch.nn.SyncBatchNorm`` is not used for
+    synchronized statistics because it requires GPUs and always has a scale.
+
+    Args:
+        x: Float (B, C, ...).
+        running_mean: (C,).
+        running_var: (C,).
+        weight: Scale (C,), or None.
+        bias: Shift (C,), or None.
+        training: Whether to normalize with the statistics of the batch.
+        momentum: Weight of the batch in the running averages.
+        eps: Value added to the variance.
+        statistics: See :data:`BatchStatistics`.
 
     Raises:
-        InvalidInputError: in training, a single value a channel, which has no variance.
+        InvalidInputError: If a channel has a single value in training.
     """
     training = training and statistics != "frozen"
-    momentum = momentum if _averages_move else 0.0
     if training and statistics == "synchronized" and distributed.world_size() > 1:
         return _synchronized(x, running_mean, running_var, weight, bias, momentum, eps)
     if training and x.numel() == x.shape[1]:
         raise InvalidInputError(
-            "batch norm needs more than one value a channel in training; got a batch of one: give two clips or more, "
-            "or use model.eval()"
+            "batch norm needs more than one value per channel in training; got a batch of one. Use at least two clips, "
+            "or call model.eval()"
         )
     return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
 
@@ -84,72 +110,76 @@ def _synchronized(
 
 
 def pooled_statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance of every channel over all processes, and how many values they stand on.
+    """Compute the mean and variance of each channel over all processes.
 
-    Each process gives its own count, mean and variance, and they are pooled by the formula of Chan, Golub and LeVeque
-    (1979): no difference of large squares, and all processes have the same bits.
+    The counts, means and variances of the processes are combined with the formula of Chan, Golub and LeVeque (1979).
+    It avoids cancellation, and all processes get bit-identical results.
 
     Args:
-        x: (B, C, ...); batch and size may differ between processes.
+        x: Float (B, C, ...). Batch size and shape may differ between processes.
 
     Returns:
-        float64 (C,), biased variance float64 (C,), and the number of values a channel.
+        Mean (C,) and biased variance (C,), both float64, and the number of values per channel.
 
     >>> mean, variance, num_values = pooled_statistics(torch.tensor([[1.0], [3.0]]))
     >>> mean.item(), variance.item(), num_values
     (2.0, 1.0, 2.0)
     """
-    variance, mean = torch.var_mean(_exact(x), _all_but_channels(x), correction=0)
+    variance, mean = torch.var_mean(_at_least_float32(x), _all_but_channels(x), correction=0)
     count = mean.new_full((1,), x.numel() / x.shape[1])
-    own = torch.cat([mean, variance, count]).double()
-    rows = [own]
+    local = torch.cat([mean, variance, count]).double()
+    rows = [local]
     if distributed.world_size() > 1:
-        rows = [torch.empty_like(own) for _ in range(distributed.world_size())]
-        dist.all_gather(rows, own)
+        rows = [torch.empty_like(local) for _ in range(distributed.world_size())]
+        dist.all_gather(rows, local)
     table = torch.stack(rows)
     means, variances, counts = table.split([len(mean), len(mean), 1], 1)
-    whole = counts.sum()
-    pooled = (counts * means).sum(0) / whole
+    total = counts.sum()
+    pooled = (counts * means).sum(0) / total
     squares = (counts * (variances + (means - pooled) ** 2)).sum(0)
-    return pooled, squares / whole, float(whole)
+    return pooled, squares / total, float(total)
 
 
 @torch.no_grad()
 def recompute_running_statistics(model: nn.Module, batches: Iterable[Sequence[Tensor]]) -> None:
-    """Replace the running statistics of every batch norm by those of given batches under the present weights.
+    """Replace the running statistics of each batch norm by those of the given batches (precise batch norm).
 
-    Running averages lag behind the weights by about 1 / momentum steps. This is precise batch norm (Wu and Johnson
-    2021, "Rethinking 'Batch' in BatchNorm", section 3), as in SlowFast: the mean over the batches, and the variance
-    within batches plus the variance of their means. Several processes average their moments; all of them must pass
-    the same number of batches. A frozen batch norm and one that no batch reaches stay unchanged.
+    Running averages lag behind the weights by about 1 / momentum steps. The new mean is the average over the batches;
+    the new variance is the variance within batches plus the variance of the batch means. Frozen batch norms and
+    statistics that no batch contributes to stay unchanged.
 
     Args:
-        model: any network here; only running statistics change.
-        batches: the inputs of the model, one sequence of streams for each batch.
+        model: Any model of this package. Only running statistics change.
+        batches: Inputs of the model: for each batch, one tensor per stream. With several processes, all of them must
+            provide the same number of batches; their statistics are averaged.
 
-    >>> from quovadis.models.layers import ShiftBatchNorm
-    >>> norm = ShiftBatchNorm(1)
-    >>> recompute_running_statistics(norm, [[torch.tensor([[0.0], [2.0]])], [torch.tensor([[4.0], [6.0]])]])
-    >>> norm.running_mean.item(), norm.running_var.item()  # 2 within each batch, 4 between their means
-    (3.0, 6.0)
+    Example:
+        >>> from quovadis.models.layers import ShiftBatchNorm
+        >>> norm = ShiftBatchNorm(1)
+        >>> recompute_running_statistics(norm, [[torch.tensor([[0.0], [2.0]])], [torch.tensor([[4.0], [6.0]])]])
+        >>> norm.running_mean.item(), norm.running_var.item()  # 2 within each batch plus 4 between their means
+        (3.0, 6.0)
+
+    References:
+        Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.
     """
-    norms: list[Any] = [m for m in model.modules() if getattr(m, "statistics", "frozen") != "frozen"]
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, BatchNormMixin) and m.statistics != "frozen"]
     before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]
     sums = [torch.zeros(2, *norm.running_mean.shape, dtype=torch.float64) for norm in norms]
     was_training, num_batches = model.training, 0
     model.train()
     try:
         for norm in norms:
-            norm.momentum = 1.0  # the buffers then hold the statistics of one batch
+            norm.momentum = 1.0  # the buffers then contain the statistics of the last batch
         for streams in batches:
             for norm in norms:
                 norm.running_mean.zero_()
-                norm.running_var.fill_(-1)  # stays where the batch has no value
+                norm.running_var.fill_(-1)  # marks statistics that the batch does not update
             model(*streams)
             num_batches += 1
-            for norm, of_norm in zip(norms, sums, strict=True):
+            for norm, norm_sums in zip(norms, sums, strict=True):
                 mean, variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu()
-                of_norm += torch.stack([mean, variance + mean**2])
+                norm_sums += torch.stack([mean, variance + mean**2])
     finally:
         model.train(was_training)
         for norm, (mean, variance, momentum) in zip(norms, before, strict=True):
@@ -159,16 +189,16 @@ def recompute_running_statistics(model: nn.Module, batches: Iterable[Sequence[Te
     if not num_batches:
         return
     distributed.average_tensors(sums)
-    for norm, of_norm in zip(norms, sums, strict=True):
-        mean, square = (of_norm / num_batches).to(norm.running_mean.device)
+    for norm, norm_sums in zip(norms, sums, strict=True):
+        mean, square = (norm_sums / num_batches).to(norm.running_mean.device)
         variance = square - mean**2
-        seen = ~(variance <= -1)  # NaN stays NaN
-        norm.running_mean.copy_(torch.where(seen, mean, norm.running_mean.double()))
-        norm.running_var.copy_(torch.where(seen, variance.clamp_min(0), norm.running_var.double()))
+        updated = ~(variance <= -1)  # keeps NaN
+        norm.running_mean.copy_(torch.where(updated, mean, norm.running_mean.double()))
+        norm.running_var.copy_(torch.where(updated, variance.clamp_min(0), norm.running_var.double()))
 
 
 class _Normalize(torch.autograd.Function):
-    """``(x - mean) / sqrt(variance + eps) * weight + bias``, where mean and variance are those of all processes' x."""
+    """``(x - mean) / sqrt(variance + eps) * weight + bias`` with mean and variance over all processes."""
 
     @staticmethod
     def forward(
@@ -188,16 +218,16 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance = ctx.saved_tensors
-        shape, over = (1, -1, *[1] * (x.ndim - 2)), _all_but_channels(x)
-        grad = _exact(grads[0])
-        deviation = _exact(x) - mean.view(shape)
+        shape, axes = (1, -1, *[1] * (x.ndim - 2)), _all_but_channels(x)
+        grad = _at_least_float32(grads[0])
+        centered = _at_least_float32(x) - mean.view(shape)
         inverse = (variance + ctx.eps).rsqrt()
-        grad_bias, product = grad.sum(over), (grad * deviation).sum(over)
-        # The statistics depend on the x of every process, so x is reached by the gradients of every process.
+        grad_bias, product = grad.sum(axes), (grad * centered).sum(axes)
+        # The statistics depend on the inputs of all processes, so the gradient of x sums over all processes.
         sums = torch.cat([grad_bias, product]).double()
         dist.all_reduce(sums)
         mean_grad, mean_product = (sums / ctx.num_values).to(grad.dtype).chunk(2)
-        grad_x = grad - mean_grad.view(shape) - deviation * (mean_product * inverse**2).view(shape)
+        grad_x = grad - mean_grad.view(shape) - centered * (mean_product * inverse**2).view(shape)
         grad_x *= (inverse if weight is None else inverse * weight).view(shape)
         return (
             grad_x.to(x.dtype),
@@ -210,8 +240,7 @@ class _Normalize(torch.autograd.Function):
         )
 
 
-def _exact(x: Tensor) -> Tensor:
-    """Sums of many values are taken in float32 at least."""
+def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 

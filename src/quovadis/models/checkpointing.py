@@ -1,60 +1,77 @@
-"""Training in less memory: activations are computed a second time in the backward pass instead of being kept."""
+"""Activation recomputation (gradient checkpointing): less memory in training for one more forward pass per step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from quovadis.models.batch_norm import without_moving_averages
-from quovadis.models.inception import InceptionBlock
-from quovadis.models.layers import ConvUnit
-from quovadis.models.resnet import Bottleneck
+from quovadis.models.batch_norm import BatchNormMixin
 
-_STAGES = (InceptionBlock, Bottleneck, ConvUnit)
+
+class RecomputableModule(nn.Module):
+    """A module that can recompute its activations in the backward pass. Subclasses implement :meth:`compute`."""
+
+    recompute_activations = False
+    """Whether to store only the input in training; set by :func:`recompute_activations`."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Compute the output of the module."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the output; in training, store only ``x`` if :attr:`recompute_activations` is set."""
+        if not (self.recompute_activations and self.training):
+            return self.compute(x)
+        contexts = lambda: (nullcontext(), _fixed_running_averages(self))  # noqa: E731
+        output: Any = checkpoint(self.compute, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return output
 
 
 def recompute_activations(model: nn.Module) -> int:
-    """Make every stage of a network keep its input only, in training; the gradients stay the same, to the last bit.
+    """Recompute activations in the backward pass instead of storing them.
 
-    A stage is an inception block, a residual block, or a convolution that is in neither. Batch norm moves its running
-    averages in the first pass only. Costs about one more forward pass a step.
+    In training, each Inception block, residual block and standalone convolution stores only its input. Gradients and
+    running averages stay bit-identical: batch norm updates its running averages in the first pass only.
 
     Args:
-        model: any network here; it is changed.
+        model: Any model of this package. It is modified in place; its state dict keeps its keys.
 
     Returns:
-        How many stages there are.
+        Number of modules that recompute their activations.
 
-    >>> from quovadis.models.zoo import build_model
-    >>> recompute_activations(build_model("i3d_tiny"))
-    12
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> recompute_activations(build_model("i3d_tiny"))
+        12
+
+    References:
+        Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
     """
-    stages = list(_outermost(model))
-    for stage in stages:
-        stage.forward = partial(_forward, stage, stage.forward)
-    return len(stages)
+    modules = list(_outermost(model))
+    for module in modules:
+        module.recompute_activations = True
+    return len(modules)
 
 
-def _outermost(module: nn.Module) -> Iterator[nn.Module]:
+def _outermost(module: nn.Module) -> Iterator[RecomputableModule]:
     for child in module.children():
-        if isinstance(child, _STAGES):
+        if isinstance(child, RecomputableModule):
             yield child
         else:
             yield from _outermost(child)
 
 
-def _forward(stage: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if not stage.training:
-        return forward(x)
-    result: Any = checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=_two_passes)
-    return result
-
-
-def _two_passes() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds the first pass, and the second."""
-    return nullcontext(), without_moving_averages()
+@contextmanager
+def _fixed_running_averages(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, BatchNormMixin)]
+    for norm in norms:
+        norm.update_running_averages = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.update_running_averages = True

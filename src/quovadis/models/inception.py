@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import WeightsError
+from quovadis.models.checkpointing import RecomputableModule
 from quovadis.models.layers import ConvUnit, max_pool_same, require_grid
 from quovadis.models.receptive_field import TemporalLayer
 
@@ -45,7 +46,7 @@ class MaxPoolSame(nn.Module):
         return f"{self.kernel}, stride={self.stride}"
 
 
-class InceptionBlock(nn.Module):
+class InceptionBlock(RecomputableModule):
     """Four branches over the same input, concatenated: 1x1; 1x1, 3x3; 1x1, 3x3; 3x3 pooling, 1x1.
 
     Branch 2 has a 3x3 where GoogLeNet's paper has a 5x5, as in the official code (and in torchvision's GoogLeNet).
@@ -70,7 +71,7 @@ class InceptionBlock(nn.Module):
         self.Branch_3.add_module("MaxPool_0a_3x3", MaxPoolSame((3,) * dims, (1,) * dims))
         self.Branch_3.add_module(pooled, ConvUnit(dims, in_channels, b3, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, b0 + b1 + b2 + b3, ...)."""
         return torch.cat([self.Branch_0(x), self.Branch_1(x), self.Branch_2(x), self.Branch_3(x)], dim=1)
 

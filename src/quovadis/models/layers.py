@@ -1,4 +1,4 @@
-"""The building blocks of all networks here, in two or three dimensions: SAME padding, batch norm without scale."""
+"""Building blocks of the networks in two and three dimensions: SAME padding, batch norm, convolution units."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError
-from quovadis.models.batch_norm import BatchStatistics, batch_norm
+from quovadis.models.batch_norm import BatchNormMixin, BatchStatistics
+from quovadis.models.checkpointing import RecomputableModule
 from quovadis.models.safe_convolution import convolve
 
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding of one axis: ``(before, after)``, the odd element at the end.
+    """Compute TensorFlow's SAME padding of one axis.
 
-    The output has ``ceil(size / stride)`` elements. Padding both ends alike gives the same shape and other values
-    wherever the two differ; most ports of I3D did that once.
+    The output of the layer has ``ceil(size / stride)`` elements. Many ports of I3D use the same padding at both ends
+    instead, which gives the same shape but other values.
+
+    Args:
+        size: Length of the axis.
+        kernel: Kernel size.
+        stride: Stride.
+
+    Returns:
+        Padding ``(before, after)``. If the total is odd, the additional element is at the end.
 
     >>> same_padding(224, 7, 2), same_padding(79, 7, 2), same_padding(112, 3, 2), same_padding(63, 2, 2)
     ((2, 3), (3, 3), (0, 1), (0, 1))
@@ -28,7 +37,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def conv_same(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
-    """Apply a convolution with SAME padding; the input is copied only where the two ends differ."""
+    """Apply a convolution with SAME padding. The input is only copied if the padding is asymmetric."""
     pads = [
         same_padding(size, kernel, stride)
         for size, kernel, stride in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)
@@ -41,10 +50,10 @@ def conv_same(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
 
 
 def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Max pooling with SAME padding, without copies: rounding up lets the last window hang over the end.
+    """Max pooling with SAME padding; positions outside the input count as minus infinity, as in TensorFlow.
 
-    Cells outside the input count as minus infinity, as in TensorFlow. Only an even kernel at stride 1 (none in the
-    paper) needs a copy: rounding up finds nothing to round there.
+    ``ceil_mode`` provides the additional padding at the end without a copy. It has no effect at stride 1, so an even
+    kernel at stride 1 (not used in the paper's networks) needs explicit padding.
     """
     pads = [same_padding(size, k, s) for size, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
     padding = [before for before, _ in pads]
@@ -56,34 +65,37 @@ def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Te
 
 
 def require_grid(x: Tensor, window: int, name: str) -> None:
-    """Raise unless the last grid of a network that halves space five times has ``window`` x ``window`` cells or more.
+    """Check that the last feature map of a network is large enough for its final pooling.
 
     Args:
-        x: (..., H, W).
-        window: side of what comes next: 7 for the final pooling at 224 pixels.
-        name: of the model, for the message.
+        x: Feature map (..., H, W) of a network with spatial stride 32.
+        window: Height and width of the pooling window: 7 for inputs of 224 x 224 pixels.
+        name: Name of the model for the error message.
 
     Raises:
-        InvalidInputError: the picture was too small.
+        InvalidInputError: If the feature map is smaller than the window.
     """
     if min(x.shape[-2:]) < window:
         raise InvalidInputError(
-            f"the input is too small for {name}: its last grid is {tuple(x.shape[-2:])} and the final "
-            f"pooling needs {window}x{window}; give at least {32 * (window - 1) + 1} pixels a side"
+            f"the input is too small for {name}: its last feature map is {tuple(x.shape[-2:])}, but the final "
+            f"pooling needs {window}x{window}. Use inputs of at least {32 * (window - 1) + 1} pixels per side"
         )
 
 
-class ShiftBatchNorm(nn.Module):
-    """Batch normalization with a shift and no scale, eps 1e-3, for any number of dimensions.
+class ShiftBatchNorm(BatchNormMixin, nn.Module):
+    """Batch normalization with a shift but no scale, for any number of spatial dimensions.
 
-    As Sonnet's ``BatchNorm(scale=False)`` in the official code. There the moving averages keep 0.999 of the old value
-    a step, so ``momentum`` (PyTorch's word for the share of the new) is 0.001. Different from Sonnet: the running
-    variance takes the unbiased estimate, as everywhere in PyTorch.
+    Equivalent to Sonnet's ``BatchNorm(scale=False)`` in the official code, except that the running variance uses the
+    unbiased estimate as everywhere in PyTorch.
+
+    Args:
+        num_channels: Number of channels C.
+        eps: Value added to the variance.
+        momentum: Weight of the batch in the running averages. Sonnet's decay rate of 0.999 corresponds to 0.001.
     """
 
     running_mean: Tensor
     running_var: Tensor
-    statistics: BatchStatistics = "per-process"
 
     def __init__(self, num_channels: int, *, eps: float = 1e-3, momentum: float = 1e-3):
         super().__init__()
@@ -94,51 +106,43 @@ class ShiftBatchNorm(nn.Module):
         self.momentum = momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to the same shape.
+        """Normalize (B, C, ...).
 
         Raises:
-            InvalidInputError: in training, a single value a channel, which has no variance.
+            InvalidInputError: If a channel has a single value in training.
         """
-        return batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            None,
-            self.bias,
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-            statistics=self.statistics,
-        )
+        return self._normalize(x, self.running_mean, self.running_var, None, self.bias)
 
     def extra_repr(self) -> str:
-        """Channels and constants, for print(model)."""
+        """Channels and constants for ``print(model)``."""
         return f"{self.bias.numel()}, eps={self.eps}, momentum={self.momentum}"
 
 
-class StepBatchNorm(nn.Module):
-    """Batch normalization of vectors that come step by step, each step with statistics of its own.
+class StepBatchNorm(BatchNormMixin, nn.Module):
+    """Batch normalization with separate running statistics for each step of a sequence.
 
-    Scale and shift are those of all steps. A step past the last one uses the statistics of the last: so a network that
-    was trained on 25 steps runs on any number (Cooijmans et al. 2016, section 3, which also has the scale begin at 0.1,
-    where tanh still passes gradients on).
+    Scale and shift are shared by all steps. Steps beyond ``num_steps`` use the statistics of the last one, so a model
+    trained with 25 steps accepts sequences of any length.
 
     Args:
-        num_features: length of a vector.
-        num_steps: steps that have statistics.
-        shift: whether there is one; where a bias is added anyway, none is needed.
-        scale: at the start.
-        eps: added to the variance.
-        momentum: share of the new batch in the running averages.
+        num_features: Length of the vectors.
+        num_steps: Number of steps with running statistics.
+        shift: Whether to add a learned shift.
+        scale: Initial scale. The default, 0.1, keeps tanh in the range where its gradients do not vanish.
+        eps: Value added to the variance.
+        momentum: Weight of the batch in the running averages.
 
-    >>> norm = StepBatchNorm(4, num_steps=2).eval()
-    >>> norm(torch.ones(3, 4), step=7).shape
-    torch.Size([3, 4])
+    Example:
+        >>> norm = StepBatchNorm(4, num_steps=2).eval()
+        >>> norm(torch.ones(3, 4), step=7).shape
+        torch.Size([3, 4])
+
+    References:
+        Cooijmans et al., "Recurrent Batch Normalization", arXiv:1603.09025, sections 3 and 4.
     """
 
     running_mean: Tensor
     running_var: Tensor
-    statistics: BatchStatistics = "per-process"
 
     def __init__(
         self,
@@ -159,82 +163,58 @@ class StepBatchNorm(nn.Module):
         self.momentum = momentum
 
     def forward(self, x: Tensor, step: int) -> Tensor:
-        """(B, features) of one step, counted from 0, to the same shape.
+        """Normalize the vectors (B, features) of one step, counted from 0.
 
         Raises:
-            InvalidInputError: in training, a single vector, which has no variance.
+            InvalidInputError: If the batch has a single vector in training.
         """
         row = min(step, len(self.running_mean) - 1)
-        return batch_norm(
-            x,
-            self.running_mean[row],
-            self.running_var[row],
-            self.weight,
-            self.bias,
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-            statistics=self.statistics,
-        )
+        return self._normalize(x, self.running_mean[row], self.running_var[row], self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        """Sizes and constants, for print(model)."""
+        """Sizes and constants for ``print(model)``."""
         steps, features = self.running_mean.shape
         return f"{features}, num_steps={steps}, eps={self.eps}, momentum={self.momentum}"
 
 
-class _WithStatistics:
-    """PyTorch's own batch norm, with a choice of statistics."""
-
-    statistics: BatchStatistics = "per-process"
-
+class _TorchBatchNorm(BatchNormMixin):
     def forward(self: Any, x: Tensor) -> Tensor:
-        """(B, C, ...) to the same shape."""
-        if self.training and self.statistics != "frozen":
+        """Normalize (B, C, ...)."""
+        if self.training and self.statistics != "frozen" and self.update_running_averages:
             self.num_batches_tracked.add_(1)
-        return batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-            statistics=self.statistics,
-        )
+        return self._normalize(x, self.running_mean, self.running_var, self.weight, self.bias)
 
 
-class BatchNorm2d(_WithStatistics, nn.BatchNorm2d):
-    """``torch.nn.BatchNorm2d``, with scale and shift, for networks that are not the paper's."""
+class BatchNorm2d(_TorchBatchNorm, nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d`` with a choice of statistics."""
 
 
-class BatchNorm3d(_WithStatistics, nn.BatchNorm3d):
-    """``torch.nn.BatchNorm3d``, likewise."""
+class BatchNorm3d(_TorchBatchNorm, nn.BatchNorm3d):
+    """``torch.nn.BatchNorm3d`` with a choice of statistics."""
 
 
 def choose_batch_norm(model: nn.Module, statistics: BatchStatistics, momentum: float) -> None:
-    """Set what every batch norm of a model does in training.
+    """Set the training statistics and the momentum of each batch norm of a model.
 
     Args:
-        model: any network here.
-        statistics: whose; see :data:`quovadis.models.batch_norm.BatchStatistics`.
-        momentum: share of the new batch in the running averages.
+        model: Any model of this package. It is modified in place.
+        statistics: See :data:`quovadis.models.batch_norm.BatchStatistics`.
+        momentum: Weight of the batch in the running averages.
     """
     for module in model.modules():
-        if isinstance(module, ShiftBatchNorm | StepBatchNorm | BatchNorm2d | BatchNorm3d):
+        if isinstance(module, BatchNormMixin):
             module.statistics, module.momentum = statistics, momentum
 
 
-class ConvUnit(nn.Module):
-    """Convolution with SAME padding and without bias, batch norm, ReLU: every convolution of the paper but the last.
+class ConvUnit(RecomputableModule):
+    """Convolution with SAME padding, batch norm with a shift but no scale, and ReLU.
 
     Args:
-        dims: 2 for pictures, 3 for video. A square kernel becomes a cube: that is the inflation of the paper.
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel: side of the kernel along every axis.
-        stride: step along every axis.
+        dims: 2 for images, 3 for video.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        kernel: Kernel size along each axis.
+        stride: Stride along each axis.
     """
 
     def __init__(self, dims: int, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
@@ -243,15 +223,15 @@ class ConvUnit(nn.Module):
         self.batch_norm = ShiftBatchNorm(out_channels)
         init_truncated(self.conv.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, ...) to (B, out, ...), each side divided by the stride and rounded up."""
+    def compute(self, x: Tensor) -> Tensor:
+        """(B, in, ...) to (B, out, ...), each axis divided by the stride and rounded up."""
         return F.relu(self.batch_norm(conv_same(x, self.conv)), inplace=True)
 
 
 def init_truncated(weight: Tensor) -> None:
-    """Fill a weight from a normal distribution of deviation 1/sqrt(fan in), cut at two deviations.
+    """Initialize a weight with a truncated normal distribution, as in the official code (Sonnet's default).
 
-    The initialization of the official code (Sonnet's default), read from its released graphs.
+    The standard deviation is 1 / sqrt(fan in); values are truncated at two standard deviations.
     """
-    deviation = weight[0].numel() ** -0.5
-    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+    std = weight[0].numel() ** -0.5
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quovadis.models.checkpointing import RecomputableModule
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d
 from quovadis.models.receptive_field import ReceptiveField, TemporalLayer
 from quovadis.models.safe_convolution import Conv3d
@@ -35,7 +36,7 @@ _LAYERS: dict[str, tuple[int, tuple[int, ...]]] = {
 _STEM_TIME = 5
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(RecomputableModule):
     """1x1, 3x3, 1x1 with batch norm, added to the input."""
 
     def __init__(self, dims: int, in_channels: int, channels: int, time: int, stride: int):
@@ -53,7 +54,7 @@ class Bottleneck(nn.Module):
                 _conv(dims, in_channels, out_channels, 1, stride=stride), _norm(dims, out_channels)
             )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, 4 * channels, ...)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)

@@ -1,9 +1,9 @@
-"""Convolutions whose weight gradients are right on every CPU.
+"""Convolutions with correct weight gradients on every CPU: a workaround for a bug in oneDNN.
 
-oneDNN, which PyTorch uses on CPUs, returns uninitialized memory as the weight gradient of some convolutions whose
-input is smaller than their kernel along an axis, or corrupts the heap: in bfloat16, and in fewer cases in float32. It
-was seen with PyTorch 2.13 on processors with AVX-512, with and without native bfloat16. Outputs and input gradients
-are right.
+PyTorch uses oneDNN for convolutions on CPUs. If the input is smaller than the kernel along an axis, oneDNN can return
+uninitialized memory as the weight gradient, or corrupt the heap. This happens in bfloat16 and, less often, in float32.
+It was observed with PyTorch 2.13 on processors with AVX-512, with and without native bfloat16. Outputs and input
+gradients are correct.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from quovadis.errors import TrainingError
 
 BF16_TOLERANCE = 0.02
-"""Relative error that bfloat16 explains: its mantissa has 8 bits."""
+"""Largest relative error of a weight gradient that the 8-bit mantissa of bfloat16 explains."""
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """Compute ``torch.nn.functional.conv2d`` or ``conv3d``, with a weight gradient that is right on every CPU.
+    """Compute ``torch.nn.functional.conv2d`` or ``conv3d`` with a correct weight gradient on every CPU.
 
     Args:
-        x: (B, C, H, W) or (B, C, T, H, W).
-        weight: (out, C, ...) of the same number of axes.
+        x: Float (B, C, H, W) or (B, C, T, H, W).
+        weight: (out, C, ...) with as many axes as ``x``.
         bias: (out,) or None.
-        stride: one number for each axis after the channels.
-        padding: likewise; zeros at both ends.
+        stride: Stride of each spatial or temporal axis.
+        padding: Zero padding at both ends of each spatial or temporal axis.
     """
     if x.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
@@ -43,7 +43,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[in
 
 
 class Conv3d(nn.Conv3d):
-    """``torch.nn.Conv3d``, by :func:`convolve` where the padding is of zeros."""
+    """``torch.nn.Conv3d`` computed by :func:`convolve` if its padding mode is ``"zeros"``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) to (B, out, T', H', W')."""
@@ -54,7 +54,7 @@ class Conv3d(nn.Conv3d):
 
 
 class _SafeConvolution(torch.autograd.Function):
-    """The weight gradient is computed in float32 and of an input that was padded before, where oneDNN is right."""
+    """Compute the weight gradient in float32 from an explicitly padded input, a case that oneDNN handles correctly."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> Tensor:
@@ -69,27 +69,27 @@ class _SafeConvolution(torch.autograd.Function):
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             kernel = weight.to(x.dtype)
-            grad_x = _gradient(grad, x, kernel, ctx.stride, ctx.padding, [True, False, False])[0]
+            grad_x = _convolution_backward(grad, x, kernel, ctx.stride, ctx.padding, [True, False, False])[0]
         if ctx.needs_input_grad[1]:
             padded = F.pad(x.float(), [size for size in reversed(ctx.padding) for _ in range(2)])
-            none = (0,) * len(ctx.padding)
-            grad_weight = _gradient(grad.float(), padded, weight.float(), ctx.stride, none, [False, True, False])[1]
+            no_padding, mask = (0,) * len(ctx.padding), [False, True, False]
+            grad_weight = _convolution_backward(grad.float(), padded, weight.float(), ctx.stride, no_padding, mask)[1]
             grad_weight = grad_weight.to(weight.dtype)
         return grad_x, grad_weight, None, None
 
 
-def _gradient(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], wanted: list[bool]
+def _convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], output_mask: list[bool]
 ) -> Any:
     axes = len(stride)
     return torch.ops.aten.convolution_backward(
-        grad, x, weight, [0], stride, padding, [1] * axes, False, [0] * axes, 1, wanted
+        grad, x, weight, [0], stride, padding, [1] * axes, False, [0] * axes, 1, output_mask
     )
 
 
 @cache
 def bf16_error() -> float:
-    """Measure the relative error of a bfloat16 weight gradient on this CPU, in the case where oneDNN has failed.
+    """Measure the relative error of a bfloat16 weight gradient on this CPU in a case where oneDNN has failed.
 
     >>> bf16_error() < BF16_TOLERANCE
     True
@@ -109,13 +109,13 @@ def bf16_error() -> float:
 
 
 def require_bf16() -> None:
-    """Raise where this CPU computes wrong gradients in bfloat16; measured once for each process.
+    """Check that this CPU computes correct gradients in bfloat16. The error is measured once per process.
 
     Raises:
-        TrainingError: with the error that was measured.
+        TrainingError: If the gradients are wrong. The message contains the measured error.
     """
     if bf16_error() > BF16_TOLERANCE:
         raise TrainingError(
-            f"--precision bf16 is not usable on this CPU: the weight gradient of a convolution differs from the exact "
-            f"one by {bf16_error():.1e} (at most {BF16_TOLERANCE:g} expected). Use --precision no, or a GPU"
+            f"--precision bf16 is not usable on this CPU: the relative error of a weight gradient is "
+            f"{bf16_error():.1e}, expected at most {BF16_TOLERANCE:g}. Use --precision no or a GPU"
         )
