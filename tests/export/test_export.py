@@ -177,7 +177,7 @@ def test_the_smallest_size_is_the_one_that_the_network_says() -> None:
 
 def test_the_card_says_how_inputs_are_made() -> None:
     steps = preprocessing_steps(build_model("fused_two_stream_tiny", num_classes=2).spec)
-    assert steps[0] == "take frames at 25 a second by their timestamps"
-    assert "rgb: of the frames take every 5th from number 2 on" in steps
-    assert any(step.startswith("flow: clip to -20") for step in steps)
-    assert steps[-1] == "bytes to floats: value / 127.5 - 1"
+    assert steps[0] == "sample frames at 25 fps by timestamp"
+    assert "rgb: take every 5th frame, starting at frame 2" in steps
+    assert any(step.startswith("flow: clip to [-20") for step in steps)
+    assert steps[-1] == "uint8 to float32: value / 127.5 - 1"

@@ -171,7 +171,7 @@ def test_create_model_starts_every_network_that_can_from_the_same_file(
         quovadis.create_model("conv3d", weights=path)
     with pytest.raises(WeightsError, match=r"GoogLeNet; .* not to i3d_r50"):
         quovadis.create_model("i3d_r50", weights=path)
-    with pytest.raises(WeightsError, match=r"Conv3D has no Inception-v1 .*: train it from random weights"):
+    with pytest.raises(WeightsError, match=r"Conv3D has no Inception-v1 trunk .*: train it from random weights"):
         inflate_googlenet(googlenet, build_model("conv3d_tiny"))
 
 
@@ -282,15 +282,15 @@ def test_another_epsilon_goes_into_the_variance() -> None:
 def test_nothing_unmapped_and_nothing_invented() -> None:
     unit = ConvUnit(3, 3, 5, 3)
     state = unit_2d()
-    with pytest.raises(WeightsError, match=r"aux.weight has no place"):
+    with pytest.raises(WeightsError, match=r"aux.weight has no counterpart"):
         inflate(state | {"aux.weight": torch.zeros(1)}, unit)
     assert (
         inflate(state | {"aux.weight": torch.zeros(1)}, unit, ignored_keys=("aux",)).keys() == unit.state_dict().keys()
     )
     del state["batch_norm.bias"]
-    with pytest.raises(WeightsError, match=r"nothing for batch_norm.bias"):
+    with pytest.raises(WeightsError, match=r"batch_norm.bias has no source"):
         inflate(state, unit)
-    with pytest.raises(WeightsError, match=r"conv.weight: \(5, 4, 3, 3, 3\) .* has \(5, 3, 3, 3, 3\)"):
+    with pytest.raises(WeightsError, match=r"conv.weight: got shape \(5, 4, 3, 3, 3\) .* expected \(5, 3, 3, 3, 3\)"):
         inflate(unit_2d(4), unit)
 
 

@@ -50,7 +50,7 @@ def test_a_stream_is_chosen_among_those_that_a_network_has() -> None:
     assert choose_stream("fused_two_stream") == "rgb+flow"
     assert choose_stream("convnet_lstm") == "rgb"
     assert choose_stream("two_stream_tiny", "flow") == "flow"
-    with pytest.raises(InvalidInputError, match="i3d looks at rgb or flow, not at rgb\\+flow"):
+    with pytest.raises(InvalidInputError, match=r"i3d supports stream='rgb' or 'flow'; got 'rgb\+flow'"):
         choose_stream("i3d", "rgb+flow")
     with pytest.raises(UnknownNameError, match="unknown stream 'rgb,flow'; did you mean 'rgb\\+flow'"):
         choose_stream("two_stream", "rgb,flow")

@@ -1,10 +1,4 @@
-"""3D-ConvNet: C3D with batch norm (paper, section 2.2), the one network there that is always trained from scratch.
-
-After C3D (Tran et al. 2015): eight convolutions of 3 x 3 x 3, five poolings, two layers of 4096. The paper's variant
-has batch norm after every convolution and fully connected layer, and halves time in the first pooling too. The paper
-is silent on the kernel of that pooling; here it is 2 x 2 x 2 like the others, so that no frame is passed over. Poolings
-round up, as in Caffe: only so are there 79 M parameters.
-"""
+"""3D-ConvNet: C3D with batch norm (paper, section 2.2)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +10,7 @@ from quovadis.models.layers import ConvUnit, ShiftBatchNorm, init_truncated, req
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
 from quovadis.models.video_model import VideoModel, pick_endpoints
 
-# Convolutions with their output channels; a pooling of 2 x 2 x 2 where there is no number.
+# Output channels of each convolution; None for a max pooling of 2 x 2 x 2.
 _LAYERS: dict[str, int | None] = {
     "conv1a": 64,
     "pool1": None,
@@ -36,9 +30,12 @@ _FULLY_CONNECTED = 4096
 
 
 class FullyConnectedUnit(nn.Module):
-    """A layer over a whole grid, batch norm and ReLU.
+    """Fully connected layer with batch norm and ReLU, implemented as a convolution to support larger inputs.
 
-    It is a convolution as large as the grid, so a longer or larger input gives several answers instead of an error.
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        grid: Height and width of the kernel: the size of the feature map of a training clip.
     """
 
     def __init__(self, in_channels: int, out_channels: int, grid: int):
@@ -53,24 +50,31 @@ class FullyConnectedUnit(nn.Module):
 
 
 class Conv3D(VideoModel):
-    """C3D with batch norm.
+    """C3D with batch norm after each convolution and fully connected layer; always trained from scratch in the paper.
+
+    The network has eight 3 x 3 x 3 convolutions, five poolings and two fully connected layers with 4096 units. Unlike
+    C3D, the first pooling has a temporal stride of 2. The paper does not specify its kernel; here it is 2 x 2 x 2, so
+    that each frame is used. Poolings round up as in Caffe, which gives the 79 M parameters of Table 1: 79,634,576 for
+    400 classes. Clips with more than 32 frames give one feature per 32 frames; the paper does not use them.
 
     Args:
         stream: ``"rgb"`` in the paper.
-        num_classes: classes of the head.
-        dropout: after each of the two fully connected layers, in training; C3D's 0.5.
-        width: multiplies every number of channels; 1 is the paper's network.
-        spec: what the network sees; the default is the paper's 16 frames of 112 x 112.
+        num_classes: Number of classes.
+        dropout: Dropout probability after each of the two fully connected layers in training; 0.5 in C3D.
+        width: Factor for all numbers of channels.
+        spec: Input specification. The default is the paper's: 16 frames of 112 x 112 pixels.
 
-    79,634,576 parameters for 400 classes, of which 33,554,432 look at the last grid of 512 x 1 x 4 x 4. One clip of 16
-    frames leaves one step of time; longer ones leave a step for every 32 frames, and the paper does not use them.
+    Example:
+        >>> import torch
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("conv3d_tiny", num_classes=10).eval()
+        >>> x = torch.zeros(2, 3, 16, 56, 56)
+        >>> model(x).shape, model.features(x).shape
+        (torch.Size([2, 10]), torch.Size([2, 1, 512]))
 
-    >>> import torch
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("conv3d_tiny", num_classes=10).eval()
-    >>> x = torch.zeros(2, 3, 16, 56, 56)
-    >>> model(x).shape, model.features(x).shape
-    (torch.Size([2, 10]), torch.Size([2, 1, 512]))
+    References:
+        Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.2, Figure 2b and Table 1.
+        Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015.
     """
 
     def __init__(
@@ -86,11 +90,11 @@ class Conv3D(VideoModel):
         self.spec = spec or conv3d_spec(stream)
         channels = CHANNELS[stream]
         self.trunk = nn.Sequential()
-        for name, wanted in _LAYERS.items():
-            if wanted is None:
+        for name, base_channels in _LAYERS.items():
+            if base_channels is None:
                 self.trunk.add_module(name, MaxPoolSame((2, 2, 2), (2, 2, 2)))
                 continue
-            out_channels = max(round(wanted * width), 1)
+            out_channels = max(round(base_channels * width), 1)
             self.trunk.add_module(name, ConvUnit(3, channels, out_channels, 3))
             channels = out_channels
         self._grid = -(-self.spec.size_px // 32)
@@ -107,26 +111,36 @@ class Conv3D(VideoModel):
         return head
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits: float32 (B, C, T, H, W) in [-1, 1] to (B, classes).
+        """Compute logits averaged over time.
+
+        Args:
+            streams: One float32 tensor (B, C, T, H, W) in [-1, 1].
+
+        Returns:
+            Logits (B, classes).
 
         Raises:
-            InvalidTypeError, InvalidInputError: another dtype, layout or number of channels, or too small.
+            InvalidTypeError: If the input is not a floating point tensor of the dtype of the weights.
+            InvalidInputError: If the layout or number of channels is wrong, or the frames are too small.
         """
         return self.classify(self.features(*streams))
 
     def features(self, *streams: Tensor) -> Tensor:
-        """What the classifier sees, the output of fc7: (B, T', 4096) with T' = 1 up to 32 frames."""
+        """Compute the output of fc7 averaged over space: (B, T', 4096) with T' = ceil(T / 32)."""
         self.check_inputs(*streams)
         for _, output in self._stages(streams[0]):
             last = output
         return last.mean((3, 4)).transpose(1, 2)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits averaged over time: (B, T', 4096) to (B, classes)."""
+        """Compute logits averaged over time: (B, T', 4096) to (B, classes)."""
         return self.head(self.dropout(features)).mean(1)
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs by C3D's names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes)."""
+        """Compute intermediate outputs by the names of C3D.
+
+        Outputs have shape (B, C, T, H, W); ``Logits`` and ``Predictions`` have shape (B, classes).
+        """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
         for name, last in self._stages(streams[0]):
@@ -149,7 +163,7 @@ class Conv3D(VideoModel):
 
 
 def conv3d_spec(stream: StreamKind = "rgb") -> ModelSpec:
-    """16 frames of 112 x 112, the short side 128 as in C3D, and 15 such clips in testing (Table 1)."""
+    """Input specification of 3D-ConvNet (Table 1): clips of 16 frames of 112 x 112 pixels, 15 clips in testing."""
     return ModelSpec(
         name="conv3d",
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=16),),
@@ -162,7 +176,10 @@ def conv3d_spec(stream: StreamKind = "rgb") -> ModelSpec:
 
 
 def conv3d_tiny_spec(stream: StreamKind = "rgb") -> ModelSpec:
-    """16 frames of 56 x 56, and three such clips in testing. Like 112, 56 comes to an odd grid that rounds up."""
+    """Input specification of the small 3D-ConvNet: clips of 16 frames of 56 x 56 pixels, three clips in testing.
+
+    As with 112 pixels, a pooling layer has an input of odd size and rounds up.
+    """
     return ModelSpec(
         name="conv3d_tiny",
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=16),),

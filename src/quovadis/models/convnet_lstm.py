@@ -1,8 +1,4 @@
-"""ConvNet+LSTM: a image model on every fifth frame, an LSTM over what it says (paper, section 2.1).
-
-The first of the five architectures of the paper. Its LSTM has recurrent batch norm (Cooijmans et al. 2016); the paper
-names it and says no more, so the details are theirs where they give them, and named here where they do not.
-"""
+"""ConvNet+LSTM: a 2D backbone on every fifth frame, followed by an LSTM (paper, section 2.1)."""
 
 from collections.abc import Sequence
 
@@ -17,26 +13,29 @@ from quovadis.models.video_model import VideoModel, pick_endpoints
 
 HIDDEN_SIZE = 512
 FORGET_BIAS = 1.0
-"""Of the forget gate at the start, so that the cell remembers from the first step on (Jozefowicz et al. 2015)."""
+"""Initial bias of the forget gate, so that the cell keeps its state from the start (Jozefowicz et al., 2015)."""
 
 
 class BatchNormLSTM(nn.Module):
-    """An LSTM whose sums are batch-normalized at each step (Cooijmans et al. 2016, equations 6 to 8).
+    """LSTM with recurrent batch normalization.
 
     ::
 
-        gates   = BN(x W_x) + BN(h W_h) + b          forget, input, output, candidate
-        cell    = sigmoid(forget) * cell + sigmoid(input) * tanh(candidate)
-        hidden  = sigmoid(output) * tanh(BN(cell))
+        gates  = BN(x W_x) + BN(h W_h) + b          forget, input, output, candidate
+        cell   = sigmoid(forget) * cell + sigmoid(input) * tanh(candidate)
+        hidden = sigmoid(output) * tanh(BN(cell))
 
-    Each of the three norms has a scale that begins at 0.1 and statistics for each step; only that of the cell has a
-    shift, because ``b`` is one already. Both states begin at zero. Weights are orthogonal gate by gate; ``b`` is zero
-    but for the forget gate. That is 4 H (D + H) + 4 H numbers, as any LSTM has, and 10 H of the norms.
+    Each of the three batch norms has running statistics per step. Only the one of the cell has a shift. Weights are
+    initialized orthogonally per gate, states with zero.
 
     Args:
-        input_size: D.
-        hidden_size: H.
-        num_steps: steps with statistics of their own: those of a training clip. Later ones use the last.
+        input_size: Length D of the inputs.
+        hidden_size: Length H of the hidden states.
+        num_steps: Number of steps with running statistics: the length of a training clip. Later steps use the
+            statistics of the last one.
+
+    References:
+        Cooijmans et al., "Recurrent Batch Normalization", arXiv:1603.09025, equations 6 to 8.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_steps: int):
@@ -55,39 +54,44 @@ class BatchNormLSTM(nn.Module):
                 nn.init.orthogonal_(gate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs (B, T, D) to hidden states (B, T, H)."""
+        """Compute hidden states (B, T, H) from inputs (B, T, D)."""
         hidden = cell = x.new_zeros(x.shape[0], self.hidden_size)
         states = []
-        for step, from_input in enumerate(F.linear(x, self.weight_input).unbind(1)):
-            from_hidden = F.linear(hidden, self.weight_hidden)
-            gates = self.norm_input(from_input, step) + self.norm_hidden(from_hidden, step) + self.bias
-            forget, admit, release, candidate = gates.chunk(4, 1)
-            cell = forget.sigmoid() * cell + admit.sigmoid() * candidate.tanh()
-            hidden = release.sigmoid() * self.norm_cell(cell, step).tanh()
+        for step, input_product in enumerate(F.linear(x, self.weight_input).unbind(1)):
+            hidden_product = F.linear(hidden, self.weight_hidden)
+            gates = self.norm_input(input_product, step) + self.norm_hidden(hidden_product, step) + self.bias
+            forget_gate, input_gate, output_gate, candidate = gates.chunk(4, 1)
+            cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+            hidden = output_gate.sigmoid() * self.norm_cell(cell, step).tanh()
             states.append(hidden)
         return torch.stack(states, 1)
 
 
 class ConvNetLSTM(VideoModel):
-    """Inception-v1 on each frame, its last average pooling, an LSTM of 512 units, and one classifier.
+    """Inception-v1 on each frame, average pooling, an LSTM with 512 units and a classifier.
 
-    In training the classifier has to be right at every step; in evaluation the last step answers.
+    In training, the loss is the average over all time steps. In evaluation, the prediction is that of the last step.
+    Clips can have any number of frames. The network has 8,950,720 parameters (400 classes). The paper only names the
+    recurrent batch norm; its details follow Cooijmans et al. (see :class:`BatchNormLSTM`).
 
     Args:
         stream: ``"rgb"`` in the paper.
-        num_classes: classes of the head.
-        dropout: share of the hidden units dropped before the classifier in training. The paper does not speak of it.
-        width: multiplies every number of channels; 1 is the paper's network.
-        spec: what the network sees; the default is the paper's 25 frames of 224 x 224, every fifth.
+        num_classes: Number of classes.
+        dropout: Dropout probability of the hidden states before the classifier in training. Not specified in the
+            paper.
+        width: Factor for all numbers of channels.
+        spec: Input specification. The default is the paper's: 25 frames of 224 x 224 pixels with stride 5.
 
-    8,950,720 parameters for 400 classes, the paper's 9 M. Any number of steps passes, from one on.
+    Example:
+        >>> import torch
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("convnet_lstm_tiny", num_classes=10)
+        >>> x = torch.zeros(2, 3, 8, 64, 64)
+        >>> model.train()(x).shape, model.eval()(x).shape, model.features(x).shape
+        (torch.Size([2, 8, 10]), torch.Size([2, 10]), torch.Size([2, 8, 128]))
 
-    >>> import torch
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("convnet_lstm_tiny", num_classes=10)
-    >>> x = torch.zeros(2, 3, 8, 64, 64)
-    >>> model.train()(x).shape, model.eval()(x).shape, model.features(x).shape
-    (torch.Size([2, 8, 10]), torch.Size([2, 10]), torch.Size([2, 8, 128]))
+    References:
+        Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.1, Figure 2a and Table 1.
     """
 
     def __init__(
@@ -114,30 +118,42 @@ class ConvNetLSTM(VideoModel):
         return head
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits: float32 (B, C, T, H, W) in [-1, 1] to (B, classes), or (B, T, classes) in training.
+        """Compute logits of the last step, or of all steps in training.
+
+        Args:
+            streams: One float32 tensor (B, C, T, H, W) in [-1, 1].
+
+        Returns:
+            Logits (B, classes), or (B, T, classes) in training.
 
         Raises:
-            InvalidTypeError, InvalidInputError: another dtype, layout or number of channels, or too small.
+            InvalidTypeError: If the input is not a floating point tensor of the dtype of the weights.
+            InvalidInputError: If the layout or number of channels is wrong, or the frames are too small.
         """
         return self.classify(self.features(*streams))
 
     def features(self, *streams: Tensor) -> Tensor:
-        """Hidden states: (B, T, 512)."""
+        """Compute the hidden states of the LSTM: (B, T, 512)."""
         self.check_inputs(*streams)
         return self.lstm(self._pool(self.trunk(streams[0])))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits of every step in training, (B, T, classes), of the last in evaluation, (B, classes)."""
+        """Compute logits of the last step, (B, classes), or of all steps in training, (B, T, classes)."""
         return self.head(self.dropout(features if self.training else features[:, -1]))
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs by name: of the trunk (B, C, T, h, w), ``AvgPool`` and ``LSTM`` (B, T, D), the last two (B, classes).
+        """Compute intermediate outputs by name.
 
-        >>> import torch
-        >>> from quovadis.models.zoo import build_model
-        >>> outputs = build_model("convnet_lstm_tiny", num_classes=10).eval().endpoints(torch.zeros(1, 3, 8, 64, 64))
-        >>> list(outputs)[-4:], outputs["Mixed_5c"].shape
-        (['AvgPool', 'LSTM', 'Logits', 'Predictions'], torch.Size([1, 256, 8, 2, 2]))
+        Outputs of the trunk have shape (B, C, T, h, w), ``AvgPool`` and ``LSTM`` (B, T, D), and ``Logits`` and
+        ``Predictions`` (B, classes).
+
+        Example:
+            >>> import torch
+            >>> from quovadis.models.zoo import build_model
+            >>> model = build_model("convnet_lstm_tiny", num_classes=10).eval()
+            >>> outputs = model.endpoints(torch.zeros(1, 3, 8, 64, 64))
+            >>> list(outputs)[-4:], outputs["Mixed_5c"].shape
+            (['AvgPool', 'LSTM', 'Logits', 'Predictions'], torch.Size([1, 256, 8, 2, 2]))
         """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
@@ -147,23 +163,23 @@ class ConvNetLSTM(VideoModel):
                 return pick_endpoints(outputs, names)
         outputs["AvgPool"] = self._pool(last)
         outputs["LSTM"] = self.lstm(outputs["AvgPool"])
-        outputs["Logits"] = self.answer(self.classify(outputs["LSTM"]))
+        outputs["Logits"] = self.video_logits(self.classify(outputs["LSTM"]))
         outputs["Predictions"] = outputs["Logits"].softmax(1)
         return pick_endpoints(outputs, names)
 
     def first_filters(self) -> dict[str, Tensor]:
-        """The first convolution, (64, 3, 1, 7, 7): one time slice."""
+        """Return the filters of the first convolution, (64, 3, 1, 7, 7)."""
         return {self.spec.stream: self.trunk.first_filters()}
 
     def _pool(self, x: Tensor) -> Tensor:
-        """The average pooling of 7 x 7 for each frame, and the mean where there are several: (B, T, 1024)."""
+        """Average each frame over space: (B, T, 1024)."""
         window = self.spec.size_px // 32
         pooled = average_pool(x, (1, window, window), self.spec.name).mean((3, 4)).transpose(1, 2)
         return pooled.to(self.lstm.bias.dtype)
 
 
 def convnet_lstm_spec(stream: StreamKind = "rgb", name: str = "convnet_lstm") -> ModelSpec:
-    """Every fifth frame of 25 a second: 25 of them, five seconds, in training, and 50 in testing (Table 1)."""
+    """Input specification of ConvNet+LSTM (Table 1): every fifth frame, 25 frames in training, 50 in testing."""
     return ModelSpec(
         name=name,
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=25, frame_stride=5),),
@@ -175,7 +191,10 @@ def convnet_lstm_spec(stream: StreamKind = "rgb", name: str = "convnet_lstm") ->
 
 
 def convnet_lstm_tiny_spec(stream: StreamKind = "rgb") -> ModelSpec:
-    """8 frames of 64 x 64, every fourth, and 12 in testing, so that steps without statistics of their own occur."""
+    """Input specification of the small ConvNet+LSTM: every fourth frame, 8 frames in training, 12 in testing.
+
+    Test clips are longer than training clips so that tests cover steps without running statistics.
+    """
     return ModelSpec(
         name="convnet_lstm_tiny",
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=8, frame_stride=4),),

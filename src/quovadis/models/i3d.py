@@ -1,8 +1,4 @@
-"""I3D: Inception-v1 inflated to three dimensions (paper, section 2.4), exactly as the official code has it.
-
-Source: google-deepmind/kinetics-i3d, ``i3d.py``. Two-stream I3D is two of these trained apart, one on RGB and one on
-flow, their logits added (:mod:`quovadis.inference.fusion`).
-"""
+"""I3D: Inception-v1 inflated to three dimensions (paper, section 2.4)."""
 
 from collections.abc import Sequence
 
@@ -16,25 +12,34 @@ from quovadis.models.video_model import VideoModel, pick_endpoints
 
 
 class I3D(VideoModel):
-    """Inflated Inception-v1.
+    """I3D: Inception-v1 with batch norm, inflated to three dimensions.
+
+    Reproduces the official code. Two-stream I3D is two models, one for RGB and one for flow, that are trained
+    separately and whose logits are added.
+
+    The network has 12,689,984 parameters for RGB and 12,668,032 for flow (400 classes). The final average pooling has
+    a window of 2 x 7 x 7. Larger inputs leave several positions after pooling; their logits are averaged over space as
+    well as over time, whereas the official code supports inputs of 224 x 224 pixels only.
 
     Args:
         stream: ``"rgb"`` (3 channels) or ``"flow"`` (2 channels: x to the right, y down).
-        num_classes: classes of the head.
-        dropout: share of features dropped before the classifier in training; the official code keeps 0.5.
-        width: multiplies every number of channels; 1 is the paper's network.
-        spec: what the network sees; the default is the paper's 64 frames of 224 x 224.
+        num_classes: Number of classes.
+        dropout: Dropout probability before the classifier in training; 0.5 in the official code.
+        width: Factor for all numbers of channels.
+        spec: Input specification. The default is the paper's: 64 frames of 224 x 224 pixels. The final pooling window
+            is ``spec.size_px / 32``.
 
-    The spatial window of the last pooling is ``spec.size_px / 32``: 7 in the paper. An input that leaves a larger grid
-    than that gives several class scores side by side; they are averaged, as they are over time. (The official code
-    refuses such inputs.) Without scale in batch norm there are 12,689,984 parameters for RGB and 12,668,032 for flow.
+    Example:
+        >>> import torch
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("i3d_tiny", num_classes=10).eval()
+        >>> x = torch.zeros(2, 3, 16, 64, 64)
+        >>> model(x).shape, model.features(x).shape
+        (torch.Size([2, 10]), torch.Size([2, 1, 256]))
 
-    >>> import torch
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("i3d_tiny", num_classes=10).eval()
-    >>> x = torch.zeros(2, 3, 16, 64, 64)
-    >>> model(x).shape, model.features(x).shape
-    (torch.Size([2, 10]), torch.Size([2, 1, 256]))
+    References:
+        Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.4, Figure 3 and Table 1.
+        Official code: https://github.com/google-deepmind/kinetics-i3d, ``i3d.py``.
     """
 
     has_class_maps = True
@@ -62,53 +67,63 @@ class I3D(VideoModel):
         return head
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits averaged over time: float32 (B, C, T, H, W) in [-1, 1] to (B, classes).
+        """Compute logits averaged over time and space.
+
+        Args:
+            streams: One float32 tensor (B, C, T, H, W) in [-1, 1] with T >= 9 and C = 3 (RGB) or 2 (flow).
+
+        Returns:
+            Logits (B, classes).
 
         Raises:
-            InvalidTypeError, InvalidInputError: another dtype, layout or number of channels, or too small.
-            TooFewFramesError: fewer than 9 frames.
+            InvalidTypeError: If the input is not a floating point tensor of the dtype of the weights.
+            InvalidInputError: If the layout or number of channels is wrong, or the frames are too small.
+            TooFewFramesError: If there are fewer than 9 frames.
         """
         self.check_inputs(*streams)
         return self._logits(self._pool(self.trunk(streams[0])))
 
     def features(self, *streams: Tensor) -> Tensor:
-        """What the classifier sees: (B, T', 1024) with T' = ceil(T / 8) - 1."""
+        """Compute the inputs of the classifier: (B, T', 1024) with T' = ceil(T / 8) - 1."""
         self.check_inputs(*streams)
         return self._pool(self.trunk(streams[0])).mean((3, 4)).transpose(1, 2)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits averaged over time: (B, T', 1024) to (B, classes)."""
+        """Compute logits averaged over time: (B, T', 1024) to (B, classes)."""
         return self._logits(features.transpose(1, 2)[..., None, None])
 
     def class_maps(self, *streams: Tensor) -> Tensor:
-        """Evidence for each class before the pooling of 2 x 7 x 7: (B, classes, ceil(T / 8), H / 32, W / 32).
+        """Compute class activation maps (B, classes, T / 8, H / 32, W / 32), sizes rounded up.
 
-        >>> import torch
-        >>> from quovadis.models.zoo import build_model
-        >>> model, x = build_model("i3d_tiny", num_classes=10).eval(), torch.rand(1, 3, 24, 64, 64)
-        >>> maps = model.class_maps(x)
-        >>> maps.shape, torch.allclose(model.pool_class_maps(maps), model(x), atol=1e-5)
-        (torch.Size([1, 10, 3, 2, 2]), True)
+        Example:
+            >>> import torch
+            >>> from quovadis.models.zoo import build_model
+            >>> model, x = build_model("i3d_tiny", num_classes=10).eval(), torch.rand(1, 3, 24, 64, 64)
+            >>> maps = model.class_maps(x)
+            >>> maps.shape, torch.allclose(model.pool_class_maps(maps), model(x), atol=1e-5)
+            (torch.Size([1, 10, 3, 2, 2]), True)
         """
         self.check_inputs(*streams)
-        grid = self.trunk(streams[0])
-        require_grid(grid, self._window, self.spec.name)
-        return self.head(grid.to(self.head.weight.dtype))
+        feature_map = self.trunk(streams[0])
+        require_grid(feature_map, self._window, self.spec.name)
+        return self.head(feature_map.to(self.head.weight.dtype))
 
     def pool_class_maps(self, maps: Tensor) -> Tensor:
-        """Logits (B, classes): the average pooling, and the mean over what it leaves."""
+        """Pool class activation maps to logits (B, classes): average pooling, then the mean over all positions."""
         return self._pool(maps).mean((2, 3, 4))
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs by the official names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes).
+        """Compute intermediate outputs by the names of the official code.
 
-        The last two are there only when the input is large enough for the final pooling, unless asked for by name.
+        Outputs have shape (B, C, T, H, W); ``Logits`` and ``Predictions`` have shape (B, classes). With ``names=None``,
+        the last two are omitted if the input is too small for the final pooling.
 
-        >>> import torch
-        >>> from quovadis.models.zoo import build_model
-        >>> outputs = build_model("i3d_tiny", num_classes=10).eval().endpoints(torch.zeros(1, 3, 16, 64, 64))
-        >>> list(outputs)[:3], outputs["Mixed_5c"].shape
-        (['Conv3d_1a_7x7', 'MaxPool3d_2a_3x3', 'Conv3d_2b_1x1'], torch.Size([1, 256, 2, 2, 2]))
+        Example:
+            >>> import torch
+            >>> from quovadis.models.zoo import build_model
+            >>> outputs = build_model("i3d_tiny", num_classes=10).eval().endpoints(torch.zeros(1, 3, 16, 64, 64))
+            >>> list(outputs)[:3], outputs["Mixed_5c"].shape
+            (['Conv3d_1a_7x7', 'MaxPool3d_2a_3x3', 'Conv3d_2b_1x1'], torch.Size([1, 256, 2, 2, 2]))
         """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
@@ -116,8 +131,8 @@ class I3D(VideoModel):
             outputs[name] = last
             if names is not None and outputs.keys() >= set(names):
                 return pick_endpoints(outputs, names)
-        wants_logits = names is not None and not set(names).isdisjoint({"Logits", "Predictions"})
-        if wants_logits or min(last.shape[3:]) >= self._window:
+        needs_logits = names is not None and not set(names).isdisjoint({"Logits", "Predictions"})
+        if needs_logits or min(last.shape[3:]) >= self._window:
             outputs["Logits"] = self._logits(self._pool(last))
             outputs["Predictions"] = outputs["Logits"].softmax(1)
         return pick_endpoints(outputs, names)
@@ -132,7 +147,6 @@ class I3D(VideoModel):
         return self.spec.size_px // 32
 
     def _pool(self, x: Tensor) -> Tensor:
-        """The average pooling of 2 x 7 x 7."""
         return average_pool(x, (2, self._window, self._window), self.spec.name)
 
     def _logits(self, pooled: Tensor) -> Tensor:
@@ -140,7 +154,7 @@ class I3D(VideoModel):
 
 
 def i3d_spec(stream: StreamKind, name: str = "i3d") -> ModelSpec:
-    """64 frames of 224 x 224 at 25 fps for training, 250 for testing (Table 1)."""
+    """Input specification of I3D (Table 1): 224 x 224 pixels at 25 fps, 64 frames in training, 250 in testing."""
     return ModelSpec(
         name=name,
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=64),),
@@ -152,10 +166,10 @@ def i3d_spec(stream: StreamKind, name: str = "i3d") -> ModelSpec:
 
 
 def i3d_tiny_spec(stream: StreamKind) -> ModelSpec:
-    """16 frames of 64 x 64: the same code, for tests and for the demo.
+    """Input specification of the small I3D for tests and demos: 16 frames of 64 x 64 pixels.
 
-    It is shown clips of the length that it was trained on. Its time axis is shorter than its receptive field, so every
-    feature sees the padding at the ends, and a longer clip looks to it like nothing that it knows.
+    Training and test clips have the same length. With 16 frames, all receptive fields include padding, so longer clips
+    would differ from the training data.
     """
     return ModelSpec(
         name="i3d_tiny",

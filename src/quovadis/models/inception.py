@@ -1,7 +1,7 @@
-"""Inception-v1 with batch norm: in 2D the network of GoogLeNet, in 3D the trunk of I3D, and in 2D over video.
+"""Inception-v1 (GoogLeNet) with batch norm: as a 2D backbone for frames and snippets, and as the 3D trunk of I3D.
 
-One table describes both, because I3D *is* the 2D network with every square made a cube (paper, section 2.4), except
-that the first two poolings leave time alone. Endpoint names are those of the official code.
+The 3D network is the 2D network with cubic kernels, except that the first two poolings do not pool over time (paper,
+section 2.4). Endpoint names are those of the official code.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from quovadis.models.checkpointing import RecomputableModule
 from quovadis.models.layers import ConvUnit, max_pool_same, require_grid
 from quovadis.models.receptive_field import TemporalLayer
 
-# Output channels of an inception block: branch 0; branch 1 reduce, 3x3; branch 2 reduce, 3x3; branch 3 after pooling.
+# Output channels of an Inception block: branch 0; branch 1 1x1, 3x3; branch 2 1x1, 3x3; branch 3 after pooling.
 BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -30,7 +30,12 @@ BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
 
 
 class MaxPoolSame(nn.Module):
-    """Max pooling with SAME padding."""
+    """Max pooling with SAME padding.
+
+    Args:
+        kernel: Kernel size of each axis.
+        stride: Stride of each axis.
+    """
 
     def __init__(self, kernel: tuple[int, ...], stride: tuple[int, ...]):
         super().__init__()
@@ -38,18 +43,24 @@ class MaxPoolSame(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to (B, C, ...), each side divided by the stride and rounded up."""
+        """(B, C, ...) to (B, C, ...), each axis divided by its stride and rounded up."""
         return max_pool_same(x, self.kernel, self.stride)
 
     def extra_repr(self) -> str:
-        """Kernel and stride, for print(model)."""
+        """Kernel and stride for ``print(model)``."""
         return f"{self.kernel}, stride={self.stride}"
 
 
 class InceptionBlock(RecomputableModule):
-    """Four branches over the same input, concatenated: 1x1; 1x1, 3x3; 1x1, 3x3; 3x3 pooling, 1x1.
+    """Inception block: the concatenated outputs of four branches.
 
-    Branch 2 has a 3x3 where GoogLeNet's paper has a 5x5, as in the official code (and in torchvision's GoogLeNet).
+    The branches are 1x1; 1x1 and 3x3; 1x1 and 3x3; 3x3 max pooling and 1x1. As in the official code and torchvision,
+    branch 2 has a 3x3 convolution where the GoogLeNet paper has a 5x5 convolution.
+
+    Args:
+        dims: 2 or 3.
+        in_channels: Number of input channels.
+        channels: Output channels of the convolutions, in the order of :data:`BLOCKS`.
     """
 
     def __init__(self, dims: int, in_channels: int, channels: tuple[int, int, int, int, int, int]):
@@ -77,12 +88,16 @@ class InceptionBlock(RecomputableModule):
 
 
 class InceptionV1(nn.Module):
-    """The trunk up to the last inception block.
+    """Inception-v1 up to the last Inception block, ``Mixed_5c``.
 
     Args:
-        dims: 2 or 3.
-        in_channels: 3 for RGB, 2 for flow; 2 x 10 for a stack of flow frames in 2D.
-        width: multiplies every number of channels; 1 is the paper's network, less makes the tiny variants.
+        dims: 2 for images, 3 for video.
+        in_channels: Number of input channels: 3 for RGB, 2 for flow, 20 for a stack of ten flow frames in 2D.
+        width: Factor for all numbers of channels.
+
+    References:
+        Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, Table 1.
+        Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, Figure 3.
     """
 
     def __init__(self, dims: int, in_channels: int, *, width: float = 1.0):
@@ -95,7 +110,7 @@ class InceptionV1(nn.Module):
         def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> ConvUnit:
             return ConvUnit(dims, in_channels, out_channels, kernel, stride)
 
-        # The first two poolings do not touch time: in 2D there is none.
+        # The first two poolings do not pool over time.
         space_pool = MaxPoolSame((1, 3, 3)[-dims:], (1, 2, 2)[-dims:])
         pool_name = "MaxPool3d" if dims == 3 else "MaxPool"
         stages: list[tuple[str, nn.Module]] = [
@@ -117,11 +132,11 @@ class InceptionV1(nn.Module):
         for name, stage in stages:
             self.add_module(name, stage)
         self.out_channels = channels
-        """Channels of the last block: 1024 at full width."""
+        """Number of output channels: 1024 at full width."""
         self.endpoint_names = tuple(name for name, _ in stages)
 
     def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Run stage by stage: ``(endpoint name, output)``."""
+        """Run layer by layer and yield ``(endpoint name, output)``."""
         for name in self.endpoint_names:
             x = self.get_submodule(name)(x)
             yield name, x
@@ -149,17 +164,21 @@ class InceptionV1(nn.Module):
 
 
 class SnippetInceptionV1(InceptionV1):
-    """The 2D network over video: on each frame, or on each snippet of frames whose channels are stacked.
+    """2D Inception-v1 applied to each frame of a video, or to each snippet of stacked frames.
 
     Args:
-        channels: of one frame: 3 for RGB, 2 for flow.
-        snippet_frames: frames of a snippet; 10 in the flow streams of the paper. Their channels follow each other frame
-            by frame: x, y of the first, x, y of the second ... (Simonyan and Zisserman 2014, equation 1).
-        width: multiplies every number of channels.
+        channels: Number of channels of a frame: 3 for RGB, 2 for flow.
+        snippet_frames: Number of frames of a snippet; 10 for flow in the paper. Their channels are stacked frame by
+            frame: x and y of the first frame, x and y of the second frame, and so on.
+        width: Factor for all numbers of channels.
 
-    >>> snippets = SnippetInceptionV1(2, 10, width=1 / 8)
-    >>> snippets(torch.zeros(1, 2, 30, 64, 64)).shape
-    torch.Size([1, 128, 3, 2, 2])
+    Example:
+        >>> trunk = SnippetInceptionV1(2, 10, width=1 / 8)
+        >>> trunk(torch.zeros(1, 2, 30, 64, 64)).shape
+        torch.Size([1, 128, 3, 2, 2])
+
+    References:
+        Simonyan and Zisserman, "Two-Stream Convolutional Networks", NIPS 2014, equation 1.
     """
 
     def __init__(self, channels: int, snippet_frames: int = 1, *, width: float = 1.0):
@@ -167,44 +186,47 @@ class SnippetInceptionV1(InceptionV1):
         self.snippet_frames = snippet_frames
 
     def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Run stage by stage: ``(endpoint name, output)``, outputs (B, channels, snippets, h, w)."""
+        """Run layer by layer and yield ``(endpoint name, output)`` with outputs (B, channels, snippets, h, w)."""
         snippets = x.unflatten(2, (-1, self.snippet_frames)).permute(0, 2, 3, 1, 4, 5)
-        # Flattening copies but where there is one snippet; copied always, an export holds for any number of them.
+        # flatten() does not copy a single snippet. An exported graph needs the same operations for any number of them.
         snippets = snippets.clone(memory_format=torch.contiguous_format)
         for name, output in super().stages(snippets.flatten(2, 3).flatten(0, 1)):
             yield name, output.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
     def first_filters(self) -> Tensor:
-        """The first convolution, (filters, channels, snippet_frames, 7, 7)."""
+        """Return the filters of the first convolution, (filters, channels, snippet_frames, 7, 7)."""
         weight = next(self.parameters()).detach()
         return weight.unflatten(1, (self.snippet_frames, -1)).transpose(1, 2)
 
 
 def inception_trunks(model: nn.Module) -> dict[str, InceptionV1]:
-    """Every Inception-v1 within a network, by the name of the module: what the weights of a 2D one can start.
+    """Find the Inception-v1 trunks of a model, which can be initialized with the weights of a 2D Inception-v1.
+
+    Returns:
+        The trunks by module name.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: If the model has no Inception-v1 trunk.
     """
     trunks = {name: module for name, module in model.named_modules() if isinstance(module, InceptionV1)}
     if not trunks:
         raise WeightsError(
-            f"{type(model).__name__} has no Inception-v1 that could take the weights of a 2D one: train it from random "
-            "weights"
+            f"{type(model).__name__} has no Inception-v1 trunk for the weights of a 2D Inception-v1: train it from "
+            "random weights"
         )
     return trunks
 
 
 def average_pool(x: Tensor, window: tuple[int, int, int], name: str) -> Tensor:
-    """The last average pooling, stride 1 and without padding, in float32 also where the trunk ran in less.
+    """Apply the final average pooling, with stride 1 and no padding, in at least float32.
 
     Args:
-        x: (B, C, T, H, W).
-        window: 2 x 7 x 7 in I3D, 1 x 7 x 7 in the networks that look at single frames.
-        name: of the model, for the message.
+        x: Feature map (B, C, T, H, W).
+        window: Size of the pooling window: 2 x 7 x 7 in I3D, 1 x 7 x 7 in networks with a 2D trunk.
+        name: Name of the model for error messages.
 
     Raises:
-        InvalidInputError: the grid is smaller than the window.
+        InvalidInputError: If the feature map is smaller than the window.
     """
     require_grid(x, window[1], name)
     if x.dtype.itemsize < 4:

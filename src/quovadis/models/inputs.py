@@ -1,4 +1,4 @@
-"""From a clip to the inputs of a model: one uint8 tensor a stream, as the model's spec lists them."""
+"""Select the input streams of a model from a clip."""
 
 import torch
 from torch import Tensor
@@ -11,52 +11,63 @@ from quovadis.video.sampling import windows
 
 
 def clip_to_streams(clip: Clip, spec: ModelSpec) -> list[Tensor]:
-    """The streams of a clip that is already resized and cropped, ready for :func:`quovadis.transforms.to_model`.
+    """Select the frames of each input stream from a clip.
 
-    Each stream takes its own frames: from its ``first_frame`` on, every ``frame_stride``-th.
+    The result is the input of :func:`quovadis.transforms.to_model`.
 
     Args:
-        clip: every ``spec.clip_stride``-th frame of a stretch of video at ``spec.fps``.
-        spec: what the model sees.
+        clip: Resized and cropped clip at ``spec.fps`` that contains every ``spec.clip_stride``-th frame.
+        spec: Input specification of the model.
 
     Returns:
-        One uint8 (T, C, H, W) for each of ``spec.streams``; flow as 256 levels of +-20 pixels.
+        One uint8 tensor (T, C, H, W) for each of ``spec.streams``. Flow is clipped to 20 pixels and quantized to 256
+        levels.
 
     Raises:
-        InvalidInputError: the model wants flow and the clip has none; see :func:`quovadis.flow.estimate.flow_for_clip`.
+        InvalidInputError: If the model needs optical flow and the clip has none; see
+            :func:`quovadis.flow.estimate.flow_for_clip`.
 
-    >>> from quovadis.models.two_stream import two_stream_spec
-    >>> clip = Clip(torch.zeros(20, 3, 32, 32, dtype=torch.uint8), torch.arange(20) / 25, torch.zeros(20, 2, 32, 32))
-    >>> [tuple(s.shape) for s in clip_to_streams(clip, two_stream_spec("rgb+flow"))]
-    [(2, 3, 32, 32), (20, 2, 32, 32)]
+    Example:
+        >>> from quovadis.models.two_stream import two_stream_spec
+        >>> frames, times = torch.zeros(20, 3, 32, 32, dtype=torch.uint8), torch.arange(20) / 25
+        >>> clip = Clip(frames, times, flow=torch.zeros(20, 2, 32, 32))
+        >>> [tuple(stream.shape) for stream in clip_to_streams(clip, two_stream_spec("rgb+flow"))]
+        [(2, 3, 32, 32), (20, 2, 32, 32)]
     """
     streams = []
     step = spec.clip_stride
     for stream in spec.streams:
-        taken = slice(stream.first_frame // step, None, stream.frame_stride // step)
+        frames = slice(stream.first_frame // step, None, stream.frame_stride // step)
         if stream.kind == "rgb":
-            streams.append(clip.frames[taken])
+            streams.append(clip.frames[frames])
         elif clip.flow is not None:
-            streams.append(encode_flow(clip.flow[taken]))
+            streams.append(encode_flow(clip.flow[frames]))
         else:
-            raise InvalidInputError(f"{spec.name} wants optical flow, and {clip.source or 'the clip'} comes without")
+            raise InvalidInputError(
+                f"{spec.name} needs optical flow, but {clip.source or 'the clip'} has none. Compute it with "
+                "quovadis.flow.estimate.flow_for_clip"
+            )
     return streams
 
 
 def cut_clip(clip: Clip, spec: ModelSpec) -> list[Clip]:
-    """The clips that a model is shown one by one instead of a long one: see ``ModelSpec.test_clip_frames``.
+    """Split a long clip into clips that the model processes one at a time; see ``ModelSpec.test_clip_frames``.
 
-    They touch, and the last is moved back to end with the clip, so nothing is left out.
+    The clips are adjacent. The last one is shifted to end with the input, so it may overlap the one before it.
 
     Args:
-        clip: every ``spec.clip_stride``-th frame of a stretch of video at ``spec.fps``.
-        spec: what the model sees.
+        clip: Clip at ``spec.fps`` that contains every ``spec.clip_stride``-th frame.
+        spec: Input specification of the model.
 
-    >>> from quovadis.models.conv3d import conv3d_spec
-    >>> clip = Clip(torch.zeros(40, 3, 8, 8, dtype=torch.uint8), torch.arange(40) / 25)
-    >>> cut_clip(clip, conv3d_spec())
-    [Clip(T=16, H=8, W=8, 0.000 s to 0.600 s), Clip(T=16, H=8, W=8, 0.640 s to 1.240 s),
-     Clip(T=16, H=8, W=8, 0.960 s to 1.560 s)]
+    Returns:
+        Clips in temporal order; only ``clip`` if the model accepts clips of any length.
+
+    Example:
+        >>> from quovadis.models.conv3d import conv3d_spec
+        >>> clip = Clip(torch.zeros(40, 3, 8, 8, dtype=torch.uint8), torch.arange(40) / 25)
+        >>> cut_clip(clip, conv3d_spec())
+        [Clip(T=16, H=8, W=8, 0.000 s to 0.600 s), Clip(T=16, H=8, W=8, 0.640 s to 1.240 s),
+         Clip(T=16, H=8, W=8, 0.960 s to 1.560 s)]
     """
     if spec.test_clip_frames is None:
         return [clip]

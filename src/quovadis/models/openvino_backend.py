@@ -1,4 +1,4 @@
-"""Features by OpenVINO, on a CPU: another compiler of networks, that needs no C++ compiler."""
+"""Feature computation with OpenVINO on a CPU."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.extras import missing_extra
 
-_KEPT_SHAPES = 4
-"""Of inputs whose compiled networks are kept; each holds the weights once more."""
+_MAX_COMPILED = 4
+"""Number of compiled networks in the cache. Each one has a copy of the weights."""
 
 
 class OpenVinoFeatures:
-    """``network.features``, compiled anew for each shape of input.
+    """``network.features``, compiled by OpenVINO for each input shape.
 
     Args:
-        network: its batch norms folded.
-        precision: ``float32``, ``bfloat16`` or ``float16``, of the convolutions.
+        network: A model without batch norm; see :func:`quovadis.models.optimize.fold_batch_norm`.
+        precision: Precision of the convolutions: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        MissingExtraError: OpenVINO is not installed.
+        MissingExtraError: If OpenVINO is not installed.
     """
 
     def __init__(self, network: VideoModel, precision: str):
@@ -37,11 +37,11 @@ class OpenVinoFeatures:
         self._compiled: OrderedDict[tuple[torch.Size, ...], Any] = OrderedDict()
 
     def __call__(self, *streams: Tensor) -> Tensor:
-        """The features (B, T', D)."""
+        """Compute features (B, T', D)."""
         shapes = tuple(x.shape for x in streams)
         if shapes not in self._compiled:
             self._compiled[shapes] = self._compile(streams)
-            if len(self._compiled) > _KEPT_SHAPES:
+            if len(self._compiled) > _MAX_COMPILED:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(shapes)
         (features,) = self._compiled[shapes]([x.contiguous().float().numpy() for x in streams]).values()
@@ -51,7 +51,7 @@ class OpenVinoFeatures:
         import openvino
 
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter, about itself
+            warnings.simplefilter("ignore")  # warnings about internals of the exporter
             exported = torch.export.export(_Features(self._network), streams)
             converted = openvino.convert_model(exported)
         options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -59,12 +59,12 @@ class OpenVinoFeatures:
 
 
 class _Features(nn.Module):
-    """A network whose ``forward`` is its ``features``."""
+    """A module whose ``forward`` calls ``network.features``, as required by ``torch.export``."""
 
     def __init__(self, network: VideoModel):
         super().__init__()
         self.network = network
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Features (B, T', D)."""
+        """Compute features (B, T', D)."""
         return self.network.features(*streams)

@@ -1,7 +1,4 @@
-"""A network made ready for inference: the same numbers, several times faster.
-
-What is done, and to which layers, is in :func:`optimize`; the layers are in :mod:`quovadis.models.fast_layers`.
-"""
+"""Model optimization for inference: folded batch norm, faster CPU layers, reduced precision and compilers."""
 
 from __future__ import annotations
 
@@ -35,11 +32,14 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 
 class InferenceModel(VideoModel):
-    """What :func:`optimize` returns: the contract of the model that it was made from, without training.
+    """A model for inference created by :func:`optimize`. It has the interface of the original model but cannot train.
 
-    ``forward`` is ``classify(features(...))``; both give float32 (or float64, as the model they were made from), in
-    whatever the convolutions are computed. Its ``state_dict`` is its own: keep the weights of the model that it was
-    made from.
+    Inputs and outputs have the dtype of the original model regardless of ``precision``. The state dict is specific to
+    the optimized layers: save the weights of the original model instead.
+
+    Attributes:
+        precision: Precision of the convolutions.
+        backend: Library that computes the features.
     """
 
     def __init__(self, model: VideoModel, network: VideoModel, precision: Precision, backend: Backend):
@@ -51,21 +51,21 @@ class InferenceModel(VideoModel):
         self.network = network
         self._filters = {kind: weight.clone() for kind, weight in model.first_filters().items()}
         self._dtype = next(model.parameters()).dtype
-        self._features: Callable[..., Tensor] = _runner(network, precision, backend)
+        self._features: Callable[..., Tensor] = _feature_function(network, precision, backend)
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits (B, classes); inputs, shapes and errors as of the model that it was made from."""
+        """Compute logits (B, classes) from inputs as for the original model."""
         return self.classify(self.features(*streams))
 
     @torch.no_grad()
     def features(self, *streams: Tensor) -> Tensor:
-        """Features (B, T', D)."""
+        """Compute features (B, T', D)."""
         self.check_inputs(*streams)
-        return self._features(*self._lowered(streams)).to(self._dtype)
+        return self._features(*self._cast(streams)).to(self._dtype)
 
     @torch.no_grad()
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+        """Compute logits (B, classes)."""
         return self.network.classify(features)
 
     @property
@@ -75,90 +75,92 @@ class InferenceModel(VideoModel):
 
     @property
     def has_class_maps(self) -> bool:  # type: ignore[override]
-        """As of the model that it was made from."""
+        """Whether the original model supports :meth:`class_maps`."""
         return self.network.has_class_maps
 
     @torch.no_grad()
     def class_maps(self, *streams: Tensor) -> Tensor:
-        """Class activation maps, computed by PyTorch whatever ``backend`` is."""
+        """Compute class activation maps, with PyTorch for every backend."""
         self.check_inputs(*streams)
-        return self.network.class_maps(*self._lowered(streams)).to(self._dtype)
+        return self.network.class_maps(*self._cast(streams)).to(self._dtype)
 
     def pool_class_maps(self, maps: Tensor) -> Tensor:
-        """Logits (B, classes), as the model that it was made from pools."""
+        """Pool class activation maps to logits (B, classes)."""
         return self.network.pool_class_maps(maps)
 
     @torch.no_grad()
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Intermediate outputs, by PyTorch layer after layer, whatever ``backend`` is."""
+        """Compute intermediate outputs, with PyTorch for every backend."""
         self.check_inputs(*streams)
-        outputs = self.network.endpoints(*self._lowered(streams), names=names)
+        outputs = self.network.endpoints(*self._cast(streams), names=names)
         return {name: output.to(self._dtype) for name, output in outputs.items()}
 
     def first_filters(self) -> dict[str, Tensor]:
-        """Those of the model that it was made from, before batch norm was folded into them."""
+        """Return the first filters of the original model, without folded batch norm."""
         return self._filters
 
     def check_inputs(self, *streams: Tensor) -> None:
-        """As the model that it was made from: the convolutions may be in less than the inputs are."""
-        lowered = [x.to(self._inner) if isinstance(x, Tensor) and x.dtype == self._dtype else x for x in streams]
-        super().check_inputs(*lowered)
+        """Check that the inputs match the spec and have the dtype of the original model."""
+        cast = [x.to(self._network_dtype) if isinstance(x, Tensor) and x.dtype == self._dtype else x for x in streams]
+        super().check_inputs(*cast)
 
     def train(self, mode: bool = True) -> Self:
-        """Raise: batch norm is folded away, so nothing is left to train."""
+        """Raise for ``mode=True`` because an optimized model cannot be trained."""
         if mode:
-            raise InvalidInputError("an optimized model cannot be trained: train the model that it was made from")
+            raise InvalidInputError("an optimized model cannot be trained: train the original model")
         return super().train(False)
 
     def _new_head(self, num_classes: int) -> nn.Module:
         raise InvalidInputError(
-            "the classifier of an optimized model cannot be replaced: replace that of the model that it was made from, "
-            "and optimize it again"
+            "the classifier of an optimized model cannot be replaced: replace that of the original model and optimize it "
+            "again"
         )
 
     @property
-    def _inner(self) -> torch.dtype:
+    def _network_dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
 
-    def _lowered(self, streams: Sequence[Tensor]) -> list[Tensor]:
-        return [x.to(self._inner) for x in streams]
+    def _cast(self, streams: Sequence[Tensor]) -> list[Tensor]:
+        return [x.to(self._network_dtype) for x in streams]
 
 
 def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Backend = "torch") -> InferenceModel:
-    """A model for inference only, that gives the same numbers in less time; the given one stays as it is.
+    """Create a faster copy of a model for inference.
 
-    - Batch norm is folded into the convolutions, for all networks and backends.
-    - On a CPU in float32 (and float64), convolutions over time are Winograd's along time
-      (:class:`~quovadis.models.fast_layers.FastTimeConv`), those of one cell are matrix products, poolings go axis by
-      axis, branches write into one output, and I3D's first layers run a few frames at a time, which also bounds the
-      memory. The logits of I3D in float32 are as near to those in float64 as the plain model's: 1.4e-6 and 1.5e-6 of
-      their deviation at most.
-    - On a GPU, and where a compiler does the rest, the layers are PyTorch's, with the channels last in memory.
-
-    The batch norms of an LSTM differ from step to step, and stay.
+    Batch norm is folded into the convolutions for all models, except in the LSTM, where it differs between steps. On a
+    CPU in float32 or float64, the layers are replaced as well: temporal convolutions use Winograd's algorithm
+    (:class:`~quovadis.models.fast_layers.FastTimeConv`), pointwise convolutions are matrix products, and I3D processes
+    its first layers a few frames at a time, which also limits memory use. In float32, the logits of I3D deviate from
+    those in float64 by at most 1.4e-6 of their standard deviation (1.5e-6 for the original model).
 
     Args:
-        model: any network of :func:`quovadis.create_model`, on a CPU or GPU, in training mode or not.
-        precision: of the convolutions; pooling, LSTM and classifier stay in float32, and so do inputs and outputs. On
-            a CPU bfloat16 pays only where the processor computes in it (AVX-512 BF16, AMX). I3D's logits then drift by
-            1.5 % of their deviation at most in bfloat16, 0.5 % in the mean, and by 0.24 and 0.06 % in float16 (16
-            frames of noise, random weights, every convolution's inputs and outputs rounded).
-        backend: ``"torch"`` needs nothing else. ``"compile"`` is ``torch.compile`` (on a CPU with frozen weights): it
-            wants a C++ compiler on a CPU, and each new shape of input compiles for about a minute. ``"openvino"`` (CPU
-            only, extra ``openvino``) compiles each new shape of input for some seconds.
+        model: A model of :func:`quovadis.create_model` on any device. It is not modified.
+        precision: Precision of the convolutions: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Pooling, LSTM and
+            classifier stay in float32, and so do inputs and outputs. On a CPU, bfloat16 is only faster with hardware
+            support (AVX-512 BF16, AMX). The logits of I3D deviate by up to 1.5 % of their standard deviation in
+            bfloat16 and 0.24 % in float16 (on average 0.5 % and 0.06 %; 16 frames of noise, random weights).
+        backend: ``"torch"`` has no further requirements. ``"compile"`` uses ``torch.compile``, takes about a minute
+            for each new input shape and needs a C++ compiler on a CPU. ``"openvino"`` supports CPUs only, takes some
+            seconds for each new input shape and needs the extra ``openvino``.
+
+    Returns:
+        The optimized model in evaluation mode. An optimized model with the same settings is returned unchanged.
 
     Raises:
-        UnknownNameError: no precision or backend of that name. MissingExtraError: OpenVINO is not installed.
-        InvalidInputError: an optimized model, for something else than it was optimized for; OpenVINO on a GPU; no
-            compiler.
+        UnknownNameError: If there is no precision or backend of that name.
+        InvalidInputError: If ``model`` is optimized with other settings, the backend is ``"openvino"`` and the model is
+            on a GPU, or no C++ compiler is installed for ``"compile"``.
+        MissingExtraError: If the backend is ``"openvino"`` and OpenVINO is not installed.
 
-    Sources: Winograd's convolution after Lavin and Gray, arXiv:1509.09308; the paper is silent on inference speed.
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("i3d_tiny", num_classes=10).eval()
+        >>> fast, x = optimize(model), torch.randn(1, 3, 16, 64, 64)
+        >>> torch.allclose(fast(x), model(x), atol=1e-5)
+        True
 
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("i3d_tiny", num_classes=10).eval()
-    >>> fast, x = optimize(model), torch.randn(1, 3, 16, 64, 64)
-    >>> torch.allclose(fast(x), model(x), atol=1e-5)
-    True
+    References:
+        Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308.
     """
     if precision not in _DTYPES:
         raise UnknownNameError.among("precision", precision, _DTYPES)
@@ -167,18 +169,19 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
     if isinstance(model, InferenceModel):
         if (model.precision, model.backend) != (precision, backend):
             raise InvalidInputError(
-                f"this model is optimized for {model.precision} by {model.backend} already; for {precision} by "
-                f"{backend} optimize the model that it was made from"
+                f"the model is already optimized with precision {model.precision!r} and backend {model.backend!r}; got "
+                f"{precision!r} and {backend!r}. Optimize the original model"
             )
         return model
-    network = _copied(model).eval()
+    shared = {id(model.source): model.source, id(model.spec): model.spec}
+    network = copy.deepcopy(model, shared).eval()
     with torch.no_grad():
         fold_batch_norm(network)
         if precision != "float32":
-            _lower(network, _DTYPES[precision])
+            _cast_convolutions(network, _DTYPES[precision])
         network.channels_last()
         if backend == "torch" and next(network.parameters()).device.type == "cpu":
-            _speed_up(network, over_time=precision == "float32")
+            _replace_layers(network, over_time=precision == "float32")
     network.requires_grad_(False)
     return InferenceModel(model, network, precision, backend).eval()
 
@@ -190,15 +193,18 @@ def for_inference(
     precision: Precision = "float32",
     backend: Backend = "torch",
 ) -> InferenceModel:
-    """A model on a device, optimized as asked, or as it is already."""
+    """Move a model to a device and optimize it. An optimized model is returned unchanged, whatever its settings."""
     model = model.to(device)
     return model if isinstance(model, InferenceModel) else optimize(model, precision=precision, backend=backend)
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Multiply every batch norm in evaluation mode into the convolution before it, in place.
+    """Fold each batch norm into the convolution before it, in place, with its running statistics.
 
-    In float64, so that each folded number has one rounding.
+    The computation uses float64, so each weight is rounded only once.
+
+    Args:
+        network: A model or module in evaluation mode.
     """
     for module in list(network.modules()):
         match module:
@@ -233,30 +239,24 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
     setattr(module, norm_name, nn.Identity())
 
 
-def _copied(model: VideoModel) -> VideoModel:
-    """A copy that shares what nobody changes."""
-    kept = {id(model.source): model.source, id(model.spec): model.spec}
-    return copy.deepcopy(model, kept)
-
-
-def _lower(network: VideoModel, dtype: torch.dtype) -> None:
-    """The convolutions in less; classifier and LSTM as they are."""
+def _cast_convolutions(network: VideoModel, dtype: torch.dtype) -> None:
+    """Cast all convolutions except the classifier to ``dtype``."""
     head = set(network.head.modules())
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d) and module not in head:
             module.to(dtype)
 
 
-def _speed_up(module: nn.Module, *, over_time: bool) -> None:
-    """Replace the layers of a folded network by fast ones, in place."""
-    # Inception has one pooling in two places, of which named_children() would show the first only.
+def _replace_layers(module: nn.Module, *, over_time: bool) -> None:
+    """Replace the layers of a network without batch norm by faster ones, in place."""
+    # One pooling module of Inception is registered under two names; named_children() would skip the second one.
     for name, child in list(module.named_modules(remove_duplicate=False)):
         if name and "." not in name:
-            _speed_up(child, over_time=over_time)
-            setattr(module, name, _fast(child, over_time=over_time))
+            _replace_layers(child, over_time=over_time)
+            setattr(module, name, _fast_layer(child, over_time=over_time))
 
 
-def _fast(layer: nn.Module, *, over_time: bool) -> nn.Module:
+def _fast_layer(layer: nn.Module, *, over_time: bool) -> nn.Module:
     match layer:
         case MaxPoolSame():
             return FastPool(layer)
@@ -271,8 +271,8 @@ def _fast(layer: nn.Module, *, over_time: bool) -> nn.Module:
     return layer
 
 
-def _runner(network: VideoModel, precision: Precision, backend: Backend) -> Callable[..., Tensor]:
-    """What computes the features."""
+def _feature_function(network: VideoModel, precision: Precision, backend: Backend) -> Callable[..., Tensor]:
+    """Create the function that computes the features."""
     if backend == "torch":
         return network.features
     device = next(network.parameters()).device.type
@@ -280,26 +280,28 @@ def _runner(network: VideoModel, precision: Precision, backend: Backend) -> Call
         from quovadis.models.openvino_backend import OpenVinoFeatures
 
         if device != "cpu":
-            raise InvalidInputError(f"OpenVINO is for the CPU here; the model is on {device}")
+            raise InvalidInputError(
+                f"backend 'openvino' supports CPUs only; the model is on {device}. Use backend 'compile'"
+            )
         return OpenVinoFeatures(network, precision)
     if device == "cpu":
         return _compiled_on_cpu(network.features)
     compiled = torch.compile(network.features, mode="max-autotune", dynamic=False)
-    return lambda *streams: compiled(*streams).clone()  # the next call of a CUDA graph writes where this one did
+    return lambda *streams: compiled(*streams).clone()  # the next call overwrites the output of a CUDA graph
 
 
 def _compiled_on_cpu(features: Callable[..., Tensor]) -> Callable[..., Tensor]:
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl") if name):
         raise InvalidInputError(
-            "backend 'compile' needs a C++ compiler on a CPU, and there is none: install g++ or set CXX, or use "
-            "backend 'torch' or 'openvino'"
+            "backend 'compile' needs a C++ compiler on a CPU, but none was found: install g++, set CXX, or use backend "
+            "'torch' or 'openvino'"
         )
     options: dict[str, Any] = {"freezing": True}
     compiled = torch.compile(features, dynamic=False, options=options)
 
     def run(*streams: Tensor) -> Tensor:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the compiler, about itself
+            warnings.simplefilter("ignore")  # warnings about internals of the compiler
             return compiled(*streams)
 
     return run

@@ -1,4 +1,4 @@
-"""Float32 that is float32."""
+"""Full float32 precision on GPUs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import torch
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Within it GPUs convolve with all 24 bits of float32; PyTorch's default of 11 would be seen in the features.
+    """Disable TF32 in cuDNN convolutions within the context.
 
-    On a CPU nothing changes.
+    PyTorch enables TF32 by default. Its 11-bit mantissa would change features noticeably. No effect on CPUs.
     """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False

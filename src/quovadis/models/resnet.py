@@ -1,16 +1,15 @@
-"""ResNet-50, in 2D as torchvision names it and in 3D as the field inflates it (I3D-R50).
+"""ResNet-50 in 2D, with the names of torchvision, and inflated to 3D (I3D-R50).
 
-The field's I3D after Wang et al., "Non-local Neural Networks" (2018, table 1), with the temporal kernels of the
-configuration ``I3D_8x8_R50`` of PySlowFast. Time sees:
+The 3D network follows Wang et al., "Non-local Neural Networks" (CVPR 2018, Table 1), with the temporal kernels of
+PySlowFast's configuration ``I3D_8x8_R50``:
 
-- the first convolution: 5 x 7 x 7, stride (1, 2, 2); the pooling after it: 1 x 3 x 3, stride (1, 2, 2);
-- the first convolution of a bottleneck, else 1 x 1 x 1: 3 x 1 x 1 in all three blocks of layer 1; in blocks 0 and 2 of
-  the four of layer 2; in blocks 0, 2 and 4 of the six of layer 3; in block 1 of the three of layer 4;
-- one pooling of 2 x 1 x 1, stride (2, 1, 1), after layer 1.
+- The first convolution is 5 x 7 x 7 with stride (1, 2, 2); the max pooling after it is 1 x 3 x 3 with stride (1, 2, 2).
+- The first convolution of a bottleneck is 3 x 1 x 1 in all blocks of layer1, blocks 0 and 2 of layer2, blocks 0, 2 and
+  4 of layer3 and block 1 of layer4. It is 1 x 1 x 1 in the other blocks.
+- After layer1, a max pooling of 2 x 1 x 1 has stride (2, 1, 1).
 
-Padding is the same at both ends, as in torchvision; batch norm has a scale and eps 1e-5. Strides in space are those of
-torchvision (at the 3 x 3 of a block). The classifier is a 1 x 1 x 1 convolution on the average over space, its scores
-averaged over time and space, which for one clip is the field's global average.
+As in torchvision, padding is symmetric, spatial strides are in the 3 x 3 convolution of a block, and batch norm has a
+scale and eps 1e-5.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,23 +25,23 @@ from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
 from quovadis.models.video_model import VideoModel, pick_endpoints
 
 _EXPANSION = 4
-# For each layer: channels, and the temporal kernel of the first convolution of each block.
+# For each layer: channels, and the temporal kernel size of the first convolution of each block.
 _LAYERS: dict[str, tuple[int, tuple[int, ...]]] = {
     "layer1": (64, (3, 3, 3)),
     "layer2": (128, (3, 1, 3, 1)),
     "layer3": (256, (3, 1, 3, 1, 3, 1)),
     "layer4": (512, (1, 3, 1)),
 }
-_STEM_TIME = 5
+_STEM_TIME_KERNEL = 5
 
 
 class Bottleneck(RecomputableModule):
-    """1x1, 3x3, 1x1 with batch norm, added to the input."""
+    """Residual block: 1x1, 3x3 and 1x1 convolutions with batch norm, added to the input."""
 
-    def __init__(self, dims: int, in_channels: int, channels: int, time: int, stride: int):
+    def __init__(self, dims: int, in_channels: int, channels: int, time_kernel: int, stride: int):
         super().__init__()
         out_channels = channels * _EXPANSION
-        self.conv1 = _conv(dims, in_channels, channels, 1, time)
+        self.conv1 = _conv(dims, in_channels, channels, 1, time_kernel)
         self.bn1 = _norm(dims, channels)
         self.conv2 = _conv(dims, channels, channels, 3, stride=stride)
         self.bn2 = _norm(dims, channels)
@@ -63,33 +62,33 @@ class Bottleneck(RecomputableModule):
 
 
 class ResNet50(nn.Module):
-    """ResNet-50 up to its last block.
+    """ResNet-50 up to its last residual block.
 
     Args:
-        dims: 2 (torchvision's names and numbers) or 3.
-        in_channels: 3 for RGB, 2 for flow.
-        width: multiplies every number of channels.
+        dims: 2 for images, identical to torchvision's network, or 3 for video.
+        in_channels: Number of input channels: 3 for RGB, 2 for flow.
+        width: Factor for all numbers of channels.
     """
 
     def __init__(self, dims: int, in_channels: int, *, width: float = 1.0):
         super().__init__()
         self.dims = dims
         channels = max(round(64 * width), 1)
-        self.conv1 = _conv(dims, in_channels, channels, 7, _STEM_TIME, stride=2)
+        self.conv1 = _conv(dims, in_channels, channels, 7, _STEM_TIME_KERNEL, stride=2)
         self.bn1 = _norm(dims, channels)
-        for layer, (wanted, times) in _LAYERS.items():
-            inner = max(round(wanted * width), 1)
+        for layer, (base_channels, time_kernels) in _LAYERS.items():
+            inner = max(round(base_channels * width), 1)
             blocks = nn.Sequential()
-            for number, time in enumerate(times):
-                stride = 2 if number == 0 and layer != "layer1" else 1
-                blocks.append(Bottleneck(dims, channels, inner, time, stride))
+            for i, time_kernel in enumerate(time_kernels):
+                stride = 2 if i == 0 and layer != "layer1" else 1
+                blocks.append(Bottleneck(dims, channels, inner, time_kernel, stride))
                 channels = inner * _EXPANSION
             self.add_module(layer, blocks)
         self.out_channels = channels
-        """Channels of the last block: 2048 at full width."""
+        """Number of output channels: 2048 at full width."""
 
     def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Run stage by stage: ``(name, output)``."""
+        """Run layer by layer and yield ``(name, output)``."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         yield "conv1", x
         x = _max_pool(x)
@@ -109,22 +108,27 @@ class ResNet50(nn.Module):
 
 
 class I3DResNet50(VideoModel):
-    """Inflated ResNet-50.
+    """I3D-R50: ResNet-50 inflated to three dimensions.
+
+    The classifier is applied to the spatial average of the last feature map, and its logits are averaged over time. To
+    initialize the model with ImageNet weights, see :func:`quovadis.inflate`. It has no counterpart in the paper.
 
     Args:
         stream: ``"rgb"`` (3 channels) or ``"flow"`` (2 channels).
-        num_classes: classes of the head.
-        dropout: share of features dropped before the classifier in training.
-        width: multiplies every number of channels; 1 is ResNet-50.
+        num_classes: Number of classes.
+        dropout: Dropout probability before the classifier in training.
+        width: Factor for all numbers of channels.
 
-    For weights see :func:`quovadis.inflate`; torchvision's expect pictures with ImageNet's mean and deviation, which
-    :func:`quovadis.models.inflate.fold_input_range` takes into the first convolution.
+    Example:
+        >>> import torch
+        >>> model = I3DResNet50(num_classes=10, width=1 / 8).eval()
+        >>> x = torch.zeros(2, 3, 8, 64, 64)
+        >>> model(x).shape, model.features(x).shape
+        (torch.Size([2, 10]), torch.Size([2, 4, 256]))
 
-    >>> import torch
-    >>> model = I3DResNet50(num_classes=10, width=1 / 8).eval()
-    >>> x = torch.zeros(2, 3, 8, 64, 64)
-    >>> model(x).shape, model.features(x).shape
-    (torch.Size([2, 10]), torch.Size([2, 4, 256]))
+    References:
+        Wang et al., "Non-local Neural Networks", CVPR 2018, Table 1.
+        PySlowFast, configuration ``I3D_8x8_R50``: https://github.com/facebookresearch/SlowFast.
     """
 
     has_class_maps = True
@@ -144,26 +148,29 @@ class I3DResNet50(VideoModel):
         return head
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits: float32 (B, C, T, H, W) in [-1, 1] to (B, classes)."""
+        """Compute logits (B, classes) from one float32 tensor (B, C, T, H, W) in [-1, 1]."""
         self.check_inputs(*streams)
         return self._logits(self.trunk(streams[0]))
 
     def features(self, *streams: Tensor) -> Tensor:
-        """Averages over space: (B, T // 2, 2048)."""
+        """Compute spatial averages of the last feature map: (B, T // 2, 2048)."""
         self.check_inputs(*streams)
         return self.trunk(streams[0]).mean((3, 4)).transpose(1, 2)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits averaged over time: (B, T', 2048) to (B, classes)."""
+        """Compute logits averaged over time: (B, T', 2048) to (B, classes)."""
         return self._logits(features.transpose(1, 2)[..., None, None])
 
     def class_maps(self, *streams: Tensor) -> Tensor:
-        """Evidence for each class before averaging over space and time: (B, classes, T // 2, H / 32, W / 32)."""
+        """Compute class activation maps (B, classes, T // 2, H / 32, W / 32), spatial sizes rounded up."""
         self.check_inputs(*streams)
         return self.head(self.trunk(streams[0]).to(self.head.weight.dtype))
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs by torchvision's names, (B, C, T, H, W) each; ``Logits`` and ``Predictions`` are (B, classes)."""
+        """Compute intermediate outputs by the names of torchvision.
+
+        Outputs have shape (B, C, T, H, W); ``Logits`` and ``Predictions`` have shape (B, classes).
+        """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
         for name, last in self.trunk.stages(streams[0]):
@@ -177,7 +184,7 @@ class I3DResNet50(VideoModel):
     @property
     def receptive_field(self) -> ReceptiveField:
         """Temporal receptive field of a feature: one feature every 2 frames."""
-        layers = [TemporalLayer(_STEM_TIME)]
+        layers = [TemporalLayer(_STEM_TIME_KERNEL)]
         for name, (_, kernels) in _LAYERS.items():
             layers += [TemporalLayer(kernel) for kernel in kernels if kernel > 1]
             if name == "layer1":
@@ -190,7 +197,7 @@ class I3DResNet50(VideoModel):
 
 
 def i3d_r50_spec(stream: StreamKind) -> ModelSpec:
-    """8 frames of 224 x 224, one in 8: the field's "8x8". Tested on 32 of them, about ten seconds."""
+    """Input specification of I3D-R50: 8 frames with stride 8 ("8x8") in training, 32 frames (ten seconds) in testing."""
     return ModelSpec(
         name="i3d_r50",
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=8, frame_stride=8),),
@@ -202,8 +209,10 @@ def i3d_r50_spec(stream: StreamKind) -> ModelSpec:
     )
 
 
-def _conv(dims: int, in_channels: int, out_channels: int, kernel: int, time: int = 1, stride: int = 1) -> nn.Module:
-    """A convolution without bias that keeps time, padded alike at both ends."""
+def _conv(
+    dims: int, in_channels: int, out_channels: int, kernel: int, time_kernel: int = 1, stride: int = 1
+) -> nn.Module:
+    """Create a convolution with symmetric padding, no bias and no temporal stride."""
     if dims == 2:
         conv: nn.Conv2d | nn.Conv3d = nn.Conv2d(
             in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False
@@ -212,9 +221,9 @@ def _conv(dims: int, in_channels: int, out_channels: int, kernel: int, time: int
         conv = Conv3d(
             in_channels,
             out_channels,
-            (time, kernel, kernel),
+            (time_kernel, kernel, kernel),
             (1, stride, stride),
-            padding=(time // 2, kernel // 2, kernel // 2),
+            padding=(time_kernel // 2, kernel // 2, kernel // 2),
             bias=False,
         )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

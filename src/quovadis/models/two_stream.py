@@ -1,11 +1,8 @@
-"""Two-Stream and 3D-Fused: one Inception-v1 on single frames, one on snippets of flow (paper, section 2.3).
+"""Two-Stream and 3D-Fused Two-Stream: 2D trunks on RGB frames and snippets of flow (paper, section 2.3).
 
-Both look at pairs of an RGB frame and a snippet of ten flow frames around it, whose 20 channels are stacked. They
-differ in what comes after the two trunks: averages of scores, or a convolution over the grids of five such pairs. Both
-are trained end to end, and here with one stream alone too, for the columns RGB and Flow of the paper's tables.
-
-Where in its snippet the RGB frame lies, the paper does not say: ten flows lead from frame 0 to frame 10, so the one in
-the middle, frame 5, is taken.
+Both networks take pairs of an RGB frame and a snippet of ten flow frames with 20 stacked channels, and can also be
+built for one of the two streams. The paper does not specify the position of the RGB frame in the snippet. Ten flow
+frames connect frames 0 to 10; this implementation uses the middle frame, 5.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +18,14 @@ from quovadis.models.video_model import VideoModel, pick_endpoints
 SNIPPET_FRAMES = 10
 FUSED_CHANNELS = 512
 GAUSSIAN_STD = 0.01
-"""Of the new layers of 3D-Fused. The paper says Gaussian and gives no deviation; this is the field's habit."""
+"""Standard deviation of the initial weights of the new layers of 3D-Fused.
+
+The paper initializes them with Gaussian noise without giving a standard deviation; 0.01 is a common choice.
+"""
 
 
 class _SnippetModel(VideoModel):
-    """A trunk for each stream, over pairs of an RGB frame and a snippet of flow."""
+    """Base class with one trunk per stream for pairs of an RGB frame and a snippet of flow."""
 
     def __init__(self, spec: ModelSpec, snippet_frames: int, width: float):
         super().__init__()
@@ -37,16 +37,24 @@ class _SnippetModel(VideoModel):
         self._window = spec.size_px // 32
 
     def forward(self, *streams: Tensor) -> Tensor:
-        """Logits: float32 (B, 3, n, H, W) and (B, 2, 10 n, H, W) in [-1, 1] to (B, classes).
+        """Compute logits averaged over all pairs of an RGB frame and a flow snippet.
+
+        Args:
+            streams: Float32 tensors in [-1, 1]: RGB frames (B, 3, n, H, W) and flow (B, 2, 10 n, H, W), or one of the
+                two if the model has a single stream.
+
+        Returns:
+            Logits (B, classes).
 
         Raises:
-            InvalidTypeError, InvalidInputError: another dtype, layout or number of channels; not ten frames of flow
-                for each RGB frame; or too small.
+            InvalidTypeError: If an input is not a floating point tensor of the dtype of the weights.
+            InvalidInputError: If the layout or number of channels is wrong, the frames are too small, or there are not
+                ten flow frames for each RGB frame.
         """
         return self.classify(self.features(*streams))
 
     def first_filters(self) -> dict[str, Tensor]:
-        """The first convolution of each stream: (64, 3, 1, 7, 7) and (64, 2, 10, 7, 7)."""
+        """Return the filters of the first convolution: (64, 3, 1, 7, 7) for RGB, (64, 2, 10, 7, 7) for flow."""
         return {kind: trunk.first_filters() for kind, trunk in self._each_trunk()}
 
     def _each_trunk(self) -> Iterator[tuple[str, SnippetInceptionV1]]:
@@ -55,33 +63,38 @@ class _SnippetModel(VideoModel):
             yield kind, trunk
 
     def _trunk_stages(self, streams: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Stream by stream the stages of its trunk, as ``rgb/Conv2d_1a_7x7``."""
+        """Run the trunks layer by layer and yield ``(name, output)`` with names such as ``rgb/Conv2d_1a_7x7``."""
         for (kind, trunk), x in zip(self._each_trunk(), streams, strict=True):
             for name, output in trunk.stages(x):
                 yield f"{kind}/{name}", output
 
 
 class TwoStream(_SnippetModel):
-    """Scores of a single RGB frame and of a snippet of flow, averaged within the network.
+    """Two-Stream network: averaged logits of an RGB frame and a snippet of flow, trained end to end.
+
+    The paper averages predictions; this implementation averages logits, so that training minimizes the cross-entropy
+    of the combined prediction. If the input has several pairs, such as 25 in testing, their logits are averaged as
+    well. The network has 12,058,560 parameters (400 classes).
 
     Args:
-        stream: ``"rgb+flow"``, or one of them alone.
-        num_classes: classes of the head.
-        dropout: share of features dropped before the classifiers in training.
-        snippet_frames: flow frames of a snippet.
-        width: multiplies every number of channels; 1 is the paper's network.
-        spec: what the network sees; the default is the paper's.
+        stream: ``"rgb+flow"``, ``"rgb"`` or ``"flow"``.
+        num_classes: Number of classes.
+        dropout: Dropout probability before the classifiers in training.
+        snippet_frames: Number of flow frames per snippet.
+        width: Factor for all numbers of channels.
+        spec: Input specification. The default is the paper's.
 
-    The averages are of logits, where the paper speaks of predictions: so the order of classes and the loss are those of
-    one softmax over both streams. Several pairs in one input give the mean of their logits, as 25 of them do in
-    testing. 12,058,560 parameters for 400 classes.
+    Example:
+        >>> import torch
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("two_stream_tiny", num_classes=10).eval()
+        >>> rgb, flow = torch.zeros(2, 3, 1, 64, 64), torch.zeros(2, 2, 10, 64, 64)
+        >>> model(rgb, flow).shape, model.features(rgb, flow).shape
+        (torch.Size([2, 10]), torch.Size([2, 1, 512]))
 
-    >>> import torch
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("two_stream_tiny", num_classes=10).eval()
-    >>> rgb, flow = torch.zeros(2, 3, 1, 64, 64), torch.zeros(2, 2, 10, 64, 64)
-    >>> model(rgb, flow).shape, model.features(rgb, flow).shape
-    (torch.Size([2, 10]), torch.Size([2, 1, 512]))
+    References:
+        Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.3, Figure 2c and Table 1.
+        Simonyan and Zisserman, "Two-Stream Convolutional Networks", NIPS 2014.
     """
 
     def __init__(
@@ -110,26 +123,30 @@ class TwoStream(_SnippetModel):
         return heads
 
     def features(self, *streams: Tensor) -> Tensor:
-        """What the classifiers see: (B, n, 2048), a row for each pair, RGB first."""
+        """Compute the inputs of the classifiers: (B, n, 2048), one vector per pair, RGB before flow."""
         self.check_inputs(*streams)
         pooled = [self._pool(trunk(x)) for (_, trunk), x in zip(self._each_trunk(), streams, strict=True)]
         return torch.cat(pooled, 2)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits averaged over streams and pairs: (B, n, 2048) to (B, classes)."""
+        """Compute logits averaged over streams and pairs: (B, n, 2048) to (B, classes)."""
         parts = features.split(self._widths, 2)
         scores = [head(self.dropout(part)) for head, part in zip(self.head.children(), parts, strict=True)]
         return torch.stack(scores).mean((0, 2))
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs by stream and name, (B, C, n, h, w); ``rgb/AvgPool`` is (B, n, 1024), the last two (B, classes).
+        """Compute intermediate outputs by stream and name, such as ``rgb/Mixed_5c``.
 
-        >>> import torch
-        >>> from quovadis.models.zoo import build_model
-        >>> model = build_model("two_stream_tiny", num_classes=10).eval()
-        >>> outputs = model.endpoints(torch.zeros(1, 3, 1, 64, 64), torch.zeros(1, 2, 10, 64, 64))
-        >>> list(outputs)[-4:]
-        ['rgb/AvgPool', 'flow/AvgPool', 'Logits', 'Predictions']
+        Outputs of the trunks have shape (B, C, n, h, w), ``rgb/AvgPool`` and ``flow/AvgPool`` (B, n, 1024), and
+        ``Logits`` and ``Predictions`` (B, classes).
+
+        Example:
+            >>> import torch
+            >>> from quovadis.models.zoo import build_model
+            >>> model = build_model("two_stream_tiny", num_classes=10).eval()
+            >>> outputs = model.endpoints(torch.zeros(1, 3, 1, 64, 64), torch.zeros(1, 2, 10, 64, 64))
+            >>> list(outputs)[-4:]
+            ['rgb/AvgPool', 'flow/AvgPool', 'Logits', 'Predictions']
         """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
@@ -145,36 +162,44 @@ class TwoStream(_SnippetModel):
         return pick_endpoints(outputs, names)
 
     def _pool(self, x: Tensor) -> Tensor:
-        """The average pooling of 7 x 7, and the mean where a larger input leaves several: (B, n, 1024)."""
+        """Average each pair over space: (B, n, 1024)."""
         pooled = average_pool(x, (1, self._window, self._window), self.spec.name).mean((3, 4)).transpose(1, 2)
         return pooled.to(next(self.head.parameters()).dtype)
 
 
 class FusedTwoStream(_SnippetModel):
-    """The grids of five pairs of RGB frame and flow snippet, concatenated, and a 3D convolution over them.
+    """3D-Fused Two-Stream network: a 3D convolution over the feature maps of five pairs of RGB frame and flow snippet.
 
-    After the last block of both trunks: concatenation to 5 x 7 x 7 with 2048 channels (the paper's 39 M parameters
-    leave no room for a sum), a convolution of 3 x 3 x 3 to 512 with batch norm and ReLU, a max pooling of 3 x 3 x 3,
-    the classifier. The paper gives no stride of that pooling; it is 2, as in Inception's poolings of that size. The
-    classifier scores every cell that is left, 3 x 4 x 4, and the mean counts: a classifier over them all together
-    would have more parameters than 39 M.
+    The last feature maps of both trunks are concatenated (5 x 7 x 7, 2048 channels), followed by a 3 x 3 x 3
+    convolution to 512 channels with batch norm and ReLU, a 3 x 3 x 3 max pooling and the classifier. Three details are
+    not specified in the paper:
+
+    - Fusion by concatenation. A sum would not reach the 39 M parameters of Table 1.
+    - The stride of the pooling, 2, as in the 3 x 3 x 3 pooling of Inception.
+    - The classifier is applied to each of the 3 x 4 x 4 positions, and the logits are averaged. A classifier on all
+      positions together would exceed 39 M parameters.
+
+    The network has 39,755,824 parameters (400 classes), 39,550,624 of them before the classifier.
 
     Args:
-        stream: ``"rgb+flow"``, or one of them alone.
-        num_classes: classes of the head.
-        dropout: share of features dropped before the classifier in training.
-        snippet_frames: flow frames of a snippet.
-        width: multiplies every number of channels; 1 is the paper's network.
-        spec: what the network sees; the default is the paper's.
+        stream: ``"rgb+flow"``, ``"rgb"`` or ``"flow"``.
+        num_classes: Number of classes.
+        dropout: Dropout probability before the classifier in training.
+        snippet_frames: Number of flow frames per snippet.
+        width: Factor for all numbers of channels.
+        spec: Input specification. The default is the paper's.
 
-    39,755,824 parameters for 400 classes, 39,550,624 before the classifier.
+    Example:
+        >>> import torch
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("fused_two_stream_tiny", num_classes=10).eval()
+        >>> rgb, flow = torch.zeros(2, 3, 5, 64, 64), torch.zeros(2, 2, 25, 64, 64)
+        >>> model(rgb, flow).shape, model.features(rgb, flow).shape
+        (torch.Size([2, 10]), torch.Size([2, 3, 128]))
 
-    >>> import torch
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("fused_two_stream_tiny", num_classes=10).eval()
-    >>> rgb, flow = torch.zeros(2, 3, 5, 64, 64), torch.zeros(2, 2, 25, 64, 64)
-    >>> model(rgb, flow).shape, model.features(rgb, flow).shape
-    (torch.Size([2, 10]), torch.Size([2, 3, 128]))
+    References:
+        Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.3, Figure 2d and Table 1.
+        Feichtenhofer et al., "Convolutional Two-Stream Network Fusion for Video Action Recognition", CVPR 2016.
     """
 
     def __init__(
@@ -202,24 +227,28 @@ class FusedTwoStream(_SnippetModel):
         return head
 
     def features(self, *streams: Tensor) -> Tensor:
-        """What is left after the pooling, averaged over space: (B, ceil(n / 2), 512)."""
+        """Compute the output of the last pooling, averaged over space: (B, ceil(n / 2), 512)."""
         self.check_inputs(*streams)
-        grids = [trunk(x) for (_, trunk), x in zip(self._each_trunk(), streams, strict=True)]
-        return self._over_space(self.pool(self._fuse(grids)))
+        feature_maps = [trunk(x) for (_, trunk), x in zip(self._each_trunk(), streams, strict=True)]
+        return self._spatial_mean(self.pool(self._fuse(feature_maps)))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits averaged over time: (B, T', 512) to (B, classes)."""
+        """Compute logits averaged over time: (B, T', 512) to (B, classes)."""
         return self.head(self.dropout(features)).mean(1)
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Outputs by name, (B, C, n, h, w) each; ``Logits`` and ``Predictions`` are (B, classes).
+        """Compute intermediate outputs by name.
 
-        >>> import torch
-        >>> from quovadis.models.zoo import build_model
-        >>> model = build_model("fused_two_stream_tiny", num_classes=10).eval()
-        >>> outputs = model.endpoints(torch.zeros(1, 3, 5, 64, 64), torch.zeros(1, 2, 25, 64, 64))
-        >>> list(outputs)[-4:], outputs["flow/Mixed_5c"].shape
-        (['Conv3d_6a_3x3', 'MaxPool3d_6a_3x3', 'Logits', 'Predictions'], torch.Size([1, 256, 5, 2, 2]))
+        Outputs have shape (B, C, n, h, w); ``Logits`` and ``Predictions`` have shape (B, classes). Names of the trunks
+        have a prefix, such as ``rgb/Mixed_5c``.
+
+        Example:
+            >>> import torch
+            >>> from quovadis.models.zoo import build_model
+            >>> model = build_model("fused_two_stream_tiny", num_classes=10).eval()
+            >>> outputs = model.endpoints(torch.zeros(1, 3, 5, 64, 64), torch.zeros(1, 2, 25, 64, 64))
+            >>> list(outputs)[-4:], outputs["flow/Mixed_5c"].shape
+            (['Conv3d_6a_3x3', 'MaxPool3d_6a_3x3', 'Logits', 'Predictions'], torch.Size([1, 256, 5, 2, 2]))
         """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
@@ -230,22 +259,22 @@ class FusedTwoStream(_SnippetModel):
                 return pick_endpoints(outputs, names)
         outputs["Conv3d_6a_3x3"] = self._fuse(list(last.values()))
         outputs["MaxPool3d_6a_3x3"] = self.pool(outputs["Conv3d_6a_3x3"])
-        outputs["Logits"] = self.classify(self._over_space(outputs["MaxPool3d_6a_3x3"]))
+        outputs["Logits"] = self.classify(self._spatial_mean(outputs["MaxPool3d_6a_3x3"]))
         outputs["Predictions"] = outputs["Logits"].softmax(1)
         return pick_endpoints(outputs, names)
 
-    def _fuse(self, grids: list[Tensor]) -> Tensor:
-        for grid in grids:
-            require_grid(grid, self._window, self.spec.name)
-        return self.fusion(torch.cat(grids, 1))
+    def _fuse(self, feature_maps: list[Tensor]) -> Tensor:
+        for feature_map in feature_maps:
+            require_grid(feature_map, self._window, self.spec.name)
+        return self.fusion(torch.cat(feature_maps, 1))
 
     @staticmethod
-    def _over_space(x: Tensor) -> Tensor:
+    def _spatial_mean(x: Tensor) -> Tensor:
         return x.mean((3, 4)).transpose(1, 2)
 
 
 def two_stream_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
-    """A frame and ten frames of flow, 0.4 s, in training; 25 of them, ten seconds, in testing (Table 1)."""
+    """Input specification of Two-Stream (Table 1): one pair (0.4 s) in training, 25 pairs (10 s) in testing."""
     return ModelSpec(
         name="two_stream",
         streams=_streams(stream, num_snippets=1, snippet_frames=SNIPPET_FRAMES),
@@ -258,7 +287,7 @@ def two_stream_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
 
 
 def fused_two_stream_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
-    """Five frames ten apart and 50 frames of flow, two seconds; five such clips, ten seconds, in testing (Table 1)."""
+    """Input specification of 3D-Fused (Table 1): five pairs (2 s) in training, five such clips (10 s) in testing."""
     return ModelSpec(
         name="fused_two_stream",
         streams=_streams(stream, num_snippets=5, snippet_frames=SNIPPET_FRAMES),
@@ -271,7 +300,7 @@ def fused_two_stream_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
 
 
 def two_stream_tiny_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
-    """As large in time as the paper's, at 64 x 64; four samples in testing."""
+    """Input specification of the small Two-Stream: 64 x 64 pixels, one pair in training, four in testing."""
     return ModelSpec(
         name="two_stream_tiny",
         streams=_streams(stream, num_snippets=1, snippet_frames=SNIPPET_FRAMES),
@@ -287,7 +316,7 @@ FUSED_TINY_SNIPPET_FRAMES = 5
 
 
 def fused_two_stream_tiny_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
-    """Five snippets of five frames, one second, at 64 x 64; two such clips in testing."""
+    """Input specification of the small 3D-Fused: 64 x 64 pixels, five snippets of five frames, two clips in testing."""
     return ModelSpec(
         name="fused_two_stream_tiny",
         streams=_streams(stream, num_snippets=5, snippet_frames=FUSED_TINY_SNIPPET_FRAMES),
@@ -300,9 +329,9 @@ def fused_two_stream_tiny_spec(stream: StreamChoice = "rgb+flow") -> ModelSpec:
 
 
 def _streams(stream: StreamChoice, num_snippets: int, snippet_frames: int) -> tuple[StreamSpec, ...]:
-    """An RGB frame in the middle of each snippet of flow; or one of the two, taken at the same times."""
-    of_kind: dict[StreamKind, StreamSpec] = {
+    """Stream specs with the RGB frame in the middle of each flow snippet, also if only one stream is used."""
+    specs: dict[StreamKind, StreamSpec] = {
         "rgb": StreamSpec("rgb", CHANNELS["rgb"], num_snippets, snippet_frames, first_frame=snippet_frames // 2),
         "flow": StreamSpec("flow", CHANNELS["flow"], num_snippets * snippet_frames),
     }
-    return tuple(spec for kind, spec in of_kind.items() if kind in stream.split("+"))
+    return tuple(spec for kind, spec in specs.items() if kind in stream.split("+"))

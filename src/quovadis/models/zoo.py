@@ -1,4 +1,4 @@
-"""Models by name. A table, not a registry: the list below is all there is."""
+"""All models by name."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -40,69 +40,95 @@ def _fused_two_stream_tiny(*, stream: StreamChoice, **options: Any) -> VideoMode
     return FusedTwoStream(stream=stream, width=1 / 4, snippet_frames=FUSED_TINY_SNIPPET_FRAMES, spec=spec, **options)
 
 
-class Entry(NamedTuple):
-    """A network, and what it can look at; the first is the usual."""
+class ModelEntry(NamedTuple):
+    """Constructor of a model and the input streams it supports. The first one is the default."""
 
     build: Callable[..., VideoModel]
     streams: tuple[StreamChoice, ...]
 
 
-_ONE: tuple[StreamChoice, ...] = ("rgb", "flow")
-_JOINT: tuple[StreamChoice, ...] = ("rgb+flow", "rgb", "flow")
+_SINGLE_STREAM: tuple[StreamChoice, ...] = ("rgb", "flow")
+_MULTI_STREAM: tuple[StreamChoice, ...] = ("rgb+flow", "rgb", "flow")
 
-MODELS: dict[str, Entry] = {
-    "conv3d": Entry(Conv3D, ("rgb",)),
-    "conv3d_tiny": Entry(_conv3d_tiny, ("rgb",)),
-    "convnet_lstm": Entry(ConvNetLSTM, ("rgb",)),
-    "convnet_lstm_tiny": Entry(_convnet_lstm_tiny, ("rgb",)),
-    "fused_two_stream": Entry(FusedTwoStream, _JOINT),
-    "fused_two_stream_tiny": Entry(_fused_two_stream_tiny, _JOINT),
-    "i3d": Entry(I3D, _ONE),
-    "i3d_r50": Entry(I3DResNet50, _ONE),
-    "i3d_tiny": Entry(_i3d_tiny, _ONE),
-    "two_stream": Entry(TwoStream, _JOINT),
-    "two_stream_tiny": Entry(_two_stream_tiny, _JOINT),
+MODELS: dict[str, ModelEntry] = {
+    "conv3d": ModelEntry(Conv3D, ("rgb",)),
+    "conv3d_tiny": ModelEntry(_conv3d_tiny, ("rgb",)),
+    "convnet_lstm": ModelEntry(ConvNetLSTM, ("rgb",)),
+    "convnet_lstm_tiny": ModelEntry(_convnet_lstm_tiny, ("rgb",)),
+    "fused_two_stream": ModelEntry(FusedTwoStream, _MULTI_STREAM),
+    "fused_two_stream_tiny": ModelEntry(_fused_two_stream_tiny, _MULTI_STREAM),
+    "i3d": ModelEntry(I3D, _SINGLE_STREAM),
+    "i3d_r50": ModelEntry(I3DResNet50, _SINGLE_STREAM),
+    "i3d_tiny": ModelEntry(_i3d_tiny, _SINGLE_STREAM),
+    "two_stream": ModelEntry(TwoStream, _MULTI_STREAM),
+    "two_stream_tiny": ModelEntry(_two_stream_tiny, _MULTI_STREAM),
 }
 
 
 def list_models() -> list[str]:
-    """Names for :func:`quovadis.create_model`.
+    """List the names of all models.
 
-    >>> [name for name in list_models() if not name.endswith("_tiny")]
-    ['conv3d', 'convnet_lstm', 'fused_two_stream', 'i3d', 'i3d_r50', 'two_stream']
+    ``*_tiny`` models are narrow variants for small inputs, used in tests and demos.
+
+    Returns:
+        Sorted names for :func:`quovadis.create_model`.
+
+    Example:
+        >>> [name for name in list_models() if not name.endswith("_tiny")]
+        ['conv3d', 'convnet_lstm', 'fused_two_stream', 'i3d', 'i3d_r50', 'two_stream']
     """
     return sorted(MODELS)
 
 
 def choose_stream(name: str, stream: str | None = None) -> StreamChoice:
-    """What a model looks at: as asked, or where nothing is asked, as in the paper.
+    """Check the input streams of a model; None selects its default, which is that of the paper.
+
+    Args:
+        name: A name of :func:`list_models`.
+        stream: ``"rgb"``, ``"flow"``, ``"rgb+flow"`` or None.
 
     Raises:
-        UnknownNameError: no model, or no stream, of that name. InvalidInputError: this model has no such variant.
+        UnknownNameError: If there is no model or stream of that name.
+        InvalidInputError: If the model does not support the stream.
 
-    >>> choose_stream("two_stream"), choose_stream("i3d"), choose_stream("i3d", "flow")
-    ('rgb+flow', 'rgb', 'flow')
+    Example:
+        >>> choose_stream("two_stream"), choose_stream("i3d"), choose_stream("i3d", "flow")
+        ('rgb+flow', 'rgb', 'flow')
     """
     if name not in MODELS:
         raise UnknownNameError.among("model", name, MODELS)
-    known = MODELS[name].streams
+    supported = MODELS[name].streams
     if stream is None:
-        return known[0]
-    if stream not in _JOINT:
-        raise UnknownNameError.among("stream", stream, _JOINT)
-    if stream not in known:
+        return supported[0]
+    if stream not in _MULTI_STREAM:
+        raise UnknownNameError.among("stream", stream, _MULTI_STREAM)
+    if stream not in supported:
         raise InvalidInputError(
-            f"{name} looks at {' or '.join(known)}, not at {stream}: choose another model or stream"
+            f"{name} supports stream={' or '.join(map(repr, supported))}; got {stream!r}. Choose another model or stream"
         )
     return stream
 
 
 def build_model(name: str, *, stream: str | None = None, num_classes: int = 400, dropout: float = 0.5) -> VideoModel:
-    """A network with random weights.
+    """Create a model with random weights. :func:`quovadis.create_model` can also load pretrained weights.
+
+    Args:
+        name: A name of :func:`list_models`.
+        stream: ``"rgb"``, ``"flow"`` or ``"rgb+flow"``. None selects the streams of the paper.
+        num_classes: Number of classes.
+        dropout: Dropout probability before the classifier in training.
+
+    Returns:
+        A model in training mode on the default device.
 
     Raises:
-        UnknownNameError: no model, or no stream, of that name. InvalidInputError: the model has no such stream, or
-            fewer than one class.
+        UnknownNameError: If there is no model or stream of that name.
+        InvalidInputError: If the model does not support the stream, or ``num_classes`` is less than 1.
+
+    Example:
+        >>> model = build_model("i3d_tiny", stream="flow", num_classes=10)
+        >>> model.spec.stream, model.num_classes, model.feature_dim
+        ('flow', 10, 256)
     """
     chosen = choose_stream(name, stream)
     return MODELS[name].build(stream=chosen, num_classes=num_classes, dropout=dropout)
