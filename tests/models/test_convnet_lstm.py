@@ -71,9 +71,9 @@ def slow_lstm(lstm: BatchNormLSTM, x: np.ndarray, training: bool) -> tuple[np.nd
                 sums[clip, row] = sum(state["weight_input"][row, d] * x[clip, t, d] for d in range(x.shape[2]))
                 from_hidden[clip, row] = sum(state["weight_hidden"][row, h] * hidden[clip, h] for h in range(size))
         gates = normalized("norm_input", sums, t) + normalized("norm_hidden", from_hidden, t) + state["bias"]
-        forget, admit, release, candidate = (gates[:, n * size : (n + 1) * size] for n in range(4))
-        cell = sigmoid(forget) * cell + sigmoid(admit) * np.tanh(candidate)
-        hidden = sigmoid(release) * np.tanh(normalized("norm_cell", cell, t))
+        forget_gate, input_gate, output_gate, candidate = (gates[:, n * size : (n + 1) * size] for n in range(4))
+        cell = sigmoid(forget_gate) * cell + sigmoid(input_gate) * np.tanh(candidate)
+        hidden = sigmoid(output_gate) * np.tanh(normalized("norm_cell", cell, t))
         states.append(hidden)
     return np.stack(states, 1), seen
 

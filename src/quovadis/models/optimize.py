@@ -112,8 +112,8 @@ class InferenceModel(VideoModel):
 
     def _new_head(self, num_classes: int) -> nn.Module:
         raise InvalidInputError(
-            "the classifier of an optimized model cannot be replaced: replace that of the original model and optimize it "
-            "again"
+            "the classifier of an optimized model cannot be replaced: replace that of the original model and "
+            "optimize it again"
         )
 
     @property

@@ -197,7 +197,7 @@ class I3DResNet50(VideoModel):
 
 
 def i3d_r50_spec(stream: StreamKind) -> ModelSpec:
-    """Input specification of I3D-R50: 8 frames with stride 8 ("8x8") in training, 32 frames (ten seconds) in testing."""
+    """Input specification of I3D-R50: 8 frames with stride 8 ("8x8") in training, 32 (ten seconds) in testing."""
     return ModelSpec(
         name="i3d_r50",
         streams=(StreamSpec(stream, CHANNELS[stream], num_frames=8, frame_stride=8),),

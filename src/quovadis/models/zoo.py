@@ -104,7 +104,8 @@ def choose_stream(name: str, stream: str | None = None) -> StreamChoice:
         raise UnknownNameError.among("stream", stream, _MULTI_STREAM)
     if stream not in supported:
         raise InvalidInputError(
-            f"{name} supports stream={' or '.join(map(repr, supported))}; got {stream!r}. Choose another model or stream"
+            f"{name} supports stream={' or '.join(map(repr, supported))}; got {stream!r}. Choose another model "
+            "or stream"
         )
     return stream
 
