@@ -18,25 +18,50 @@ def weights(tmp_path: Path) -> Path:
 def test_export_writes_a_file_and_prints_its_card(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out" / "c3d.pt"
-    main(["export", str(weights), "--out", str(out), "--format", "torchscript", "--free", "batch", "time", "space"])
+    out = tmp_path / "out" / "c3d.pt2"
+    main(
+        [
+            "export",
+            str(weights),
+            "--out",
+            str(out),
+            "--format",
+            "torch-export",
+            "--dynamic-axes",
+            "batch",
+            "time",
+            "space",
+        ]
+    )
     shown = capsys.readouterr()
-    assert "batch x 3 x frames x height x width" in shown.out
-    assert "4 sizes: the largest difference is" in shown.out
+    assert "batch x 3 x 16 x 56 x 56" in shown.out
+    assert "2 input sizes: largest difference" in shown.out
     assert "exporting conv3d_tiny" in shown.err
-    card = json.loads((tmp_path / "out" / "c3d.pt.json").read_text())
+    card = json.loads((tmp_path / "out" / "c3d.pt2.json").read_text())
     assert card["labels"] == ["left", "right"]
     assert out.is_file()
 
 
 def test_export_prints_json(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["export", str(weights), "-o", str(tmp_path / "c3d.pt"), "--format", "torchscript", "--frames", "7", "--json"])
+    main(
+        [
+            "export",
+            str(weights),
+            "-o",
+            str(tmp_path / "c3d.pt2"),
+            "--format",
+            "torch-export",
+            "--num-frames",
+            "7",
+            "--json",
+        ]
+    )
     card = json.loads(capsys.readouterr().out)
     assert card["inputs"][0]["shape"] == ["batch", 3, 7, 56, 56]
 
 
-def test_export_says_what_it_cannot_do(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_reports_unsupported_size(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["export", str(weights), "--out", str(tmp_path / "x.onnx"), "--height", "8"])
+        main(["export", str(weights), "--out", str(tmp_path / "x.onnx"), "--height-px", "8"])
     assert stop.value.code == 1
-    assert "conv3d_tiny takes pictures of 33 pixels a side or more; got 8 x 56" in capsys.readouterr().err
+    assert "conv3d_tiny needs frames of at least 33 x 33 pixels; got 8 x 56" in capsys.readouterr().err

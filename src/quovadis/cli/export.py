@@ -1,4 +1,4 @@
-"""``quovadis export``: a network for other runtimes."""
+"""``quovadis export``: export a model to other runtimes."""
 
 import sys
 from dataclasses import dataclass
@@ -12,60 +12,59 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network for another runtime, checked against the network at the sizes that it takes, with a card.
+    """Export a model to ONNX or torch.export and compare the file with the original model.
 
-    The file has the network's inputs (rgb, flow or both: float32, B C T H W, in [-1, 1]) and two outputs, logits and
-    features. FILE.json beside it says everything that is needed to feed it; the same stands in the file.
+    The file takes the inputs of the model (rgb, flow or both: float32, B C T H W, in [-1, 1]) and returns logits and
+    features. A card, FILE.json, describes inputs, preprocessing, outputs and labels; the file contains a copy.
     """
 
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """File to write, for example i3d.onnx, i3d.pt2 or i3d.pt."""
+    """File to write, for example i3d.onnx or i3d.pt2."""
     weights: tyro.conf.Positional[str | None] = None
-    """A published name, a weights file or the folder of a training run; by default the official Kinetics-400 network,
-    which is downloaded once."""
-    format: Literal["onnx", "torch-export", "torchscript"] = "onnx"
-    """onnx needs the optional part export: pip install '.[export]' in the checkout. PyTorch calls torchscript
-    deprecated."""
-    free: tuple[Literal["batch", "time", "space"], ...] = ("batch",)
-    """Sizes that may differ from call to call; the padding is then computed within the file."""
-    batch: int = 1
-    """Clips, where batch is not free."""
-    frames: int | None = None
-    """Frames of the first input; by default those of a training clip. 250 are the paper's test clip."""
-    height: int | None = None
-    """Pixels; by default the model's, as is the width."""
-    width: int | None = None
-    """Pixels."""
+    """Published name, weights file or run folder. By default, the official Kinetics-400 model, which is downloaded
+    once."""
+    format: Literal["onnx", "torch-export"] = "onnx"
+    """File format. onnx needs the extra "export": pip install '.[export]' in the checkout."""
+    dynamic_axes: tuple[Literal["batch", "time", "space"], ...] = ("batch",)
+    """Axes whose size may differ between calls."""
+    batch_size: int = 1
+    """Number of clips if the batch axis is not dynamic."""
+    num_frames: int | None = None
+    """Number of frames of the first input; by default, that of a training clip. The paper's test clips have 250."""
+    height_px: int | None = None
+    """Height in pixels; by default, that of a training clip."""
+    width_px: int | None = None
+    """Width in pixels; by default, that of a training clip."""
     json: bool = False
     """Print the card as JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
+    """Run ``quovadis export``."""
     options = tyro.cli(Export, args=args, prog="quovadis export", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.export.export import card_path, export_model
     from quovadis.weights.load import load_model
 
     model = load_model(options.weights)
-    print(f"exporting {model.spec.name} and comparing it with itself ...", file=sys.stderr)
+    print(f"exporting {model.spec.name} and comparing the file with the original model ...", file=sys.stderr)
     card = export_model(
         model,
         options.out,
         format=options.format,
-        batch=options.batch,
-        num_frames=options.frames,
-        height=options.height,
-        width=options.width,
-        free_sizes=options.free,
+        batch_size=options.batch_size,
+        num_frames=options.num_frames,
+        height_px=options.height_px,
+        width_px=options.width_px,
+        dynamic_axes=options.dynamic_axes,
     )
     if options.json:
         print(card.to_json())
         return
-    print(f"{options.out} and {card_path(options.out).name}")
-    for port in (*card.inputs, *card.outputs):
-        print(f"  {port.name:<9} {' x '.join(map(str, port.shape)):<32} {port.axes}; {port.description}")
+    print(f"wrote {options.out} and {card_path(options.out).name}")
+    for tensor in (*card.inputs, *card.outputs):
+        print(f"  {tensor.name:<9} {' x '.join(map(str, tensor.shape)):<32} {tensor.axes}; {tensor.description}")
     assert card.check is not None
     print(
-        f"  checked   {card.check.runtime}, {len(card.check.shapes)} sizes: the largest difference is "
+        f"  checked   {card.check.runtime}, {len(card.check.shapes)} input sizes: largest difference "
         f"{card.check.max_relative_difference:.1e} of the largest value"
     )

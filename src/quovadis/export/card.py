@@ -1,71 +1,86 @@
-"""What lies beside an exported network, and inside the file too: everything that is needed to feed it right."""
+"""Export cards: inputs, outputs, preprocessing, labels and verification of an exported model."""
 
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-HEADER = "quovadis"
-"""Under this name the card stands in the metadata of the file itself."""
+METADATA_KEY = "quovadis"
+"""Key of the card in the metadata of an exported file."""
 OUTPUT_NAMES = ("logits", "features")
 
 
 @dataclass(frozen=True)
-class PortCard:
-    """One input or output of an exported network."""
+class TensorCard:
+    """One input or output of an exported model.
+
+    Attributes:
+        name: Name of the tensor in the file.
+        shape: Sizes. A string stands for a dynamic size.
+        axes: Names of the axes, such as ``B C T H W``.
+        description: Meaning of the values.
+    """
 
     name: str
     shape: tuple[int | str, ...]
-    """Sizes; a word where the size is free."""
     axes: str
-    """What the axes are: ``B C T H W`` for an input."""
     description: str
 
 
 @dataclass(frozen=True)
 class CheckCard:
-    """How the file was compared with the network that it was made from."""
+    """Comparison of an exported file with the original model.
+
+    Attributes:
+        runtime: Runtime and version that ran the file.
+        shapes: Input shapes of each comparison.
+        max_difference: Largest absolute difference of logits and features.
+        max_relative_difference: Largest difference relative to the largest absolute value of the output.
+    """
 
     runtime: str
     shapes: tuple[tuple[tuple[int, ...], ...], ...]
-    """Of the inputs, for each comparison."""
     max_difference: float
-    """Largest absolute difference of any logit or feature."""
     max_relative_difference: float
-    """The same, divided by the largest value of that output."""
 
 
 @dataclass(frozen=True)
 class ExportCard:
-    """All about an exported file."""
+    """Description of an exported file, sufficient to run it without this package.
+
+    Attributes:
+        format: Name of the file format.
+        file: Name of the file.
+        model: Name of the model.
+        inputs: Inputs in order.
+        outputs: Logits and features.
+        dtype: dtype of inputs and outputs.
+        value_range: Range of the input values.
+        dynamic_axes: Minimum of each dynamic size by its name in the shapes.
+        fps: Frame rate of the training videos in frames per second.
+        preprocessing: Steps from a video file to the inputs, in order.
+        labels: Class names in the order of the logits.
+        weights_sha256: Hash of the weights; see :func:`quovadis.weights.verify.state_sha256`.
+        source: Origin of the weights.
+        made_with: Versions of the software that wrote the file.
+        check: Comparison with the original model. None in the copy inside the file, which is written before the check.
+    """
 
     format: str
     file: str
     model: str
-    inputs: tuple[PortCard, ...]
-    outputs: tuple[PortCard, ...]
+    inputs: tuple[TensorCard, ...]
+    outputs: tuple[TensorCard, ...]
     dtype: str
     value_range: tuple[float, float]
-    """Of the inputs."""
-    free_sizes: dict[str, int]
-    """For each free size its smallest value."""
+    dynamic_axes: dict[str, int]
     fps: float
-    """Frames a second of video that the network saw in training."""
     preprocessing: tuple[str, ...]
-    """From a video file to the input, in order."""
     labels: tuple[str, ...]
-    """In the order of the logits; their softmax is the probabilities."""
     weights_sha256: str
-    """Of all tensors of the network; see :func:`quovadis.weights.verify.state_sha256`."""
     source: dict[str, Any]
-    """Where the numbers came from."""
     made_with: dict[str, str]
     check: CheckCard | None = None
-    """None only in the copy within the file, which was written before it could be checked."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
     def to_json(self) -> str:
-        """The text of the card."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        """Serialize the card to JSON."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)

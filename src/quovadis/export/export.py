@@ -1,4 +1,4 @@
-"""Networks for other runtimes: ONNX, torch.export and TorchScript, each compared with the network it was made from."""
+"""Export of models to ONNX and torch.export, verified against the original model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from quovadis.errors import UnknownNameError, WeightsError
-from quovadis.export.card import OUTPUT_NAMES, CheckCard, ExportCard, PortCard
+from quovadis.export.card import OUTPUT_NAMES, CheckCard, ExportCard, TensorCard
 from quovadis.export.formats import FORMATS, OPSET, ExportFormat, Format
-from quovadis.export.plan import FREE_SIZES, ExportPlan, FreeSize, plan_export
+from quovadis.export.plan import DYNAMIC_AXES, DynamicAxis, ExportPlan, plan_export
 from quovadis.export.traceable import Exportable
 from quovadis.models.preprocessing import channel_names, preprocessing_steps
 from quovadis.models.video_model import VideoModel
@@ -20,7 +20,7 @@ from quovadis.weights.files import write_atomically
 from quovadis.weights.verify import state_sha256
 
 TOLERANCE = 1e-4
-"""Largest difference from the network, relative to the largest value of the output: some hundred float32 roundings."""
+"""Largest accepted difference relative to the largest value of an output: a few hundred float32 roundings."""
 
 
 def export_model(
@@ -28,51 +28,62 @@ def export_model(
     path: str | PathLike[str],
     *,
     format: ExportFormat = "onnx",
-    batch: int = 1,
+    batch_size: int = 1,
     num_frames: int | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    free_sizes: Sequence[FreeSize] = ("batch",),
+    height_px: int | None = None,
+    width_px: int | None = None,
+    dynamic_axes: Sequence[DynamicAxis] = ("batch",),
 ) -> ExportCard:
-    """Write a network for another runtime, compare the file with the network, and write a card beside it.
+    """Export a model to ONNX or torch.export, verify the file, and write a card next to it.
 
-    The file takes the inputs of the network, ``rgb`` or ``flow`` or both, float32 (B, C, T, H, W) in [-1, 1], and
-    gives ``logits`` (B, classes) and ``features`` (B, T', D). Padding is right at every size that is free: it is
-    arithmetic within the graph. The card, ``FILE.json``, says what goes in and what comes out; a copy is in the file.
+    The exported model takes one float32 tensor (B, C, T, H, W) in [-1, 1] per stream, named ``rgb`` or ``flow``, and
+    returns ``logits`` (B, classes) and ``features`` (B, T', D). SAME padding depends on the input size and is computed
+    in the graph, so results are correct for all sizes of dynamic axes. The file is compared with the model at several
+    sizes. The card ``FILE.json`` describes inputs, preprocessing, outputs and labels; the file contains a copy.
 
     Args:
-        model: any network here; it is exported as it answers in evaluation mode, in float32.
-        path: the file to write.
-        format: ``onnx`` (opset 20), ``torch-export`` (for ``torch.export.load``) or ``torchscript`` (for
-            ``torch.jit.load``, which PyTorch calls deprecated).
-        batch: clips; where batch is free, those of the check.
-        num_frames: T of the first stream; by default that of a training clip.
-        height: in pixels; by default that of the model.
-        width: likewise.
-        free_sizes: any of ``batch``, ``time`` and ``space``; the others are fixed.
+        model: Any model of this package. It is exported in evaluation mode and float32.
+        path: File to write.
+        format: ``"onnx"`` (opset 20, needs the extra ``export``) or ``"torch-export"`` (for ``torch.export.load``).
+        batch_size: Number of clips B. If the batch axis is dynamic, it is only used for the check.
+        num_frames: Number of frames T of the first stream; None uses that of a training clip.
+        height_px: Height in pixels; None uses that of a training clip.
+        width_px: Width in pixels; None uses that of a training clip.
+        dynamic_axes: Axes with a variable size: any of ``"batch"``, ``"time"`` and ``"space"``.
 
     Returns:
-        The card, with the largest difference that was found.
+        The card, including the largest difference from the original model.
 
     Raises:
-        UnknownNameError: no such format or size. InvalidInputError: sizes that the network does not take, or that
-            cannot be free in it. MissingExtraError: the extra ``export`` is not installed.
-        WeightsError: the file does not give what the network gives; then no file is left. StorageError: disk full.
+        UnknownNameError: If there is no format or axis of that name.
+        InvalidInputError: If the model does not support the size or the dynamic axes, or it is an optimized model.
+        TooFewFramesError: If ``num_frames`` is too small for the model.
+        MissingExtraError: If the format is ``"onnx"`` and the extra ``export`` is not installed.
+        WeightsError: If the outputs of the file differ from those of the model. No file is written.
+        StorageError: If writing fails.
 
-    >>> from quovadis.models.zoo import build_model
-    >>> path = getfixture("tmp_path") / "tiny.pt"
-    >>> card = export_model(build_model("conv3d_tiny", num_classes=10), path, format="torchscript")
-    >>> card.inputs[0].shape, card.outputs[0].shape, card.check.max_relative_difference < 1e-4
-    (('batch', 3, 16, 56, 56), ('batch', 10), True)
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> path = getfixture("tmp_path") / "tiny.pt2"
+        >>> card = export_model(build_model("conv3d_tiny", num_classes=10), path, format="torch-export")
+        >>> card.inputs[0].shape, card.outputs[0].shape, card.check.max_relative_difference < 1e-4
+        (('batch', 3, 16, 56, 56), ('batch', 10), True)
     """
     if format not in FORMATS:
         raise UnknownNameError.among("export format", format, FORMATS)
-    plan = plan_export(model, batch, num_frames, height, width, free_sizes)
+    plan = plan_export(
+        model,
+        batch_size=batch_size,
+        num_frames=num_frames,
+        height_px=height_px,
+        width_px=width_px,
+        dynamic_axes=dynamic_axes,
+    )
     if format == "onnx":
         _require_onnx()
-    network = Exportable(model)
-    card = _card(plan, network, Path(path), format)
-    content = FORMATS[format].write(network, plan, card.to_json())
+    exportable = Exportable(model)
+    card = _create_card(plan, exportable, Path(path), format)
+    content = FORMATS[format].write(exportable, plan, card.to_json())
     card = replace(card, check=_check(plan, content, FORMATS[format], card))
     target = write_atomically(path, content)
     write_atomically(card_path(target), card.to_json().encode())
@@ -80,7 +91,7 @@ def export_model(
 
 
 def card_path(path: str | PathLike[str]) -> Path:
-    """Where the card of an exported file lies.
+    """Path of the card of an exported file.
 
     >>> card_path("models/i3d.onnx").name
     'i3d.onnx.json'
@@ -98,11 +109,11 @@ def _require_onnx() -> None:
         raise missing_extra("exports to ONNX", "export") from error
 
 
-def _card(plan: ExportPlan, network: Exportable, path: Path, format: ExportFormat) -> ExportCard:
-    model, spec, free = plan.model, plan.model.spec, plan.free
-    smallest: dict[FreeSize, dict[str, int]] = {
+def _create_card(plan: ExportPlan, exportable: Exportable, path: Path, format: ExportFormat) -> ExportCard:
+    model, spec = plan.model, plan.model.spec
+    minimums: dict[DynamicAxis, dict[str, int]] = {
         "batch": {"batch": 1},
-        "time": {"frames": plan.min_steps},
+        "time": {"frames": plan.min_frames},
         "space": {"height": plan.min_size_px, "width": plan.min_size_px},
     }
     made_with = {"quovadis": __version__, "torch": torch.__version__}
@@ -112,13 +123,18 @@ def _card(plan: ExportPlan, network: Exportable, path: Path, format: ExportForma
         format=format,
         file=path.name,
         model=spec.name,
-        inputs=_inputs(plan),
-        outputs=_outputs(plan, network),
+        inputs=_input_cards(plan),
+        outputs=_output_cards(plan, exportable),
         dtype="float32",
         value_range=(-1.0, 1.0),
-        free_sizes={name: least for kind in FREE_SIZES if kind in free for name, least in smallest[kind].items()},
+        dynamic_axes={
+            name: minimum
+            for axis in DYNAMIC_AXES
+            if axis in plan.dynamic_axes
+            for name, minimum in minimums[axis].items()
+        },
         fps=spec.fps,
-        preprocessing=preprocessing_steps(model.spec),
+        preprocessing=preprocessing_steps(spec),
         labels=tuple(model.labels),
         weights_sha256=state_sha256(model.state_dict()),
         source=dict(model.source),
@@ -126,62 +142,63 @@ def _card(plan: ExportPlan, network: Exportable, path: Path, format: ExportForma
     )
 
 
-def _inputs(plan: ExportPlan) -> tuple[PortCard, ...]:
-    ports = []
-    shapes = plan.input_shapes(plan.batch, plan.steps, plan.height, plan.width)
-    for i, (stream, fixed) in enumerate(zip(plan.model.spec.streams, shapes, strict=True)):
+def _input_cards(plan: ExportPlan) -> tuple[TensorCard, ...]:
+    cards = []
+    for i, (stream, fixed) in enumerate(zip(plan.model.spec.streams, plan.input_shapes(plan.size), strict=True)):
         shape: list[int | str] = list(fixed)
-        if "batch" in plan.free:
+        if "batch" in plan.dynamic_axes:
             shape[0] = "batch"
-        if "time" in plan.free:
-            multiple = plan.frames(i, 1)
+        if "time" in plan.dynamic_axes:
+            multiple = plan.stream_frames(i, 1)
             shape[2] = "frames" if multiple == 1 else f"{multiple}*frames"
-        if "space" in plan.free:
+        if "space" in plan.dynamic_axes:
             shape[3:] = ["height", "width"]
-        ports.append(PortCard(stream.kind, tuple(shape), "B C T H W", f"channels: {channel_names(stream)}"))
-    return tuple(ports)
+        cards.append(TensorCard(stream.kind, tuple(shape), "B C T H W", f"channels: {channel_names(stream)}"))
+    return tuple(cards)
 
 
-def _outputs(plan: ExportPlan, network: Exportable) -> tuple[PortCard, ...]:
+def _output_cards(plan: ExportPlan, exportable: Exportable) -> tuple[TensorCard, ...]:
     with torch.no_grad():
-        logits, features = network(*plan.inputs(1, plan.steps, plan.height, plan.width))
-    batch: int | str = "batch" if "batch" in plan.free else plan.batch
-    steps: int | str = "steps" if "time" in plan.free else features.shape[1]
+        logits, features = exportable(*plan.random_inputs((1, *plan.size[1:])))
+    batch: int | str = "batch" if "batch" in plan.dynamic_axes else plan.size[0]
+    steps: int | str = "steps" if "time" in plan.dynamic_axes else features.shape[1]
     return (
-        PortCard(OUTPUT_NAMES[0], (batch, logits.shape[1]), "B classes", "their softmax is the probabilities"),
-        PortCard(OUTPUT_NAMES[1], (batch, steps, features.shape[2]), "B T' D", "what the classifier sees"),
+        TensorCard(OUTPUT_NAMES[0], (batch, logits.shape[1]), "B classes", "apply softmax to get probabilities"),
+        TensorCard(OUTPUT_NAMES[1], (batch, steps, features.shape[2]), "B T' D", "inputs of the classifier"),
     )
 
 
-def _check(plan: ExportPlan, content: bytes, kind: Format, card: ExportCard) -> CheckCard:
-    """Compare what was written with the network itself, not with its rewritten copy.
+def _check(plan: ExportPlan, content: bytes, format: Format, card: ExportCard) -> CheckCard:
+    """Compare the written file with the original model (not with its rewritten copy).
 
     Raises:
-        WeightsError: they differ.
+        WeightsError: If they differ.
     """
-    run, model = kind.open(content), plan.model.eval()
-    largest, relative, shapes = 0.0, 0.0, []
+    run, model = format.open(content), plan.model.eval()
+    max_difference, max_relative, shapes = 0.0, 0.0, []
     for size in plan.sizes_to_check():
-        inputs = plan.inputs(*size)
+        inputs = plan.random_inputs(size)
         shapes.append(tuple(tuple(x.shape) for x in inputs))
         with torch.no_grad():
             try:
-                found = run(*inputs)
-            except RuntimeError as error:  # what every runtime here raises for a size that it does not take
-                raise WeightsError(f"{card.file} does not take inputs of {shapes[-1]}: {error}; not written") from error
-            expected = (model.answer(model(*inputs)), model.features(*inputs))
-        for name, got, want in zip(OUTPUT_NAMES, found, expected, strict=True):
-            if got.shape != want.shape:
+                outputs = run(*inputs)
+            except (RuntimeError, AssertionError) as error:  # raised by the runtimes for unsupported sizes
                 raise WeightsError(
-                    f"{card.file} gives {name} of {tuple(got.shape)} where {card.model} gives {tuple(want.shape)}, for "
-                    f"inputs of {shapes[-1]}; not written"
-                )
-            difference = float((got - want).abs().max())
-            largest = max(largest, difference)
-            relative = max(relative, difference / float(want.abs().max()))
-            if not relative <= TOLERANCE:  # also where it is no number
+                    f"{card.file} does not accept inputs of shape {shapes[-1]}: {error}. The file was not written"
+                ) from error
+            expected = (model.video_logits(model(*inputs)), model.features(*inputs))
+        for name, found, reference in zip(OUTPUT_NAMES, outputs, expected, strict=True):
+            if found.shape != reference.shape:
                 raise WeightsError(
-                    f"{card.file} differs from {card.model} by {relative:.1e} of its largest value in {name}, for "
-                    f"inputs of {shapes[-1]}; at most {TOLERANCE:g} is round-off; not written"
+                    f"{card.file} returns {name} of shape {tuple(found.shape)} for inputs of shape {shapes[-1]}; "
+                    f"{card.model} returns {tuple(reference.shape)}. The file was not written"
                 )
-    return CheckCard(kind.runtime(), tuple(shapes), largest, relative)
+            difference = float((found - reference).abs().max())
+            max_difference = max(max_difference, difference)
+            max_relative = max(max_relative, difference / float(reference.abs().max()))
+            if not max_relative <= TOLERANCE:  # also true for NaN
+                raise WeightsError(
+                    f"{card.file} differs from {card.model} in {name} by {max_relative:.1e} of the largest value, for "
+                    f"inputs of shape {shapes[-1]}; expected at most {TOLERANCE:g}. The file was not written"
+                )
+    return CheckCard(format.runtime(), tuple(shapes), max_difference, max_relative)

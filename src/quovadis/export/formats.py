@@ -1,4 +1,4 @@
-"""The file formats of an export: how each is written, and how it is run."""
+"""File formats of exported models: how to write and run them."""
 
 import io
 import logging
@@ -10,32 +10,32 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from quovadis.export.card import HEADER, OUTPUT_NAMES
+from quovadis.export.card import METADATA_KEY, OUTPUT_NAMES
 from quovadis.export.plan import ExportPlan
 from quovadis.export.traceable import Exportable
 
-ExportFormat = Literal["onnx", "torch-export", "torchscript"]
+ExportFormat = Literal["onnx", "torch-export"]
 OPSET = 20
-"""Of the operators of ONNX: what PyTorch's exporter writes without a conversion afterwards."""
+"""ONNX opset. PyTorch's exporter writes it without version conversion."""
 
 Run = Callable[..., tuple[Tensor, Tensor]]
-"""Inputs to logits and features."""
+"""A function from inputs to logits and features."""
 
 
 class Format(NamedTuple):
-    """A way to write a network, and to run what was written."""
+    """Functions to write and run a file format."""
 
     write: Callable[[Exportable, ExportPlan, str], bytes]
-    """Network, plan and the text of the card to the content of the file."""
+    """Create the content of a file from a model, its plan and its card in JSON."""
     open: Callable[[bytes], Run]
-    """The content of a file to a function."""
+    """Load the content of a file as a function."""
     runtime: Callable[[], str]
-    """What runs it here, with its version."""
+    """Name and version of the runtime used by ``open``."""
 
 
-def _write_onnx(network: Exportable, plan: ExportPlan, text: str) -> bytes:
-    exported = _trace(network, plan)
-    with _quiet():
+def _write_onnx(model: Exportable, plan: ExportPlan, card: str) -> bytes:
+    exported = _trace(model, plan)
+    with _suppress_exporter_warnings():
         program = torch.onnx.export(
             exported,
             dynamo=True,
@@ -46,7 +46,7 @@ def _write_onnx(network: Exportable, plan: ExportPlan, text: str) -> bytes:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props[HEADER] = text
+    program.model.metadata_props[METADATA_KEY] = card
     return program.model_proto.SerializeToString()
 
 
@@ -56,7 +56,7 @@ def _open_onnx(content: bytes) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [port.name for port in session.get_inputs()]
+    names = [tensor.name for tensor in session.get_inputs()]
 
     def run(*inputs: Tensor) -> tuple[Tensor, Tensor]:
         arrays = dict(zip(names, (x.numpy() for x in inputs), strict=True))
@@ -72,85 +72,66 @@ def _onnx_runtime() -> str:
     return f"onnxruntime {onnxruntime.__version__}"
 
 
-def _write_torch_export(network: Exportable, plan: ExportPlan, text: str) -> bytes:
+def _write_torch_export(model: Exportable, plan: ExportPlan, card: str) -> bytes:
     buffer = io.BytesIO()
-    with _quiet():
-        torch.export.save(_trace(network, plan), buffer, extra_files={f"{HEADER}.json": text})
+    with _suppress_exporter_warnings():
+        torch.export.save(_trace(model, plan), buffer, extra_files={f"{METADATA_KEY}.json": card})
     return buffer.getvalue()
 
 
 def _open_torch_export(content: bytes) -> Run:
-    with _quiet():
+    with _suppress_exporter_warnings():
         return torch.export.load(io.BytesIO(content)).module()
-
-
-def _write_torchscript(network: Exportable, plan: ExportPlan, text: str) -> bytes:
-    buffer = io.BytesIO()
-    with _quiet(), torch.no_grad():
-        inputs = plan.inputs(plan.batch, plan.steps, plan.height, plan.width)
-        traced = torch.jit.trace(network, inputs, check_trace=False)
-        torch.jit.save(traced, buffer, _extra_files={f"{HEADER}.json": text})
-    return buffer.getvalue()
-
-
-def _open_torchscript(content: bytes) -> Run:
-    with _quiet():
-        return torch.jit.load(io.BytesIO(content))
-
-
-def _torch_runtime() -> str:
-    return f"torch {torch.__version__}"
 
 
 FORMATS: dict[ExportFormat, Format] = {
     "onnx": Format(_write_onnx, _open_onnx, _onnx_runtime),
-    "torch-export": Format(_write_torch_export, _open_torch_export, _torch_runtime),
-    "torchscript": Format(_write_torchscript, _open_torchscript, _torch_runtime),
+    "torch-export": Format(_write_torch_export, _open_torch_export, lambda: f"torch {torch.__version__}"),
 }
 
 
-def _trace(network: Exportable, plan: ExportPlan) -> torch.export.ExportedProgram:
-    """One graph for all sizes that are free.
+def _trace(model: Exportable, plan: ExportPlan) -> torch.export.ExportedProgram:
+    """Trace one graph that is valid for all dynamic sizes.
 
-    It is made at sizes so large that no axis within the network has length 1, which would be taken for a constant.
+    Dynamic axes are enlarged for the trace so that no intermediate axis has length 1, because the tracer would
+    specialize the graph for it.
     """
-    size = [plan.batch, plan.steps, plan.height, plan.width]
-    if "batch" in plan.free:
-        size[0] += 1
-    if "time" in plan.free:
-        size[1] = 2 * size[1] + 32
-    if "space" in plan.free:
-        size[2], size[3] = size[2] + 32, size[3] + 64
-    shapes = plan.input_shapes(*size)
-    # Only shapes and layout matter, so the memory is never touched.
-    inputs = tuple(torch.empty(shape) for shape in shapes)
+    batch_size, num_frames, height, width = plan.size
+    if "batch" in plan.dynamic_axes:
+        batch_size += 1
+    if "time" in plan.dynamic_axes:
+        num_frames = 2 * num_frames + 32
+    if "space" in plan.dynamic_axes:
+        height, width = height + 32, width + 64
+    # Only the shapes matter, so the tensors are not initialized.
+    inputs = tuple(torch.empty(shape) for shape in plan.input_shapes((batch_size, num_frames, height, width)))
     oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    with _quiet(), torch.no_grad(), oblivious:
-        return torch.export.export(network, inputs, dynamic_shapes=(_free_axes(plan),))
+    with _suppress_exporter_warnings(), torch.no_grad(), oblivious:
+        return torch.export.export(model, inputs, dynamic_shapes=(_dynamic_shapes(plan),))
 
 
-def _free_axes(plan: ExportPlan) -> tuple[dict[int, Any], ...]:
-    """For each input its free axes, as ``torch.export`` wants them."""
+def _dynamic_shapes(plan: ExportPlan) -> tuple[dict[int, Any], ...]:
+    """Dynamic axes of each input in the format of ``torch.export``."""
     batch = torch.export.Dim("batch")
-    frames = torch.export.Dim("frames", min=plan.min_steps)
+    frames = torch.export.Dim("frames", min=plan.min_frames)
     height, width = (torch.export.Dim(name, min=plan.min_size_px) for name in ("height", "width"))
-    axes = []
+    shapes = []
     for i in range(len(plan.model.spec.streams)):
-        own: dict[int, Any] = {}
-        if "batch" in plan.free:
-            own[0] = batch
-        if "time" in plan.free:
-            multiple = plan.frames(i, 1)
-            own[2] = frames if multiple == 1 else multiple * frames
-        if "space" in plan.free:
-            own[3], own[4] = height, width
-        axes.append(own)
-    return tuple(axes)
+        axes: dict[int, Any] = {}
+        if "batch" in plan.dynamic_axes:
+            axes[0] = batch
+        if "time" in plan.dynamic_axes:
+            multiple = plan.stream_frames(i, 1)
+            axes[2] = frames if multiple == 1 else multiple * frames
+        if "space" in plan.dynamic_axes:
+            axes[3], axes[4] = height, width
+        shapes.append(axes)
+    return tuple(shapes)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on their own insides: what matters is compared afterwards."""
+def _suppress_exporter_warnings() -> Iterator[None]:
+    """Suppress warnings of the exporters about their internals; exported files are verified anyway."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

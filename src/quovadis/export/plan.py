@@ -1,4 +1,4 @@
-"""With which sizes a network is exported, which of them are free, and at which it is checked."""
+"""Input sizes of an export: which of them are dynamic, and which ones are verified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,104 +14,106 @@ from quovadis.models.optimize import InferenceModel
 from quovadis.models.video_model import VideoModel
 from quovadis.video.clip import require_frames
 
-FreeSize = Literal["batch", "time", "space"]
-FREE_SIZES: tuple[FreeSize, ...] = ("batch", "time", "space")
+DynamicAxis = Literal["batch", "time", "space"]
+DYNAMIC_AXES: tuple[DynamicAxis, ...] = ("batch", "time", "space")
+
+InputSize = tuple[int, int, int, int]
+"""Batch size, number of frames of the first stream, height and width in pixels."""
 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """The sizes that a network is exported with, and which of them are free."""
+    """Model, input size and dynamic axes of an export."""
 
     model: VideoModel
-    batch: int
-    steps: int
-    """Frames of the first stream; the others have as many times more as in training."""
-    height: int
-    width: int
-    free: frozenset[FreeSize]
+    size: InputSize
+    dynamic_axes: frozenset[DynamicAxis]
 
-    def frames(self, stream: int, steps: int) -> int:
-        """Frames of a stream where the first one has ``steps``."""
+    def stream_frames(self, stream: int, num_frames: int) -> int:
+        """Number of frames of a stream if the first stream has ``num_frames``."""
         streams = self.model.spec.streams
-        return steps * streams[stream].num_frames // streams[0].num_frames
+        return num_frames * streams[stream].num_frames // streams[0].num_frames
 
     @property
-    def min_steps(self) -> int:
-        """Fewest frames of the first stream."""
+    def min_frames(self) -> int:
+        """Minimum number of frames of the first stream."""
         return max(self.model.spec.streams[0].frames_in(self.model.spec.min_frames), 1)
 
     @property
     def min_size_px(self) -> int:
-        """Below this the last pooling does not fit."""
+        """Minimum height and width: the last pooling does not fit smaller inputs."""
         return 32 * (-(-self.model.spec.size_px // 32) - 1) + 1
 
-    def input_shapes(self, batch: int, steps: int, height: int, width: int) -> tuple[tuple[int, ...], ...]:
-        """Of the inputs, where the first stream has ``steps`` frames."""
+    def input_shapes(self, size: InputSize) -> tuple[tuple[int, ...], ...]:
+        """Shape (B, C, T, H, W) of each input."""
+        batch_size, num_frames, height, width = size
         return tuple(
-            (batch, stream.channels, self.frames(i, steps), height, width)
+            (batch_size, stream.channels, self.stream_frames(i, num_frames), height, width)
             for i, stream in enumerate(self.model.spec.streams)
         )
 
-    def inputs(self, batch: int, steps: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Random inputs of that size, the same at every call, with values in [-1, 1]."""
-        random = torch.Generator().manual_seed(0)
-        return tuple(
-            torch.rand(shape, generator=random) * 2 - 1 for shape in self.input_shapes(batch, steps, height, width)
-        )
+    def random_inputs(self, size: InputSize) -> tuple[Tensor, ...]:
+        """Random inputs in [-1, 1], the same for each call."""
+        generator = torch.Generator().manual_seed(0)
+        return tuple(torch.rand(shape, generator=generator) * 2 - 1 for shape in self.input_shapes(size))
 
-    def sizes_to_check(self) -> list[tuple[int, int, int, int]]:
-        """The exported size; where sizes are free, the smallest, and two larger ones that are odd at other layers."""
-        sizes = [(self.batch, self.steps, self.height, self.width)]
-        for more in (None, 1, 3) if self.free else ():
-            size = list(sizes[0])
-            if "batch" in self.free:
-                size[0] = 1 if more is None else self.batch + 1
-            if "time" in self.free:
-                size[1] = self.min_steps if more is None else self.steps + more
-            if "space" in self.free:
-                size[2:] = [self.min_size_px] * 2 if more is None else [self.height + more, self.width + 5 * more + 1]
-            sizes.append((size[0], size[1], size[2], size[3]))
+    def sizes_to_check(self) -> list[InputSize]:
+        """The size of the plan; with dynamic axes also the minimum size and two larger ones.
+
+        The larger sizes are chosen so that different layers have inputs of odd size.
+        """
+        sizes = [self.size]
+        for increment in (None, 1, 3) if self.dynamic_axes else ():
+            batch_size, num_frames, height, width = self.size
+            if "batch" in self.dynamic_axes:
+                batch_size = 1 if increment is None else batch_size + 1
+            if "time" in self.dynamic_axes:
+                num_frames = self.min_frames if increment is None else num_frames + increment
+            if "space" in self.dynamic_axes:
+                if increment is None:
+                    height = width = self.min_size_px
+                else:
+                    height, width = height + increment, width + 5 * increment + 1
+            sizes.append((batch_size, num_frames, height, width))
         return list(dict.fromkeys(sizes))
 
 
 def plan_export(
     model: VideoModel,
-    batch: int,
+    *,
+    batch_size: int,
     num_frames: int | None,
-    height: int | None,
-    width: int | None,
-    free_sizes: Sequence[FreeSize],
+    height_px: int | None,
+    width_px: int | None,
+    dynamic_axes: Sequence[DynamicAxis],
 ) -> ExportPlan:
-    """The plan, or a reason why the network cannot be exported so; arguments as of ``export_model``.
-
-    Raises:
-        UnknownNameError: no such size. InvalidInputError: sizes that the network does not take, or that cannot be free.
-        TooFewFramesError: too few frames.
-    """
-    for name in free_sizes:
-        if name not in FREE_SIZES:
-            raise UnknownNameError.among("size", name, FREE_SIZES)
+    """Create a plan, or raise if the model cannot be exported; see ``export_model`` for arguments and errors."""
+    for name in dynamic_axes:
+        if name not in DYNAMIC_AXES:
+            raise UnknownNameError.among("dynamic axis", name, DYNAMIC_AXES)
     if isinstance(model, InferenceModel):
-        raise InvalidInputError("an optimized network cannot be exported: give the network that it was made from")
+        raise InvalidInputError("an optimized model cannot be exported: use the original model")
     first, spec = model.spec.streams[0], model.spec
-    steps = first.num_frames if num_frames is None else num_frames
-    plan = ExportPlan(model, batch, steps, height or spec.size_px, width or spec.size_px, frozenset(free_sizes))
-    if batch < 1:
-        raise InvalidInputError(f"batch must be at least 1; got {batch}")
-    require_frames(steps, plan.min_steps, f"an export of {first.kind}", spec.name)
-    if min(plan.height, plan.width) < plan.min_size_px:
+    num_frames = first.num_frames if num_frames is None else num_frames
+    height, width = height_px or spec.size_px, width_px or spec.size_px
+    plan = ExportPlan(model, (batch_size, num_frames, height, width), frozenset(dynamic_axes))
+    if batch_size < 1:
+        raise InvalidInputError(f"batch_size must be at least 1; got {batch_size}")
+    require_frames(num_frames, plan.min_frames, f"an export of {first.kind}", spec.name)
+    if min(height, width) < plan.min_size_px:
         raise InvalidInputError(
-            f"{spec.name} takes pictures of {plan.min_size_px} pixels a side or more; got {plan.height} x {plan.width}"
+            f"{spec.name} needs frames of at least {plan.min_size_px} x {plan.min_size_px} pixels; got "
+            f"{height} x {width}"
         )
-    if "time" in plan.free and any(isinstance(module, BatchNormLSTM) for module in model.modules()):
+    if "time" in plan.dynamic_axes and any(isinstance(module, BatchNormLSTM) for module in model.modules()):
         raise InvalidInputError(
-            f"time cannot be free in an export of {spec.name}: its LSTM has statistics of its own for each step, so "
-            "the steps are written out one by one; export it for a number of frames"
+            f"{spec.name} does not support a dynamic time axis: the batch norm of its LSTM has statistics per step, so "
+            "the exported graph is unrolled over time. Export it for a fixed number of frames"
         )
-    one_cell = any(isinstance(module, FullyConnectedUnit) for module in model.modules())
-    if "time" in plan.free and "space" not in plan.free and one_cell:
+    has_fully_connected = any(isinstance(module, FullyConnectedUnit) for module in model.modules())
+    if "time" in plan.dynamic_axes and "space" not in plan.dynamic_axes and has_fully_connected:
         raise InvalidInputError(
-            f"time can be free in an export of {spec.name} only together with space: PyTorch's trace does not hold for "
-            "one step and for several where its last grid is a single cell; add space to the free sizes"
+            f"{spec.name} supports a dynamic time axis only together with space, because one trace of its fully "
+            "connected layers is not valid for both one and several time steps. Add 'space' to the dynamic axes"
         )
     return plan

@@ -1,7 +1,7 @@
-"""A network rewritten so that one trace of it is right at every size.
+"""Models rewritten for tracing, so that one exported graph is valid for all input sizes.
 
-SAME padding depends on the size. A trace keeps the padding of the size that it was made with, unless the padding is
-written as arithmetic on the size: here it is, so an exported graph with free sizes computes it anew for each input.
+SAME padding depends on the input size. Computed with Python branches, it would become constant in the trace. Here it is
+arithmetic on symbolic sizes, so the exported graph computes it for each input.
 """
 
 import copy
@@ -19,17 +19,18 @@ from quovadis.models.video_model import VideoModel
 
 
 class Exportable(nn.Module):
-    """A copy of a network in evaluation mode, with two outputs: logits and the features that they come from.
+    """A traceable copy of a model in evaluation mode that returns logits and features.
 
     Args:
-        model: stays as it is.
+        model: Any model of this package except optimized ones. It is not modified.
 
-    >>> from quovadis.models.zoo import build_model
-    >>> model = build_model("i3d_tiny", num_classes=10).eval()
-    >>> x = torch.rand(1, 3, 17, 65, 70) * 2 - 1
-    >>> logits, features = Exportable(model)(x)
-    >>> torch.allclose(logits, model(x), atol=1e-6), features.shape
-    (True, torch.Size([1, 2, 256]))
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("i3d_tiny", num_classes=10).eval()
+        >>> x = torch.rand(1, 3, 17, 65, 70) * 2 - 1
+        >>> logits, features = Exportable(model)(x)
+        >>> torch.allclose(logits, model(x), atol=1e-6), features.shape
+        (True, torch.Size([1, 2, 256]))
     """
 
     def __init__(self, model: VideoModel):
@@ -38,21 +39,21 @@ class Exportable(nn.Module):
         fold_batch_norm(self.model)
         for name, child in list(self.model.named_children()):
             if not name.startswith("trunk"):
-                self.model.add_module(name, _without_layout(child))
-        _pad_by_arithmetic(self.model)
+                self.model.add_module(name, _replace_classifiers(child))
+        _replace_padding(self.model)
 
     def forward(self, *streams: Tensor) -> tuple[Tensor, Tensor]:
-        """As the network's ``forward`` and ``features``: (B, classes) and (B, T', D)."""
+        """Compute logits (B, classes) and features (B, T', D)."""
         features = self.model.features(*streams)
-        return self.model.answer(self.model.classify(features)), features
+        return self.model.video_logits(self.model.classify(features)), features
 
 
 def same_pads(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
-    """SAME padding of all axes for ``torch.nn.functional.pad``, without a branch on the size.
+    """SAME padding of all axes for ``torch.nn.functional.pad``, without branches on the size.
 
-    As :func:`quovadis.models.layers.same_padding`, of which this is the closed form where no kernel is smaller than its
-    stride. It is written so that the padded size is ``(size - 1) // stride * stride + kernel``, which a symbolic size
-    simplifies: the outputs of ten layers stay short expressions.
+    Same result as :func:`quovadis.models.layers.same_padding` for kernels that are at least as large as their stride.
+    The padded size is ``(size - 1) // stride * stride + kernel``. PyTorch can simplify this expression for symbolic
+    sizes, which keeps the sizes of deep layers short.
 
     >>> same_pads((79, 224), (7, 7), (2, 2)), same_pads((63, 64), (2, 2), (2, 2))
     ([2, 3, 3, 3], [0, 0, 0, 1])
@@ -65,10 +66,7 @@ def same_pads(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int]
 
 
 class _PaddedUnit(nn.Module):
-    """A :class:`ConvUnit` as one convolution, its padding arithmetic where the stride makes it depend on the size.
-
-    Batch norm is in the weights by then: less for a trace to follow, and nothing for a runtime to fuse.
-    """
+    """Replacement for a :class:`ConvUnit` without batch norm; padding depends on the size only if strided."""
 
     def __init__(self, unit: ConvUnit):
         super().__init__()
@@ -85,7 +83,7 @@ class _PaddedUnit(nn.Module):
 
 
 class _PaddedMaxPool(nn.Module):
-    """A :class:`MaxPoolSame`, likewise; without rounding up, which runtimes do not agree on."""
+    """Replacement for :class:`MaxPoolSame` without ``ceil_mode``, which runtimes implement differently."""
 
     def __init__(self, pool: MaxPoolSame):
         super().__init__()
@@ -101,10 +99,10 @@ class _PaddedMaxPool(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """A linear layer, or a convolution of 1 x 1 x 1, over an input that was laid out anew.
+    """Replacement for a linear layer or a 1 x 1 x 1 convolution that makes its input contiguous.
 
-    What these do to the layout of a tensor depends on whether its time axis has one step or more, and a trace would
-    hold for one of the two only.
+    Otherwise, the memory layout of the output would depend on whether the time axis has length 1, and a trace would be
+    valid for only one of the two cases.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
@@ -119,7 +117,7 @@ class _Classifier(nn.Module):
 
 
 class _FullyConnected(nn.Module):
-    """A :class:`FullyConnectedUnit`, likewise."""
+    """Replacement for :class:`FullyConnectedUnit`; see :class:`_Classifier`."""
 
     def __init__(self, unit: FullyConnectedUnit):
         super().__init__()
@@ -130,22 +128,22 @@ class _FullyConnected(nn.Module):
         return F.relu(F.conv3d(x, self.weight, self.bias) if self.rows is None else self.rows(x))
 
 
-def _pad_by_arithmetic(module: nn.Module) -> None:
-    for name, child in list(module._modules.items()):  # named_children leaves out a pooling that stands twice
+def _replace_padding(module: nn.Module) -> None:
+    for name, child in list(module._modules.items()):  # named_children() would skip duplicates
         if isinstance(child, ConvUnit):
             module.add_module(name, _PaddedUnit(child))
         elif isinstance(child, MaxPoolSame):
             module.add_module(name, _PaddedMaxPool(child))
         elif child is not None:
-            _pad_by_arithmetic(child)
+            _replace_padding(child)
 
 
-def _without_layout(module: nn.Module) -> nn.Module:
+def _replace_classifiers(module: nn.Module) -> nn.Module:
     if isinstance(module, FullyConnectedUnit):
         return _FullyConnected(module)
     if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv3d) and module.kernel_size == (1, 1, 1)):
         return _Classifier(module.weight, module.bias)
     if not isinstance(module, ConvUnit):
         for name, child in list(module.named_children()):
-            module.add_module(name, _without_layout(child))
+            module.add_module(name, _replace_classifiers(child))
     return module
