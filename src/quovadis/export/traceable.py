@@ -117,15 +117,21 @@ class _Classifier(nn.Module):
 
 
 class _FullyConnected(nn.Module):
-    """Replacement for :class:`FullyConnectedUnit`; see :class:`_Classifier`."""
+    """Replacement for :class:`FullyConnectedUnit` by a linear layer on the patches of its input.
+
+    Tracing a convolution with an output of a single position would make that position count a constant.
+    """
 
     def __init__(self, unit: FullyConnectedUnit):
         super().__init__()
-        self.weight, self.bias = unit.conv.weight, unit.conv.bias
-        self.rows = _Classifier(self.weight, self.bias) if unit.conv.kernel_size == (1, 1, 1) else None
+        self.grid = unit.conv.kernel_size[-1]
+        weight = unit.conv.weight.detach()[:, :, 0].permute(0, 2, 3, 1).flatten(1)  # (out, grid * grid * in)
+        self.linear = _Classifier(nn.Parameter(weight[..., None, None, None], requires_grad=False), unit.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.conv3d(x, self.weight, self.bias) if self.rows is None else self.rows(x))
+        height, width = x.shape[3] - self.grid + 1, x.shape[4] - self.grid + 1
+        offsets = [(i, j) for i in range(self.grid) for j in range(self.grid)]
+        return F.relu(self.linear(torch.cat([x[..., i : i + height, j : j + width] for i, j in offsets], 1)))
 
 
 def _replace_padding(module: nn.Module) -> None:
