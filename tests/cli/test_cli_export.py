@@ -19,20 +19,7 @@ def test_export_writes_a_file_and_prints_its_card(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out" / "c3d.pt2"
-    main(
-        [
-            "export",
-            str(weights),
-            "--out",
-            str(out),
-            "--format",
-            "torch-export",
-            "--dynamic-axes",
-            "batch",
-            "time",
-            "space",
-        ]
-    )
+    main(["export", str(weights), "--out", str(out), "--format", "torch-export"])
     shown = capsys.readouterr()
     assert "batch x 3 x 16 x 56 x 56" in shown.out
     assert "2 input sizes: largest difference" in shown.out
@@ -43,19 +30,8 @@ def test_export_writes_a_file_and_prints_its_card(
 
 
 def test_export_prints_json(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(
-        [
-            "export",
-            str(weights),
-            "-o",
-            str(tmp_path / "c3d.pt2"),
-            "--format",
-            "torch-export",
-            "--num-frames",
-            "7",
-            "--json",
-        ]
-    )
+    out = tmp_path / "c3d.pt2"
+    main(["export", str(weights), "-o", str(out), "--format", "torch-export", "--num-frames", "7", "--json"])
     card = json.loads(capsys.readouterr().out)
     assert card["inputs"][0]["shape"] == ["batch", 3, 7, 56, 56]
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.models.inception import MaxPoolSame
-from quovadis.models.layers import ConvUnit, ShiftBatchNorm, init_truncated, require_grid
+from quovadis.models.layers import ConvUnit, ShiftBatchNorm, init_truncated, linear_head, require_grid
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
-from quovadis.models.video_model import VideoModel, pick_endpoints
+from quovadis.models.video_model import VideoModel
 
 # Output channels of each convolution; None for a max pooling of 2 x 2 x 2.
 _LAYERS: dict[str, int | None] = {
@@ -55,7 +55,8 @@ class Conv3D(VideoModel):
     The network has eight 3 x 3 x 3 convolutions, five poolings and two fully connected layers with 4096 units. Unlike
     C3D, the first pooling has a temporal stride of 2. The paper does not specify its kernel; here it is 2 x 2 x 2, so
     that each frame is used. Poolings round up as in Caffe, which gives the 79 M parameters of Table 1: 79,634,576 for
-    400 classes. Clips with more than 32 frames give one feature per 32 frames; the paper does not use them.
+    400 classes. Clips with more than 32 frames give one feature per 32 frames; the paper does not use them. Endpoints
+    have the names of C3D and shape (B, C, T, H, W).
 
     Args:
         stream: ``"rgb"`` in the paper.
@@ -105,25 +106,7 @@ class Conv3D(VideoModel):
         self.reset_head(num_classes)
 
     def _new_head(self, num_classes: int) -> nn.Module:
-        head = nn.Linear(self.feature_dim, num_classes)
-        init_truncated(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
-
-    def forward(self, *streams: Tensor) -> Tensor:
-        """Compute logits averaged over time.
-
-        Args:
-            streams: One float32 tensor (B, C, T, H, W) in [-1, 1].
-
-        Returns:
-            Logits (B, classes).
-
-        Raises:
-            InvalidTypeError: If the input is not a floating point tensor of the dtype of the weights.
-            InvalidInputError: If the layout or number of channels is wrong, or the frames are too small.
-        """
-        return self.classify(self.features(*streams))
+        return linear_head(self.feature_dim, num_classes)
 
     def features(self, *streams: Tensor) -> Tensor:
         """Compute the output of fc7 averaged over space: (B, T', 4096) with T' = ceil(T / 32)."""
@@ -136,20 +119,12 @@ class Conv3D(VideoModel):
         """Compute logits averaged over time: (B, T', 4096) to (B, classes)."""
         return self.head(self.dropout(features)).mean(1)
 
-    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Compute intermediate outputs by the names of C3D.
-
-        Outputs have shape (B, C, T, H, W); ``Logits`` and ``Predictions`` have shape (B, classes).
-        """
-        self.check_inputs(*streams)
-        outputs: dict[str, Tensor] = {}
-        for name, last in self._stages(streams[0]):
-            outputs[name] = last
-            if names is not None and outputs.keys() >= set(names):
-                return pick_endpoints(outputs, names)
-        outputs["Logits"] = self.classify(last.mean((3, 4)).transpose(1, 2))
-        outputs["Predictions"] = outputs["Logits"].softmax(1)
-        return pick_endpoints(outputs, names)
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        for name, x in self._stages(streams[0]):
+            yield name, x
+        yield "Logits", self.classify(x.mean((3, 4)).transpose(1, 2))
 
     def _stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         for name, layer in self.trunk.named_children():

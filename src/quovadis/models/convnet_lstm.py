@@ -1,15 +1,15 @@
 """ConvNet+LSTM: a 2D backbone on every fifth frame, followed by an LSTM (paper, section 2.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quovadis.models.inception import SnippetInceptionV1, average_pool
-from quovadis.models.layers import StepBatchNorm, init_truncated
+from quovadis.models.layers import StepBatchNorm, linear_head
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
-from quovadis.models.video_model import VideoModel, pick_endpoints
+from quovadis.models.video_model import VideoModel
 
 HIDDEN_SIZE = 512
 FORGET_BIAS = 1.0
@@ -72,7 +72,8 @@ class ConvNetLSTM(VideoModel):
 
     In training, the loss is the average over all time steps. In evaluation, the prediction is that of the last step.
     Clips can have any number of frames. The network has 8,950,720 parameters (400 classes). The paper only names the
-    recurrent batch norm; its details follow Cooijmans et al. (see :class:`BatchNormLSTM`).
+    recurrent batch norm; its details follow Cooijmans et al. (see :class:`BatchNormLSTM`). Endpoints are the layers of
+    the trunk, (B, C, T, h, w), and ``AvgPool`` and ``LSTM``, (B, T, D).
 
     Args:
         stream: ``"rgb"`` in the paper.
@@ -89,6 +90,8 @@ class ConvNetLSTM(VideoModel):
         >>> x = torch.zeros(2, 3, 8, 64, 64)
         >>> model.train()(x).shape, model.eval()(x).shape, model.features(x).shape
         (torch.Size([2, 8, 10]), torch.Size([2, 10]), torch.Size([2, 8, 128]))
+        >>> list(model.endpoints(x))[-4:]
+        ['AvgPool', 'LSTM', 'Logits', 'Predictions']
 
     References:
         Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.1, Figure 2a and Table 1.
@@ -112,25 +115,7 @@ class ConvNetLSTM(VideoModel):
         self.reset_head(num_classes)
 
     def _new_head(self, num_classes: int) -> nn.Module:
-        head = nn.Linear(self.feature_dim, num_classes)
-        init_truncated(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
-
-    def forward(self, *streams: Tensor) -> Tensor:
-        """Compute logits of the last step, or of all steps in training.
-
-        Args:
-            streams: One float32 tensor (B, C, T, H, W) in [-1, 1].
-
-        Returns:
-            Logits (B, classes), or (B, T, classes) in training.
-
-        Raises:
-            InvalidTypeError: If the input is not a floating point tensor of the dtype of the weights.
-            InvalidInputError: If the layout or number of channels is wrong, or the frames are too small.
-        """
-        return self.classify(self.features(*streams))
+        return linear_head(self.feature_dim, num_classes)
 
     def features(self, *streams: Tensor) -> Tensor:
         """Compute the hidden states of the LSTM: (B, T, 512)."""
@@ -141,31 +126,16 @@ class ConvNetLSTM(VideoModel):
         """Compute logits of the last step, (B, classes), or of all steps in training, (B, T, classes)."""
         return self.head(self.dropout(features if self.training else features[:, -1]))
 
-    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Compute intermediate outputs by name.
-
-        Outputs of the trunk have shape (B, C, T, h, w), ``AvgPool`` and ``LSTM`` (B, T, D), and ``Logits`` and
-        ``Predictions`` (B, classes).
-
-        Example:
-            >>> import torch
-            >>> from quovadis.models.zoo import build_model
-            >>> model = build_model("convnet_lstm_tiny", num_classes=10).eval()
-            >>> outputs = model.endpoints(torch.zeros(1, 3, 8, 64, 64))
-            >>> list(outputs)[-4:], outputs["Mixed_5c"].shape
-            (['AvgPool', 'LSTM', 'Logits', 'Predictions'], torch.Size([1, 256, 8, 2, 2]))
-        """
-        self.check_inputs(*streams)
-        outputs: dict[str, Tensor] = {}
-        for name, last in self.trunk.stages(streams[0]):
-            outputs[name] = last
-            if names is not None and outputs.keys() >= set(names):
-                return pick_endpoints(outputs, names)
-        outputs["AvgPool"] = self._pool(last)
-        outputs["LSTM"] = self.lstm(outputs["AvgPool"])
-        outputs["Logits"] = self.video_logits(self.classify(outputs["LSTM"]))
-        outputs["Predictions"] = outputs["Logits"].softmax(1)
-        return pick_endpoints(outputs, names)
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        for name, x in self.trunk.stages(streams[0]):
+            yield name, x
+        pooled = self._pool(x)
+        yield "AvgPool", pooled
+        hidden = self.lstm(pooled)
+        yield "LSTM", hidden
+        yield "Logits", self.video_logits(self.classify(hidden))
 
     def first_filters(self) -> dict[str, Tensor]:
         """Return the filters of the first convolution, (64, 3, 1, 7, 7)."""

@@ -1,6 +1,6 @@
 """I3D: Inception-v1 inflated to three dimensions (paper, section 2.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from quovadis.models.inception import InceptionV1, average_pool
 from quovadis.models.layers import init_truncated, require_grid
 from quovadis.models.receptive_field import ReceptiveField, TemporalLayer
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
-from quovadis.models.video_model import VideoModel, pick_endpoints
+from quovadis.models.video_model import VideoModel
 
 
 class I3D(VideoModel):
@@ -20,6 +20,9 @@ class I3D(VideoModel):
     The network has 12,689,984 parameters for RGB and 12,668,032 for flow (400 classes). The final average pooling has
     a window of 2 x 7 x 7. Larger inputs leave several positions after pooling; their logits are averaged over space as
     well as over time, whereas the official code supports inputs of 224 x 224 pixels only.
+
+    Endpoints have the names of the official code and shape (B, C, T, H, W). Without explicit names,
+    :meth:`endpoints` omits ``Logits`` and ``Predictions`` if the input is too small for the final pooling.
 
     Args:
         stream: ``"rgb"`` (3 channels) or ``"flow"`` (2 channels: x to the right, y down).
@@ -36,6 +39,9 @@ class I3D(VideoModel):
         >>> x = torch.zeros(2, 3, 16, 64, 64)
         >>> model(x).shape, model.features(x).shape
         (torch.Size([2, 10]), torch.Size([2, 1, 256]))
+        >>> outputs = model.endpoints(x, names=["Conv3d_1a_7x7", "Mixed_5c"])
+        >>> {name: tuple(output.shape) for name, output in outputs.items()}
+        {'Conv3d_1a_7x7': (2, 16, 8, 32, 32), 'Mixed_5c': (2, 256, 2, 2, 2)}
 
     References:
         Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.4, Figure 3 and Table 1.
@@ -112,30 +118,14 @@ class I3D(VideoModel):
         """Pool class activation maps to logits (B, classes): average pooling, then the mean over all positions."""
         return self._pool(maps).mean((2, 3, 4))
 
-    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Compute intermediate outputs by the names of the official code.
-
-        Outputs have shape (B, C, T, H, W); ``Logits`` and ``Predictions`` have shape (B, classes). With ``names=None``,
-        the last two are omitted if the input is too small for the final pooling.
-
-        Example:
-            >>> import torch
-            >>> from quovadis.models.zoo import build_model
-            >>> outputs = build_model("i3d_tiny", num_classes=10).eval().endpoints(torch.zeros(1, 3, 16, 64, 64))
-            >>> list(outputs)[:3], outputs["Mixed_5c"].shape
-            (['Conv3d_1a_7x7', 'MaxPool3d_2a_3x3', 'Conv3d_2b_1x1'], torch.Size([1, 256, 2, 2, 2]))
-        """
-        self.check_inputs(*streams)
-        outputs: dict[str, Tensor] = {}
-        for name, last in self.trunk.stages(streams[0]):
-            outputs[name] = last
-            if names is not None and outputs.keys() >= set(names):
-                return pick_endpoints(outputs, names)
-        needs_logits = names is not None and not set(names).isdisjoint({"Logits", "Predictions"})
-        if needs_logits or min(last.shape[3:]) >= self._window:
-            outputs["Logits"] = self._logits(self._pool(last))
-            outputs["Predictions"] = outputs["Logits"].softmax(1)
-        return pick_endpoints(outputs, names)
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        for name, x in self.trunk.stages(streams[0]):
+            yield name, x
+        logits_requested = names is not None and not set(names).isdisjoint({"Logits", "Predictions"})
+        if logits_requested or min(x.shape[3:]) >= self._window:
+            yield "Logits", self._logits(self._pool(x))
 
     @property
     def receptive_field(self) -> ReceptiveField:

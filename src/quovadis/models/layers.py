@@ -235,3 +235,11 @@ def init_truncated(weight: Tensor) -> None:
     """
     std = weight[0].numel() ** -0.5
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def linear_head(in_features: int, num_classes: int) -> nn.Linear:
+    """Create a linear classifier with truncated normal weights and zero bias."""
+    head = nn.Linear(in_features, num_classes)
+    init_truncated(head.weight)
+    nn.init.zeros_(head.bias)
+    return head

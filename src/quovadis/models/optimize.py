@@ -6,7 +6,7 @@ import copy
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -53,10 +53,6 @@ class InferenceModel(VideoModel):
         self._dtype = next(model.parameters()).dtype
         self._features: Callable[..., Tensor] = _feature_function(network, precision, backend)
 
-    def forward(self, *streams: Tensor) -> Tensor:
-        """Compute logits (B, classes) from inputs as for the original model."""
-        return self.classify(self.features(*streams))
-
     @torch.no_grad()
     def features(self, *streams: Tensor) -> Tensor:
         """Compute features (B, T', D)."""
@@ -91,9 +87,13 @@ class InferenceModel(VideoModel):
     @torch.no_grad()
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Compute intermediate outputs, with PyTorch for every backend."""
-        self.check_inputs(*streams)
-        outputs = self.network.endpoints(*self._cast(streams), names=names)
-        return {name: output.to(self._dtype) for name, output in outputs.items()}
+        return super().endpoints(*streams, names=names)
+
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        for name, output in self.network._iterate_endpoints(self._cast(streams), names):
+            yield name, output.to(self._dtype)
 
     def first_filters(self) -> dict[str, Tensor]:
         """Return the first filters of the original model, without folded batch norm."""

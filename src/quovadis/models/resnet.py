@@ -22,7 +22,7 @@ from quovadis.models.layers import BatchNorm2d, BatchNorm3d
 from quovadis.models.receptive_field import ReceptiveField, TemporalLayer
 from quovadis.models.safe_convolution import Conv3d
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamKind, StreamSpec
-from quovadis.models.video_model import VideoModel, pick_endpoints
+from quovadis.models.video_model import VideoModel
 
 _EXPANSION = 4
 # For each layer: channels, and the temporal kernel size of the first convolution of each block.
@@ -112,6 +112,7 @@ class I3DResNet50(VideoModel):
 
     The classifier is applied to the spatial average of the last feature map, and its logits are averaged over time. To
     initialize the model with ImageNet weights, see :func:`quovadis.inflate`. It has no counterpart in the paper.
+    Endpoints have the names of torchvision and shape (B, C, T, H, W).
 
     Args:
         stream: ``"rgb"`` (3 channels) or ``"flow"`` (2 channels).
@@ -147,11 +148,6 @@ class I3DResNet50(VideoModel):
         nn.init.zeros_(head.get_parameter("bias"))
         return head
 
-    def forward(self, *streams: Tensor) -> Tensor:
-        """Compute logits (B, classes) from one float32 tensor (B, C, T, H, W) in [-1, 1]."""
-        self.check_inputs(*streams)
-        return self._logits(self.trunk(streams[0]))
-
     def features(self, *streams: Tensor) -> Tensor:
         """Compute spatial averages of the last feature map: (B, T // 2, 2048)."""
         self.check_inputs(*streams)
@@ -166,20 +162,12 @@ class I3DResNet50(VideoModel):
         self.check_inputs(*streams)
         return self.head(self.trunk(streams[0]).to(self.head.weight.dtype))
 
-    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Compute intermediate outputs by the names of torchvision.
-
-        Outputs have shape (B, C, T, H, W); ``Logits`` and ``Predictions`` have shape (B, classes).
-        """
-        self.check_inputs(*streams)
-        outputs: dict[str, Tensor] = {}
-        for name, last in self.trunk.stages(streams[0]):
-            outputs[name] = last
-            if names is not None and outputs.keys() >= set(names):
-                return pick_endpoints(outputs, names)
-        outputs["Logits"] = self._logits(last)
-        outputs["Predictions"] = outputs["Logits"].softmax(1)
-        return pick_endpoints(outputs, names)
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        for name, x in self.trunk.stages(streams[0]):
+            yield name, x
+        yield "Logits", self._logits(x)
 
     @property
     def receptive_field(self) -> ReceptiveField:

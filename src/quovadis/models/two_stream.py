@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from quovadis.models.inception import MaxPoolSame, SnippetInceptionV1, average_pool
-from quovadis.models.layers import ConvUnit, init_truncated, require_grid
+from quovadis.models.layers import ConvUnit, linear_head, require_grid
 from quovadis.models.spec import CHANNELS, ModelSpec, StreamChoice, StreamKind, StreamSpec
-from quovadis.models.video_model import VideoModel, pick_endpoints
+from quovadis.models.video_model import VideoModel
 
 SNIPPET_FRAMES = 10
 FUSED_CHANNELS = 512
@@ -25,7 +25,10 @@ The paper initializes them with Gaussian noise without giving a standard deviati
 
 
 class _SnippetModel(VideoModel):
-    """Base class with one trunk per stream for pairs of an RGB frame and a snippet of flow."""
+    """Base class with one trunk per stream for pairs of an RGB frame and a snippet of flow.
+
+    Inputs are RGB frames (B, 3, n, H, W) and flow (B, 2, 10 n, H, W), or one of them.
+    """
 
     def __init__(self, spec: ModelSpec, snippet_frames: int, width: float):
         super().__init__()
@@ -35,23 +38,6 @@ class _SnippetModel(VideoModel):
             frames = snippet_frames if stream.kind == "flow" else 1
             self.trunks[stream.kind] = SnippetInceptionV1(stream.channels, frames, width=width)
         self._window = spec.size_px // 32
-
-    def forward(self, *streams: Tensor) -> Tensor:
-        """Compute logits averaged over all pairs of an RGB frame and a flow snippet.
-
-        Args:
-            streams: Float32 tensors in [-1, 1]: RGB frames (B, 3, n, H, W) and flow (B, 2, 10 n, H, W), or one of the
-                two if the model has a single stream.
-
-        Returns:
-            Logits (B, classes).
-
-        Raises:
-            InvalidTypeError: If an input is not a floating point tensor of the dtype of the weights.
-            InvalidInputError: If the layout or number of channels is wrong, the frames are too small, or there are not
-                ten flow frames for each RGB frame.
-        """
-        return self.classify(self.features(*streams))
 
     def first_filters(self) -> dict[str, Tensor]:
         """Return the filters of the first convolution: (64, 3, 1, 7, 7) for RGB, (64, 2, 10, 7, 7) for flow."""
@@ -76,6 +62,9 @@ class TwoStream(_SnippetModel):
     of the combined prediction. If the input has several pairs, such as 25 in testing, their logits are averaged as
     well. The network has 12,058,560 parameters (400 classes).
 
+    Inputs are RGB frames (B, 3, n, H, W) and flow (B, 2, 10 n, H, W), or one of them. Endpoints have a prefix, such as
+    ``rgb/Mixed_5c`` (B, C, n, h, w) and ``flow/AvgPool`` (B, n, 1024).
+
     Args:
         stream: ``"rgb+flow"``, ``"rgb"`` or ``"flow"``.
         num_classes: Number of classes.
@@ -91,6 +80,8 @@ class TwoStream(_SnippetModel):
         >>> rgb, flow = torch.zeros(2, 3, 1, 64, 64), torch.zeros(2, 2, 10, 64, 64)
         >>> model(rgb, flow).shape, model.features(rgb, flow).shape
         (torch.Size([2, 10]), torch.Size([2, 1, 512]))
+        >>> list(model.endpoints(rgb, flow))[-4:]
+        ['rgb/AvgPool', 'flow/AvgPool', 'Logits', 'Predictions']
 
     References:
         Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.3, Figure 2c and Table 1.
@@ -114,13 +105,8 @@ class TwoStream(_SnippetModel):
         self.reset_head(num_classes)
 
     def _new_head(self, num_classes: int) -> nn.Module:
-        heads = nn.ModuleDict()
-        for kind, width in zip(self.trunks, self._widths, strict=True):
-            head = nn.Linear(width, num_classes)
-            init_truncated(head.weight)
-            nn.init.zeros_(head.bias)
-            heads[kind] = head
-        return heads
+        widths = zip(self.trunks, self._widths, strict=True)
+        return nn.ModuleDict({kind: linear_head(width, num_classes) for kind, width in widths})
 
     def features(self, *streams: Tensor) -> Tensor:
         """Compute the inputs of the classifiers: (B, n, 2048), one vector per pair, RGB before flow."""
@@ -134,32 +120,18 @@ class TwoStream(_SnippetModel):
         scores = [head(self.dropout(part)) for head, part in zip(self.head.children(), parts, strict=True)]
         return torch.stack(scores).mean((0, 2))
 
-    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Compute intermediate outputs by stream and name, such as ``rgb/Mixed_5c``.
-
-        Outputs of the trunks have shape (B, C, n, h, w), ``rgb/AvgPool`` and ``flow/AvgPool`` (B, n, 1024), and
-        ``Logits`` and ``Predictions`` (B, classes).
-
-        Example:
-            >>> import torch
-            >>> from quovadis.models.zoo import build_model
-            >>> model = build_model("two_stream_tiny", num_classes=10).eval()
-            >>> outputs = model.endpoints(torch.zeros(1, 3, 1, 64, 64), torch.zeros(1, 2, 10, 64, 64))
-            >>> list(outputs)[-4:]
-            ['rgb/AvgPool', 'flow/AvgPool', 'Logits', 'Predictions']
-        """
-        self.check_inputs(*streams)
-        outputs: dict[str, Tensor] = {}
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
         last: dict[str, Tensor] = {}
-        for name, output in self._trunk_stages(streams):
-            outputs[name] = last[name.partition("/")[0]] = output
-            if names is not None and outputs.keys() >= set(names):
-                return pick_endpoints(outputs, names)
-        pooled = {f"{kind}/AvgPool": self._pool(x) for kind, x in last.items()}
-        outputs |= pooled
-        outputs["Logits"] = self.classify(torch.cat(list(pooled.values()), 2))
-        outputs["Predictions"] = outputs["Logits"].softmax(1)
-        return pick_endpoints(outputs, names)
+        for name, x in self._trunk_stages(streams):
+            last[name.partition("/")[0]] = x
+            yield name, x
+        pooled = []
+        for kind, x in last.items():
+            pooled.append(self._pool(x))
+            yield f"{kind}/AvgPool", pooled[-1]
+        yield "Logits", self.classify(torch.cat(pooled, 2))
 
     def _pool(self, x: Tensor) -> Tensor:
         """Average each pair over space: (B, n, 1024)."""
@@ -181,6 +153,9 @@ class FusedTwoStream(_SnippetModel):
 
     The network has 39,755,824 parameters (400 classes), 39,550,624 of them before the classifier.
 
+    Inputs are RGB frames (B, 3, n, H, W) and flow (B, 2, 10 n, H, W), or one of them. Endpoints have shape
+    (B, C, n, h, w); those of the trunks have a prefix, such as ``rgb/Mixed_5c``.
+
     Args:
         stream: ``"rgb+flow"``, ``"rgb"`` or ``"flow"``.
         num_classes: Number of classes.
@@ -196,6 +171,8 @@ class FusedTwoStream(_SnippetModel):
         >>> rgb, flow = torch.zeros(2, 3, 5, 64, 64), torch.zeros(2, 2, 25, 64, 64)
         >>> model(rgb, flow).shape, model.features(rgb, flow).shape
         (torch.Size([2, 10]), torch.Size([2, 3, 128]))
+        >>> list(model.endpoints(rgb, flow))[-4:]
+        ['Conv3d_6a_3x3', 'MaxPool3d_6a_3x3', 'Logits', 'Predictions']
 
     References:
         Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.3, Figure 2d and Table 1.
@@ -236,32 +213,18 @@ class FusedTwoStream(_SnippetModel):
         """Compute logits averaged over time: (B, T', 512) to (B, classes)."""
         return self.head(self.dropout(features)).mean(1)
 
-    def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Compute intermediate outputs by name.
-
-        Outputs have shape (B, C, n, h, w); ``Logits`` and ``Predictions`` have shape (B, classes). Names of the trunks
-        have a prefix, such as ``rgb/Mixed_5c``.
-
-        Example:
-            >>> import torch
-            >>> from quovadis.models.zoo import build_model
-            >>> model = build_model("fused_two_stream_tiny", num_classes=10).eval()
-            >>> outputs = model.endpoints(torch.zeros(1, 3, 5, 64, 64), torch.zeros(1, 2, 25, 64, 64))
-            >>> list(outputs)[-4:], outputs["flow/Mixed_5c"].shape
-            (['Conv3d_6a_3x3', 'MaxPool3d_6a_3x3', 'Logits', 'Predictions'], torch.Size([1, 256, 5, 2, 2]))
-        """
-        self.check_inputs(*streams)
-        outputs: dict[str, Tensor] = {}
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
         last: dict[str, Tensor] = {}
-        for name, output in self._trunk_stages(streams):
-            outputs[name] = last[name.partition("/")[0]] = output
-            if names is not None and outputs.keys() >= set(names):
-                return pick_endpoints(outputs, names)
-        outputs["Conv3d_6a_3x3"] = self._fuse(list(last.values()))
-        outputs["MaxPool3d_6a_3x3"] = self.pool(outputs["Conv3d_6a_3x3"])
-        outputs["Logits"] = self.classify(self._spatial_mean(outputs["MaxPool3d_6a_3x3"]))
-        outputs["Predictions"] = outputs["Logits"].softmax(1)
-        return pick_endpoints(outputs, names)
+        for name, x in self._trunk_stages(streams):
+            last[name.partition("/")[0]] = x
+            yield name, x
+        fused = self._fuse(list(last.values()))
+        yield "Conv3d_6a_3x3", fused
+        pooled = self.pool(fused)
+        yield "MaxPool3d_6a_3x3", pooled
+        yield "Logits", self.classify(self._spatial_mean(pooled))
 
     def _fuse(self, feature_maps: list[Tensor]) -> Tensor:
         for feature_map in feature_maps:

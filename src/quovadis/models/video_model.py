@@ -1,7 +1,7 @@
 """The common interface of all video models."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -50,7 +50,6 @@ class VideoModel(nn.Module, ABC):
     source: Mapping[str, Any] = MappingProxyType({})
     """Origin of the weights: published file, or recipe, step and data fingerprint. Empty for random weights."""
 
-    @abstractmethod
     def forward(self, *streams: Tensor) -> Tensor:
         """Compute logits.
 
@@ -58,6 +57,7 @@ class VideoModel(nn.Module, ABC):
             Logits (B, classes). In training, a model may return logits for each time step, (B, steps, classes); see
             :meth:`loss` and :meth:`video_logits`.
         """
+        return self.classify(self.features(*streams))
 
     @abstractmethod
     def features(self, *streams: Tensor) -> Tensor:
@@ -120,9 +120,10 @@ class VideoModel(nn.Module, ABC):
         """
         return maps.mean((2, 3, 4))
 
-    @abstractmethod
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Compute intermediate outputs by name.
+
+        All models have the endpoints ``Logits`` and ``Predictions`` (probabilities), both (B, classes).
 
         Args:
             streams: Inputs as for :meth:`forward`.
@@ -134,6 +135,24 @@ class VideoModel(nn.Module, ABC):
         Raises:
             UnknownNameError: If the model has no endpoint of that name.
         """
+        self.check_inputs(*streams)
+        outputs: dict[str, Tensor] = {}
+        for name, output in self._iterate_endpoints(streams, names):
+            outputs[name] = output
+            if name == "Logits":
+                outputs["Predictions"] = output.softmax(1)
+            if names is not None and outputs.keys() >= set(names):
+                break
+        for name in names or ():
+            if name not in outputs:
+                raise UnknownNameError.among("endpoint", name, outputs)
+        return outputs if names is None else {name: outputs[name] for name in names}
+
+    def _iterate_endpoints(
+        self, streams: Sequence[Tensor], names: Sequence[str] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Compute the endpoints in order up to ``Logits``. The caller stops after the last one of ``names``."""
+        raise NotImplementedError
 
     @abstractmethod
     def _new_head(self, num_classes: int) -> nn.Module:
@@ -242,17 +261,3 @@ class VideoModel(nn.Module, ABC):
                 f"{name} must have shape (B, {stream.channels}, T, H, W); got {tuple(x.shape)}{hint}"
             )
         require_frames(x.shape[2], stream.frames_in(self.spec.min_frames), "the input", self.spec.name)
-
-
-def pick_endpoints(outputs: dict[str, Tensor], names: Sequence[str] | None) -> dict[str, Tensor]:
-    """Select endpoints by name; None selects all.
-
-    Raises:
-        UnknownNameError: If there is no endpoint of that name.
-    """
-    if names is None:
-        return outputs
-    for name in names:
-        if name not in outputs:
-            raise UnknownNameError.among("endpoint", name, outputs)
-    return {name: outputs[name] for name in names}
