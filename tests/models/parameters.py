@@ -1,4 +1,4 @@
-"""Numbers of parameters, counted from the tables of the papers and not from the code."""
+"""Numbers of parameters computed from the tables of the papers, independently of the code."""
 
 # GoogLeNet, Szegedy et al. 2015, table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 _BLOCKS = (

@@ -1,4 +1,4 @@
-"""Batch norm over several processes against PyTorch's over the whole batch in one."""
+"""Batch norm over several processes compared with PyTorch's batch norm on the whole batch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +16,10 @@ from tests.launch import launch
 
 CASES = {
     "video": ((7, 3, 2, 3, 5), False, True),
-    "pictures": ((5, 4, 3, 3), True, True),
+    "images": ((5, 4, 3, 3), True, True),
     "vectors": ((3, 6), True, False),
 }
-"""Shape of the whole batch, whether there is a scale, whether there is a shift."""
+"""Shape of the whole batch, presence of a scale, presence of a shift."""
 
 
 def case(name: str) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None], list[torch.Tensor]]:
@@ -46,7 +46,7 @@ def outcome(name: str, part: slice, **options: object) -> dict[str, torch.Tensor
 
 
 def shares(name: str) -> list[slice]:
-    """The clips of each of three processes: one each of the vectors, else two, one and the rest."""
+    """Slices of the batch for three processes: one vector each, or two clips, one clip and the rest."""
     first = 1 if name == "vectors" else 2
     return [slice(0, first), slice(first, first + 1), slice(first + 1, None)]
 
@@ -66,7 +66,7 @@ distributed.shutdown()
 
 
 @pytest.mark.slow
-def test_synchronized_is_one_large_batch(tmp_path: Path) -> None:
+def test_synchronized_statistics_equal_one_large_batch(tmp_path: Path) -> None:
     """Three processes with different numbers of clips, one of them with a single vector."""
     for ended in launch(_SCRIPT.format(folder=str(tmp_path)), 3):
         assert (ended.code, ended.stderr) == (0, "")
@@ -92,7 +92,7 @@ def test_synchronized_is_one_large_batch(tmp_path: Path) -> None:
 
 
 def pretend_a_second_process(monkeypatch: pytest.MonkeyPatch, shift: float = 0.0) -> None:
-    """A second process that has the same batch, with ``shift`` added to every value."""
+    """Simulate a second process with the same batch and ``shift`` added to each value."""
 
     def all_gather(rows: list[torch.Tensor], own: torch.Tensor) -> None:
         channels = (len(own) - 1) // 2  # means, variances, number of values
@@ -106,10 +106,8 @@ def pretend_a_second_process(monkeypatch: pytest.MonkeyPatch, shift: float = 0.0
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_with_one_batch_each_are_a_batch_twice_as_large(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without other processes, so that it is as fast as any; a slow test launches real ones."""
+def test_two_processes_equal_one_batch_of_double_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated in one process; a slow test launches real processes."""
     x, grad, learnt, running = case(name)
     twice = torch.cat([x, x]).requires_grad_()
     weight, bias = (None if t is None else t.requires_grad_() for t in learnt)
@@ -137,13 +135,13 @@ def test_two_processes_with_one_vector_each_have_a_variance(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_in_one_process_synchronized_is_per_process(name: str) -> None:
+def test_synchronized_equals_per_process_with_one_process(name: str) -> None:
     alone, together = (outcome(name, slice(None), statistics=s) for s in ("per-process", "synchronized"))
     assert all(torch.equal(alone[key], together[key]) for key in alone)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_frozen_uses_the_running_averages_and_leaves_them(name: str) -> None:
+def test_frozen_statistics_use_but_do_not_update_running_averages(name: str) -> None:
     found = outcome(name, slice(None), statistics="frozen")
     x, grad, (weight, bias), running = case(name)
     shape = (1, -1, *[1] * (x.ndim - 2))
@@ -159,7 +157,7 @@ def test_frozen_uses_the_running_averages_and_leaves_them(name: str) -> None:
     assert torch.equal(found["variance"], running[1])
 
 
-def test_pooled_statistics_of_half_precision_are_those_of_float32() -> None:
+def test_pooled_statistics_of_half_precision_use_float32() -> None:
     x = (torch.randn(4, 2, 50, 50) + 7).bfloat16()
     mean, variance, num_values = pooled_statistics(x)
     assert (mean.dtype, num_values) == (torch.float64, 4 * 50 * 50)
@@ -168,7 +166,7 @@ def test_pooled_statistics_of_half_precision_are_those_of_float32() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(BatchNorm2d, nn.BatchNorm2d), (BatchNorm3d, nn.BatchNorm3d)])
-def test_batch_norm_with_scale_is_pytorchs(ours: type[nn.Module], theirs: type[nn.Module]) -> None:
+def test_batch_norm_with_scale_equals_pytorch(ours: type[nn.Module], theirs: type[nn.Module]) -> None:
     a, b = ours(3), theirs(3)
     x = torch.randn(4, 3, *[5] * (2 if ours is BatchNorm2d else 3)) + 2
     assert torch.equal(a(x), b(x))
@@ -177,7 +175,7 @@ def test_batch_norm_with_scale_is_pytorchs(ours: type[nn.Module], theirs: type[n
     assert list(a.state_dict()) == list(b.state_dict())
 
 
-def test_the_choice_reaches_every_kind_of_batch_norm() -> None:
+def test_choose_batch_norm_sets_all_kinds_of_batch_norm() -> None:
     model = nn.Sequential(ShiftBatchNorm(2), nn.Sequential(BatchNorm3d(2), BatchNorm2d(2)), StepBatchNorm(2, 3))
     choose_batch_norm(model, "frozen", 0.25)
     found = {(m.statistics, m.momentum) for m in model.modules() if hasattr(m, "statistics")}
@@ -188,14 +186,14 @@ def test_the_choice_reaches_every_kind_of_batch_norm() -> None:
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
-def test_a_single_value_has_no_variance() -> None:
+def test_single_value_per_channel_is_rejected_in_training() -> None:
     with pytest.raises(InvalidInputError, match="more than one value per channel"):
         ShiftBatchNorm(4)(torch.zeros(1, 4, 1, 1, 1))
 
 
 @pytest.mark.parametrize("norm", [ShiftBatchNorm(3), BatchNorm3d(3)], ids=["shift", "scale"])
-def test_recomputed_statistics_are_those_of_all_batches_together(norm: nn.Module) -> None:
-    """Batches of very different means: the variance between them counts."""
+def test_recomputed_statistics_equal_those_of_all_batches(norm: nn.Module) -> None:
+    """The batches have very different means, so the variance between them matters."""
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randn(2, 3, 2, 5, 5, generator=generator) + 10 * i for i in range(4)]
     model = nn.Sequential(norm, nn.Dropout(0.5)).eval()
@@ -211,7 +209,7 @@ def test_recomputed_statistics_are_those_of_all_batches_together(norm: nn.Module
     assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
 
 
-def test_recomputing_leaves_frozen_statistics_and_survives_an_error() -> None:
+def test_recomputing_keeps_frozen_statistics_and_restores_state_after_error() -> None:
     frozen, free = ShiftBatchNorm(2), ShiftBatchNorm(2, momentum=0.25)
     frozen.statistics = "frozen"
     model = nn.Sequential(frozen, free)
@@ -232,7 +230,7 @@ def test_recomputing_leaves_frozen_statistics_and_survives_an_error() -> None:
     assert torch.equal(free.running_mean, before)
 
 
-def test_recomputing_reaches_every_step_that_a_clip_has() -> None:
+def test_recomputing_updates_all_steps_of_a_clip() -> None:
     class Steps(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -248,7 +246,7 @@ def test_recomputing_reaches_every_step_that_a_clip_has() -> None:
     torch.testing.assert_close(model.norm.running_var, torch.cat([x.var(0), torch.ones(1, 2)]))
 
 
-def test_recomputing_leaves_steps_that_no_clip_reaches() -> None:
+def test_recomputing_keeps_steps_without_data() -> None:
     norm = StepBatchNorm(64, num_steps=2)
     norm.running_mean.copy_(torch.linspace(-0.5, 0.5, 128).view(2, 64))  # whose squares round in float64
     before = norm.running_mean.clone()

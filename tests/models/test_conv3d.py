@@ -1,4 +1,4 @@
-"""3D-ConvNet: its size, which only poolings that round up give, its layers, and its poolings cell by cell."""
+"""3D-ConvNet: number of parameters, layers and pooling."""
 
 from itertools import pairwise, product
 
@@ -30,7 +30,7 @@ ENDPOINTS = {
 }
 
 
-def test_exactly_the_parameters_of_the_paper() -> None:
+def test_number_of_parameters_of_the_paper() -> None:
     with torch.device("meta"):
         model = build_model("conv3d", num_classes=400)
     channels = [3, 64, 128, 256, 256, 512, 512, 512, 512]
@@ -41,7 +41,7 @@ def test_exactly_the_parameters_of_the_paper() -> None:
     assert sum(p.numel() for p in model.parameters()) == total == 79_634_576
 
 
-def test_rounding_down_would_give_the_65_million_of_other_ports() -> None:
+def test_pooling_that_rounds_down_gives_65_million_parameters() -> None:
     with torch.device("meta"):
         model = build_model("conv3d")
     down = 112
@@ -66,7 +66,7 @@ def test_time_is_halved_five_times_and_rounds_up(num_frames: int, steps: int) ->
         assert build_model("conv3d").eval().features(torch.empty(1, 3, num_frames, 112, 112)).shape == (1, steps, 4096)
 
 
-def test_every_pooling_takes_the_largest_of_the_cells_that_there_are() -> None:
+def test_pooling_computes_maximum_of_each_window() -> None:
     """Window by window at odd sizes, and where there is one frame left."""
     model = build_model("conv3d_tiny")
     for name in ("pool1", "pool5"):
@@ -80,7 +80,7 @@ def test_every_pooling_takes_the_largest_of_the_cells_that_there_are() -> None:
                 assert torch.equal(found[:, :, t, i, j], cells.amax((2, 3, 4)))
 
 
-def test_a_fully_connected_unit_is_a_linear_layer_over_the_whole_grid() -> None:
+def test_fully_connected_unit_equals_linear_layer() -> None:
     unit = FullyConnectedUnit(6, 5, grid=3).eval()
     x = torch.randn(4, 6, 1, 3, 3)
     linear = F.linear(x.flatten(1), unit.conv.weight.flatten(1))
@@ -88,8 +88,8 @@ def test_a_fully_connected_unit_is_a_linear_layer_over_the_whole_grid() -> None:
     assert torch.allclose(unit(x).flatten(1), by_hand, atol=1e-6)
 
 
-def test_fully_connected_layers_begin_like_the_convolutions() -> None:
-    """A normal distribution of deviation 1/sqrt(fan in), cut at two deviations."""
+def test_fully_connected_layers_are_initialized_like_convolutions() -> None:
+    """Truncated normal distribution with standard deviation 1/sqrt(fan in)."""
     weight = FullyConnectedUnit(32, 512, grid=4).conv.weight.detach()
     deviation = (32 * 16) ** -0.5
     assert float(weight.abs().max()) <= 2 * deviation
@@ -108,9 +108,9 @@ def test_dropout_follows_both_fully_connected_layers_in_training_only() -> None:
     assert torch.equal(outputs["fc6"], model.endpoints(x, names=["fc6"])["fc6"])
 
 
-def test_the_smallest_picture_is_97_pixels() -> None:
+def test_minimum_size_is_97_pixels() -> None:
     with torch.device("meta"):
         model = build_model("conv3d")
         assert model(torch.empty(2, 3, 16, 97, 97)).shape == (2, 400)
-        with pytest.raises(InvalidInputError, match=r"too small for conv3d.*needs 4x4; give at least 97 pixels"):
+        with pytest.raises(InvalidInputError, match=r"too small for conv3d.*needs 4x4.*at least 97 pixels"):
             model(torch.empty(2, 3, 16, 96, 112))

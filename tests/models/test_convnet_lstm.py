@@ -1,4 +1,4 @@
-"""ConvNet+LSTM: its size, its recurrence against the formulas written out, and what it answers from."""
+"""ConvNet+LSTM: number of parameters, recurrence compared with its formulas, and logits."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def numbers_of(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def test_the_parameters_are_those_of_known_parts() -> None:
+def test_number_of_parameters_equals_sum_of_parts() -> None:
     with torch.device("meta"):
         model = build_model("convnet_lstm")
     norms = 2 * 4 * 512 + 2 * 512  # scales of both sums, scale and shift of the cell
@@ -46,7 +46,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def slow_lstm(lstm: BatchNormLSTM, x: np.ndarray, training: bool) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
-    """Number by number: (hidden states, what went into each norm at each step)."""
+    """Reference implementation in NumPy: hidden states and the inputs of each norm at each step."""
     state = {name: tensor.numpy() for name, tensor in lstm.state_dict().items()}
     size, last = lstm.hidden_size, len(state["norm_cell.running_mean"]) - 1
     seen: dict[str, list[np.ndarray]] = {"norm_input": [], "norm_hidden": [], "norm_cell": []}
@@ -79,7 +79,7 @@ def slow_lstm(lstm: BatchNormLSTM, x: np.ndarray, training: bool) -> tuple[np.nd
 
 
 def random_lstm(num_steps: int) -> BatchNormLSTM:
-    """In float64, with statistics and scales that differ from step to step and number to number."""
+    """A float64 LSTM with random statistics and scales."""
     lstm = BatchNormLSTM(3, 5, num_steps).double()
     for name, tensor in lstm.state_dict().items():
         if "norm" in name or name == "bias":
@@ -89,7 +89,7 @@ def random_lstm(num_steps: int) -> BatchNormLSTM:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("num_frames", [1, 4, 7])
-def test_the_recurrence_is_the_one_of_the_formulas(training: bool, num_frames: int) -> None:
+def test_recurrence_equals_formulas(training: bool, num_frames: int) -> None:
     """Four steps have statistics; with seven, the last three use those of the fourth."""
     lstm = random_lstm(num_steps=4).train(training)
     x = torch.randn(6, num_frames, 3, dtype=torch.float64)
@@ -97,7 +97,7 @@ def test_the_recurrence_is_the_one_of_the_formulas(training: bool, num_frames: i
     np.testing.assert_allclose(lstm(x).detach().numpy(), expected, rtol=0, atol=1e-10)
 
 
-def test_each_step_keeps_its_own_statistics() -> None:
+def test_each_step_has_separate_statistics() -> None:
     lstm = random_lstm(num_steps=4)
     x = torch.randn(6, 3, 3, dtype=torch.float64)
     before = {name: tensor.clone() for name, tensor in lstm.state_dict().items()}
@@ -114,7 +114,7 @@ def test_each_step_keeps_its_own_statistics() -> None:
             np.testing.assert_array_equal(found[3], old[3])  # a step that this clip did not have
 
 
-def test_scales_begin_at_a_tenth_and_the_cell_remembers() -> None:
+def test_initial_scales_and_forget_bias() -> None:
     lstm = BatchNormLSTM(6, 4, 2)
     for norm in lstm.children():
         assert norm.get_parameter("weight").tolist() == pytest.approx([0.1] * norm.get_parameter("weight").numel())
@@ -131,19 +131,19 @@ def model() -> ConvNetLSTM:
     return model
 
 
-def test_a_frame_is_seen_as_a_picture(model: ConvNetLSTM) -> None:
-    """The trunk on a clip is the 2D network on each frame alone."""
-    pictures = InceptionV1(2, 3, width=1 / 4).eval()
-    pictures.load_state_dict(model.trunk.state_dict())
+def test_trunk_equals_2d_network_per_frame(model: ConvNetLSTM) -> None:
+    """The trunk on a clip equals the 2D network on each frame."""
+    images = InceptionV1(2, 3, width=1 / 4).eval()
+    images.load_state_dict(model.trunk.state_dict())
     x = torch.randn(2, 3, 3, 64, 64)
     outputs = model.endpoints(x, names=["Mixed_4b", "AvgPool"])
     for t in range(3):
-        stages = dict(pictures.stages(x[:, :, t]))
+        stages = dict(images.stages(x[:, :, t]))
         assert torch.allclose(outputs["Mixed_4b"][:, :, t], stages["Mixed_4b"], atol=1e-5)
         assert torch.allclose(outputs["AvgPool"][:, t], stages["Mixed_5c"].mean((2, 3)), atol=1e-5)
 
 
-def test_the_last_step_answers_and_the_order_matters(model: ConvNetLSTM) -> None:
+def test_prediction_is_last_step_and_depends_on_frame_order(model: ConvNetLSTM) -> None:
     x = torch.randn(2, 3, 6, 64, 64)
     logits = model(x)
     assert torch.equal(logits, model.head(model.features(x)[:, -1]))
@@ -152,7 +152,7 @@ def test_the_last_step_answers_and_the_order_matters(model: ConvNetLSTM) -> None
     assert torch.allclose(before, model.features(x)[:, :4], atol=1e-5), "a step depends on what comes after it"
 
 
-def test_in_training_every_step_answers() -> None:
+def test_training_returns_logits_of_all_steps() -> None:
     fresh = build_model("convnet_lstm_tiny", num_classes=5, dropout=0.0)
     x = torch.randn(3, 3, 6, 64, 64)
     outputs = fresh(x)
@@ -162,7 +162,7 @@ def test_in_training_every_step_answers() -> None:
     assert torch.allclose(fresh.loss(outputs, labels), by_hand)
 
 
-def test_steps_past_those_of_training_use_the_last_statistics(model: ConvNetLSTM) -> None:
+def test_additional_steps_use_last_statistics(model: ConvNetLSTM) -> None:
     lstm = random_lstm(num_steps=2).eval()
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     whole = lstm(x)

@@ -1,4 +1,4 @@
-"""I3D: its size, its endpoints, its head."""
+"""I3D: number of parameters, endpoints and head."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ ENDPOINTS = {  # channels of the official graph, and how often time and space we
         (700, 12_997_484, 12_975_532),
     ],
 )
-def test_trainable_parameters_are_those_of_the_official_checkpoints(num_classes: int, rgb: int, flow: int) -> None:
+def test_number_of_parameters_equals_official_checkpoints(num_classes: int, rgb: int, flow: int) -> None:
     for stream, expected in (("rgb", rgb), ("flow", flow)):
         with torch.device("meta"):
             model = build_model("i3d", stream=stream, num_classes=num_classes)
@@ -45,8 +45,8 @@ def test_trainable_parameters_are_those_of_the_official_checkpoints(num_classes:
         assert sum(b.numel() for b in model.buffers()) == 14_560
 
 
-def test_all_endpoints_have_the_official_names_channels_and_rounding_up() -> None:
-    """On an odd size, without computing: halving rounds up at every step."""
+def test_endpoints_have_official_names_and_shapes() -> None:
+    """Shapes for an odd input size on the meta device: each stride rounds up."""
 
     def halved(size: int, times: int) -> int:
         return size if times == 0 else halved(-(-size // 2), times - 1)
@@ -62,14 +62,14 @@ def test_all_endpoints_have_the_official_names_channels_and_rounding_up() -> Non
 
 
 @pytest.mark.parametrize(("num_frames", "steps"), [(9, 1), (16, 1), (17, 2), (64, 7), (79, 9), (250, 31)])
-def test_time_is_divided_by_eight_and_loses_one(num_frames: int, steps: int) -> None:
+def test_number_of_feature_steps(num_frames: int, steps: int) -> None:
     with torch.device("meta"):
         model = build_model("i3d")
         assert model.features(torch.empty(1, 3, num_frames, 224, 224)).shape == (1, steps, 1024)
 
 
 @pytest.mark.parametrize(("height", "width", "fits"), [(193, 193, True), (192, 224, False), (224, 192, False)])
-def test_the_smallest_picture_is_193_pixels(height: int, width: int, fits: bool) -> None:
+def test_minimum_size_is_193_pixels(height: int, width: int, fits: bool) -> None:
     with torch.device("meta"):
         model = build_model("i3d")
         x = torch.empty(1, 3, 9, height, width)
@@ -80,7 +80,7 @@ def test_the_smallest_picture_is_193_pixels(height: int, width: int, fits: bool)
                 model(x)
 
 
-def test_a_small_picture_still_has_the_endpoints_before_the_last_pooling() -> None:
+def test_small_input_has_endpoints_before_last_pooling() -> None:
     with torch.device("meta"):
         model = build_model("i3d")
         x = torch.empty(1, 3, 9, 64, 64)
@@ -89,7 +89,7 @@ def test_a_small_picture_still_has_the_endpoints_before_the_last_pooling() -> No
             model.endpoints(x, names=["Logits"])
 
 
-def test_logits_are_the_mean_over_time_of_the_classified_features() -> None:
+def test_logits_are_mean_over_time_of_classified_features() -> None:
     model = build_model("i3d_tiny", num_classes=5).eval()
     x = torch.randn(2, 3, 33, 64, 64)
     features = model.features(x)
@@ -99,7 +99,7 @@ def test_logits_are_the_mean_over_time_of_the_classified_features() -> None:
     assert torch.allclose(model(x), by_hand.mean(1), atol=1e-5)
 
 
-def test_features_are_the_mean_of_two_steps_and_the_whole_grid() -> None:
+def test_features_average_two_steps_and_space() -> None:
     model = build_model("i3d_tiny", num_classes=5).eval()
     x = torch.randn(1, 3, 33, 64, 64)
     last = model.endpoints(x, names=["Mixed_5c"])["Mixed_5c"]
@@ -107,7 +107,7 @@ def test_features_are_the_mean_of_two_steps_and_the_whole_grid() -> None:
     assert torch.allclose(model.features(x), ((cells[:, :, 1:] + cells[:, :, :-1]) / 2).transpose(1, 2), atol=1e-6)
 
 
-def test_endpoints_say_the_same_as_forward() -> None:
+def test_endpoints_agree_with_forward() -> None:
     model = build_model("i3d_tiny", num_classes=5).eval()
     x = torch.randn(1, 3, 16, 64, 64)
     outputs = model.endpoints(x)
@@ -116,7 +116,7 @@ def test_endpoints_say_the_same_as_forward() -> None:
     assert torch.equal(outputs["Predictions"], model(x).softmax(1))
 
 
-def test_no_endpoint_is_overwritten_by_a_later_one() -> None:
+def test_endpoints_are_not_overwritten_in_place() -> None:
     model = build_model("i3d_tiny", num_classes=5).eval()
     x = torch.randn(1, 3, 16, 64, 64)
     outputs = model.endpoints(x)
@@ -124,7 +124,7 @@ def test_no_endpoint_is_overwritten_by_a_later_one() -> None:
         assert torch.equal(outputs[name], model.endpoints(x, names=[name])[name]), name
 
 
-def test_dropout_works_in_training_only_and_zero_switches_it_off() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     x = torch.randn(1, 3, 16, 64, 64)
     model = build_model("i3d_tiny", num_classes=5, dropout=0.5)
     model.eval()
@@ -137,11 +137,11 @@ def test_dropout_works_in_training_only_and_zero_switches_it_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["i3d", "i3d_tiny"])
-def test_the_tiny_variant_has_the_same_parts(name: str) -> None:
+def test_tiny_variant_has_same_modules(name: str) -> None:
     with torch.device("meta"):
         assert build_model(name).state_dict().keys() == build_model("i3d").state_dict().keys()
 
 
-def test_errors_are_ours() -> None:
+def test_errors_are_quovadis_errors() -> None:
     with torch.device("meta"), pytest.raises(QuovadisError):
         build_model("i3d")(torch.empty(1, 3, 9, 9, 9))

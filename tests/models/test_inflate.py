@@ -1,4 +1,4 @@
-"""Inflation against stored outputs of torchvision's GoogLeNet, and against the law of boring videos."""
+"""Inflation compared with stored outputs of torchvision's GoogLeNet and on videos of one repeated image."""
 
 import io
 import json
@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "inflation"
 
 @pytest.fixture(scope="module")
 def googlenet() -> dict[str, Tensor]:
-    """Synthetic weights under torchvision's names: scales of either sign, and poison in the auxiliary classifiers."""
+    """Synthetic weights with torchvision's names, scales of either sign and invalid auxiliary classifiers."""
     packed = (GOLDEN / "googlenet_torchvision.pt.xz").read_bytes()
     return torch.load(io.BytesIO(lzma.decompress(packed)), weights_only=True)
 
@@ -37,7 +37,7 @@ def expected() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     """float32 (3, 3, 224, 224) in [-1, 1]."""
     images = np.load(GOLDEN / "images_3x224x224x3.npz")["images"]
     return torch.from_numpy(images.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
@@ -50,8 +50,8 @@ def video_net(googlenet: dict[str, Tensor]) -> nn.Module:
     return model.eval()
 
 
-class PictureNet(nn.Module):
-    """Our Inception-v1 in 2D with the classifier of GoogLeNet."""
+class ImageModel(nn.Module):
+    """Inception-v1 in 2D with the classifier of GoogLeNet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,36 +63,36 @@ class PictureNet(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def picture_net(googlenet: dict[str, Tensor]) -> PictureNet:
-    net = PictureNet()
+def image_model(googlenet: dict[str, Tensor]) -> ImageModel:
+    net = ImageModel()
     state = inflate(googlenet, net, names=googlenet_names(dims=2), ignored_keys=("aux1", "aux2"))
     net.load_state_dict(state)
     return net.eval()
 
 
 @pytest.mark.parametrize(("size", "key"), [(223, "tv2d_223"), (224, "same2d_224")])
-def test_the_picture_network_is_torchvisions(
-    picture_net: PictureNet, pictures: Tensor, expected: dict[str, np.ndarray], size: int, key: str
+def test_image_model_equals_torchvision(
+    image_model: ImageModel, images: Tensor, expected: dict[str, np.ndarray], size: int, key: str
 ) -> None:
-    """At 223 torchvision's padding and SAME agree; at 224 the reference has SAME padding."""
+    """At 223 pixels, torchvision's padding equals SAME padding; at 224, the reference uses SAME padding."""
     with torch.inference_mode():
-        logits = picture_net(pictures[..., :size, :size])
+        logits = image_model(images[..., :size, :size])
     assert np.abs(logits.numpy() - expected[f"{key}/logits_f64"]).max() < 1e-3
 
 
 @pytest.mark.parametrize("num_frames", [10, pytest.param(24, marks=pytest.mark.slow)])
-def test_the_inflated_network_gives_the_reference_logits(
-    video_net: nn.Module, pictures: Tensor, expected: dict[str, np.ndarray], num_frames: int
+def test_inflated_model_gives_reference_logits(
+    video_net: nn.Module, images: Tensor, expected: dict[str, np.ndarray], num_frames: int
 ) -> None:
-    video = pictures.unsqueeze(2).expand(-1, -1, num_frames, -1, -1)
+    video = images.unsqueeze(2).expand(-1, -1, num_frames, -1, -1)
     with torch.inference_mode():
         logits = torch.cat([video_net(v[None]) for v in video])
     want = expected[f"inflated_zero_T{num_frames}/logits_per_time_f32"].mean(2)
     assert np.abs(logits.numpy() - want).max() < 1e-3
 
 
-def test_every_inflated_tensor_is_the_reference(video_net: nn.Module) -> None:
-    """Scale folded; the reference was made in float64 under the names of a port."""
+def test_inflated_tensors_equal_reference(video_net: nn.Module) -> None:
+    """The reference has folded scales, was computed in float64 and uses the names of a port."""
     reference = json.loads((GOLDEN / "checksums_folded.json").read_text())
     ours = {name: t for name, t in to_port(video_net.state_dict(), PYTORCH_I3D).items() if "num_batches" not in name}
     assert ours.keys() == reference.keys()
@@ -104,27 +104,27 @@ def test_every_inflated_tensor_is_the_reference(video_net: nn.Module) -> None:
         assert values[:8].tolist() == pytest.approx(want["first8"], rel=1e-6), name
 
 
-def test_two_stream_on_rgb_alone_is_the_picture_network_on_a_frame(
-    googlenet: dict[str, Tensor], pictures: Tensor, expected: dict[str, np.ndarray]
+def test_rgb_two_stream_equals_image_model_per_frame(
+    googlenet: dict[str, Tensor], images: Tensor, expected: dict[str, np.ndarray]
 ) -> None:
-    """Several frames give the mean of their logits: the reference's are known for each."""
+    """The logits of several frames are averaged."""
     model = build_model("two_stream", stream="rgb", num_classes=1000)
     model.load_state_dict(inflate_googlenet(googlenet, model))
     with torch.inference_mode():
-        logits = model.eval()(pictures.transpose(0, 1)[None])
+        logits = model.eval()(images.transpose(0, 1)[None])
     assert np.abs(logits.numpy() - expected["same2d_224/logits_f64"].mean(0)).max() < 1e-3
 
 
-def test_the_flow_stream_of_two_stream_answers_uniform_flow_as_rgb_answers_gray(
-    googlenet: dict[str, Tensor], picture_net: PictureNet, pictures: Tensor
+def test_flow_two_stream_on_constant_flow_equals_image_model_on_gray(
+    googlenet: dict[str, Tensor], image_model: ImageModel, images: Tensor
 ) -> None:
-    """Through all layers and the classifier: twenty equal channels against three."""
+    """Twenty equal channels give the same logits as three."""
     model = build_model("two_stream", stream="flow", num_classes=1000)
     model.load_state_dict(inflate_googlenet(googlenet, model))
-    gray = pictures[:1, :1]
+    gray = images[:1, :1]
     with torch.inference_mode():
         found = model.eval()(gray[:, :, None].expand(-1, 2, 10, -1, -1))
-        want = picture_net(gray.expand(-1, 3, -1, -1))
+        want = image_model(gray.expand(-1, 3, -1, -1))
     torch.testing.assert_close(found, want, atol=1e-3, rtol=0)
 
 
@@ -136,15 +136,15 @@ def test_the_flow_stream_of_two_stream_answers_uniform_flow_as_rgb_answers_gray(
         ("fused_two_stream", {"trunks.rgb": 3, "trunks.flow": 20}),
     ],
 )
-def test_every_trunk_of_a_network_starts_from_the_picture_network_and_the_rest_stays(
-    googlenet: dict[str, Tensor], picture_net: PictureNet, name: str, trunks: dict[str, int]
+def test_all_trunks_get_image_weights_and_other_weights_stay(
+    googlenet: dict[str, Tensor], image_model: ImageModel, name: str, trunks: dict[str, int]
 ) -> None:
     model = build_model(name, num_classes=7)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     after = inflate_googlenet(googlenet, model)
     assert after.keys() == before.keys()
     for trunk, channels in trunks.items():
-        for key, tensor in picture_net.trunk.state_dict().items():
+        for key, tensor in image_model.trunk.state_dict().items():
             if key == "Conv2d_1a_7x7.conv.weight":
                 assert after[f"{trunk}.{key}"].shape == (64, channels, 7, 7)
                 torch.testing.assert_close(after[f"{trunk}.{key}"].sum(1), tensor.sum(1), atol=1e-5, rtol=1e-4)
@@ -155,9 +155,7 @@ def test_every_trunk_of_a_network_starts_from_the_picture_network_and_the_rest_s
     assert all(torch.equal(after[key], before[key]) for key in rest)
 
 
-def test_create_model_starts_every_network_that_can_from_the_same_file(
-    googlenet: dict[str, Tensor], tmp_path: Path
-) -> None:
+def test_create_model_inflates_googlenet_into_supported_models(googlenet: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "googlenet.pth"
     torch.save(googlenet, path)
     model = quovadis.create_model("convnet_lstm", num_classes=7, weights=path)
@@ -177,7 +175,7 @@ def test_create_model_starts_every_network_that_can_from_the_same_file(
 
 @pytest.fixture
 def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pad time with its first and last frame, where the official code pads zeros."""
+    """Pad time with the first and last frame instead of zeros."""
 
     def conv_same(x: Tensor, conv: nn.Conv3d) -> Tensor:
         pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)]
@@ -188,43 +186,43 @@ def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("num_frames", [9, 16])
-def test_a_boring_video_gives_the_picture_at_every_time(
-    video_net: nn.Module, picture_net: PictureNet, pictures: Tensor, num_frames: int, request: pytest.FixtureRequest
+def test_repeated_image_gives_image_features_at_all_times(
+    video_net: nn.Module, image_model: ImageModel, images: Tensor, num_frames: int, request: pytest.FixtureRequest
 ) -> None:
-    """The paper's argument, in float64, with time padded by repetition."""
-    picture = pictures[:1, :, :96, 64:160].double()
+    """In float64, with time padded by repetition (paper, section 2.4)."""
+    image = images[:1, :, :96, 64:160].double()
     with torch.inference_mode():
-        want = picture_net.double().trunk(picture)
+        want = image_model.double().trunk(image)
         request.getfixturevalue("time_is_repeated")
-        found = video_net.double().trunk(picture.unsqueeze(2).expand(-1, -1, num_frames, -1, -1))
-    video_net.float(), picture_net.float()
+        found = video_net.double().trunk(image.unsqueeze(2).expand(-1, -1, num_frames, -1, -1))
+    video_net.float(), image_model.float()
     assert (found - want.unsqueeze(2)).abs().max() < 1e-5 * want.abs().max()
 
 
-def test_with_zero_padding_a_short_boring_video_is_not_the_picture(
-    video_net: nn.Module, picture_net: PictureNet, pictures: Tensor
+def test_zero_padding_changes_features_of_short_repeated_image(
+    video_net: nn.Module, image_model: ImageModel, images: Tensor
 ) -> None:
-    picture = pictures[:1, :, :96, 64:160]
+    image = images[:1, :, :96, 64:160]
     with torch.inference_mode():
-        want = picture_net.trunk(picture)
-        found = video_net.trunk(picture.unsqueeze(2).expand(-1, -1, 16, -1, -1))
+        want = image_model.trunk(image)
+        found = video_net.trunk(image.unsqueeze(2).expand(-1, -1, 16, -1, -1))
     assert (found - want.unsqueeze(2)).abs().max() > 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_inside_a_long_video_zero_padding_does_not_matter(video_net: nn.Module, pictures: Tensor, shared: Path) -> None:
+def test_zero_padding_does_not_affect_middle_of_long_video(video_net: nn.Module, images: Tensor, shared: Path) -> None:
     reference = np.load(shared / "oracles" / "inflation" / "expected.npz")
-    picture = pictures[:1].unsqueeze(2)
+    image = images[:1].unsqueeze(2)
     with torch.inference_mode():
-        per_time = video_net.head(video_net._pool(video_net.trunk(picture.expand(-1, -1, 128, -1, -1))))[..., 0, 0]
+        per_time = video_net.head(video_net._pool(video_net.trunk(image.expand(-1, -1, 128, -1, -1))))[..., 0, 0]
     want = reference["inflated_zero_T128_img0/logits_per_time_f32"]
     assert np.abs(per_time.numpy() - want).max() < 2e-3
     same = reference["same2d_224/logits_f64"][:1, :, None]
     assert np.abs(per_time[..., 6:9].numpy() - same).max() < 2e-3
 
 
-# The rules of inflation, on one layer.
+# Inflation of a single layer.
 
 
 def unit_2d(channels: int = 3) -> dict[str, Tensor]:
@@ -238,7 +236,7 @@ def unit_2d(channels: int = 3) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("channels", [2, 20])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_other_channels_answer_a_uniform_input_as_rgb_answers_gray(dims: int, channels: int) -> None:
+def test_other_channels_on_constant_input_equal_rgb_on_gray(dims: int, channels: int) -> None:
     state = unit_2d()
     unit = ConvUnit(dims, channels, 5, 3).eval()
     unit.load_state_dict(inflate(state, unit))
@@ -252,7 +250,7 @@ def test_other_channels_answer_a_uniform_input_as_rgb_answers_gray(dims: int, ch
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 
-def test_scales_are_folded_exactly_and_negative_ones_too() -> None:
+def test_scales_of_either_sign_are_folded_exactly() -> None:
     state = unit_2d()
     gamma = torch.tensor([1.5, -1.0, 0.5, -0.25, 0.0])
     unit = ConvUnit(2, 3, 5, 3).eval()
@@ -272,14 +270,14 @@ def test_scales_are_folded_exactly_and_negative_ones_too() -> None:
         torch.testing.assert_close(unit(x), want, rtol=1e-4, atol=1e-5)
 
 
-def test_another_epsilon_goes_into_the_variance() -> None:
+def test_epsilon_difference_is_added_to_variance() -> None:
     state = unit_2d()
     unit = ConvUnit(2, 3, 5, 3)
     found = inflate(state, unit, eps_2d=1e-5)["batch_norm.running_var"]
     torch.testing.assert_close(found + 1e-3, state["batch_norm.running_var"] + 1e-5)
 
 
-def test_nothing_unmapped_and_nothing_invented() -> None:
+def test_unmapped_missing_and_misshaped_tensors_are_rejected() -> None:
     unit = ConvUnit(3, 3, 5, 3)
     state = unit_2d()
     with pytest.raises(WeightsError, match=r"aux.weight has no counterpart"):
@@ -294,7 +292,7 @@ def test_nothing_unmapped_and_nothing_invented() -> None:
         inflate(unit_2d(4), unit)
 
 
-def test_it_is_pure(googlenet: dict[str, Tensor]) -> None:
+def test_inflation_modifies_no_arguments(googlenet: dict[str, Tensor]) -> None:
     model = build_model("i3d", num_classes=10)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     sums = {name: float(tensor.double().sum()) for name, tensor in googlenet.items()}
@@ -305,7 +303,7 @@ def test_it_is_pure(googlenet: dict[str, Tensor]) -> None:
     assert model.head.bias.equal(before["head.bias"])
 
 
-def test_the_classifier_stays_behind_when_the_classes_are_others(googlenet: dict[str, Tensor], tmp_path: Path) -> None:
+def test_classifier_is_reinitialized_for_other_classes(googlenet: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(googlenet, tmp_path / "googlenet.pth")
     model = quovadis.create_model("i3d", stream="flow", num_classes=7, weights=tmp_path / "googlenet.pth")
     assert model.head.weight.shape == (7, 1024, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Every stream takes its own frames of one clip, and each at the right time; told by frames that carry their number."""
+"""Frames of each input stream, checked with clips whose frames contain their index."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def taken(clip: Clip, spec: ModelSpec) -> dict[str, list[int]]:
 
 
 @cases
-def test_a_training_clip_gives_each_stream_its_frames(name: str, stream: str) -> None:
+def test_training_clip_gives_frames_of_each_stream(name: str, stream: str) -> None:
     spec = spec_of(name, stream)
     frames, stride, span = clip_extent(spec)
     fewer = {"convnet_lstm": 5, "fused_two_stream": 5, "i3d_r50": 8, "two_stream": 5}
@@ -53,8 +53,8 @@ def test_a_training_clip_gives_each_stream_its_frames(name: str, stream: str) ->
 
 
 @cases
-def test_a_clip_of_three_times_the_length_gives_three_times_the_frames(name: str, stream: str) -> None:
-    """Where a model takes them: its streams stay together over any length."""
+def test_longer_clip_gives_more_frames_of_each_stream(name: str, stream: str) -> None:
+    """For models that accept longer clips, streams stay aligned."""
     spec = spec_of(name, stream)
     once = spec.test_clip_frames or max(s.num_frames * s.frame_stride for s in spec.streams)
     clip = numbered_clip(3 * once).take(torch.arange(0, 3 * once, spec.clip_stride))
@@ -66,15 +66,15 @@ def test_a_clip_of_three_times_the_length_gives_three_times_the_frames(name: str
 
 
 @pytest.mark.parametrize(("num_frames", "starts"), [(16, [0]), (17, [0, 1]), (48, [0, 16, 32]), (50, [0, 16, 32, 34])])
-def test_a_long_clip_is_cut_into_touching_ones(num_frames: int, starts: list[int]) -> None:
+def test_long_clip_is_cut_into_adjacent_clips(num_frames: int, starts: list[int]) -> None:
     pieces = cut_clip(numbered_clip(num_frames), spec_of("conv3d", "rgb"))
     assert [numbers_of(p.frames) for p in pieces] == [list(range(s, s + 16)) for s in starts]
     whole = numbered_clip(num_frames)
     assert cut_clip(whole, spec_of("i3d", "rgb")) == [whole]
 
 
-def test_a_clip_with_every_fifth_frame_is_cut_at_the_same_times() -> None:
-    """Two-Stream on RGB alone: of ten frames of video a clip holds two, and the second is the one to look at."""
+def test_clip_with_stride_is_cut_at_same_times() -> None:
+    """The RGB stream of Two-Stream uses the second of the two frames that a clip has per snippet."""
     spec = spec_of("two_stream", "rgb")
     assert spec.clip_stride == 5
     clip = numbered_clip(40).take(torch.arange(0, 40, 5))
@@ -83,7 +83,7 @@ def test_a_clip_with_every_fifth_frame_is_cut_at_the_same_times() -> None:
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VideoRecord:
-    """A video file of 90 numbered frames; its flow is made to carry the numbers too."""
+    """A video file with 90 numbered frames and numbered flow."""
     monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
     return VideoRecord(write_video(tmp_path / "v.mp4", numbered_clip(90, 80).frames, **LOSSLESS), 0, "train")
 
@@ -102,7 +102,7 @@ def loaded(data: ClipDataset, key: tuple[int, int]) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("name", list(LOADED))
-def test_the_loader_keeps_streams_together_wherever_the_clip_begins(record: VideoRecord, name: str) -> None:
+def test_loader_keeps_streams_aligned_for_all_clip_starts(record: VideoRecord, name: str) -> None:
     spec = build_model(name, num_classes=2).spec
     span = clip_extent(spec)[2]
     starts = set()
@@ -118,16 +118,14 @@ def test_the_loader_keeps_streams_together_wherever_the_clip_begins(record: Vide
     assert validation == {kind: [n + middle for n in numbers] for kind, numbers in LOADED[name].items()}
 
 
-def test_a_short_video_is_looped_for_all_streams_alike(tmp_path: Path, record: VideoRecord) -> None:
+def test_short_video_is_looped_for_all_streams(tmp_path: Path, record: VideoRecord) -> None:
     short = VideoRecord(write_video(tmp_path / "s.mp4", numbered_clip(4, 80).frames, **LOSSLESS), 0, "train")
     spec = build_model("two_stream_tiny", num_classes=2).spec
     expected = {"rgb": [1], "flow": [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]}
     assert loaded(ClipDataset([short], spec, augment=False), (0, 0)) == expected
 
 
-def test_the_last_flow_of_a_clip_goes_to_the_frame_after_it(
-    record: VideoRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_last_flow_of_clip_uses_next_frame(record: VideoRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
 
     def watched(clip: Clip, **_: object) -> Clip:

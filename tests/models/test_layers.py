@@ -24,8 +24,8 @@ STRIDES = (1, 2)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), list(product(KERNELS, STRIDES)))
-def test_padding_is_tensorflows_definition(kernel: int, stride: int) -> None:
-    """As few padded cells as give ceil(size / stride) windows, the odd one at the end."""
+def test_same_padding_equals_definition_of_tensorflow(kernel: int, stride: int) -> None:
+    """The minimum padding for ceil(size / stride) windows, with the additional element at the end."""
     for size in SIZES:
         before, after = same_padding(size, kernel, stride)
         outputs = math.ceil(size / stride)
@@ -36,8 +36,8 @@ def test_padding_is_tensorflows_definition(kernel: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "stride"), list(product(KERNELS, STRIDES)))
-def test_pooling_takes_the_largest_cell_of_each_window(kernel: int, stride: int) -> None:
-    """Negative values everywhere: zeros in the padding would win."""
+def test_max_pooling_equals_maximum_of_windows(kernel: int, stride: int) -> None:
+    """All values are negative, so zero padding would change the result."""
     for size in SIZES:
         x = -1 - torch.rand(1, 2, size)
         before, after = same_padding(size, kernel, stride)
@@ -52,7 +52,7 @@ def test_pooling_takes_the_largest_cell_of_each_window(kernel: int, stride: int)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), list(product(KERNELS, STRIDES)))
-def test_convolution_is_that_of_the_zero_padded_input(kernel: int, stride: int) -> None:
+def test_convolution_equals_convolution_of_padded_input(kernel: int, stride: int) -> None:
     weight = torch.randn(3, 2, kernel, dtype=torch.float64)
     for size in SIZES:
         x = torch.randn(1, 2, size, dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_convolution_is_that_of_the_zero_padded_input(kernel: int, stride: int) 
         assert torch.allclose(conv_same(x.view(1, 2, size, 1), flat).flatten(2), expected, rtol=0, atol=1e-13)
 
 
-def test_axes_are_padded_each_for_itself() -> None:
+def test_axes_are_padded_independently() -> None:
     x = torch.randn(2, 3, 8, 9, 10)
     conv = nn.Conv3d(3, 4, (7, 3, 1), (2, 2, 1))
     by_hand = F.conv3d(F.pad(x, (0, 0, 1, 1, 2, 3)), conv.weight, conv.bias, conv.stride)
@@ -77,7 +77,7 @@ def test_axes_are_padded_each_for_itself() -> None:
     assert torch.equal(pooled, by_hand)
 
 
-def test_padding_alike_at_both_ends_would_be_something_else() -> None:
+def test_symmetric_padding_gives_other_values() -> None:
     x, conv = torch.randn(1, 1, 8, 8), nn.Conv2d(1, 1, 7, 2, bias=False)
     symmetric = F.conv2d(x, conv.weight, None, 2, 3)
     assert symmetric.shape == conv_same(x, conv).shape
@@ -85,7 +85,7 @@ def test_padding_alike_at_both_ends_would_be_something_else() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5, 3, 2), (4, 5, 3, 2, 3)])
-def test_batch_norm_is_its_formula(shape: tuple[int, ...]) -> None:
+def test_batch_norm_equals_formula(shape: tuple[int, ...]) -> None:
     norm = ShiftBatchNorm(5).double()
     norm.bias.data = torch.randn(5, dtype=torch.float64)
     x = 3 + 2 * torch.randn(shape, dtype=torch.float64)
@@ -109,13 +109,13 @@ def test_batch_norm_is_its_formula(shape: tuple[int, ...]) -> None:
     assert torch.equal(norm.running_mean, before)
 
 
-def test_batch_norm_has_a_shift_and_no_scale() -> None:
+def test_shift_batch_norm_has_no_scale() -> None:
     assert [name for name, _ in ShiftBatchNorm(5).named_parameters()] == ["bias"]
     assert sorted(ShiftBatchNorm(5).state_dict()) == ["bias", "running_mean", "running_var"]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_unit_is_convolution_then_norm_then_relu(dims: int) -> None:
+def test_conv_unit_applies_convolution_norm_and_relu(dims: int) -> None:
     unit = ConvUnit(dims, 2, 4, 3, 2).eval()
     unit.batch_norm.running_mean.uniform_(-1, 1)
     unit.batch_norm.bias.data.uniform_(-1, 1)
@@ -127,7 +127,7 @@ def test_a_unit_is_convolution_then_norm_then_relu(dims: int) -> None:
     assert unit.conv.bias is None
 
 
-def test_initial_weights_are_a_normal_distribution_cut_at_two_deviations() -> None:
+def test_initial_weights_are_truncated_normal() -> None:
     weight = torch.empty(400, 3, 7, 7, 7)
     init_truncated(weight)
     deviation = 1 / math.sqrt(1029)

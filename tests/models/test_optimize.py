@@ -1,4 +1,4 @@
-"""An optimized network gives the numbers of the plain one, and of the official graph; and keeps its contract."""
+"""Optimized models compared with the original models and the official graph."""
 
 import builtins
 import copy
@@ -26,7 +26,7 @@ SINGLE, DOUBLE = torch.float32, torch.float64
 
 
 def settled_r50() -> VideoModel:
-    """Small, with scales and statistics that are not those of no data."""
+    """A narrow I3D-R50 with random batch norm scales and statistics."""
     torch.manual_seed(0)
     model = I3DResNet50(num_classes=4, width=1 / 8)
     for module in model.modules():
@@ -39,7 +39,7 @@ def settled_r50() -> VideoModel:
 
 
 def largest(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, in deviations of what is expected."""
+    """Largest difference relative to the standard deviation of the expected values."""
     return float((found - expected).abs().max() / expected.std())
 
 
@@ -58,12 +58,12 @@ def assert_alike(model: VideoModel, x: list[Tensor], tolerance: float) -> None:
 
 
 @tiny_models_and_streams
-def test_every_network_gives_the_same_numbers(name: str, stream: str) -> None:
+def test_optimized_models_give_same_results(name: str, stream: str) -> None:
     model = copy.deepcopy(unchanged_settled(name, stream)).double()
     assert_alike(model, inputs(model, 2, dtype=DOUBLE), 1e-10)
 
 
-def test_the_fields_network_gives_the_same_numbers() -> None:
+def test_optimized_resnet_gives_same_results() -> None:
     model = settled_r50().double()
     assert_alike(model, [torch.randn(2, 3, 10, 63, 66, dtype=DOUBLE)], 1e-10)
 
@@ -77,8 +77,8 @@ def test_odd_and_even_sizes(size: tuple[int, int, int], dtype: torch.dtype, tole
 
 @pytest.mark.parametrize("dtype", [SINGLE, pytest.param(DOUBLE, marks=pytest.mark.slow)], ids=["float32", "float64"])
 @pytest.mark.parametrize("size", ["17x112x96", "19x197x211"])
-def test_every_endpoint_agrees_with_the_official_graph(size: str, dtype: torch.dtype) -> None:
-    """Within the bounds that the plain network is held to."""
+def test_endpoints_agree_with_official_graph(size: str, dtype: torch.dtype) -> None:
+    """With the same tolerances as the original network."""
     network = optimize(reference_model(GOLDEN).to(dtype)).network
     assert any(isinstance(layer, FastTimeConv) for layer in network.modules())
     rows = list(compare(network, GOLDEN, size, dtype))
@@ -86,8 +86,8 @@ def test_every_endpoint_agrees_with_the_official_graph(size: str, dtype: torch.d
     assert [(row.endpoint, row.difference, row.tolerance) for row in rows if not row.holds] == []
 
 
-def test_forward_in_pieces_is_that_of_the_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """I3D's first layers run some frames at a time; however many, the numbers are the same."""
+def test_chunked_forward_equals_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results do not depend on the chunk size of the first layers."""
     model = optimize(copy.deepcopy(unchanged_settled("i3d_tiny")).double())
     assert isinstance(model.network.trunk, FastTrunk)
     x = torch.rand(2, 3, 37, 65, 96, dtype=DOUBLE) * 2 - 1
@@ -99,7 +99,7 @@ def test_forward_in_pieces_is_that_of_the_endpoints(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (2, 1), (3, 1), (4, 1), (3, 2), (7, 2), (4, 2), (7, 3)])
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 12])
-def test_a_convolution_over_time_is_that_of_pytorch(kernel: int, stride: int, num_frames: int) -> None:
+def test_fast_time_conv_equals_pytorch(kernel: int, stride: int, num_frames: int) -> None:
     unit = ConvUnit(3, 3, 4, kernel, stride).double().eval()
     unit.batch_norm = nn.Identity()  # type: ignore[assignment]
     unit.conv.bias = nn.Parameter(torch.randn(4, dtype=DOUBLE))
@@ -108,7 +108,7 @@ def test_a_convolution_over_time_is_that_of_pytorch(kernel: int, stride: int, nu
         torch.testing.assert_close(FastTimeConv(unit.conv)(x), unit(x), atol=1e-12, rtol=1e-12)  # type: ignore[arg-type]
 
 
-def test_rounding_of_float32_stays_near_that_of_the_direct_sum() -> None:
+def test_float32_rounding_error_is_near_that_of_direct_sum() -> None:
     torch.manual_seed(0)
     unit = ConvUnit(3, 96, 32, 3).eval()
     unit.batch_norm = nn.Identity()  # type: ignore[assignment]
@@ -124,9 +124,7 @@ def test_rounding_of_float32_stays_near_that_of_the_direct_sum() -> None:
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (2, 2, 2), (4, 3, 5)])
 @pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 3)])
-def test_pooling_is_that_of_the_plain_network_also_of_negative_numbers(
-    kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> None:
+def test_fast_pooling_equals_plain_pooling(kernel: tuple[int, ...], stride: tuple[int, ...]) -> None:
     for size in ((7, 9, 6), (8, 5, 4), (1, 2, 3)):
         x = torch.randn(2, 3, *size) - 5
         found, expected = (pool(x, kernel, stride) for pool in (fast_layers.max_pool_fast, max_pool_same))
@@ -135,7 +133,7 @@ def test_pooling_is_that_of_the_plain_network_also_of_negative_numbers(
 
 @pytest.mark.parametrize(("precision", "drift"), [("bfloat16", 0.2), ("float16", 0.1)])
 @pytest.mark.parametrize("name", ["i3d_tiny", "two_stream_tiny", "convnet_lstm_tiny", "conv3d_tiny"])
-def test_less_precision_drifts_a_little_and_answers_in_float32(name: str, precision: Any, drift: float) -> None:
+def test_reduced_precision_is_close_and_returns_float32(name: str, precision: Any, drift: float) -> None:
     model = unchanged_settled(name)
     x = inputs(model, 2)
     with torch.no_grad():
@@ -145,7 +143,7 @@ def test_less_precision_drifts_a_little_and_answers_in_float32(name: str, precis
     assert 0 < float((found - expected).norm() / expected.norm()) < drift
 
 
-def test_the_given_model_stays_as_it_is() -> None:
+def test_optimize_does_not_modify_model() -> None:
     model = build_model("i3d_tiny", num_classes=3).train()
     model.labels, model.source = ("a", "b", "c"), {"file": "x"}
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -162,16 +160,16 @@ def test_the_given_model_stays_as_it_is() -> None:
     assert not any(isinstance(m, ShiftBatchNorm | MaxPoolSame | ConvUnit) for m in fast.modules())
 
 
-def test_every_batch_norm_is_folded_and_the_trunk_of_i3d_is_a_fast_one() -> None:
-    """Layers that are left unchanged give the same numbers, only later."""
+def test_batch_norm_is_folded_and_i3d_trunk_is_replaced() -> None:
+    """Unchanged layers would give the same results, but more slowly."""
     for model in (settled_r50(), unchanged_settled("i3d_tiny"), unchanged_settled("conv3d_tiny")):
         fast = optimize(model)
         assert not any(isinstance(m, ShiftBatchNorm | BatchNorm2d | BatchNorm3d) for m in fast.modules())
         assert any(isinstance(m, FastTrunk) for m in fast.modules()) == (model.spec.name == "i3d_tiny")
 
 
-def test_elsewhere_than_on_a_cpu_the_layers_stay_those_of_pytorch() -> None:
-    """Winograd's convolutions pay on a CPU only; here the device is one without numbers."""
+def test_layers_are_not_replaced_on_other_devices() -> None:
+    """Tested on the meta device."""
     with torch.device("meta"):
         fast = optimize(build_model("i3d", num_classes=7), precision="bfloat16")
         x = torch.empty(2, 3, 64, 224, 224)
@@ -180,7 +178,7 @@ def test_elsewhere_than_on_a_cpu_the_layers_stay_those_of_pytorch() -> None:
     assert fast.features(x).shape == (2, 7, 1024)
 
 
-def test_it_is_for_inference_only() -> None:
+def test_optimized_model_cannot_train() -> None:
     model = unchanged_settled("i3d_tiny")
     fast = optimize(model)
     with pytest.raises(InvalidInputError, match="cannot be trained: train the original model"):
@@ -191,7 +189,7 @@ def test_it_is_for_inference_only() -> None:
     assert fast.eval() is fast
 
 
-def test_optimizing_twice_is_optimizing_once() -> None:
+def test_optimizing_twice_returns_same_model() -> None:
     model = unchanged_settled("i3d_tiny")
     fast = optimize(model)
     assert optimize(fast) is fast
@@ -202,7 +200,7 @@ def test_optimizing_twice_is_optimizing_once() -> None:
         optimize(fast, precision="bfloat16")
 
 
-def test_wrong_inputs_are_refused_as_by_the_plain_network() -> None:
+def test_optimized_model_rejects_wrong_inputs() -> None:
     for fast in (optimize(unchanged_settled("i3d_tiny")), optimize(unchanged_settled("i3d_tiny"), precision="float16")):
         with pytest.raises(InvalidInputError, match=r"use x\.permute"):
             fast(torch.zeros(1, 16, 64, 64, 3))
@@ -214,7 +212,7 @@ def test_wrong_inputs_are_refused_as_by_the_plain_network() -> None:
             fast.endpoints(torch.zeros(1, 3, 16, 64, 64), names=["Mixed_9z"])
 
 
-def test_unknown_options_are_named() -> None:
+def test_unknown_options_are_rejected() -> None:
     model = unchanged_settled("i3d_tiny")
     with pytest.raises(UnknownNameError, match=r"unknown precision 'bf16'; .*Known: bfloat16, float16, float32"):
         optimize(model, precision="bf16")  # type: ignore[arg-type]
@@ -222,13 +220,13 @@ def test_unknown_options_are_named() -> None:
         optimize(model, backend="openvin")  # type: ignore[arg-type]
 
 
-def test_without_a_compiler_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(InvalidInputError, match=r"needs a C\+\+ compiler on a CPU, but none was found"):
         optimize(unchanged_settled("i3d_tiny"), backend="compile")
 
 
-def test_without_openvino_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openvino_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def without(name: str, *args: Any, **options: Any) -> Any:
@@ -243,7 +241,7 @@ def test_without_openvino_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 @pytest.mark.parametrize("name", ["i3d_tiny", "convnet_lstm_tiny"])
-def test_openvino_gives_the_same_numbers(name: str) -> None:
+def test_openvino_gives_same_results(name: str) -> None:
     model = unchanged_settled(name)
     fast = optimize(model, backend="openvino")
     assert isinstance(fast, InferenceModel)

@@ -1,4 +1,4 @@
-"""Our I3D computes the numbers of the official graph, and a wrong one would be seen."""
+"""I3D compared with the official graph; common mistakes must be detected."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def kept_model() -> VideoModel:
 
 @pytest.fixture
 def model(kept_model: VideoModel) -> Iterator[VideoModel]:
-    """In float32, and back to it afterwards: these weights have few bits, so float64 loses none."""
+    """The model in float32, restored after each test. The weights have few bits, so conversions are exact."""
     yield kept_model.float()
     kept_model.float()
 
@@ -37,7 +37,7 @@ def model(kept_model: VideoModel) -> Iterator[VideoModel]:
         pytest.param("24x224x224", 19, marks=[pytest.mark.shared, pytest.mark.slow]),
     ],
 )
-def test_every_endpoint_agrees_with_the_official_graph(
+def test_endpoints_agree_with_official_graph(
     model: VideoModel, size: str, num_rows: int, dtype: torch.dtype, request: pytest.FixtureRequest
 ) -> None:
     in_checkout = (GOLDEN / "inputs" / f"rgb_{size}.npz").is_file()
@@ -49,7 +49,7 @@ def test_every_endpoint_agrees_with_the_official_graph(
 
 
 def symmetric_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """PyTorch's habit: as much before as after."""
+    """Symmetric padding, as in PyTorch."""
     return (kernel // 2, kernel // 2) if kernel % 2 else same_padding(size, kernel, stride)
 
 
@@ -85,8 +85,8 @@ MISTAKES: dict[str, Callable[[VideoModel, pytest.MonkeyPatch], None]] = {
 
 
 @pytest.mark.parametrize("mistake", list(MISTAKES))
-def test_a_common_mistake_is_seen(mistake: str, model: VideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of these happened in some port. The small even size is enough; the large one has odd sides only."""
+def test_common_porting_mistakes_are_detected(mistake: str, model: VideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mistake occurred in a port of I3D. The smaller input has even sides, where padding is asymmetric."""
     model = copy.deepcopy(model)
     MISTAKES[mistake](model, monkeypatch)
     try:

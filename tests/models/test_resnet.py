@@ -1,4 +1,4 @@
-"""I3D-R50: torchvision's names and numbers in 2D, the field's kernels in 3D, and the law of boring videos."""
+"""I3D-R50 compared with torchvision in 2D, with PySlowFast's kernels in 3D, and on repeated images."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ TORCHVISION_TRANSFORM = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def torchvision_forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
-    """ResNet-50 from its state dict alone: what torchvision's class computes, written out a second time."""
+    """Reference implementation of torchvision's ResNet-50 that uses only its state dict."""
 
     def norm(x: Tensor, name: str) -> Tensor:
         parts = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
@@ -38,7 +38,7 @@ def torchvision_forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def torchvision_state(width: float = 1.0, classes: int = 1000) -> dict[str, Tensor]:
-    """A state dict in torchvision's layout, batch norm away from its initial values."""
+    """A state dict with torchvision's names and random batch norm parameters."""
     trunk = ResNet50(2, 3, width=width)
     state = trunk.state_dict()
     for name, tensor in state.items():
@@ -62,7 +62,7 @@ def time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Conv3d, "forward", forward)
 
 
-def test_the_names_and_numbers_are_torchvisions() -> None:
+def test_resnet_equals_torchvision() -> None:
     state = torchvision_state()
     assert sum(t.numel() for n, t in state.items() if "running" not in n and "num_batches" not in n) == 25_557_032
     assert len(state) == 320
@@ -70,7 +70,7 @@ def test_the_names_and_numbers_are_torchvisions() -> None:
     assert state["layer2.0.conv2.weight"].shape == (128, 128, 3, 3)
 
 
-def test_the_temporal_kernels_are_the_fields() -> None:
+def test_temporal_kernels_equal_pyslowfast() -> None:
     trunk = I3DResNet50(num_classes=400).trunk
     times = {
         layer: [block.conv1.kernel_size[0] for block in trunk.get_submodule(layer)]
@@ -84,17 +84,17 @@ def test_the_temporal_kernels_are_the_fields() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [2, 8])
-def test_a_boring_video_gives_the_pictures_logits(num_frames: int, time_is_repeated: None) -> None:
-    """Against torchvision's arithmetic, pictures normalized there and [-1, 1] here; gray border, so zeros are gray."""
+def test_repeated_image_gives_logits_of_image(num_frames: int, time_is_repeated: None) -> None:
+    """Compared with torchvision on normalized images; the gray border makes zero padding equivalent."""
     state = {name: t.double() if t.is_floating_point() else t for name, t in torchvision_state(1 / 4, 50).items()}
     model = I3DResNet50(num_classes=50, width=1 / 4).double().eval()
     model.load_state_dict(inflate_resnet50(state, model))
-    picture = torch.rand(2, 3, 65, 97, dtype=torch.float64)
+    image = torch.rand(2, 3, 65, 97, dtype=torch.float64)
     mean, deviation = (torch.tensor(v).double().view(3, 1, 1) for v in TORCHVISION_TRANSFORM)
-    # Pad by hand with the mean color, which is what torchvision's zeros are, so that the border is no difference.
-    want = torchvision_forward(state, (picture - mean) / deviation)
+    # Pad with the mean color, which corresponds to the zero padding of torchvision.
+    want = torchvision_forward(state, (image - mean) / deviation)
     stem = model.trunk.conv1
-    x = (picture * 2 - 1).unsqueeze(2).expand(-1, -1, num_frames, -1, -1)
+    x = (image * 2 - 1).unsqueeze(2).expand(-1, -1, num_frames, -1, -1)
     ground = (mean * 2 - 1).view(1, 3, 1, 1, 1)
     stem.padding = (2, 0, 0)
     canvas = ground.expand(2, 3, num_frames, 71, 103).clone()
@@ -104,7 +104,7 @@ def test_a_boring_video_gives_the_pictures_logits(num_frames: int, time_is_repea
     assert (found - want).abs().max() < 1e-5 * want.abs().max()
 
 
-def test_zero_padding_in_time_breaks_the_law_at_the_ends() -> None:
+def test_zero_padding_changes_logits_at_the_ends() -> None:
     state = torchvision_state(1 / 8, 5)
     model = I3DResNet50(num_classes=5, width=1 / 8).eval()
     model.load_state_dict(inflate_resnet50(state, model))
@@ -114,17 +114,17 @@ def test_zero_padding_in_time_breaks_the_law_at_the_ends() -> None:
     assert (features[0, 0] - features[0, 2]).abs().max() > 1e-3
 
 
-def test_the_classifier_of_other_classes_stays_fresh_and_flow_takes_two_channels() -> None:
+def test_classifier_is_reinitialized_and_flow_has_two_channels() -> None:
     state = torchvision_state(1 / 8, 1000)
     model = I3DResNet50(stream="flow", num_classes=7, width=1 / 8)
     inflated = inflate_resnet50(state, model)
     assert inflated["head.weight"].equal(model.head.weight)
     assert inflated["trunk.conv1.weight"].shape == (8, 2, 5, 7, 7)
-    with pytest.raises(WeightsError, match=r"layer9.0.conv1.weight has no place"):
+    with pytest.raises(WeightsError, match=r"layer9.0.conv1.weight has no counterpart"):
         inflate_resnet50(state | {"layer9.0.conv1.weight": torch.zeros(1)}, model)
 
 
-def test_old_files_without_counters_inflate_too() -> None:
+def test_old_files_without_counters_are_inflated() -> None:
     state = torchvision_state(1 / 8, 5)
     model = I3DResNet50(num_classes=5, width=1 / 8)
     whole = inflate_resnet50(state, model)
@@ -132,7 +132,7 @@ def test_old_files_without_counters_inflate_too() -> None:
     assert all(tensor.equal(old[name]) for name, tensor in whole.items())
 
 
-def test_it_keeps_the_contract() -> None:
+def test_resnet_implements_video_model() -> None:
     model = build_model("i3d_r50", num_classes=6)
     assert isinstance(model, VideoModel)
     assert sum(p.numel() for p in build_model("i3d_r50").parameters()) == 28_043_472

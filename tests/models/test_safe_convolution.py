@@ -11,11 +11,11 @@ from quovadis.models.safe_convolution import BF16_TOLERANCE, Conv3d, bf16_error,
 from quovadis.models.zoo import build_model
 
 SMALL = [(3, 2, 1), (3, 1, 1), (5, 3, 1), (7, 3, 1), (7, 6, 2), (3, 3, 2)]
-"""Kernel, frames, stride. In the first case all of Mixed_5 of an I3D on 16 frames is."""
+"""Kernel, number of frames, stride. The first case occurs in Mixed_5 of I3D with 16 frames."""
 
 
 def gradients(dtype: torch.dtype, kernel: int, frames: int, stride: int, *, autocast: bool) -> list[torch.Tensor]:
-    """Of input and weight, from the same numbers; memory is filled before with what garbage would be made of."""
+    """Gradients of input and weight. Freed memory is filled with large values to make uninitialized reads visible."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 20, frames, 3, 3, generator=generator).requires_grad_()
     weight = torch.randn(24, 20, kernel, 3, 3, generator=generator).requires_grad_()
@@ -29,9 +29,7 @@ def gradients(dtype: torch.dtype, kernel: int, frames: int, stride: int, *, auto
 
 
 @pytest.mark.parametrize(("kernel", "frames", "stride"), SMALL)
-def test_weight_gradients_are_right_where_the_input_is_smaller_than_the_kernel(
-    kernel: int, frames: int, stride: int
-) -> None:
+def test_weight_gradients_are_correct_for_inputs_smaller_than_kernel(kernel: int, frames: int, stride: int) -> None:
     exact = gradients(torch.float64, kernel, frames, stride, autocast=False)
     for dtype, autocast, tolerance in (
         (torch.bfloat16, True, BF16_TOLERANCE),
@@ -43,8 +41,8 @@ def test_weight_gradients_are_right_where_the_input_is_smaller_than_the_kernel(
             assert float((found - expected).abs().max() / expected.abs().max()) < tolerance
 
 
-def test_a_convolution_of_any_shape_is_that_of_torch() -> None:
-    """With bias, in two dimensions, with TensorFlow's padding; the output in bfloat16 to the last bit."""
+def test_convolution_equals_torch_for_other_shapes() -> None:
+    """With bias, in two dimensions and with SAME padding; the bfloat16 output is bit-identical."""
     torch.manual_seed(1)
     conv = torch.nn.Conv2d(4, 6, 3, 2)
     x = torch.randn(2, 4, 9, 2)
@@ -59,7 +57,7 @@ def test_a_convolution_of_any_shape_is_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["i3d_tiny", "i3d_r50", "conv3d_tiny", "two_stream_tiny", "fused_two_stream_tiny"])
-def test_no_network_has_a_padded_convolution_of_its_own(name: str) -> None:
+def test_all_padded_convolutions_are_safe(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name, num_classes=2)
     inside = {unit.conv for unit in model.modules() if isinstance(unit, ConvUnit)}
@@ -68,7 +66,7 @@ def test_no_network_has_a_padded_convolution_of_its_own(name: str) -> None:
             assert isinstance(module, Conv3d) or module in inside
 
 
-def test_bf16_is_refused_where_its_gradients_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_rejected_if_gradients_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     bf16_error.cache_clear()
     require_bf16()
     monkeypatch.setattr(convolution, "bf16_error", lambda: 3e36)

@@ -1,4 +1,4 @@
-"""Two-Stream and 3D-Fused: their size, which frames meet, and what becomes of two streams."""
+"""Two-Stream and 3D-Fused: number of parameters, alignment and fusion of streams."""
 
 import pytest
 import torch
@@ -21,20 +21,20 @@ def num_parameters(name: str, stream: str) -> int:
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow", "rgb+flow"])
-def test_two_stream_has_a_trunk_and_a_classifier_for_each_stream(stream: str) -> None:
+def test_two_stream_has_trunk_and_classifier_per_stream(stream: str) -> None:
     heads = len(stream.split("+")) * linear(1024, 400)
     assert num_parameters("two_stream", stream) == TRUNKS[stream] + heads
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow", "rgb+flow"])
-def test_fused_has_a_convolution_over_the_concatenated_grids(stream: str) -> None:
+def test_fused_has_convolution_over_concatenated_feature_maps(stream: str) -> None:
     grid = 1024 * len(stream.split("+"))
     fusion = 3**3 * grid * 512 + 512  # with a shift for each channel
     assert num_parameters("fused_two_stream", stream) == TRUNKS[stream] + fusion + linear(512, 400)
 
 
-def test_the_sizes_of_the_paper() -> None:
-    """Table 1: 12 M and 39 M; the latter without the classifier, so the grids are concatenated and not added."""
+def test_number_of_parameters_of_the_paper() -> None:
+    """Table 1: 12 M, and 39 M without the classifier, which requires concatenation instead of a sum."""
     assert num_parameters("two_stream", "rgb+flow") // 10**6 == 12
     assert (num_parameters("fused_two_stream", "rgb+flow") - linear(512, 400)) // 10**6 == 39
 
@@ -54,8 +54,8 @@ def test_shapes_at_full_size() -> None:
 
 
 @pytest.mark.parametrize(("channels", "snippet"), [(2, 10), (2, 3), (3, 1)])
-def test_a_snippet_is_stacked_frame_by_frame(channels: int, snippet: int) -> None:
-    """X and y of the first frame, x and y of the second ...: as a picture of many channels."""
+def test_snippet_channels_are_stacked_frame_by_frame(channels: int, snippet: int) -> None:
+    """The channels are x and y of the first frame, x and y of the second frame, and so on."""
     over_video = SnippetInceptionV1(channels, snippet, width=1 / 8).eval()
     on_pictures = InceptionV1(2, channels * snippet, width=1 / 8).eval()
     on_pictures.load_state_dict(over_video.state_dict())
@@ -63,8 +63,8 @@ def test_a_snippet_is_stacked_frame_by_frame(channels: int, snippet: int) -> Non
     stages = dict(over_video.stages(x))
     for number in range(3):
         frames = [x[:, :, number * snippet + t] for t in range(snippet)]
-        picture = torch.cat(frames, 1)
-        for name, want in on_pictures.stages(picture):
+        image = torch.cat(frames, 1)
+        for name, want in on_pictures.stages(image):
             torch.testing.assert_close(stages[name][:, :, number], want, atol=1e-5, rtol=1e-4)
     filters = over_video.first_filters()
     assert filters.shape == (8, channels, snippet, 7, 7)
@@ -85,7 +85,7 @@ def tiny(name: str, stream: str, state: dict[str, Tensor] | None = None) -> TwoS
     return model
 
 
-def test_the_streams_are_averaged_in_the_network() -> None:
+def test_logits_of_streams_are_averaged() -> None:
     both = tiny("two_stream", "rgb+flow")
     rgb, flow = pair()
     alone = [
@@ -94,14 +94,14 @@ def test_the_streams_are_averaged_in_the_network() -> None:
     torch.testing.assert_close(both(rgb, flow), (alone[0] + alone[1]) / 2)
 
 
-def test_several_pairs_are_averaged() -> None:
+def test_logits_of_pairs_are_averaged() -> None:
     model = tiny("two_stream", "rgb+flow")
     rgb, flow = pair(4)
     one_by_one = [model(rgb[:, :, n : n + 1], flow[:, :, 10 * n : 10 * n + 10]) for n in range(4)]
     torch.testing.assert_close(model(rgb, flow), torch.stack(one_by_one).mean(0), atol=1e-5, rtol=1e-4)
 
 
-def test_fusion_is_a_convolution_over_both_grids_and_time() -> None:
+def test_fusion_is_convolution_over_streams_and_time() -> None:
     model = tiny("fused_two_stream", "rgb+flow")
     assert isinstance(model, FusedTwoStream)
     rgb, flow = pair(5, snippet=5)
@@ -115,7 +115,7 @@ def test_fusion_is_a_convolution_over_both_grids_and_time() -> None:
     torch.testing.assert_close(outputs["Logits"], model.head(pooled.mean(1)))
 
 
-def test_the_order_of_the_snippets_matters_to_the_fused_one_only() -> None:
+def test_only_fused_model_depends_on_snippet_order() -> None:
     for name, snippet, matters in (("two_stream", 10, False), ("fused_two_stream", 5, True)):
         model = tiny(name, "rgb+flow")
         rgb, flow = pair(5, snippet)
@@ -125,7 +125,7 @@ def test_the_order_of_the_snippets_matters_to_the_fused_one_only() -> None:
         assert same is not matters
 
 
-def test_new_layers_of_the_fused_one_are_gaussian() -> None:
+def test_new_layers_of_fused_model_have_gaussian_weights() -> None:
     model = build_model("fused_two_stream_tiny", num_classes=400)
     for name in ("fusion.conv.weight", "head.weight"):
         weight = model.get_parameter(name).detach()
@@ -137,7 +137,7 @@ def test_new_layers_of_the_fused_one_are_gaussian() -> None:
 
 @pytest.mark.parametrize(("name", "snippet"), [("two_stream", 10), ("fused_two_stream", 5)])
 @pytest.mark.parametrize("shape", [(32, 64), (64, 32)])
-def test_pictures_smaller_than_the_last_pooling_are_refused(name: str, snippet: int, shape: tuple[int, int]) -> None:
+def test_frames_smaller_than_last_pooling_are_rejected(name: str, snippet: int, shape: tuple[int, int]) -> None:
     model = tiny(name, "rgb+flow")
     rgb, flow = torch.zeros(1, 3, 1, *shape), torch.zeros(1, 2, snippet, *shape)
     with pytest.raises(InvalidInputError, match=rf"too small for {name}_tiny.* at least 33 pixels"):
@@ -145,7 +145,7 @@ def test_pictures_smaller_than_the_last_pooling_are_refused(name: str, snippet: 
 
 
 @pytest.mark.parametrize("name", ["two_stream", "fused_two_stream"])
-def test_streams_that_do_not_belong_together_are_refused(name: str) -> None:
+def test_mismatched_streams_are_rejected(name: str) -> None:
     model = tiny(name, "rgb+flow")
     rgb, flow = pair(2, snippet=5 if name == "fused_two_stream" else 10)
     with pytest.raises(InvalidInputError, match=r"takes \d+ frames of flow for every \d of rgb; got \(2, 2, "):
@@ -154,6 +154,6 @@ def test_streams_that_do_not_belong_together_are_refused(name: str) -> None:
         model(rgb[:1], flow)
 
 
-def test_the_first_filters_are_shown_stream_by_stream() -> None:
+def test_first_filters_by_stream() -> None:
     shapes = {kind: tuple(w.shape) for kind, w in tiny("two_stream", "rgb+flow").first_filters().items()}
     assert shapes == {"rgb": (16, 3, 1, 7, 7), "flow": (16, 2, 10, 7, 7)}

@@ -1,4 +1,4 @@
-"""What every network can do, tested once for all of them, at the size that its own spec asks for."""
+"""The VideoModel interface, tested for all models at the input size of their spec."""
 
 import functools
 import math
@@ -16,14 +16,14 @@ from quovadis.models.zoo import MODELS, build_model, list_models
 from tests.models.settled import settled
 
 TINY = [name for name in MODELS if name.endswith("_tiny")]
-"""The networks whose weights are small enough to run; the large ones have the same code and run without numbers."""
+"""Models that are small enough to run. The large ones share their code and are tested on the meta device."""
 
 models = pytest.mark.parametrize("name", list(MODELS))
 tiny_models = pytest.mark.parametrize("name", TINY)
 models_and_streams = pytest.mark.parametrize(("name", "stream"), [(n, s) for n in MODELS for s in MODELS[n].streams])
 tiny_models_and_streams = pytest.mark.parametrize(("name", "stream"), [(n, s) for n in TINY for s in MODELS[n].streams])
 
-# Rows of ``features``: what the strides of the network leave of the frames of its first stream.
+# Expected number of features for the number of frames of the first stream.
 STEPS_LEFT: dict[str, Callable[[int], int]] = {
     "conv3d": lambda frames: math.ceil(frames / 32),
     "convnet_lstm": lambda frames: frames,
@@ -35,7 +35,7 @@ STEPS_LEFT: dict[str, Callable[[int], int]] = {
 
 
 def inputs(model: VideoModel, batch: int = 1, num_frames: int | None = None, **options: object) -> list[Tensor]:
-    """Random input for each stream of the spec, at its size; as long as a training clip, or ``num_frames`` of video."""
+    """Random inputs with the length of a training clip, or of ``num_frames`` frames of video."""
     spec = model.spec
     return [
         torch.randn(
@@ -52,18 +52,18 @@ def inputs(model: VideoModel, batch: int = 1, num_frames: int | None = None, **o
 
 @functools.cache
 def unchanged(name: str, stream: str | None = None) -> VideoModel:
-    """A model of four classes in evaluation mode, for tests that leave it as it is."""
+    """A cached model with four classes in evaluation mode, for tests that do not modify it."""
     return build_model(name, stream=stream, num_classes=4).eval()
 
 
 @functools.cache
 def unchanged_settled(name: str, stream: str | None = None) -> VideoModel:
-    """The same, whose batch norms have seen data."""
+    """A cached model with meaningful batch norm statistics, for tests that do not modify it."""
     return settled(build_model(name, stream=stream, num_classes=4))
 
 
 def steps_left(name: str, x: list[Tensor], stream: str) -> int:
-    """Rows of ``features`` for these inputs."""
+    """Expected number of features for these inputs."""
     frames = x[0].shape[2]
     if stream == "flow" and "two_stream" in name:  # a step for every snippet, and not for every frame
         frames //= 10
@@ -74,14 +74,14 @@ def loss_of(model: VideoModel, x: list[Tensor], *labels: int) -> Tensor:
     return model.loss(model(*x), torch.tensor(labels))
 
 
-def test_each_network_has_a_tiny_variant() -> None:
+def test_each_model_has_tiny_variant() -> None:
     of_the_paper = set(MODELS) - {"i3d_r50"}
     assert {f"{name.removesuffix('_tiny')}_tiny" for name in of_the_paper} == set(TINY)
     assert list_models() == sorted(MODELS)
 
 
 @models_and_streams
-def test_the_spec_names_the_model_and_the_stream(name: str, stream: str) -> None:
+def test_spec_matches_model_and_stream(name: str, stream: str) -> None:
     with torch.device("meta"):
         spec = build_model(name, stream=stream).spec
     assert spec.name == name
@@ -97,14 +97,14 @@ def test_the_spec_names_the_model_and_the_stream(name: str, stream: str) -> None
 
 
 @models
-def test_without_a_choice_of_stream_it_is_that_of_the_paper(name: str) -> None:
+def test_default_stream_is_that_of_the_paper(name: str) -> None:
     with torch.device("meta"):
         assert build_model(name).spec.stream == ("rgb+flow" if "two_stream" in name else "rgb")
 
 
 @pytest.mark.parametrize(("name", "stream"), [(n, s) for n in MODELS if n not in TINY for s in MODELS[n].streams])
 @torch.no_grad()
-def test_shapes_follow_the_spec(name: str, stream: str) -> None:
+def test_shapes_match_spec(name: str, stream: str) -> None:
     with torch.device("meta"):
         model = build_model(name, stream=stream, num_classes=11)
         x = inputs(model, batch=2)
@@ -119,7 +119,7 @@ def test_shapes_follow_the_spec(name: str, stream: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in TINY])
-def test_any_number_of_frames_from_the_smallest_on(name: str) -> None:
+def test_any_number_of_frames_from_minimum(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name, num_classes=4).eval()
         step = 10 if "two_stream" in name else 1
@@ -131,7 +131,7 @@ def test_any_number_of_frames_from_the_smallest_on(name: str) -> None:
 
 
 @tiny_models_and_streams
-def test_the_classifier_on_the_features_is_the_network(name: str, stream: str) -> None:
+def test_classify_of_features_equals_forward(name: str, stream: str) -> None:
     model = settled(build_model(name, stream=stream, num_classes=4))
     x = inputs(model, batch=2)
     assert torch.allclose(model.classify(model.features(*x)), model(*x), atol=1e-5)
@@ -141,7 +141,7 @@ def test_the_classifier_on_the_features_is_the_network(name: str, stream: str) -
     assert torch.allclose(model.video_logits(model.train().classify(features)), scores, atol=1e-5)
 
 
-def test_a_loss_at_several_steps_is_the_mean_of_the_losses_at_each() -> None:
+def test_loss_of_several_steps_is_mean_of_step_losses() -> None:
     model = build_model("i3d_tiny", num_classes=3)
     outputs, labels = torch.randn(4, 5, 3), torch.tensor([0, 2, 1, 1])
     by_hand = torch.stack([torch.nn.functional.cross_entropy(outputs[:, t], labels) for t in range(5)]).mean()
@@ -156,7 +156,7 @@ def test_a_loss_at_several_steps_is_the_mean_of_the_losses_at_each() -> None:
 
 
 @tiny_models
-def test_a_clip_scores_the_same_alone_and_in_a_batch(name: str) -> None:
+def test_logits_do_not_depend_on_batch(name: str) -> None:
     model = unchanged_settled(name)
     x = inputs(model, batch=3)
     together = model(*x)
@@ -166,7 +166,7 @@ def test_a_clip_scores_the_same_alone_and_in_a_batch(name: str) -> None:
 
 @tiny_models
 @pytest.mark.parametrize("memory", ["contiguous", "channels last", "time first"])
-def test_the_layout_in_memory_does_not_matter(name: str, memory: str) -> None:
+def test_logits_do_not_depend_on_memory_format(name: str, memory: str) -> None:
     model = unchanged_settled(name)
     x = inputs(model)
     stored = {
@@ -178,7 +178,7 @@ def test_the_layout_in_memory_does_not_matter(name: str, memory: str) -> None:
 
 
 @tiny_models
-def test_endpoints_come_as_asked(name: str) -> None:
+def test_endpoints_by_name(name: str) -> None:
     model = unchanged(name)
     x = inputs(model)
     every = model.endpoints(*x)
@@ -191,7 +191,7 @@ def test_endpoints_come_as_asked(name: str) -> None:
 
 
 @tiny_models
-def test_an_unknown_endpoint_is_named_with_the_nearest(name: str) -> None:
+def test_unknown_endpoint_is_rejected_with_suggestion(name: str) -> None:
     model = unchanged(name)
     known = next(iter(model.endpoints(*inputs(model))))
     with pytest.raises(UnknownNameError, match=f"unknown endpoint '{known}x'; did you mean '{known}'"):
@@ -199,7 +199,7 @@ def test_an_unknown_endpoint_is_named_with_the_nearest(name: str) -> None:
 
 
 @tiny_models
-def test_reset_head_replaces_the_classifier_and_nothing_else(name: str) -> None:
+def test_reset_head_replaces_only_classifier(name: str) -> None:
     model = build_model(name, num_classes=4).eval()
     x = inputs(model)
     features = model.features(*x)
@@ -218,7 +218,7 @@ def test_reset_head_replaces_the_classifier_and_nothing_else(name: str) -> None:
 
 @tiny_models
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_fresh_head_has_the_type_of_the_rest(name: str, dtype: torch.dtype) -> None:
+def test_new_head_has_dtype_of_model(name: str, dtype: torch.dtype) -> None:
     model = build_model(name, num_classes=4).to(dtype).eval()
     x = inputs(model, dtype=dtype)
     assert model(*x).dtype == dtype
@@ -229,7 +229,7 @@ def test_a_fresh_head_has_the_type_of_the_rest(name: str, dtype: torch.dtype) ->
 
 @models
 @pytest.mark.parametrize("num_classes", [0, -1])
-def test_a_classifier_needs_a_class(name: str, num_classes: int) -> None:
+def test_num_classes_below_one_is_rejected(name: str, num_classes: int) -> None:
     with torch.device("meta"):
         with pytest.raises(InvalidInputError, match="num_classes must be at least 1"):
             build_model(name, num_classes=num_classes)
@@ -238,7 +238,7 @@ def test_a_classifier_needs_a_class(name: str, num_classes: int) -> None:
 
 
 @tiny_models_and_streams
-def test_gradients_reach_every_parameter_and_the_input(name: str, stream: str) -> None:
+def test_all_parameters_and_inputs_have_gradients(name: str, stream: str) -> None:
     model = build_model(name, stream=stream, num_classes=4)
     x = inputs(model, batch=3)
     for v in x:
@@ -253,8 +253,8 @@ def test_gradients_reach_every_parameter_and_the_input(name: str, stream: str) -
 
 
 @tiny_models
-def test_a_few_steps_learn_to_tell_clips_apart(name: str) -> None:
-    """Four clips, because batch norm over two makes any two features equally far apart."""
+def test_few_training_steps_reduce_loss(name: str) -> None:
+    """Four clips, because batch norm over two clips normalizes any difference to the same value."""
     torch.manual_seed(0)
     model = build_model(name, num_classes=2, dropout=0.0)
     x = inputs(model, batch=4)
@@ -271,8 +271,8 @@ def test_a_few_steps_learn_to_tell_clips_apart(name: str) -> None:
 
 
 @tiny_models
-def test_mixed_precision_runs_and_stays_near(name: str) -> None:
-    """Random weights amplify rounding, so near is: much nearer than another clip is."""
+def test_mixed_precision_is_close_to_float32(name: str) -> None:
+    """Random weights amplify rounding errors, so the tolerance is relative to the difference between clips."""
     torch.manual_seed(0)
     model = unchanged_settled(name)
     x = inputs(model, batch=2)
@@ -300,7 +300,7 @@ WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
 
 @tiny_models_and_streams
 @pytest.mark.parametrize("wrong", list(WRONG))
-def test_wrong_input_is_explained(name: str, stream: str, wrong: str) -> None:
+def test_wrong_input_is_rejected_with_hint(name: str, stream: str, wrong: str) -> None:
     change, error, words = WRONG[wrong]
     model = unchanged(name, stream)
     x = inputs(model)
@@ -312,7 +312,7 @@ def test_wrong_input_is_explained(name: str, stream: str, wrong: str) -> None:
             model.endpoints(*[change(v) for v in x])  # type: ignore[arg-type]
 
 
-def test_a_hint_on_the_layout_is_given_only_where_it_fits() -> None:
+def test_layout_hint_is_given_only_if_applicable() -> None:
     model = build_model("i3d_tiny")
     for shape, end in (
         ((1, 4, 16, 64, 64), r"got \(1, 4, 16, 64, 64\)"),
@@ -326,7 +326,7 @@ def test_a_hint_on_the_layout_is_given_only_where_it_fits() -> None:
 
 
 @models_and_streams
-def test_one_frame_fewer_than_the_smallest_is_too_few(name: str, stream: str) -> None:
+def test_fewer_than_min_frames_is_rejected(name: str, stream: str) -> None:
     with torch.device("meta"):
         model = build_model(name, stream=stream)
         x = inputs(model, num_frames=model.spec.min_frames)
@@ -336,7 +336,7 @@ def test_one_frame_fewer_than_the_smallest_is_too_few(name: str, stream: str) ->
 
 
 @models_and_streams
-def test_the_wrong_number_of_inputs_is_explained(name: str, stream: str) -> None:
+def test_wrong_number_of_inputs_is_rejected(name: str, stream: str) -> None:
     with torch.device("meta"):
         model = build_model(name, stream=stream)
         wanted = r"2 inputs \(rgb and flow\)" if stream == "rgb+flow" else rf"1 input \({stream}\)"
@@ -346,7 +346,7 @@ def test_the_wrong_number_of_inputs_is_explained(name: str, stream: str) -> None
 
 
 @tiny_models
-def test_a_batch_of_one_is_refused_in_training_where_batch_norm_has_a_single_value(name: str) -> None:
+def test_batch_of_one_in_training(name: str) -> None:
     model = build_model(name, num_classes=4)
     x = inputs(model)
     if "conv3d" in name or "lstm" in name:
@@ -356,7 +356,7 @@ def test_a_batch_of_one_is_refused_in_training_where_batch_norm_has_a_single_val
         assert model(*x).shape == (1, 4)
 
 
-def test_unknown_names_suggest_the_nearest() -> None:
+def test_unknown_names_are_rejected_with_suggestion() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown model 'i3f'; did you mean 'i3d'"):
         build_model("i3f")
     with pytest.raises(UnknownNameError, match=r"unknown stream 'flwo'; did you mean 'flow'"):
@@ -366,7 +366,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
 
 
 @tiny_models
-def test_channels_last_lays_out_every_kernel_and_changes_no_number(name: str) -> None:
+def test_channels_last_converts_kernels_and_keeps_results(name: str) -> None:
     model = settled(build_model(name, num_classes=4))
     x = inputs(model)
     before = model(*x)
@@ -379,7 +379,7 @@ def test_channels_last_lays_out_every_kernel_and_changes_no_number(name: str) ->
 
 
 @tiny_models
-def test_the_first_filters_are_the_first_kernel_of_each_stream(name: str) -> None:
+def test_first_filters_are_first_kernels(name: str) -> None:
     model = build_model(name, num_classes=4)
     found = model.first_filters()
     first = {3, 2, 10, 20}  # channels of a frame, or of a snippet
@@ -399,7 +399,7 @@ def pooled(name: str, maps: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 @torch.no_grad()
-def test_pooled_class_maps_are_the_logits(stream: str) -> None:
+def test_pooled_class_maps_equal_logits(stream: str) -> None:
     model = settled(build_model("i3d_tiny", stream=stream, num_classes=4)).double()
     for num_frames in (16, 41):
         x = inputs(model, batch=2, num_frames=num_frames, dtype=torch.float64)
@@ -414,7 +414,7 @@ def test_pooled_class_maps_are_the_logits(stream: str) -> None:
 
 
 @torch.no_grad()
-def test_class_maps_of_resnet_average_to_the_logits() -> None:
+def test_class_maps_of_resnet_average_to_logits() -> None:
     model = settled(I3DResNet50(num_classes=4, width=1 / 16))
     x = torch.randn(1, 3, 9, 64, 96)
     maps = model.class_maps(x)
@@ -423,7 +423,7 @@ def test_class_maps_of_resnet_average_to_the_logits() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in TINY if n != "i3d_tiny"])
-def test_networks_without_a_linear_head_over_a_grid_refuse_class_maps(name: str) -> None:
+def test_class_maps_are_rejected_without_linear_head(name: str) -> None:
     model = unchanged(name)
     assert not model.has_class_maps
     assert not optimize(model).has_class_maps
@@ -431,6 +431,6 @@ def test_networks_without_a_linear_head_over_a_grid_refuse_class_maps(name: str)
         model.class_maps(*inputs(model))
 
 
-def test_class_maps_need_a_grid_as_large_as_the_pooling_window() -> None:
+def test_class_maps_of_small_input_are_rejected() -> None:
     with pytest.raises(InvalidInputError, match="too small"):
         unchanged("i3d_tiny").class_maps(torch.zeros(1, 3, 16, 32, 32))

@@ -1,4 +1,4 @@
-"""Table 1 of the paper, from the networks and their specs."""
+"""Table 1 of the paper compared with the models and their specs."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_table_1(name: str) -> None:
     assert (spec.size_px, spec.short_side_px) == ((112, 128) if name == "conv3d" else (224, 256))
 
 
-def test_the_row_of_i3d_is_two_networks() -> None:
+def test_i3d_row_of_table_1_is_two_models() -> None:
     with torch.device("meta"):
         models = [build_model("i3d", stream=stream) for stream in ("rgb", "flow")]
     assert sum(p.numel() for model in models for p in model.parameters()) == 25_358_016
@@ -46,7 +46,7 @@ def test_the_row_of_i3d_is_two_networks() -> None:
         assert (model.spec.train_seconds, model.spec.test_frames) == (2.56, 250)
 
 
-def test_a_stream_is_chosen_among_those_that_a_network_has() -> None:
+def test_choose_stream() -> None:
     assert choose_stream("fused_two_stream") == "rgb+flow"
     assert choose_stream("convnet_lstm") == "rgb"
     assert choose_stream("two_stream_tiny", "flow") == "flow"
