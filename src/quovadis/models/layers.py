@@ -96,6 +96,7 @@ class ShiftBatchNorm(BatchNormMixin, nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    momentum: float
 
     def __init__(self, num_channels: int, *, eps: float = 1e-3, momentum: float = 1e-3):
         super().__init__()

@@ -25,10 +25,7 @@ The paper initializes them with Gaussian noise without giving a standard deviati
 
 
 class _SnippetModel(VideoModel):
-    """Base class with one trunk per stream for pairs of an RGB frame and a snippet of flow.
-
-    Inputs are RGB frames (B, 3, n, H, W) and flow (B, 2, 10 n, H, W), or one of them.
-    """
+    """Base class with one trunk per stream for pairs of an RGB frame and a snippet of flow."""
 
     def __init__(self, spec: ModelSpec, snippet_frames: int, width: float):
         super().__init__()
