@@ -21,8 +21,7 @@ class Export:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write, for example i3d.onnx or i3d.pt2."""
     weights: tyro.conf.Positional[str | None] = None
-    """Published name, weights file or run folder. By default, the official Kinetics-400 model, which is downloaded
-    once."""
+    """Published name, weights file or run folder; by default, the official Kinetics-400 model (downloaded once)."""
     format: Literal["onnx", "torch-export"] = "onnx"
     """File format. onnx needs the extra "export": pip install '.[export]' in the checkout."""
     dynamic_axes: tuple[Literal["batch", "time", "space"], ...] = ("batch",)

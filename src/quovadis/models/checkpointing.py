@@ -26,8 +26,13 @@ class RecomputableModule(nn.Module):
         """Compute the output; in training, store only ``x`` if :attr:`recompute_activations` is set."""
         if not (self.recompute_activations and self.training):
             return self.compute(x)
-        contexts = lambda: (nullcontext(), _fixed_running_averages(self))  # noqa: E731
-        output: Any = checkpoint(self.compute, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        output: Any = checkpoint(
+            self.compute,
+            x,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _fixed_running_averages(self)),  # first and second forward pass
+        )
         return output
 
 
