@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_distance_with_its_card_and_again_from_the_kept_set(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = ("--protocol", "own", "--weights", place / "w.safetensors", "--bootstrap", 20)
+    own = ("--protocol", "own", "--weights", place / "w.safetensors", "--num-resamples", 20)
     assert run("fvd", place / "real", place / "made", *own, "--out", tmp_path) == 0
     text = capsys.readouterr().out
     assert text.startswith("FVD ")
@@ -47,7 +47,7 @@ def test_the_distance_with_its_card_and_again_from_the_kept_set(
     again = json.loads(capsys.readouterr().out)
     assert again["frechet_video_distance"] == kept["frechet_video_distance"]
     assert again["real"] == kept["real"]
-    assert run("fvd", tmp_path / "real.npz", place / "made", *own, "--frames", 10) == 1
+    assert run("fvd", tmp_path / "real.npz", place / "made", *own, "--num-frames", 10) == 1
     assert "num_frames is 12 and 10" in capsys.readouterr().err
 
 
@@ -57,7 +57,7 @@ def test_other_weights_and_unreadable_videos(place: Path, tmp_path: Path, capsys
     for i in (0, 1):
         write_video(tmp_path / f"{i}.mp4", moving_square(12, 40, 48, i), **LOSSLESS)
     (tmp_path / "2.mp4").write_bytes(b"no")
-    own = ("--protocol", "own", "--weights", place / "w.safetensors", "--bootstrap", 0)
+    own = ("--protocol", "own", "--weights", place / "w.safetensors", "--num-resamples", 0)
     assert run("fvd", place / "real", tmp_path, *own) == 1
     captured = capsys.readouterr()
     assert captured.out.startswith("FVD ")

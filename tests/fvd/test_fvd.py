@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 import quovadis
 from quovadis import transforms
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, TooFewFramesError, WeightsError
-from quovadis.fvd.card import COMPARED, FvdSet
-from quovadis.fvd.distance import compare_sets, embed_videos, frechet_video_distance
-from quovadis.fvd.inputs import FrameChoice, open_videos
-from quovadis.fvd.protocols import FVD_PROTOCOLS, Embedder
+from quovadis.fvd.card import COMPARED_FIELDS, VideoEmbeddings
+from quovadis.fvd.distance import FvdResult, frechet_video_distance
+from quovadis.fvd.embed import VideoEmbedder
+from quovadis.fvd.inputs import open_videos
+from quovadis.fvd.sampling import FrameSampling
 from quovadis.metrics.frechet import frechet_distance
 from quovadis.models.optimize import optimize
 from quovadis.models.video_model import VideoModel
@@ -41,7 +42,7 @@ def tiny() -> VideoModel:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Lossless videos of 12, 14, 16 ... frames, squares that move over noise; one lies in a sub-folder."""
+    """Lossless videos of 12, 14, 16 ... frames, squares that move over noise; one is in a subfolder."""
     root = tmp_path_factory.mktemp("fvd")
     for name, seed in (("real", 10), ("made", 20)):
         for i in range(4):
@@ -50,8 +51,27 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "real", root / "made"
 
 
+def fvd(
+    real: Any,
+    generated: Any,
+    protocol: str = "reference",
+    *,
+    max_videos: int | None = None,
+    batch_size: int = 8,
+    num_resamples: int = 0,
+    **options: Any,
+) -> FvdResult:
+    """Embed two sets of videos with the same settings and compare them."""
+    embedder = VideoEmbedder(protocol, **options)
+    sets = [
+        embedder.embed(videos, role=role, max_videos=max_videos, batch_size=batch_size)  # type: ignore[arg-type]
+        for role, videos in (("real", real), ("generated", generated))
+    ]
+    return frechet_video_distance(*sets, num_resamples=num_resamples)
+
+
 def by_hand(model: VideoModel, videos: Videos, *, features: str = "logits") -> torch.Tensor:
-    """As protocol ``own`` shows them: bytes resized to the network's short side, center crop."""
+    """Features by protocol ``own``: frames resized to the network's short side, center crop."""
     rows = []
     for video in videos:
         frames = resize_frames(torch.from_numpy(video).permute(0, 3, 1, 2), 72)
@@ -63,11 +83,9 @@ def by_hand(model: VideoModel, videos: Videos, *, features: str = "logits") -> t
 
 
 @pytest.mark.parametrize("features", ["logits", "features"])
-def test_own_features_by_hand(tiny: VideoModel, features: str) -> None:
+def test_own_protocol_matches_manual_features(tiny: VideoModel, features: str) -> None:
     real, made = noise(5, seed=1, width=50), noise(4, seed=2, width=50) // 2
-    result = frechet_video_distance(
-        real, made, protocol="own", weights=tiny, features=features, batch_size=2, num_resamples=10
-    )
+    result = fvd(real, made, "own", weights=tiny, features=features, batch_size=2, num_resamples=10)
     expected = frechet_distance(by_hand(tiny, real, features=features), by_hand(tiny, made, features=features))
     assert result.value == pytest.approx(expected, rel=1e-5)
     assert float(result) == result.value
@@ -78,9 +96,9 @@ def test_own_features_by_hand(tiny: VideoModel, features: str) -> None:
     assert card.feature_dim == (6 if features == "logits" else 256)
 
 
-def test_any_endpoint_can_be_the_features(tiny: VideoModel) -> None:
+def test_endpoint_features(tiny: VideoModel) -> None:
     real = noise(3, seed=1)
-    result = frechet_video_distance(real, real // 3, protocol="own", weights=tiny, features="Mixed_4b", num_resamples=0)
+    result = fvd(real, real // 3, "own", weights=tiny, features="Mixed_4b", num_resamples=0)
     assert result.value > 0
     assert (result.interval, result.real.feature_dim, result.real.features) == (None, 128, "Mixed_4b")
 
@@ -92,82 +110,89 @@ def test_files_and_arrays_of_the_same_pixels_have_the_same_features(
     np.save(tmp_path / "real.npy", arrays[0])
     np.savez(tmp_path / "made.npz", videos=arrays[1])
     options = {"protocol": "own", "weights": tiny, "num_frames": 12, "num_resamples": 0}
-    from_folders = frechet_video_distance(*folders, **options)
-    from_files = frechet_video_distance(str(tmp_path / "real.npy"), tmp_path / "made.npz", **options)
-    from_memory = frechet_video_distance(arrays[0], torch.from_numpy(arrays[1]), **options)
+    from_folders = fvd(*folders, **options)
+    from_files = fvd(str(tmp_path / "real.npy"), tmp_path / "made.npz", **options)
+    from_memory = fvd(arrays[0], torch.from_numpy(arrays[1]), **options)
     assert from_folders.value == pytest.approx(from_memory.value, rel=1e-5)
     assert from_files.value == from_memory.value
     assert from_files.real.data_sha256 == from_memory.real.data_sha256 != from_folders.real.data_sha256
     assert from_folders.real.num_videos == 4
 
 
-def test_the_batch_changes_nothing_and_the_first_videos_can_be_taken(tiny: VideoModel) -> None:
+def test_batch_size_does_not_matter_and_max_videos_takes_the_first(tiny: VideoModel) -> None:
     real, made = noise(7, seed=1), noise(5, seed=2)
-    values = [
-        frechet_video_distance(real, made, protocol="own", weights=tiny, batch_size=b, num_resamples=0).value
-        for b in (1, 3, 8)
-    ]
+    values = [fvd(real, made, "own", weights=tiny, batch_size=b, num_resamples=0).value for b in (1, 3, 8)]
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
-    first = frechet_video_distance(real, made, protocol="own", weights=tiny, max_videos=3, num_resamples=0)
+    first = fvd(real, made, "own", weights=tiny, max_videos=3, num_resamples=0)
     assert (first.real.num_videos, first.generated.num_videos) == (3, 3)
     assert first.value == pytest.approx(frechet_distance(by_hand(tiny, real[:3]), by_hand(tiny, made[:3])), rel=1e-5)
 
 
-def test_own_reads_files_at_a_rate_and_lengths_may_differ(tiny: VideoModel, folders: tuple[Path, Path]) -> None:
-    result = frechet_video_distance(*folders, protocol="own", weights=tiny, fps=50, num_resamples=0)
+def test_own_protocol_resamples_and_accepts_different_lengths(tiny: VideoModel, folders: tuple[Path, Path]) -> None:
+    result = fvd(*folders, protocol="own", weights=tiny, fps=50, num_resamples=0)
     assert (result.real.num_frames, result.real.fps) == (None, 50)
     with pytest.raises(InvalidInputError, match=r"array has no frame rate .* 50"):
-        frechet_video_distance(noise(2), noise(2), protocol="own", weights=tiny, fps=50)
+        fvd(noise(2), noise(2), "own", weights=tiny, fps=50)
 
 
 @pytest.fixture
-def blessed(tiny: VideoModel, monkeypatch: pytest.MonkeyPatch) -> VideoModel:
-    """The tiny network, taken for the one that the named protocols ask for."""
+def official(tiny: VideoModel, monkeypatch: pytest.MonkeyPatch) -> VideoModel:
+    """The tiny network, with checksums that make it the network of the named protocols."""
     sums = {name: verify.masked_crc32c(to_official(name, t)) for name, t in tiny.state_dict().items()}
     monkeypatch.setattr(verify, "official_checksums", lambda: {"rgb_scratch": sums})
     return tiny
 
 
-def test_the_reference_by_hand(blessed: VideoModel) -> None:
-    """Stretched in floats from the upper left corner, scores before the softmax, ddof 1."""
+def test_reference_protocol_matches_manual_features(official: VideoModel) -> None:
+    """Legacy pixel centers, logits, ddof 1."""
     real, made = noise(4, 10, 30, 1, width=44), noise(3, 10, 30, 2, width=44)
-    result = frechet_video_distance(real, made, weights=blessed, num_frames=9, num_resamples=0)
+    result = fvd(real, made, weights=official, num_frames=9, num_resamples=0)
     rows = []
     for videos in (real, made):
         x = torch.from_numpy(videos[:, :9]).permute(0, 1, 4, 2, 3)
         with torch.inference_mode():
-            rows.append(optimize(blessed)(transforms.stretch_to_model(x, 64, pixel_centers="legacy")))
+            rows.append(optimize(official)(transforms.stretch_to_model(x, 64, pixel_centers="legacy")))
     assert result.value == pytest.approx(frechet_distance(*rows), rel=1e-5)
     assert result.real.describe() == (
         "protocol reference, 9 frames, stretched to 64x64, bilinear, legacy pixel centers, ddof 1"
     )
 
 
-def test_black_against_white_is_the_distance_of_two_points(blessed: VideoModel) -> None:
-    """The example of the reference: sets without any variance."""
+def test_sets_given_as_videos_are_embedded(official: VideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quovadis.fvd.embed.load_model", {"i3d-rgb-kinetics400": official}.__getitem__)
+    real, made = noise(3, 16, 32, 1), noise(3, 20, 32, 2)
+    for protocol, videos in (("reference", made[:, :16]), ("stylegan-v", made)):
+        result = frechet_video_distance(real, videos, protocol=protocol, seed=1, num_resamples=10)
+        assert result.value == fvd(real, videos, protocol, weights=official, seed=1).value
+        assert result.interval is not None
+        assert result.interval.seed == 1
+
+
+def test_black_against_white_is_the_distance_of_two_points(official: VideoModel) -> None:
+    """The example of the reference code: sets without variance."""
     black = np.zeros((3, 15, 16, 16, 3), np.uint8)
-    result = frechet_video_distance(black, black + 255, weights=blessed, num_resamples=10)
+    result = fvd(black, black + 255, weights=official, num_resamples=10)
     with torch.inference_mode():
-        points = [blessed(torch.full((1, 3, 15, 64, 64), v)).double() for v in (-1.0, 1.0)]
+        points = [official(torch.full((1, 3, 15, 64, 64), v)).double() for v in (-1.0, 1.0)]
     assert result.value == pytest.approx(float((points[0] - points[1]).square().sum()), rel=1e-4)
     assert result.interval is not None
     assert result.interval.high - result.interval.low < 1e-9
 
 
 def numbered(count: int, num_frames: int, side: int = 4) -> Videos:
-    """Videos whose pixels are the number of their frame."""
+    """Videos whose pixels equal the frame index."""
     numbers = np.arange(num_frames, dtype=np.uint8)[None, :, None, None, None]
     return np.broadcast_to(numbers, (count, num_frames, side, side, 3))
 
 
 def frames_taken(count: int, length: int, **choice: Any) -> list[list[int]]:
-    """The numbers of the frames that are taken of each numbered video."""
+    """The indices of the frames taken from each numbered video."""
     videos = open_videos(numbered(count, length))
-    clips = [videos.read(i, FrameChoice(**choice), lambda frame: frame) for i in range(count)]
+    clips = [videos.read(i, FrameSampling(**choice), lambda frame: frame) for i in range(count)]
     return [numbers_of(clip.frames) if clip else [] for clip in clips]
 
 
-def test_random_starts_are_uniform_over_all_that_fit_and_repeatable() -> None:
+def test_random_starts_are_uniform_and_repeatable() -> None:
     """16 frames in steps of 2 fit into 40 frames at 10 starts: 0 to 9, the last of which ends with frame 39."""
     taken = frames_taken(300, 40, num_frames=16, frame_stride=2, random_start=True)
     assert all(numbers == list(range(numbers[0], numbers[0] + 32, 2)) for numbers in taken)
@@ -179,24 +204,24 @@ def test_random_starts_are_uniform_over_all_that_fit_and_repeatable() -> None:
     assert frames_taken(2, 31, num_frames=16, frame_stride=2, random_start=True) == [[], []]
 
 
-def test_stylegan_v_takes_square_windows_and_divides_by_n(blessed: VideoModel) -> None:
+def test_stylegan_v_random_windows_and_biased_covariance(official: VideoModel) -> None:
     real, made = noise(6, 40, 32, 1), noise(5, 20, 32, 2)
-    options = {"protocol": "stylegan-v", "weights": blessed, "num_resamples": 0}
-    result = frechet_video_distance(real, made, **options)
+    options = {"protocol": "stylegan-v", "weights": official, "num_resamples": 0}
+    result = fvd(real, made, **options)
     assert (result.real.num_frames, result.real.ddof) == (16, 0)
     assert (result.real.starts, result.generated.starts) == ("random start, seed 0", "from the first frame")
     windows = [real[i, numbers] for i, numbers in enumerate(frames_taken(6, 40, num_frames=16, random_start=True))]
-    assert result.value == pytest.approx(stylegan_v_by_hand(blessed, np.stack(windows), made[:, :16]), rel=1e-5)
-    assert frechet_video_distance(real, made, seed=1, **options).value != result.value
+    assert result.value == pytest.approx(stylegan_v_by_hand(official, np.stack(windows), made[:, :16]), rel=1e-5)
+    assert fvd(real, made, seed=1, **options).value != result.value
 
 
-def test_stylegan_v_takes_every_second_frame(blessed: VideoModel) -> None:
+def test_stylegan_v_frame_stride(official: VideoModel) -> None:
     """Both sets from the first frame, as generated videos are."""
     real, made = noise(4, 18, 32, 1), noise(4, 18, 32, 2)
-    embedder, choice = Embedder(blessed, FVD_PROTOCOLS["stylegan-v"]), FrameChoice(num_frames=9, frame_stride=2)
-    sets = [embed_videos(open_videos(v), embedder, choice, role="generated") for v in (real, made)]
-    expected = stylegan_v_by_hand(blessed, real[:, 0:18:2], made[:, 0:18:2])
-    assert compare_sets(*sets, num_resamples=0).value == pytest.approx(expected, rel=1e-5)
+    embedder = VideoEmbedder("stylegan-v", weights=official, num_frames=9, frame_stride=2)
+    sets = [embedder.embed(videos, role="generated") for videos in (real, made)]
+    expected = stylegan_v_by_hand(official, real[:, 0:18:2], made[:, 0:18:2])
+    assert frechet_video_distance(*sets, num_resamples=0).value == pytest.approx(expected, rel=1e-5)
 
 
 def stylegan_v_by_hand(model: VideoModel, *sets: Videos) -> float:
@@ -209,83 +234,81 @@ def stylegan_v_by_hand(model: VideoModel, *sets: Videos) -> float:
     return frechet_distance(*rows, ddof=0)
 
 
-def test_stylegan_v_leaves_out_short_videos_and_wants_squares(
-    blessed: VideoModel, folders: tuple[Path, Path], tmp_path: Path
+def test_stylegan_v_skips_short_videos_and_needs_square_frames(
+    official: VideoModel, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    options = {"protocol": "stylegan-v", "weights": blessed, "num_resamples": 0}
-    with pytest.raises(InvalidInputError, match=r"frames of 48x64; protocol 'stylegan-v' takes square .* 256"):
-        frechet_video_distance(*folders, **options)
-    result = frechet_video_distance(*folders, resolution_px=32, **options)
+    options = {"protocol": "stylegan-v", "weights": official, "num_resamples": 0}
+    with pytest.raises(InvalidInputError, match=r"frames of 48x64; protocol 'stylegan-v' needs square .* 256"):
+        fvd(*folders, **options)
+    result = fvd(*folders, resolution_px=32, **options)
     assert (result.real.num_videos, result.real.num_short, result.real.frame_sizes) == (2, 2, {"32x32": 2})
-    assert any("2 real videos are shorter than 16 frames" in note for note in result.notes)
-    assert any("the protocol has 2048" in note for note in result.notes)
-    one = open_videos(folders[0]).read(0, FrameChoice(num_frames=3, resolution_px=32), lambda frame: frame)
+    assert any("2 real videos have fewer than 16 frames" in note for note in result.notes)
+    assert any("the protocol uses 2048" in note for note in result.notes)
+    one = open_videos(folders[0]).read(0, FrameSampling(num_frames=3, resolution_px=32), lambda frame: frame)
     assert one is not None
     from PIL import Image
 
-    picture = Image.fromarray(moving_square(12, 48, 64, 10)[2].permute(1, 2, 0).numpy())
-    lanczos = np.asarray(picture.resize((42, 32), Image.Resampling.LANCZOS).crop((5, 0, 37, 32)))
+    image = Image.fromarray(moving_square(12, 48, 64, 10)[2].permute(1, 2, 0).numpy())
+    lanczos = np.asarray(image.resize((42, 32), Image.Resampling.LANCZOS).crop((5, 0, 37, 32)))
     assert np.array_equal(one.frames[2].permute(1, 2, 0).numpy(), lanczos)
 
 
-def test_named_protocols_take_their_network_only(tiny: VideoModel) -> None:
+def test_named_protocols_accept_only_their_network(tiny: VideoModel) -> None:
     with pytest.raises(WeightsError, match=r"needs the network 'i3d-rgb-kinetics400', .* 0 of the 230 tensors"):
-        frechet_video_distance(noise(2), noise(2), weights=tiny)
+        fvd(noise(2), noise(2), weights=tiny)
     with pytest.raises(WeightsError, match="protocol 'stylegan-v' needs"):
-        frechet_video_distance(noise(2), noise(2), weights=tiny, protocol="stylegan-v")
+        fvd(noise(2), noise(2), weights=tiny, protocol="stylegan-v")
 
 
 def test_other_official_weights_are_refused_too(tiny: VideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sums = {name: verify.masked_crc32c(to_official(name, t)) for name, t in tiny.state_dict().items()}
     monkeypatch.setattr(verify, "official_checksums", lambda: {"rgb_imagenet": sums})
-    with pytest.raises(WeightsError, match="these are 'i3d-rgb-imagenet-kinetics400'"):
-        frechet_video_distance(noise(2), noise(2), weights=tiny)
+    with pytest.raises(WeightsError, match="these weights are 'i3d-rgb-imagenet-kinetics400'"):
+        fvd(noise(2), noise(2), weights=tiny)
 
 
-def test_options_of_other_protocols_are_refused(blessed: VideoModel) -> None:
+def test_options_of_other_protocols_are_refused(official: VideoModel) -> None:
     for options, words in (
         ({"frame_stride": 2}, "no frame_stride"),
         ({"fps": 25.0}, "no fps"),
         ({"resolution_px": 64}, "no resolution_px"),
-        ({"features": "features"}, "scores before the softmax"),
+        ({"features": "features"}, "needs logits"),
         ({"protocol": "stylegan-v", "fps": 25.0}, "no fps"),
         ({"protocol": "own", "resolution_px": 64}, "no resolution_px"),
         ({"protocol": "own", "frame_stride": 0}, "above 0"),
     ):
         with pytest.raises(InvalidInputError, match=words):
-            frechet_video_distance(noise(2), noise(2), weights=blessed, **options)  # type: ignore[arg-type]
+            fvd(noise(2), noise(2), weights=official, **options)  # type: ignore[arg-type]
     with pytest.raises(LookupError, match="did you mean 'reference'"):
-        frechet_video_distance(noise(2), noise(2), protocol="referense")
+        fvd(noise(2), noise(2), protocol="referense")
     flow = build_model("i3d_tiny", stream="flow", num_classes=2)
-    with pytest.raises(InvalidInputError, match="needs a network on RGB"):
-        Embedder(flow, FVD_PROTOCOLS["reference"])
+    with pytest.raises(WeightsError, match="needs the network"):
+        fvd(noise(2), noise(2), weights=flow)
 
 
-def test_fewer_than_nine_frames_are_an_error(blessed: VideoModel, folders: tuple[Path, Path]) -> None:
+def test_fewer_than_nine_frames_are_an_error(official: VideoModel, folders: tuple[Path, Path]) -> None:
     with pytest.raises(TooFewFramesError, match=r"array\[0\] has 8 frames; i3d_tiny needs at least 9"):
-        frechet_video_distance(noise(2, 8), noise(2, 9), weights=blessed)
+        fvd(noise(2, 8), noise(2, 9), weights=official)
     with pytest.raises(TooFewFramesError, match=r"has 8 frames; .* at least 9"):
-        frechet_video_distance(*folders, weights=blessed, num_frames=8)
+        fvd(*folders, weights=official, num_frames=8)
 
 
-def test_the_reference_wants_videos_of_one_length(blessed: VideoModel, folders: tuple[Path, Path]) -> None:
-    with pytest.raises(InvalidInputError, match=r"0.mp4 has 12 frames and 1.mp4 has 14; .*--frames 12"):
-        frechet_video_distance(*folders, weights=blessed)
-    result = frechet_video_distance(*folders, weights=blessed, num_frames=14, num_resamples=0)
+def test_reference_protocol_needs_videos_of_equal_length(official: VideoModel, folders: tuple[Path, Path]) -> None:
+    with pytest.raises(InvalidInputError, match=r"0.mp4 has 12 frames and 1.mp4 has 14; .*--num-frames 12"):
+        fvd(*folders, weights=official)
+    result = fvd(*folders, weights=official, num_frames=14, num_resamples=0)
     assert (result.real.num_videos, result.real.num_short) == (3, 1)
     with pytest.raises(InvalidInputError, match="num_frames is 9 and 12"):
-        frechet_video_distance(noise(2, 9), noise(2, 12), weights=blessed)
+        fvd(noise(2, 9), noise(2, 12), weights=official)
 
 
-def test_flow_can_be_the_features(folders: tuple[Path, Path]) -> None:
+def test_flow_network(folders: tuple[Path, Path]) -> None:
     flow = build_model("i3d_tiny", stream="flow", num_classes=2)
-    result = frechet_video_distance(*folders, protocol="own", weights=flow, num_frames=9, num_resamples=0, max_videos=2)
+    result = fvd(*folders, protocol="own", weights=flow, num_frames=9, num_resamples=0, max_videos=2)
     assert result.value > 0
 
 
-def test_unreadable_videos_are_listed_and_left_out(
-    tiny: VideoModel, folders: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_unreadable_videos_are_listed_and_skipped(tiny: VideoModel, folders: tuple[Path, Path], tmp_path: Path) -> None:
     made = tmp_path / "made"
     for i in (0, 2):
         write_video(made / f"{i}.mp4", moving_square(12, 48, 64, i), **LOSSLESS)
@@ -293,89 +316,82 @@ def test_unreadable_videos_are_listed_and_left_out(
     (made / "note.txt").write_text("not looked at")
     (made / "0.flow.mp4").write_bytes(b"flow is no video of the set")
     calls = []
-    result = frechet_video_distance(
-        folders[0],
-        made,
-        protocol="own",
-        weights=tiny,
-        num_frames=12,
-        num_resamples=0,
-        on_video=lambda *call: calls.append(call),
-    )
+    embedder = VideoEmbedder("own", weights=tiny, num_frames=12)
+    generated = embedder.embed(made, progress=lambda *call: calls.append(call))
+    result = frechet_video_distance(embedder.embed(folders[0], role="real"), generated, num_resamples=0)
     assert (result.generated.num_videos, len(result.generated.unreadable)) == (2, 1)
     assert result.generated.unreadable[0].startswith("1.mp4: ")
     assert calls[-1] == ("made", 3, 3)
     assert any("1 generated videos could not be read" in note for note in result.notes)
     for file in made.glob("*.mp4"):
         file.write_bytes(b"no")
-    with pytest.raises(DatasetError, match="no video of made could be used: 0 are too short, 3 cannot be read"):
-        frechet_video_distance(folders[0], made, protocol="own", weights=tiny, num_frames=12)
+    with pytest.raises(DatasetError, match="no video of made can be used: 0 are too short, 3 cannot be read"):
+        fvd(folders[0], made, "own", weights=tiny, num_frames=12)
 
 
-def test_what_is_no_set_of_videos_is_refused(tiny: VideoModel, tmp_path: Path) -> None:
-    def measure(source: object) -> None:
-        frechet_video_distance(source, noise(2), protocol="own", weights=tiny)
+def test_invalid_sets_of_videos_are_refused(tiny: VideoModel, tmp_path: Path) -> None:
+    def compute(source: object) -> None:
+        fvd(source, noise(2), "own", weights=tiny)
 
-    with pytest.raises(InvalidTypeError, match=r"must be uint8 .* got float32: for values in \[0, 1\]"):
-        measure(noise(2).astype(np.float32))
-    with pytest.raises(InvalidInputError, match=r"\(N, T, 3, H, W\): use videos.transpose"):
-        measure(noise(2).transpose(0, 1, 4, 2, 3))
-    with pytest.raises(InvalidInputError, match=r"\(N, 3, T, H, W\): use videos.transpose"):
-        measure(noise(2).transpose(0, 4, 1, 2, 3))
+    with pytest.raises(InvalidTypeError, match=r"must be uint8 .* got float32: convert values in \[0, 1\]"):
+        compute(noise(2).astype(np.float32))
+    with pytest.raises(InvalidInputError, match=r"\(N, T, 3, H, W\), use videos.transpose"):
+        compute(noise(2).transpose(0, 1, 4, 2, 3))
+    with pytest.raises(InvalidInputError, match=r"\(N, 3, T, H, W\), use videos.transpose"):
+        compute(noise(2).transpose(0, 4, 1, 2, 3))
     with pytest.raises(InvalidInputError, match=r"got \(9, 40, 40, 3\)"):
-        measure(noise(2)[0])
+        compute(noise(2)[0])
     with pytest.raises(DatasetError, match="neither a folder"):
-        measure(tmp_path / "nothing")
+        compute(tmp_path / "nothing")
     with pytest.raises(DatasetError, match="no file at"):
-        measure(tmp_path / "nothing.npy")
+        compute(tmp_path / "nothing.npy")
     with pytest.raises(DatasetError, match="has no video files"):
-        measure(tmp_path)
+        compute(tmp_path)
     for name in ("bad.npy", "bad.npz"):
         (tmp_path / name).write_bytes(b"PK no array")
         with pytest.raises(DatasetError, match="cannot be read as an array"):
-            measure(tmp_path / name)
+            compute(tmp_path / name)
     np.savez(tmp_path / "two.npz", a=noise(2), b=noise(2))
     with pytest.raises(DatasetError, match=r"\['a', 'b'\]; the videos must be under 'videos'"):
-        measure(tmp_path / "two.npz")
+        compute(tmp_path / "two.npz")
     with pytest.raises(InvalidInputError, match="one usable video"):
-        measure(noise(1))
+        compute(noise(1))
 
 
-def test_a_set_can_be_kept_and_used_again(tiny: VideoModel, tmp_path: Path) -> None:
+def test_embeddings_can_be_saved_and_loaded(tiny: VideoModel, tmp_path: Path) -> None:
     real, made = noise(4, seed=1), noise(4, seed=2)
-    options = {"protocol": "own", "weights": tiny, "num_resamples": 10}
-    first = frechet_video_distance(real, made, out=tmp_path, **options)
-    files = tmp_path / "real.npz", tmp_path / "generated.npz"
-    again = frechet_video_distance(*files, weights="needed by nobody", num_resamples=10)
-    assert again == first
-    assert frechet_video_distance(tmp_path / "real.npz", made, **options).value == first.value
-    kept = FvdSet.load(tmp_path / "real.npz")
+    options: dict[str, Any] = {"protocol": "own", "weights": tiny}
+    first = fvd(real, made, num_resamples=10, **options)
+    embedder = VideoEmbedder(**options)
+    files = [embedder.embed(v).save(tmp_path / f"{name}.npz") for name, v in (("real", real), ("generated", made))]
+    assert frechet_video_distance(*files, num_resamples=10) == first
+    assert frechet_video_distance(files[0], embedder.embed(made), num_resamples=10).value == first.value
+    kept = VideoEmbeddings.load(tmp_path / "real.npz")
     assert kept.card == first.real
     np.testing.assert_allclose(kept.features, by_hand(tiny, real).numpy(), atol=1e-4)
     np.savez(tmp_path / "other.npz", card=np.array("{}"), factor=np.zeros(1))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "real.npz").read_bytes()[:100])
     for name in ("other.npz", "cut.npz"):
         with pytest.raises(DatasetError):
-            FvdSet.load(tmp_path / name)
+            VideoEmbeddings.load(tmp_path / name)
 
 
-@pytest.mark.parametrize("field", COMPARED)
+@pytest.mark.parametrize("field", COMPARED_FIELDS)
 def test_cards_that_differ_are_not_compared(field: str, tiny: VideoModel) -> None:
-    embedder = Embedder(tiny, FVD_PROTOCOLS["own"])
-    embedded = embed_videos(open_videos(noise(3)), embedder, FrameChoice())
+    embedded = VideoEmbedder("own", weights=tiny).embed(noise(3))
     other = replace(embedded, card=replace(embedded.card, **{field: "another"}))
-    assert compare_sets(embedded, embedded, num_resamples=0).value < 1e-9
-    with pytest.raises(InvalidInputError, match=f"do not compare: {field} is .* and 'another'"):
-        compare_sets(embedded, other)
+    assert frechet_video_distance(embedded, embedded, num_resamples=0).value < 1e-9
+    with pytest.raises(InvalidInputError, match=f"different settings: {field} is .* and 'another'"):
+        frechet_video_distance(embedded, other)
 
 
-def test_few_videos_and_different_sizes_are_said(tiny: VideoModel) -> None:
-    result = frechet_video_distance(noise(9), noise(3, side=52), protocol="own", weights=tiny, num_resamples=0)
+def test_notes_on_few_videos_and_different_sizes(tiny: VideoModel) -> None:
+    result = fvd(noise(9), noise(3, side=52), "own", weights=tiny, num_resamples=0)
     assert [n for n in result.notes if "real videos are few" in n] == []  # 9 are enough for 6 scores
-    assert any(n.startswith("3 generated videos are few (with fewer than 7 ") for n in result.notes)
-    assert any("different sizes" in n for n in result.notes)
+    assert any(n.startswith("3 generated videos are few (with fewer than 7, ") for n in result.notes)
+    assert any("the frame sizes of the two sets differ" in n for n in result.notes)
     assert any("different numbers of videos: 9 and 3" in n for n in result.notes)
 
 
-def test_it_is_public() -> None:
+def test_public_name() -> None:
     assert quovadis.frechet_video_distance is frechet_video_distance

@@ -6,51 +6,52 @@ import torch
 from PIL import Image
 
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
-from quovadis.fvd.inputs import ArrayVideos, FolderVideos, FrameChoice, FrameFolders, open_videos
+from quovadis.fvd.inputs import ArrayVideos, FolderVideos, FrameFolders, open_videos
+from quovadis.fvd.sampling import FrameSampling
 from quovadis.video.writer import LOSSLESS, write_video
 
 
 @pytest.mark.parametrize(("num_available", "frame_stride"), [(20, 4), (16, 4), (9, 2), (4, 1), (23, 3)])
-def test_random_starts_are_all_that_leave_the_last_frame_inside(num_available: int, frame_stride: int) -> None:
-    choice = FrameChoice(num_frames=4, frame_stride=frame_stride, random_start=True)
-    starts = {choice.start(num_available, number) for number in range(500)}
+def test_random_starts_cover_every_start_that_fits(num_available: int, frame_stride: int) -> None:
+    sampling = FrameSampling(num_frames=4, frame_stride=frame_stride, random_start=True)
+    starts = {sampling.start(num_available, number) for number in range(500)}
     inside = {s for s in range(num_available) if s + 3 * frame_stride <= num_available - 1}
     assert starts == inside
 
 
 def test_the_last_frame_of_a_video_can_be_taken() -> None:
-    """Frame t of the video is t everywhere."""
+    """All pixels of frame t equal t."""
     video = np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(3, 3)
     videos = ArrayVideos(np.stack([video] * 100))
-    choice = FrameChoice(num_frames=4, frame_stride=4, random_start=True)
-    clips = [videos.read(number, choice, lambda frame: frame) for number in range(100)]
+    sampling = FrameSampling(num_frames=4, frame_stride=4, random_start=True)
+    clips = [videos.read(number, sampling, lambda frame: frame) for number in range(100)]
     taken = [clip.frames[:, 0, 0, 0].tolist() for clip in clips if clip is not None]
     assert len(taken) == 100
     assert all(np.diff(frames).tolist() == [4, 4, 4] for frames in taken)
     assert (min(f[0] for f in taken), max(f[-1] for f in taken)) == (0, 19)
 
 
-def test_a_video_must_have_all_frames_of_the_strides() -> None:
-    choice = FrameChoice(num_frames=4, frame_stride=4, random_start=True)
-    assert choice.start(15, 0) is None
-    assert choice.start(16, 0) is not None
+def test_video_needs_num_frames_times_frame_stride_frames() -> None:
+    sampling = FrameSampling(num_frames=4, frame_stride=4, random_start=True)
+    assert sampling.start(15, 0) is None
+    assert sampling.start(16, 0) is not None
 
 
-def test_all_frames_are_taken_of_videos_of_any_length_unless_a_number_is_given() -> None:
-    assert FrameChoice().start(1, 0) == 0
-    assert list(range(100))[FrameChoice().taken(0)] == list(range(100))
-    assert list(range(100))[FrameChoice(frame_stride=3).taken(2)] == list(range(2, 100, 3))
-    assert list(range(100))[FrameChoice(num_frames=5, frame_stride=3).taken(2)] == [2, 5, 8, 11, 14]
+def test_all_frames_are_taken_by_default() -> None:
+    assert FrameSampling().start(1, 0) == 0
+    assert list(range(100))[FrameSampling().frames_from(0)] == list(range(100))
+    assert list(range(100))[FrameSampling(frame_stride=3).frames_from(2)] == list(range(2, 100, 3))
+    assert list(range(100))[FrameSampling(num_frames=5, frame_stride=3).frames_from(2)] == [2, 5, 8, 11, 14]
 
 
-def test_a_random_start_follows_from_the_seed_and_the_number_of_the_video() -> None:
+def test_random_start_depends_on_seed_and_index() -> None:
     def starts(seed: int) -> list[int | None]:
-        choice = FrameChoice(num_frames=4, random_start=True, seed=seed)
-        return [choice.start(1000, number) for number in range(5)]
+        sampling = FrameSampling(num_frames=4, random_start=True, seed=seed)
+        return [sampling.start(1000, number) for number in range(5)]
 
     assert starts(0) == starts(0)
     assert len({*starts(0), *starts(1)}) == 10
-    assert FrameChoice(num_frames=4).start(1000, 3) == 0
+    assert FrameSampling(num_frames=4).start(1000, 3) == 0
 
 
 def gray_video(path: Path, num_frames: int, height: int = 32, width: int = 48) -> Path:
@@ -59,14 +60,14 @@ def gray_video(path: Path, num_frames: int, height: int = 32, width: int = 48) -
     return write_video(path, levels.repeat(1, 3, height, width), fps=25, **LOSSLESS)
 
 
-def test_a_folder_gives_the_chosen_frames_of_its_files(tmp_path: Path) -> None:
+def test_folder_of_videos(tmp_path: Path) -> None:
     gray_video(tmp_path / "b.mp4", 20)
     gray_video(tmp_path / "a" / "c.mp4", 7)
     videos = FolderVideos(tmp_path)
     assert [videos.path(n) for n in range(len(videos))] == ["a/c.mp4", "b.mp4"]
 
     def numbers(number: int, **choice: object) -> list[int] | None:
-        taken = videos.read(number, FrameChoice(**choice), lambda frame: frame)  # type: ignore[arg-type]
+        taken = videos.read(number, FrameSampling(**choice), lambda frame: frame)  # type: ignore[arg-type]
         return None if taken is None else (taken.frames[:, 0, 0, 0].float() / 5).round().int().tolist()
 
     assert numbers(1) == list(range(20))
@@ -83,15 +84,15 @@ def test_a_folder_gives_the_chosen_frames_of_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (20, 31), (20, 20)])
-def test_frames_are_made_square_around_their_middle(height: int, width: int) -> None:
-    """A picture whose halves are black and white along its longer side keeps the border in the middle."""
+def test_frames_are_cropped_to_the_center_square(height: int, width: int) -> None:
+    """An image with a black and a white half along its longer side keeps the border in the middle."""
     picture = np.zeros((height, width, 3), np.uint8)
     if width >= height:
         picture[:, (width + 1) // 2 :] = 255
     else:
         picture[(height + 1) // 2 :] = 255
     videos = ArrayVideos(picture[None, None])
-    clip = videos.read(0, FrameChoice(resolution_px=20), lambda frame: frame)
+    clip = videos.read(0, FrameSampling(resolution_px=20), lambda frame: frame)
     assert clip is not None
     assert (clip.frames.shape, clip.height, clip.width) == ((1, 3, 20, 20), 20, 20)
     along = clip.frames[0, 0].float().mean(0 if width >= height else 1)
@@ -100,8 +101,8 @@ def test_frames_are_made_square_around_their_middle(height: int, width: int) -> 
     assert float(along.mean()) == pytest.approx(127.5, abs=8)
 
 
-def test_arrays_of_another_form_are_refused_with_the_way_out() -> None:
-    with pytest.raises(InvalidTypeError, match=r"got float32: for values in \[0, 1\] give"):
+def test_invalid_arrays_are_refused_with_a_hint() -> None:
+    with pytest.raises(InvalidTypeError, match=r"got float32: convert values in \[0, 1\] with"):
         ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.float32))
     with pytest.raises(InvalidTypeError, match=r"got int64$"):
         ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.int64))
@@ -115,10 +116,10 @@ def test_arrays_of_another_form_are_refused_with_the_way_out() -> None:
         with pytest.raises(InvalidInputError, match=hint):
             ArrayVideos(np.zeros(shape, np.uint8))
     with pytest.raises(InvalidInputError, match="cannot be read at 25"):
-        ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.uint8)).read(0, FrameChoice(fps=25), lambda frame: frame)
+        ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.uint8)).read(0, FrameSampling(fps=25), lambda frame: frame)
 
 
-def test_videos_are_found_in_array_files(tmp_path: Path) -> None:
+def test_array_files(tmp_path: Path) -> None:
     array = np.arange(2 * 3 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 4, 3)
     other = np.zeros((1, 1), np.uint8)
     np.save(tmp_path / "a.npy", array)
@@ -142,14 +143,14 @@ def test_videos_are_found_in_array_files(tmp_path: Path) -> None:
 
 
 def frame_folder(folder: Path, num_frames: int, suffix: str = ".png") -> Path:
-    """Frame t is gray of level 5 t; names are not padded, so their order is not that of the alphabet."""
+    """Frame t is gray of level 5 t; names are not zero-padded, so they must be sorted by number."""
     folder.mkdir(parents=True)
     for t in range(num_frames):
         Image.new("RGB", (48, 32), (5 * t,) * 3).save(folder / f"frame_{t}{suffix}")
     return folder
 
 
-def test_folders_of_frames_are_videos(tmp_path: Path) -> None:
+def test_folders_of_frames(tmp_path: Path) -> None:
     frame_folder(tmp_path / "b", 12)
     frame_folder(tmp_path / "group" / "a", 11, ".jpg")
     frame_folder(tmp_path / "__MACOSX" / "a", 11)
@@ -160,7 +161,7 @@ def test_folders_of_frames_are_videos(tmp_path: Path) -> None:
     assert [videos.path(n) for n in range(len(videos))] == ["b", "group/a"]
 
     def levels(number: int, **choice: object) -> list[int] | None:
-        taken = videos.read(number, FrameChoice(**choice), lambda frame: frame)  # type: ignore[arg-type]
+        taken = videos.read(number, FrameSampling(**choice), lambda frame: frame)  # type: ignore[arg-type]
         return None if taken is None else (taken.frames[:, 0, 0, 0].float() / 5).round().int().tolist()
 
     assert levels(0) == list(range(12))
@@ -174,14 +175,14 @@ def test_folders_of_frames_are_videos(tmp_path: Path) -> None:
     assert open_videos(tmp_path).sha256 != before
 
 
-def test_frames_that_cannot_be_read_or_differ_in_size_are_named(tmp_path: Path) -> None:
+def test_unreadable_frames_and_different_sizes_are_errors(tmp_path: Path) -> None:
     folder = frame_folder(tmp_path / "a", 3)
     (folder / "frame_1.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
-    with pytest.raises(VideoDamagedError, match=r"frame_1\.png is not a PNG or JPEG picture"):
-        open_videos(tmp_path).read(0, FrameChoice(), lambda frame: frame)
+    with pytest.raises(VideoDamagedError, match=r"frame_1\.png is not a readable PNG or JPEG image"):
+        open_videos(tmp_path).read(0, FrameSampling(), lambda frame: frame)
     Image.new("RGB", (8, 8)).save(folder / "frame_1.png")
     with pytest.raises(VideoDamagedError, match="several sizes"):
-        open_videos(tmp_path).read(0, FrameChoice(), lambda frame: frame)
+        open_videos(tmp_path).read(0, FrameSampling(), lambda frame: frame)
 
 
 def test_a_folder_with_neither_videos_nor_frames_is_refused(tmp_path: Path) -> None:

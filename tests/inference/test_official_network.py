@@ -1,4 +1,4 @@
-"""The official network on real videos: answers, FVD, and the ways to run it, which must all agree."""
+"""The official network on real videos: predictions, FVD, and agreement of all backends."""
 
 import copy
 import importlib.util
@@ -15,6 +15,7 @@ from quovadis import transforms
 from quovadis.export.export import export_model
 from quovadis.export.formats import FORMATS
 from quovadis.fvd.distance import frechet_video_distance
+from quovadis.fvd.embed import VideoEmbedder
 from quovadis.inference.feature_presets import FEATURE_PRESETS
 from quovadis.inference.features import FeatureExtractor
 from quovadis.inference.recognizer import Recognizer
@@ -63,10 +64,10 @@ def expected(official: VideoModel, real: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "actions"), RECOGNIZED.items(), ids=RECOGNIZED)
-def test_the_middle_of_a_real_clip_shows_its_action(
+def test_middle_of_a_real_clip_is_recognized(
     recognizer: Recognizer, clips: Path, name: str, actions: tuple[str, ...]
 ) -> None:
-    """As few frames as are enough; ``benchmarks.pretrained`` runs the default of ten seconds."""
+    """Uses as few frames as possible; ``benchmarks.pretrained`` uses the default of ten seconds."""
     num_frames = NUM_FRAMES.get(name, 32)
     start = probe(clips / name).duration_seconds / 2 - num_frames / 50
     clip = read_clip(clips / name, start_seconds=start, num_frames=num_frames, transform=recognizer.read_transform())
@@ -77,9 +78,11 @@ def test_the_middle_of_a_real_clip_shows_its_action(
 def test_fvd_of_black_and_white_videos(
     official: VideoModel, recognizer: Recognizer, num_frames: int, distance: float
 ) -> None:
-    """Videos of a set are equal, so the distance is the squared distance of two points, for any number of videos."""
+    """The videos of a set are equal, so the distance is the squared distance of two points."""
     black = np.zeros((2, num_frames, 64, 64, 3), np.uint8)
-    result = frechet_video_distance(black, black + 255, weights=official, num_resamples=0, device="cpu")
+    embedder = VideoEmbedder(weights=official, device="cpu")
+    sets = embedder.embed(black, role="real"), embedder.embed(black + 255)
+    result = frechet_video_distance(*sets, num_resamples=0)
     (network,) = recognizer.models
     points = network(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1, 1).expand(2, 3, num_frames, 224, 224)).double()
     assert result.value == pytest.approx(distance, abs=2e-3)

@@ -1,4 +1,4 @@
-"""``quovadis fvd``: the Frechet Video Distance of generated videos to real ones."""
+"""``quovadis fvd``: compute the Frechet Video Distance of generated videos to real ones."""
 
 import json
 import sys
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fvd:
-    """Measure how far generated videos are from real ones, by a named protocol. Protocols never mix.
+    """Compute the Frechet Video Distance (FVD) between real and generated videos.
 
-    Each set is a folder of videos, a .npy or .npz file with uint8 (N, T, H, W, 3), or real.npz / generated.npz of an
-    earlier --out, which spares embedding it again.
+    Each set is a folder of videos, a folder with one subfolder of PNG or JPEG frames per video, a .npy or .npz file
+    with a uint8 array (N, T, H, W, 3), or real.npz or generated.npz from an earlier --out, which is not embedded again.
+    Distances of different protocols are not comparable.
     """
 
     real: tyro.conf.Positional[Path]
@@ -27,91 +28,100 @@ class Fvd:
     generated: tyro.conf.Positional[Path]
     """The generated videos."""
     protocol: Literal["reference", "stylegan-v", "own"] = "reference"
-    """reference: the TensorFlow code of the paper; stylegan-v: as its authors measure; own: any network."""
+    """reference: the TensorFlow code of the FVD paper. stylegan-v: the code of StyleGAN-V. own: any network."""
     weights: str | None = None
-    """Name or file of the network; all but own need just this one, and prove it tensor by tensor."""
+    """Published name or file of the network. reference and stylegan-v accept only i3d-rgb-kinetics400 and verify it."""
     features: str = "logits"
     """With own: logits, features, or an endpoint such as Mixed_5c, averaged over time and space."""
-    frames: int | None = None
-    """The first so many frames of each video; shorter ones are left out. By default all, or 16 for stylegan-v."""
+    num_frames: int | None = None
+    """Use only the first frames of each video and skip shorter videos. By default all, or 16 for stylegan-v."""
     frame_stride: int = 1
-    """Every so many frames; not with reference."""
+    """Use every n-th frame; not with reference."""
     fps: float | None = None
-    """With own: read files at this rate; else the frames of the file as they are."""
-    resolution: int | None = None
-    """With stylegan-v: make frames square of this size first, as its data are prepared (usually 256 or 128)."""
+    """With own: resample files to this frame rate. By default the frames of the file are used."""
+    resolution_px: int | None = None
+    """With stylegan-v: first resize and crop frames to squares of this size, usually 256 or 128."""
     max_videos: int | None = None
-    """Look at the first so many videos of each set only."""
-    bootstrap: int = 200
-    """Resamples for the interval; 0 leaves it out."""
+    """Use only the first videos of each set."""
+    num_resamples: int = 200
+    """Number of bootstrap resamples for the interval; 0 for no interval."""
     seed: int = 0
-    """Of stylegan-v's random starts, and of the bootstrap."""
+    """Seed of the bootstrap and of the random starts of stylegan-v."""
     batch_size: int = 8
-    """Videos in the network at a time."""
+    """Number of videos in the network at a time."""
     out: Path | None = None
-    """A folder for fvd.json, with the cards of both sets, and for real.npz and generated.npz."""
+    """Folder for fvd.json with the cards of both sets, and for real.npz and generated.npz."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb; videos that cannot be read are listed and left out, and then the exit code is 1."""
+    """Run the command. Exit with code 1 if videos could not be read; they are listed and skipped."""
     options = tyro.cli(Fvd, args=args, prog="quovadis fvd", config=(tyro.conf.FlagCreatePairsOff,))
-    from rich.progress import TaskID
+    from quovadis.runtime.atomic import write_atomically
 
-    from quovadis.fvd.distance import frechet_video_distance
-    from quovadis.runtime.console import Console
-    from quovadis.runtime.progress import progress_bar
-    from quovadis.weights.default import default_weights
-    from quovadis.weights.files import write_atomically
-
-    tasks: dict[int, TaskID] = {}
-    with progress_bar(Console(stderr=True)) as bar:
-
-        def show(name: str, done: int, total: int) -> None:
-            if done == 1:
-                tasks[len(tasks)] = bar.add_task(f"embedding {name}", total=total)
-            bar.update(tasks[len(tasks) - 1], completed=done)
-
-        result = frechet_video_distance(
-            options.real,
-            options.generated,
-            protocol=options.protocol,
-            weights=options.weights or default_weights(),
-            features=options.features,
-            num_frames=options.frames,
-            frame_stride=options.frame_stride,
-            fps=options.fps,
-            resolution_px=options.resolution,
-            max_videos=options.max_videos,
-            num_resamples=options.bootstrap,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            device=options.device,
-            out=options.out,
-            on_video=show,
-        )
+    result = _compute(options)
     text = json.dumps(result.to_dict(), indent=2, allow_nan=False)
     if options.out is not None:
         write_atomically(options.out / "fvd.json", (text + "\n").encode())
-    print(text if options.json else _words(result))
+    print(text if options.json else _format(result))
     unreadable = result.real.unreadable + result.generated.unreadable
     for line in unreadable:
         print(f"error: {line}", file=sys.stderr)
     if unreadable:
         total = sum(c.num_videos + c.num_short + len(c.unreadable) for c in (result.real, result.generated))
-        print(f"{len(unreadable)} of {total} videos could not be read and are left out", file=sys.stderr)
+        print(f"{len(unreadable)} of {total} videos could not be read and were skipped", file=sys.stderr)
         sys.exit(1)
 
 
-def _words(result: "FvdResult") -> str:
+def _compute(options: Fvd) -> "FvdResult":
+    from quovadis.fvd.card import VideoEmbeddings, is_embeddings_file
+    from quovadis.fvd.distance import frechet_video_distance
+    from quovadis.fvd.embed import Role, VideoEmbedder
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
+    from quovadis.weights.default import default_weights
+
+    embedder = VideoEmbedder(
+        options.protocol,
+        weights=options.weights or default_weights(),
+        features=options.features,
+        num_frames=options.num_frames,
+        frame_stride=options.frame_stride,
+        fps=options.fps,
+        resolution_px=options.resolution_px,
+        seed=options.seed,
+        device=options.device,
+    )
+    roles: tuple[tuple[Role, Path], ...] = (("real", options.real), ("generated", options.generated))
+    embeddings = []
+    with progress_bar(Console(stderr=True)) as bar:
+        for role, videos in roles:
+            if is_embeddings_file(videos):
+                embeddings.append(VideoEmbeddings.load(videos))
+                continue
+            task = bar.add_task(f"embedding {videos.name}", total=None)
+            embedded = embedder.embed(
+                videos,
+                role=role,
+                max_videos=options.max_videos,
+                batch_size=options.batch_size,
+                progress=lambda _, done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
+            )
+            if options.out is not None:
+                embedded.save(options.out / f"{role}.npz")
+            embeddings.append(embedded)
+    return frechet_video_distance(*embeddings, num_resamples=options.num_resamples, seed=options.seed)
+
+
+def _format(result: "FvdResult") -> str:
     interval = result.interval
     lines = [f"FVD {result.value:.2f}"]
     if interval is not None:
         lines[0] += f"  ({interval.low:.2f} to {interval.high:.2f}, {interval.confidence:.0%} bootstrap interval)"
-        lines.append(f"bias       about {interval.bias:.2f} of it is for the number of videos, says the bootstrap")
+        lines.append(f"bias       about {interval.bias:.2f} due to the number of videos (bootstrap estimate)")
     for role, card in (("real", result.real), ("generated", result.generated)):
         sizes = ", ".join(card.frame_sizes)
         lines.append(f"{role:<10} {card.num_videos} videos of {card.data} ({card.data_sha256[:12]}), frames {sizes}")

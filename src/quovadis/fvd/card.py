@@ -1,4 +1,4 @@
-"""What is kept of a set of videos for the Frechet Video Distance: features, moments, and the card that names them."""
+"""Embedded sets of videos, and the card that records everything their features depend on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.metrics.moments import FeatureMoments
-from quovadis.weights.files import write_atomically
+from quovadis.runtime.atomic import write_atomically
 
 _FORMAT = 1
 
-COMPARED = (
+COMPARED_FIELDS = (
     "protocol",
     "network",
     "weights_sha256",
@@ -32,82 +32,93 @@ COMPARED = (
     "resize",
     "ddof",
 )
-"""Fields of a card in which two sets must agree to have a distance."""
+"""Fields that must be equal in the cards of two sets for a distance between them."""
 
 
 @dataclass(frozen=True)
 class FvdCard:
-    """Everything that the features of a set of videos depend on, and how many there are."""
+    """Settings and data that the features of a set of videos depend on."""
 
     protocol: str
     network: str
     weights_sha256: str
-    """Of all tensors of the network, whatever file they came from; see
-    :func:`quovadis.weights.verify.state_sha256`."""
+    """Hash of all tensors of the network, independent of the file; see :func:`quovadis.weights.verify.state_sha256`."""
     features: str
     feature_dim: int
     num_frames: int | None
-    """Frames of each video in the network; None where they differ."""
+    """Number of frames of each video; None if the videos differ."""
     frame_stride: int
     fps: float | None
-    """None: the frames of the files as they are."""
+    """Frame rate that files were resampled to; None for the frames of the file."""
     resolution_px: int | None
-    """Side of the squares that frames were made first; None: as they are."""
+    """Side of the squares that frames were first resized and cropped to; None if they were not."""
     network_px: int
     resize: str
-    """How frames came to the size of the network."""
+    """How frames were resized to the input size of the network."""
     ddof: int
     starts: str
     num_videos: int
-    """Videos that were used."""
+    """Number of videos used."""
     num_short: int
-    """Videos that were left out because they have too few frames."""
+    """Number of videos skipped because they have too few frames."""
     unreadable: tuple[str, ...]
-    """Videos that were left out because they cannot be read, with the reason."""
+    """Videos skipped because they cannot be read, with the reason."""
     frame_sizes: dict[str, int]
-    """Videos by their ``HEIGHTxWIDTH`` before the resizing to the network."""
+    """Number of videos by ``HEIGHTxWIDTH`` before the resizing to the network's input size."""
     data: str
     data_sha256: str
-    """Of all files of the folder, or of the array."""
+    """Hash of all files of the folder, or of the array."""
     quovadis: str
-    """Version."""
+    """Version of quovadis."""
 
     def differences(self, other: FvdCard) -> list[str]:
-        """The fields that forbid a comparison, in words."""
-        mine, theirs = asdict(self), asdict(other)
-        return [f"{key} is {mine[key]!r} and {theirs[key]!r}" for key in COMPARED if mine[key] != theirs[key]]
+        """Describe each of :data:`COMPARED_FIELDS` that differs from another card."""
+        values, others = asdict(self), asdict(other)
+        return [
+            f"{key} is {values[key]!r} and {others[key]!r}" for key in COMPARED_FIELDS if values[key] != others[key]
+        ]
 
     def describe(self) -> str:
-        """Protocol and frames in words."""
+        """Describe protocol and frames in one line."""
         frames = "all frames" if self.num_frames is None else f"{self.num_frames} frames"
         every = f", every {self.frame_stride}th" if self.frame_stride > 1 else ""
         return f"protocol {self.protocol}, {frames}{every}, {self.resize}, ddof {self.ddof}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return asdict(self) | {"unreadable": list(self.unreadable)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FvdCard:
-        """The card that :meth:`to_dict` wrote."""
+        """Restore a card from :meth:`to_dict`."""
         return cls(**{**values, "unreadable": tuple(values["unreadable"])})
 
 
 @dataclass(frozen=True)
-class FvdSet:
-    """A set of videos as the distance sees it."""
+class VideoEmbeddings:
+    """Features of a set of videos with their moments and card, from :meth:`VideoEmbedder.embed`.
+
+    Example:
+        >>> from quovadis.fvd.embed import VideoEmbedder
+        >>> from quovadis.models.zoo import build_model
+        >>> videos = np.random.default_rng(0).integers(0, 256, (4, 9, 40, 40, 3), np.uint8)
+        >>> embeddings = VideoEmbedder("own", weights=build_model("i3d_tiny", num_classes=5)).embed(videos)
+        >>> path = embeddings.save(getfixture("tmp_path") / "real.npz")
+        >>> VideoEmbeddings.load(path).card == embeddings.card
+        True
+    """
 
     card: FvdCard
     moments: FeatureMoments
-    """For the distance."""
+    """Mean and covariance; the distance is computed from these."""
     features: NDArray[np.float32]
-    """float32 (N, D), for the bootstrap interval."""
+    """float32 (N, D); the bootstrap interval is computed from these."""
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write it as one ``.npz``: arrays ``features``, ``count``, ``mean``, ``factor`` and the ``card`` as JSON.
+        """Write one ``.npz`` with the arrays ``features``, ``count``, ``mean``, ``factor`` and ``card`` (JSON).
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: If the file cannot be written.
         """
         buffer = io.BytesIO()
         np.savez_compressed(
@@ -121,11 +132,11 @@ class FvdSet:
         return write_atomically(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> FvdSet:
-        """Read what :meth:`save` wrote.
+    def load(cls, path: str | PathLike[str]) -> VideoEmbeddings:
+        """Read a file written by :meth:`save`.
 
         Raises:
-            DatasetError: it is something else, or damaged.
+            DatasetError: If the file is damaged or was not written by :meth:`save`.
         """
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -137,11 +148,11 @@ class FvdSet:
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             if isinstance(error, InvalidInputError):
                 raise
-            raise DatasetError(f"{path} is no set of videos that quovadis embedded: {error}") from error
+            raise DatasetError(f"{path} is not a file of video embeddings: {error}") from error
 
 
-def is_fvd_set(source: Any) -> bool:
-    """Whether this is a file by :meth:`FvdSet.save`."""
+def is_embeddings_file(source: Any) -> bool:
+    """Whether ``source`` is the path of a file written by :meth:`VideoEmbeddings.save`."""
     if not isinstance(source, str | PathLike) or Path(source).suffix.lower() != ".npz":
         return False
     try:

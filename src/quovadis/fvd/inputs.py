@@ -1,11 +1,11 @@
-"""Where the videos of a Frechet Video Distance come from: a folder of files, or one array."""
+"""Sets of videos for the Frechet Video Distance: folders of videos, folders of frames, and arrays."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -21,64 +21,27 @@ from torch import Tensor
 
 from quovadis.datasets.video_files import find_videos, is_ignored, require_videos, visible_folders
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
+from quovadis.fvd.sampling import FrameSampling
 from quovadis.video.frame import VideoFrame
 from quovadis.video.reader import VideoReader
 
 FrameTransform = Callable[[Tensor], Tensor]
-"""uint8 (3, H, W) to (3, h, w), as soon as the frame is there, so that large frames are never held."""
+"""Maps a frame, uint8 (3, H, W), to (3, h, w). It runs as each frame is decoded, so large frames are not kept."""
 
 _FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 _ARRAY_KEYS = ("videos", "video", "arr_0")
 
 
 @dataclass(frozen=True)
-class FrameChoice:
-    """Which frames of a video are taken."""
-
-    num_frames: int | None = None
-    """None takes all."""
-    frame_stride: int = 1
-    fps: float | None = None
-    """Frames a second to read files at; None takes the frames of the file as they are."""
-    random_start: bool = False
-    seed: int = 0
-    resolution_px: int | None = None
-    """Short side resized to this (Lanczos), middle square cropped, before anything else; None leaves frames alone."""
-
-    def describe(self) -> str:
-        """Where clips begin, in words."""
-        return f"random start, seed {self.seed}" if self.random_start else "from the first frame"
-
-    def start(self, num_available: int, number: int) -> int | None:
-        """First frame of video ``number``; None where it is too short.
-
-        StyleGAN-V's rule: a video must have ``num_frames * frame_stride`` frames, and a random start is one of all
-        that leave the last frame inside.
-        """
-        if self.num_frames is None:
-            return 0
-        if num_available < self.num_frames * self.frame_stride:
-            return None
-        if not self.random_start:
-            return 0
-        last = num_available - self.num_frames * self.frame_stride + self.frame_stride - 1
-        return int(np.random.default_rng([self.seed, number]).integers(0, last + 1))
-
-    def taken(self, start: int) -> slice:
-        """The frames from ``start`` on."""
-        stop = None if self.num_frames is None else start + (self.num_frames - 1) * self.frame_stride + 1
-        return slice(start, stop, self.frame_stride)
-
-
-@dataclass(frozen=True)
-class ChosenFrames:
-    """What was taken of one video."""
+class SampledFrames:
+    """Frames taken from one video."""
 
     frames: Tensor
-    """(T, 3, h, w), after the transform."""
+    """(T, 3, h, w), transformed."""
     height: int
-    """Before the transform, as is the width."""
+    """Height before the transform."""
     width: int
+    """Width before the transform."""
 
 
 class VideoSet(ABC):
@@ -88,31 +51,35 @@ class VideoSet(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many videos."""
+        """Number of videos."""
 
     @cached_property
     @abstractmethod
     def sha256(self) -> str:
-        """Hash of all that is in it."""
+        """Hash of the content of all videos."""
 
     @abstractmethod
-    def path(self, number: int) -> str:
-        """A name of video ``number``."""
+    def path(self, index: int) -> str:
+        """Name of a video."""
 
     @abstractmethod
-    def read(self, number: int, choice: FrameChoice, transform: FrameTransform) -> ChosenFrames | None:
-        """The chosen frames of a video; None where it is too short.
+    def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
+        """Read the sampled frames of a video.
+
+        Returns:
+            The frames, or None if the video is too short.
 
         Raises:
-            VideoError: it cannot be read.
+            VideoError: If the video cannot be read.
+            InvalidInputError: If a frame rate is requested but the videos have none.
         """
 
 
 class FolderVideos(VideoSet):
-    """All video files below a folder, sorted; see :func:`quovadis.datasets.video_files.find_videos`.
+    """All video files below a folder, sorted by path; see :func:`quovadis.datasets.video_files.find_videos`.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: If there are none.
     """
 
     def __init__(self, root: Path):
@@ -127,47 +94,43 @@ class FolderVideos(VideoSet):
     def sha256(self) -> str:
         """Hash of the relative path and the bytes of every file."""
         digest = hashlib.sha256()
-        for number, path in enumerate(self.files):
+        for index, path in enumerate(self.files):
             try:
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                content = _file_sha256(path)
             except OSError as error:
                 content = f"unreadable: {error.strerror}"
-            digest.update(f"{self.path(number)}\t{content}\n".encode())
+            digest.update(f"{self.path(index)}\t{content}\n".encode())
         return digest.hexdigest()
 
-    def path(self, number: int) -> str:
-        """Relative to the folder."""
-        return self.files[number].relative_to(self.root).as_posix()
+    def path(self, index: int) -> str:
+        """Path of a video relative to the folder."""
+        return self.files[index].relative_to(self.root).as_posix()
 
-    def read(self, number: int, choice: FrameChoice, transform: FrameTransform) -> ChosenFrames | None:
-        """Decode the chosen frames; a video whose start is random is decoded twice, to know its length."""
-        with VideoReader(self.files[number]) as reader:
-            begin: int | None = 0
-            if choice.random_start:
-                begin = choice.start(sum(1 for _ in _frames(reader, choice.fps)), number)
-            if begin is None:
+    def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
+        """Decode the sampled frames; with a random start, decode twice because the length must be known first."""
+        with VideoReader(self.files[index]) as reader:
+            start: int | None = 0
+            if sampling.random_start:
+                start = sampling.start(sum(1 for _ in _decode(reader, sampling.fps)), index)
+            if start is None:
                 return None
-            taken = choice.taken(begin)
-            frames, size = [], (0, 0)
-            for frame in islice(_frames(reader, choice.fps), taken.start, taken.stop, taken.step):
-                pixels = _square(frame.pixels, choice.resolution_px)
-                size = (pixels.shape[1], pixels.shape[2])
-                frames.append(transform(pixels))
+            taken = sampling.frames_from(start)
+            frames = islice(_decode(reader, sampling.fps), taken.start, taken.stop, taken.step)
+            sampled = _collect((frame.pixels for frame in frames), sampling, transform, self.path(index))
             if reader.damage:
-                raise VideoDamagedError(f"{self.files[number]} is damaged: {reader.damage}")
-        if choice.num_frames is not None and len(frames) < choice.num_frames:
+                raise VideoDamagedError(f"{self.files[index]} is damaged: {reader.damage}")
+        if sampling.num_frames is not None and len(sampled.frames) < sampling.num_frames:
             return None
-        return ChosenFrames(torch.stack(frames), *size)
+        return sampled
 
 
 class FrameFolders(VideoSet):
-    """Videos as folders of frames, one folder each, as StyleGAN-V stores them: ``ROOT/VIDEO/00000.jpg`` ...
+    """Videos stored as one folder of frames each, the layout of StyleGAN-V: ``ROOT/VIDEO/00000.jpg`` and so on.
 
-    Frames are PNG or JPEG files of one size, in the order of the numbers in their names.
+    Frames are PNG or JPEG files of equal size, ordered by the numbers in their names.
 
     Raises:
-        DatasetError: If no subfolder holds frames.
+        DatasetError: If no subfolder contains frames.
     """
 
     def __init__(self, root: Path):
@@ -187,44 +150,40 @@ class FrameFolders(VideoSet):
         digest = hashlib.sha256()
         for frames in self.frames.values():
             for path in frames:
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{path.relative_to(self.root).as_posix()}\t{content}\n".encode())
+                digest.update(f"{path.relative_to(self.root).as_posix()}\t{_file_sha256(path)}\n".encode())
         return digest.hexdigest()
 
-    def path(self, number: int) -> str:
-        """Relative to the root."""
-        return self.folders[number].relative_to(self.root).as_posix()
+    def path(self, index: int) -> str:
+        """Path of a video relative to the folder."""
+        return self.folders[index].relative_to(self.root).as_posix()
 
-    def read(self, number: int, choice: FrameChoice, transform: FrameTransform) -> ChosenFrames | None:
-        """Read the chosen frames.
+    def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
+        """Read the sampled frames.
 
         Raises:
-            InvalidInputError: If a frame rate is given: frames have none.
-            VideoDamagedError: If a frame cannot be read, or has another size than the first.
+            InvalidInputError: If a frame rate is requested; frames have none.
+            VideoDamagedError: If a frame cannot be read or the sizes of frames differ.
         """
-        if choice.fps is not None:
-            raise InvalidInputError(f"{self.name}: frames have no frame rate and cannot be read at {choice.fps} fps")
-        files = self.frames[self.folders[number]]
-        start = choice.start(len(files), number)
+        if sampling.fps is not None:
+            raise InvalidInputError(f"{self.name}: frames have no frame rate and cannot be read at {sampling.fps} fps")
+        folder = self.folders[index]
+        start = sampling.start(len(self.frames[folder]), index)
         if start is None:
             return None
-        frames = [_square(_read_frame(path), choice.resolution_px) for path in files[choice.taken(start)]]
-        sizes = {tuple(frame.shape[1:]) for frame in frames}
-        if len(sizes) > 1:
-            raise VideoDamagedError(f"{self.folders[number]} has frames of several sizes: {sorted(sizes)}")
-        return ChosenFrames(torch.stack([transform(f) for f in frames]), frames[0].shape[1], frames[0].shape[2])
+        frames = map(_read_frame, self.frames[folder][sampling.frames_from(start)])
+        return _collect(frames, sampling, transform, str(folder))
 
 
 class ArrayVideos(VideoSet):
     """Videos in one array.
 
     Args:
-        array: uint8 (N, T, H, W, 3).
-        name: what to call it.
+        array: uint8 (N, T, H, W, 3), RGB.
+        name: Name for messages and cards.
 
     Raises:
-        InvalidTypeError, InvalidInputError: another type or layout.
+        InvalidTypeError: If the array is not uint8.
+        InvalidInputError: If the array has another shape.
     """
 
     def __init__(self, array: Any, name: str = "array"):
@@ -232,15 +191,15 @@ class ArrayVideos(VideoSet):
         self.array: NDArray[np.uint8] = array.cpu().numpy() if isinstance(array, Tensor) else np.asanyarray(array)
         if self.array.dtype != np.uint8:
             floats = self.array.dtype.kind == "f"
-            hint = ": for values in [0, 1] give (videos * 255).round().astype('uint8')" if floats else ""
+            hint = ": convert values in [0, 1] with (videos * 255).round().astype('uint8')" if floats else ""
             raise InvalidTypeError(f"{name}: videos must be uint8 in [0, 255]; got {self.array.dtype}{hint}")
         shape = self.array.shape
         if self.array.ndim != 5 or shape[4] != 3 or 0 in shape:
             hint = ""
             if self.array.ndim == 5 and shape[2] == 3:
-                hint = "; it looks like (N, T, 3, H, W): use videos.transpose(0, 1, 3, 4, 2)"
+                hint = "; for (N, T, 3, H, W), use videos.transpose(0, 1, 3, 4, 2)"
             elif self.array.ndim == 5 and shape[1] == 3:
-                hint = "; it looks like (N, 3, T, H, W): use videos.transpose(0, 2, 3, 4, 1)"
+                hint = "; for (N, 3, T, H, W), use videos.transpose(0, 2, 3, 4, 1)"
             raise InvalidInputError(f"{name}: videos must have shape (N, T, H, W, 3); got {shape}{hint}")
 
     def __len__(self) -> int:
@@ -254,29 +213,42 @@ class ArrayVideos(VideoSet):
             digest.update(np.ascontiguousarray(video).data)
         return digest.hexdigest()
 
-    def path(self, number: int) -> str:
-        """Its number in the array."""
-        return f"{self.name}[{number}]"
+    def path(self, index: int) -> str:
+        """Name and index of a video, such as ``array[0]``."""
+        return f"{self.name}[{index}]"
 
-    def read(self, number: int, choice: FrameChoice, transform: FrameTransform) -> ChosenFrames | None:
-        """The chosen frames."""
-        if choice.fps is not None:
-            raise InvalidInputError(f"{self.name}: an array has no frame rate and cannot be read at {choice.fps} fps")
-        video = self.array[number]
-        start = choice.start(len(video), number)
+    def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
+        """Copy the sampled frames.
+
+        Raises:
+            InvalidInputError: If a frame rate is requested; arrays have none.
+        """
+        if sampling.fps is not None:
+            raise InvalidInputError(f"{self.name}: an array has no frame rate and cannot be read at {sampling.fps} fps")
+        video = self.array[index]
+        start = sampling.start(len(video), index)
         if start is None:
             return None
-        frames = [torch.from_numpy(np.array(frame)).permute(2, 0, 1) for frame in video[choice.taken(start)]]
-        frames = [_square(frame, choice.resolution_px) for frame in frames]
-        return ChosenFrames(torch.stack([transform(f) for f in frames]), frames[0].shape[1], frames[0].shape[2])
+        frames = (torch.from_numpy(np.array(frame)).permute(2, 0, 1) for frame in video[sampling.frames_from(start)])
+        return _collect(frames, sampling, transform, self.path(index))
 
 
 def open_videos(source: Any) -> VideoSet:
-    """Videos from a folder of video files or of folders with frames, a ``.npy`` or ``.npz`` file, or an array.
+    """Open a set of videos.
+
+    Args:
+        source: Folder of video files, folder with one subfolder of PNG or JPEG frames per video, ``.npy`` or ``.npz``
+            file, or array, uint8 (N, T, H, W, 3).
 
     Raises:
-        DatasetError: no such folder or file, or no videos in it.
-        InvalidTypeError, InvalidInputError: an array of another type or layout.
+        DatasetError: If the folder or file does not exist or contains no videos.
+        InvalidTypeError: If an array is not uint8.
+        InvalidInputError: If an array has another shape.
+
+    Example:
+        >>> videos = open_videos(np.zeros((2, 16, 64, 64, 3), np.uint8))
+        >>> len(videos), videos.path(1)
+        (2, 'array[1]')
     """
     if not isinstance(source, str | Path):
         return ArrayVideos(source)
@@ -301,43 +273,60 @@ def open_videos(source: Any) -> VideoSet:
         raise DatasetError(f"{path} cannot be read as an array: {error}") from error
 
 
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _folders_below(root: Path) -> Iterator[Path]:
-    """All folders below a folder that are neither hidden nor the system's, sorted."""
+    """All subfolders, recursively and sorted, without hidden and system folders."""
     for folder in visible_folders(root):
         yield folder
         yield from _folders_below(folder)
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    """The frames in a folder, in the order of the numbers in their names."""
+    """The frames in a folder, ordered by the numbers in their names."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in _FRAME_SUFFIXES and not is_ignored(p.name)]
     return sorted(found, key=lambda p: ([int(digits) for digits in re.findall(r"\d+", p.stem)], p.name))
 
 
 def _read_frame(path: Path) -> Tensor:
-    """uint8 (3, H, W)."""
+    """Read an image as uint8 (3, H, W)."""
     try:
-        with Image.open(path, formats=["PNG", "JPEG"]) as picture:  # by content, PIL would start other programs too
-            return torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1)
+        # Without the list of formats, PIL may start external programs, depending on the content of the file.
+        with Image.open(path, formats=["PNG", "JPEG"]) as image:
+            return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoDamagedError(f"{path} is not a PNG or JPEG picture that can be read: {error}") from error
+        raise VideoDamagedError(f"{path} is not a readable PNG or JPEG image: {error}") from error
 
 
-def _frames(reader: VideoReader, fps: float | None) -> Iterator[VideoFrame]:
-    """The frames of a file as they are, or at a rate."""
+def _decode(reader: VideoReader, fps: float | None) -> Iterator[VideoFrame]:
     if fps is None:
         return reader.frames()
     return (frame for _, frame in reader.resampled_frames(fps))
 
 
-def _square(pixels: Tensor, resolution_px: int | None) -> Tensor:
-    """uint8 (3, H, W): the short side to ``resolution_px`` by Lanczos, and the middle square of that."""
-    height, width = pixels.shape[1:]
-    if resolution_px is None or (height, width) == (resolution_px, resolution_px):
-        return pixels
+def _collect(frames: Iterable[Tensor], sampling: FrameSampling, transform: FrameTransform, name: str) -> SampledFrames:
+    """Crop and transform frames, uint8 (3, H, W), one after the other."""
+    transformed, sizes = [], set()
+    for frame in frames:
+        cropped = _center_square(frame, sampling.resolution_px)
+        sizes.add((cropped.shape[1], cropped.shape[2]))
+        transformed.append(transform(cropped))
+    if len(sizes) > 1:
+        raise VideoDamagedError(f"{name} has frames of several sizes: {sorted(sizes)}")
+    return SampledFrames(torch.stack(transformed), *sizes.pop())
+
+
+def _center_square(frame: Tensor, side_px: int | None) -> Tensor:
+    """Resize the short side of a frame, uint8 (3, H, W), by Lanczos and take the center square."""
+    height, width = frame.shape[1:]
+    if side_px is None or (height, width) == (side_px, side_px):
+        return frame
     short = min(height, width)
-    size = (int(resolution_px * width / short), int(resolution_px * height / short))
-    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).resize(size, Image.Resampling.LANCZOS)
-    left, top = (round((side - resolution_px) / 2) for side in size)
-    square = picture.crop((left, top, left + resolution_px, top + resolution_px))
+    size = (int(side_px * width / short), int(side_px * height / short))
+    image = Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()).resize(size, Image.Resampling.LANCZOS)
+    left, top = (round((side - side_px) / 2) for side in size)
+    square = image.crop((left, top, left + side_px, top + side_px))
     return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)

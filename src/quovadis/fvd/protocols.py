@@ -1,80 +1,100 @@
-"""The protocols of the Frechet Video Distance, as data; numbers of two protocols do not compare.
+"""FVD protocols as data: which network, frames, resizing and covariance a Frechet Video Distance is computed with.
 
-What differs between the implementations in use is never the distance and always what is put into it: which network,
-which frames, how they are resized, and whether covariances are divided by N or N - 1.
+Implementations agree on the distance and differ in its inputs, so distances of different protocols are not comparable.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from quovadis import transforms
-from quovadis.errors import InvalidInputError, TooFewFramesError, UnknownNameError, WeightsError
-from quovadis.flow.estimate import flow_for_clip
-from quovadis.models.inputs import clip_to_streams
-from quovadis.models.optimize import for_inference
-from quovadis.models.precision import full_float32
+from quovadis.errors import InvalidInputError, UnknownNameError, WeightsError
+from quovadis.fvd.sampling import FrameSampling
 from quovadis.models.video_model import VideoModel
 from quovadis.transforms.floats import PixelCenters
-from quovadis.video.clip import Clip
-from quovadis.video.resize import resize_frames
-from quovadis.weights.verify import state_sha256, verify_state
-
-FEATURES = ("logits", "features")
-"""What is taken of the network, besides endpoints by name: the scores before the softmax, averaged over time; or what
-the classifier sees, averaged over time."""
+from quovadis.weights.verify import verify_state
 
 
 @dataclass(frozen=True)
 class FvdProtocol:
-    """What is put into the distance.
+    """Settings that determine a Frechet Video Distance.
 
-    >>> FVD_PROTOCOLS["reference"].describe_resize(224)
-    'stretched to 224x224, bilinear, legacy pixel centers'
+    Example:
+        >>> FVD_PROTOCOLS["reference"].describe_resize(224)
+        'stretched to 224x224, bilinear, legacy pixel centers'
     """
 
     name: str
     source: str
-    """Where it is written down, and what it leaves open."""
+    """Reference implementation, and what it does not specify."""
     network: str
-    """Name in the catalog of the only network that it allows; empty for any."""
+    """Catalog name of the required network; empty if any network is allowed."""
     ddof: int
     """Covariances are divided by N - ddof."""
     pixel_centers: PixelCenters | None
-    """How frames are stretched to the network's size; None shows the network its own short side and center crop."""
+    """How frames are stretched to the network's input size. None: resize the short side and take the center crop."""
     num_frames: int | None
-    """Frames of a video, unless asked otherwise; None takes all."""
+    """Default number of frames of each video; None uses all."""
     max_videos: int | None = None
-    """More videos than this are not looked at."""
+    """Maximum number of videos of a set; the first ones are used."""
     square: bool = False
-    """Frames must be square, or are made so beforehand."""
+    """Whether frames must be square."""
     random_start: bool = False
-    """Real videos begin at a random frame, generated ones at the first; else all begin at the first."""
+    """Whether real videos start at a random frame. All other videos start at their first frame."""
 
     def describe_resize(self, size_px: int) -> str:
-        """How frames come to the size of the network, in words."""
+        """Describe how frames are resized to the input size of the network."""
         if self.pixel_centers is None:
             return "short side of the network, center crop"
         return f"stretched to {size_px}x{size_px}, bilinear, {self.pixel_centers} pixel centers"
 
     def require_network(self, model: VideoModel) -> None:
-        """Raise :class:`WeightsError` unless the model is the network of this protocol, tensor by tensor."""
+        """Check that every tensor of the model equals that of the required network.
+
+        Raises:
+            WeightsError: If the protocol requires another network.
+        """
         if not self.network:
             return
-        verdict = verify_state(model.state_dict())
-        if verdict.official and verdict.nearest == self.network:
+        report = verify_state(model.state_dict())
+        if report.official and report.nearest == self.network:
             return
-        total = len(verdict.equal) + len(verdict.different)
-        what = f"these are {verdict.nearest!r}"
-        if not verdict.official:
-            what = f"{len(verdict.equal)} of the {total} tensors of these weights are official ones"
+        total = len(report.equal) + len(report.different)
+        what = f"these weights are {report.nearest!r}"
+        if not report.official:
+            what = f"only {len(report.equal)} of the {total} tensors of these weights are official"
         raise WeightsError(
-            f"protocol {self.name!r} needs the network {self.network!r}, trained on Kinetics-400 alone, and {what}: "
-            f"use weights {self.network!r}, or protocol 'own', whose numbers are its own"
+            f"protocol {self.name!r} needs the network {self.network!r}, trained on Kinetics-400 only, but {what}: "
+            f"use weights {self.network!r}, or protocol 'own', whose distances compare only with each other"
         )
+
+    def sample_frames(
+        self,
+        num_frames: int | None = None,
+        *,
+        frame_stride: int = 1,
+        fps: float | None = None,
+        resolution_px: int | None = None,
+        seed: int = 0,
+    ) -> FrameSampling:
+        """Apply options to the frame sampling of this protocol.
+
+        Raises:
+            InvalidInputError: If this protocol does not have an option, or a value is out of range.
+        """
+        refused = {
+            "frame_stride": frame_stride != 1 and self.name == "reference",
+            "fps": fps is not None and bool(self.network),
+            "resolution_px": resolution_px is not None and not self.square,
+        }
+        for name, is_refused in refused.items():
+            if is_refused:
+                raise InvalidInputError(f"protocol {self.name!r} has no {name}; leave it out or use another protocol")
+        if frame_stride < 1 or (resolution_px is not None and resolution_px < 1) or (fps is not None and not fps > 0):
+            raise InvalidInputError(
+                f"frame_stride, fps and resolution_px must be above 0; got {frame_stride}, {fps} and {resolution_px}"
+            )
+        num_frames = self.num_frames if num_frames is None else num_frames
+        return FrameSampling(num_frames, frame_stride, fps, seed=seed, resolution_px=resolution_px)
 
 
 FVD_PROTOCOLS: dict[str, FvdProtocol] = {
@@ -83,10 +103,10 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
         FvdProtocol(
             "reference",
             "google-research/frechet_video_distance (TensorFlow 1): every frame is stretched to 224x224 by "
-            "tf.image.resize_bilinear, whose default there is neither aligned corners nor half-pixel centers; "
-            "2 * x / 255 - 1; time-averaged scores before the softmax of tfhub.dev/deepmind/i3d-kinetics-400/1, whose "
-            "weights are rgb_scratch; TF-GAN's distance has unbiased covariances. Which frames of a video are taken "
-            "is left open there: all here, or the first N, and videos of one length.",
+            "tf.image.resize_bilinear, which by default uses neither aligned corners nor half-pixel centers; "
+            "2 * x / 255 - 1; time-averaged logits of tfhub.dev/deepmind/i3d-kinetics-400/1, whose weights are "
+            "rgb_scratch; the distance of TF-GAN has unbiased covariances. Not specified: which frames of a video are "
+            "used. Here: all, or the first num_frames, from videos of equal length.",
             network="i3d-rgb-kinetics400",
             ddof=1,
             pixel_centers="legacy",
@@ -94,11 +114,11 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
         ),
         FvdProtocol(
             "stylegan-v",
-            "universome/stylegan-v (metric fvd2048_16f; --frames 128, and --frame-stride 8 make its others): the first "
-            "2048 videos in order of name; 16 consecutive frames, of real videos from a random start, of generated "
-            "ones from the first; shorter videos are left out; frames are square (there: resized by Lanczos, cropped "
-            "and stored as JPEG beforehand); stretched to 224x224 by PyTorch's half-pixel centers inside the scripted "
-            "network; covariances divided by N. Left open there: the random start has no seed.",
+            "universome/stylegan-v (metric fvd2048_16f; num_frames=128 or frame_stride=8 give its other metrics): the "
+            "first 2048 videos by name; 16 consecutive frames, from a random start for real videos and from the first "
+            "frame for generated ones; shorter videos are skipped; square frames (resized by Lanczos, cropped and "
+            "stored as JPEG beforehand); stretched to 224x224 with PyTorch's half-pixel centers inside the scripted "
+            "network; covariances divided by N. Not specified: the seed of the random start.",
             network="i3d-rgb-kinetics400",
             ddof=0,
             pixel_centers="half",
@@ -109,7 +129,7 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
         ),
         FvdProtocol(
             "own",
-            "any network and features; frames at that network's short side, center crop",
+            "any network and features; frames at the network's short side, center crop",
             network="",
             ddof=1,
             pixel_centers=None,
@@ -117,92 +137,24 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
         ),
     )
 }
+"""The FVD protocols by name.
+
+``reference`` follows https://github.com/google-research/google-research/tree/master/frechet_video_distance, the code of
+Unterthiner et al. (https://arxiv.org/abs/1812.01717). ``stylegan-v`` follows https://github.com/universome/stylegan-v
+(Skorokhodov et al., https://arxiv.org/abs/2112.14683). ``own`` uses any network.
+"""
 
 
 def find_fvd_protocol(name: str) -> FvdProtocol:
-    """A protocol by name.
+    """Look up an FVD protocol by name.
 
     Raises:
-        UnknownNameError: no such protocol.
+        UnknownNameError: If there is no such protocol.
+
+    Example:
+        >>> find_fvd_protocol("stylegan-v").num_frames
+        16
     """
     if name not in FVD_PROTOCOLS:
         raise UnknownNameError.among("FVD protocol", name, FVD_PROTOCOLS)
     return FVD_PROTOCOLS[name]
-
-
-class Embedder:
-    """From the frames of a video to one feature, by a protocol.
-
-    Args:
-        model: the network.
-        protocol: says how frames are shown to it.
-        features: ``logits``, ``features``, or an endpoint of the network, averaged over time and space.
-        device: where it runs; by default a GPU if there is one.
-        flow_method: how optical flow is estimated, where the network wants it.
-
-    Raises:
-        InvalidInputError: the protocol fixes the features, and these are others.
-    """
-
-    def __init__(
-        self,
-        model: VideoModel,
-        protocol: FvdProtocol,
-        *,
-        features: str = "logits",
-        device: str | torch.device | None = None,
-        flow_method: str = "tvl1",
-    ):
-        if protocol.network and features != "logits":
-            raise InvalidInputError(
-                f"protocol {protocol.name!r} takes the scores before the softmax; for {features!r} use protocol 'own'"
-            )
-        if protocol.pixel_centers is not None and [s.kind for s in model.spec.streams] != ["rgb"]:
-            raise InvalidInputError(f"protocol {protocol.name!r} needs a network on RGB; {model.spec.name} is another")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = for_inference(model, self.device)
-        self.weights_sha256 = state_sha256(model.state_dict())
-        self.protocol = protocol
-        self.features = features
-        self.flow_method = flow_method
-
-    def require_frames(self, num_frames: int, what: str) -> None:
-        """Raise :class:`TooFewFramesError` where the network has no output for so few."""
-        least = self.model.spec.min_frames
-        if num_frames < least:
-            raise TooFewFramesError(
-                f"{what} has {num_frames} frames; {self.model.spec.name} needs at least {least}, so there is no "
-                "Frechet Video Distance of anything shorter"
-            )
-
-    def resize(self, pixels: Tensor) -> Tensor:
-        """One frame, uint8 (3, H, W), at the size at which it is kept: floats in [-1, 1] where it is stretched."""
-        spec, centers = self.model.spec, self.protocol.pixel_centers
-        if centers is not None:
-            return transforms.stretch_to_model(pixels[None], spec.size_px, pixel_centers=centers)[:, 0]
-        return resize_frames(pixels[None], spec.short_side_px)[0]
-
-    def inputs(self, frames: Tensor) -> list[Tensor]:
-        """The inputs of the network from the resized frames (T, 3, h, w) of one video: float32 (C, T, H, W) each."""
-        if self.protocol.pixel_centers is not None:
-            return [frames.transpose(0, 1)]
-        spec = self.model.spec
-        clip = Clip(frames, torch.arange(len(frames)) / spec.fps)
-        if spec.needs_flow:
-            clip = flow_for_clip(clip, method=self.flow_method)
-        return [transforms.to_model(s) for s in clip_to_streams(transforms.center_crop(clip, spec.size_px), spec)]
-
-    @torch.inference_mode()
-    def embed(self, batch: list[list[Tensor]]) -> Tensor:
-        """One feature for each video of a batch of equal lengths: float32 (B, D), on the CPU."""
-        inputs = [torch.stack(parts).to(self.device) for parts in zip(*batch, strict=True)]
-        with full_float32():
-            return self._features(inputs).float().flatten(1).cpu()
-
-    def _features(self, inputs: list[Tensor]) -> Tensor:
-        if self.features == "logits":
-            return self.model(*inputs)
-        if self.features == "features":
-            return self.model.features(*inputs).mean(1)
-        output = self.model.endpoints(*inputs, names=[self.features])[self.features]
-        return output if output.ndim == 2 else output.mean((2, 3, 4))

@@ -1,0 +1,294 @@
+"""Embed sets of videos for the Frechet Video Distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from quovadis import transforms
+from quovadis.errors import DatasetError, InvalidInputError, TooFewFramesError, VideoError
+from quovadis.flow.estimate import flow_for_clip
+from quovadis.fvd.card import FvdCard, VideoEmbeddings
+from quovadis.fvd.inputs import SampledFrames, VideoSet, open_videos
+from quovadis.fvd.protocols import find_fvd_protocol
+from quovadis.fvd.sampling import FrameSampling
+from quovadis.metrics.moments import FeatureMoments
+from quovadis.models.inputs import clip_to_streams
+from quovadis.models.optimize import for_inference
+from quovadis.models.precision import full_float32
+from quovadis.models.video_model import VideoModel
+from quovadis.runtime.prefetch import prefetch
+from quovadis.version import __version__
+from quovadis.video.clip import Clip
+from quovadis.video.resize import resize_frames
+from quovadis.weights.load import load_model
+from quovadis.weights.verify import state_sha256
+
+REFERENCE_WEIGHTS = "i3d-rgb-kinetics400"
+
+Role = Literal["real", "generated"]
+"""Which of the two sets of a distance; protocol ``stylegan-v`` samples them differently."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the set, the number of videos done and the total."""
+
+
+class VideoEmbedder:
+    """Compute one feature vector for each video of a set, by an FVD protocol.
+
+    The network is loaded with the first set.
+
+    Args:
+        protocol: ``reference``, ``stylegan-v`` or ``own``; see :data:`quovadis.fvd.protocols.FVD_PROTOCOLS`.
+        weights: Published name, weights file or model. ``reference`` and ``stylegan-v`` accept only the network
+            ``i3d-rgb-kinetics400``, in any file format, and verify every tensor.
+        features: ``logits``; with ``own`` also ``features`` (the input of the classifier) or the name of an endpoint,
+            averaged over time and space.
+        num_frames: Use only this many frames of each video and skip shorter videos. Defaults to all frames, or 16 for
+            ``stylegan-v``.
+        frame_stride: Use every n-th frame; not with ``reference``.
+        fps: With ``own``: resample files to this frame rate. By default the frames of the file are used.
+        resolution_px: With ``stylegan-v``: first resize frames to this short side (Lanczos) and take the center square.
+        seed: Seed of the random starts of ``stylegan-v``.
+        device: Where the network runs. Defaults to a GPU if there is one.
+        flow_method: Optical flow method, for a network that needs flow.
+
+    Raises:
+        UnknownNameError: If there is no such protocol.
+        InvalidInputError: If the protocol does not have an option.
+
+    Example:
+        >>> import numpy as np
+        >>> from quovadis.models.zoo import build_model
+        >>> embedder = VideoEmbedder("own", weights=build_model("i3d_tiny", num_classes=5))
+        >>> videos = np.random.default_rng(0).integers(0, 256, (4, 9, 40, 40, 3), np.uint8)
+        >>> embeddings = embedder.embed(videos)
+        >>> embeddings.features.shape, embeddings.card.num_frames
+        ((4, 5), 9)
+    """
+
+    def __init__(
+        self,
+        protocol: str = "reference",
+        *,
+        weights: str | PathLike[str] | VideoModel = REFERENCE_WEIGHTS,
+        features: str = "logits",
+        num_frames: int | None = None,
+        frame_stride: int = 1,
+        fps: float | None = None,
+        resolution_px: int | None = None,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        flow_method: str = "tvl1",
+    ):
+        self.protocol = find_fvd_protocol(protocol)
+        self.sampling = self.protocol.sample_frames(
+            num_frames, frame_stride=frame_stride, fps=fps, resolution_px=resolution_px, seed=seed
+        )
+        if self.protocol.network and features != "logits":
+            raise InvalidInputError(f"protocol {protocol!r} needs logits; use protocol 'own' for {features!r}")
+        self.features = features
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._weights = weights
+        self._flow_method = flow_method
+
+    def embed(
+        self,
+        videos: Any,
+        *,
+        role: Role = "generated",
+        max_videos: int | None = None,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> VideoEmbeddings:
+        """Embed a set of videos.
+
+        Args:
+            videos: Folder of videos, folder with one subfolder of PNG or JPEG frames per video, ``.npy`` or ``.npz``
+                file, or array, uint8 (N, T, H, W, 3).
+            role: With ``stylegan-v``, real videos start at a random frame and generated ones at the first.
+            max_videos: Use only the first videos.
+            batch_size: Number of videos in the network at a time; does not affect the result.
+            progress: Called with the name of the set, the number of videos done and the total.
+
+        Raises:
+            WeightsError: If the weights cannot be loaded, or are not those of the protocol.
+            DatasetError: If no video can be used.
+            TooFewFramesError: If a video has fewer frames than the network needs (9 for I3D).
+            InvalidTypeError: If an array is not uint8.
+            InvalidInputError: If an array has another shape, or the protocol does not accept the frames.
+        """
+        source = open_videos(videos)
+        spec = self._model.spec
+        sampling = replace(self.sampling, random_start=self.protocol.random_start and role == "real")
+        if sampling.num_frames is not None:
+            self._require_frames(sampling.num_frames, f"protocol {self.protocol.name!r} with these options")
+        num_videos = min(n for n in (len(source), self.protocol.max_videos, max_videos) if n is not None)
+        batches = _Batches(self, batch_size)
+        short, unreadable = [], []
+        for index, clip, error in prefetch(self._read(source, num_videos, sampling)):
+            if error:
+                unreadable.append(f"{source.path(index)}: {error}")
+            elif clip is None:
+                short.append(source.path(index))
+            else:
+                self._require_size(source.path(index), clip)
+                batches.add(source.path(index), clip)
+            if progress is not None:
+                progress(source.name, index + 1, num_videos)
+        batches.flush()
+        if not batches.features:
+            raise DatasetError(
+                f"no video of {source.name} can be used: {len(short)} are too short, {len(unreadable)} cannot be read"
+                + "".join(f"; {e}" for e in unreadable[:1])
+            )
+        features = torch.cat(batches.features).numpy()
+        card = FvdCard(
+            protocol=self.protocol.name,
+            network=spec.name,
+            weights_sha256=self._weights_sha256,
+            features=self.features,
+            feature_dim=features.shape[1],
+            num_frames=batches.num_frames,
+            frame_stride=sampling.frame_stride,
+            fps=sampling.fps,
+            resolution_px=sampling.resolution_px,
+            network_px=spec.size_px,
+            resize=self.protocol.describe_resize(spec.size_px),
+            ddof=self.protocol.ddof,
+            starts=sampling.describe(),
+            num_videos=len(features),
+            num_short=len(short),
+            unreadable=tuple(unreadable),
+            frame_sizes=batches.frame_sizes,
+            data=source.name,
+            data_sha256=source.sha256,
+            quovadis=__version__,
+        )
+        return VideoEmbeddings(card, batches.moments, features)
+
+    @cached_property
+    def _loaded(self) -> VideoModel:
+        model = self._weights if isinstance(self._weights, VideoModel) else load_model(self._weights)
+        self.protocol.require_network(model)
+        if self.protocol.pixel_centers is not None and [s.kind for s in model.spec.streams] != ["rgb"]:
+            raise InvalidInputError(f"protocol {self.protocol.name!r} needs an RGB network; got {model.spec.name}")
+        return model
+
+    @cached_property
+    def _model(self) -> VideoModel:
+        return for_inference(self._loaded, self.device)
+
+    @cached_property
+    def _weights_sha256(self) -> str:
+        return state_sha256(self._loaded.state_dict())
+
+    def _require_frames(self, num_frames: int, what: str) -> None:
+        spec = self._model.spec
+        if num_frames < spec.min_frames:
+            raise TooFewFramesError(f"{what} has {num_frames} frames; {spec.name} needs at least {spec.min_frames}")
+
+    def _require_size(self, name: str, clip: SampledFrames) -> None:
+        self._require_frames(len(clip.frames), name)
+        if self.protocol.square and clip.height != clip.width:
+            raise InvalidInputError(
+                f"{name} has frames of {clip.height}x{clip.width}; protocol {self.protocol.name!r} needs square "
+                "frames: set resolution_px (--resolution-px 256)"
+            )
+
+    def _read(
+        self, videos: VideoSet, num_videos: int, sampling: FrameSampling
+    ) -> Iterator[tuple[int, SampledFrames | None, str]]:
+        """Index, frames and error of each video."""
+        for index in range(num_videos):
+            try:
+                yield index, videos.read(index, sampling, self._resize), ""
+            except VideoError as error:
+                yield index, None, str(error)
+
+    def _resize(self, frame: Tensor) -> Tensor:
+        """Resize a frame, uint8 (3, H, W); the result is float32 in [-1, 1] if the protocol stretches frames."""
+        spec, centers = self._model.spec, self.protocol.pixel_centers
+        if centers is not None:
+            return transforms.stretch_to_model(frame[None], spec.size_px, pixel_centers=centers)[:, 0]
+        return resize_frames(frame[None], spec.short_side_px)[0]
+
+    def to_inputs(self, frames: Tensor) -> list[Tensor]:
+        """Convert the resized frames of a video, (T, 3, h, w), to network inputs, float32 (C, T, H, W)."""
+        if self.protocol.pixel_centers is not None:
+            return [frames.transpose(0, 1)]
+        spec = self._model.spec
+        clip = Clip(frames, torch.arange(len(frames)) / spec.fps)
+        if spec.needs_flow:
+            clip = flow_for_clip(clip, method=self._flow_method)
+        return [transforms.to_model(s) for s in clip_to_streams(transforms.center_crop(clip, spec.size_px), spec)]
+
+    @torch.inference_mode()
+    def run_network(self, batch: list[list[Tensor]]) -> Tensor:
+        """Compute the features of videos of equal length: float32 (B, D), on the CPU."""
+        inputs = [torch.stack(parts).to(self.device) for parts in zip(*batch, strict=True)]
+        with full_float32():
+            if self.features == "logits":
+                output = self._model(*inputs)
+            elif self.features == "features":
+                output = self._model.features(*inputs).mean(1)
+            else:
+                output = self._model.endpoints(*inputs, names=[self.features])[self.features]
+                output = output if output.ndim == 2 else output.mean((2, 3, 4))
+        return output.float().flatten(1).cpu()
+
+
+class _Batches:
+    """Batch videos of equal length and collect their features."""
+
+    def __init__(self, embedder: VideoEmbedder, batch_size: int):
+        self.features: list[Tensor] = []
+        self.moments = FeatureMoments()
+        self.frame_sizes: dict[str, int] = {}
+        self.num_frames: int | None = None
+        self._embedder = embedder
+        self._batch_size = batch_size
+        self._inputs: list[list[Tensor]] = []
+        self._names: list[str] = []
+        self._lengths: dict[int, str] = {}
+
+    def add(self, name: str, clip: SampledFrames) -> None:
+        """Add a video."""
+        protocol, length = self._embedder.protocol, len(clip.frames)
+        self._lengths.setdefault(length, name)
+        if len(self._lengths) > 1 and protocol.network:
+            (first_length, first), (other_length, other) = list(self._lengths.items())[:2]
+            raise InvalidInputError(
+                f"{first} has {first_length} frames and {other} has {other_length}; protocol {protocol.name!r} needs "
+                f"videos of equal length: set num_frames (--num-frames {min(first_length, other_length)})"
+            )
+        self.num_frames = length if len(self._lengths) == 1 else None
+        size = f"{clip.height}x{clip.width}"
+        self.frame_sizes[size] = self.frame_sizes.get(size, 0) + 1
+        inputs = self._embedder.to_inputs(clip.frames)
+        if self._inputs and self._inputs[0][0].shape != inputs[0].shape:
+            self.flush()
+        self._inputs.append(inputs)
+        self._names.append(name)
+        if len(self._inputs) >= self._batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Run the network on the videos that have been added."""
+        if not self._inputs:
+            return
+        features = self._embedder.run_network(self._inputs)
+        for name, row in zip(self._names, features, strict=True):
+            if not row.isfinite().all():
+                raise InvalidInputError(
+                    f"the {self._embedder.features} of {name} contain NaN or infinity: check the weights"
+                )
+        self.moments.update(features)
+        self.features.append(features)
+        self._inputs, self._names = [], []
