@@ -1,4 +1,4 @@
-"""Kept scores against the evaluation that they were kept from, and against figures by hand."""
+"""Logit dumps against the evaluation that they come from, and against metrics by hand."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.synthetic import dump_of
 
 @pytest.fixture(scope="module")
 def results(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[EvaluationResult]:
-    """Two networks on RGB, measured together; one video is broken and one missing."""
+    """Two networks on RGB, evaluated together; one video is broken and one missing."""
     root = tmp_path_factory.mktemp("broken")
     (root / "broken.mp4").write_text("no video")
     data = load_dataset(two_classes)
@@ -39,7 +39,7 @@ def results(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     )
 
 
-def test_a_dump_scored_again_is_the_evaluation_itself(results: list[EvaluationResult], tmp_path: Path) -> None:
+def test_scoring_a_dump_repeats_the_evaluation(results: list[EvaluationResult], tmp_path: Path) -> None:
     dump = read_dump(write_dump(tmp_path / "scores.npz", LogitDump.of(results[:2])))
     again = score_dump(dump)
     assert [r.to_dict() for r in again] == [r.to_dict() for r in results]
@@ -47,7 +47,7 @@ def test_a_dump_scored_again_is_the_evaluation_itself(results: list[EvaluationRe
     assert dump.logits.isnan().all(2).sum(1).tolist() == [2, 2]
 
 
-def test_streams_dumped_apart_and_joined_are_the_fusion(results: list[EvaluationResult], tmp_path: Path) -> None:
+def test_joined_dumps_of_single_streams_give_the_fusion(results: list[EvaluationResult], tmp_path: Path) -> None:
     parts = [read_dump(write_dump(tmp_path / f"{i}.npz", LogitDump.of([r]))) for i, r in enumerate(results[:2])]
     for part, result in zip(parts, results[:2], strict=True):
         (alone,) = score_dump(part)
@@ -55,7 +55,7 @@ def test_streams_dumped_apart_and_joined_are_the_fusion(results: list[Evaluation
     assert score_dump(join_dumps(parts))[-1].to_dict() == results[-1].to_dict()
 
 
-def test_numpy_alone_reads_a_dump(tmp_path: Path) -> None:
+def test_numpy_reads_a_dump(tmp_path: Path) -> None:
     scores = torch.randn(2, 3, 4)
     path = write_dump(tmp_path / "no.ending", dump_of(scores, [0, 3, 1], paths=("a", "schräg/b", "c\udcff")))
     with np.load(path, allow_pickle=False) as file:
@@ -80,7 +80,7 @@ def test_fusion_rules_and_weights_by_hand() -> None:
     assert dict(averaged.videos[0].top)["b"] == pytest.approx(float(by_hand[0, 1]))
 
 
-def test_what_one_stream_could_not_read_has_no_fusion() -> None:
+def test_video_unreadable_for_one_stream_has_no_fusion() -> None:
     scores = torch.zeros(1, 3, 2) + torch.tensor([1.0, 0.0])
     half = scores.clone()
     half[0, 1] = torch.nan
@@ -92,7 +92,7 @@ def test_what_one_stream_could_not_read_has_no_fusion() -> None:
     assert rows[-1].videos[1].error == "one frame, no flow"
 
 
-def test_even_certainty_of_the_wrong_class_is_a_finite_loss() -> None:
+def test_certain_wrong_prediction_has_a_finite_loss() -> None:
     sure = dump_of(torch.tensor([[[500.0, -500.0]], [[900.0, -900.0]]]), [1])
     assert 80 < score_dump(sure, rule="mean_probabilities")[-1].loss < 1000
 
@@ -104,7 +104,7 @@ def test_even_certainty_of_the_wrong_class_is_a_finite_loss() -> None:
         ({"split": "val"}, r"differ in split \(test and val\)"),
         ({"labels": ("a", "c", "b")}, r"differ in labels \(number 2 is b and c\)"),
         ({"paths": ("0.mp4", "x.mp4")}, r"differ in paths \(number 2 is 1.mp4 and x.mp4\)"),
-        ({"targets": torch.tensor([0, 2])}, "different classes"),
+        ({"targets": torch.tensor([0, 2])}, "different classes to the same videos"),
     ],
 )
 def test_dumps_of_other_videos_are_refused(changes: dict[str, object], message: str) -> None:
@@ -113,25 +113,25 @@ def test_dumps_of_other_videos_are_refused(changes: dict[str, object], message: 
         join_dumps([dump, replace(dump, **changes)])  # type: ignore[arg-type]
 
 
-def test_files_that_are_no_dumps_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     bad = tmp_path / "bad.npz"
     for content in (b"", b"text", b"PK\x03\x04"):
         bad.write_bytes(content)
-        with pytest.raises(InvalidInputError, match="is no dump of"):
+        with pytest.raises(InvalidInputError, match="is not a dump"):
             read_dump(bad)
     np.savez(bad, logits=np.zeros(3))
-    with pytest.raises(InvalidInputError, match="is no dump of"):
+    with pytest.raises(InvalidInputError, match="is not a dump"):
         read_dump(bad)
     np.savez(bad, logits=np.array([{}], dtype=object))
-    with pytest.raises(InvalidInputError, match="is no dump of"):
+    with pytest.raises(InvalidInputError, match="is not a dump"):
         read_dump(bad)
-    with pytest.raises(InvalidInputError, match="no dump of logits at"):
+    with pytest.raises(InvalidInputError, match="no logit dump at"):
         read_dump(tmp_path / "none.npz")
     with pytest.raises(InvalidInputError, match="targets must be classes"):
         dump_of(torch.zeros(1, 1, 3), [3])
 
 
-def test_the_verbs(two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_and_fuse_commands(two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
         info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 2}, ("left", "right"))
@@ -152,7 +152,7 @@ def test_the_verbs(two_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 weights for 1 streams" in capsys.readouterr().err
 
 
-def test_dumps_of_other_numbers_of_videos_or_classes_are_refused() -> None:
+def test_dumps_of_different_shapes_are_refused() -> None:
     one = dump_of(torch.randn(1, 3, 2))
     with pytest.raises(DatasetError, match=r"first and second differ in paths \(3 and 2\)"):
         join_dumps([one, dump_of(torch.randn(1, 2, 2))], ["first", "second"])

@@ -9,40 +9,32 @@ import torch
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, StorageError
-from quovadis.evaluation.evaluate import evaluate, summarize
+from quovadis.evaluation.dump import score_dump
+from quovadis.evaluation.evaluate import evaluate
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import StreamKind
 from quovadis.models.zoo import build_model
 from quovadis.report.evaluation import pick_examples, write_page, write_results
-
-LABELS = tuple("abcdefg")
+from tests.synthetic import dump_of
 
 
 def summary(logits: list[torch.Tensor | None], targets: list[int]) -> EvaluationResult:
-    return summarize(
-        logits,
-        targets,
-        [f"{i}.mp4" for i in range(len(targets))],
-        ["" if row is not None else "broken" for row in logits],
-        labels=LABELS,
-        dataset="toy",
-        data_fingerprint="x",
-        split="test",
-        protocol="p",
-        model="m",
-    )
+    """Metrics of logits of 7 classes; None for an unreadable video."""
+    rows = [torch.full((7,), torch.nan) if row is None else row for row in logits]
+    errors = tuple("broken" if row is None else "" for row in logits)
+    return score_dump(dump_of(torch.stack(rows)[None], targets, errors=errors))[0]
 
 
 def ranked(*order: int) -> torch.Tensor:
-    """Logits whose classes rank in this order, the rest behind."""
+    """Logits that rank the classes in this order, before all others."""
     scores = torch.full((7,), -10.0)
     for place, label in enumerate(order):
         scores[label] = 10.0 - place
     return scores
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     """Class a: 3 videos, 2 right; class b: 2 videos, 1 right, the other fourth; class c: one, sixth."""
     rows = [ranked(0), ranked(0), ranked(1, 0), ranked(1), ranked(2, 3, 4, 1), ranked(0, 1, 3, 4, 5, 2)]
     result = summary([*rows], [0, 0, 0, 1, 1, 2])
@@ -55,7 +47,7 @@ def test_figures_by_hand() -> None:
     )
 
 
-def test_an_unreadable_video_counts_as_wrong_everywhere() -> None:
+def test_unreadable_video_counts_as_wrong() -> None:
     result = summary([ranked(0), None, ranked(1)], [0, 0, 1])
     assert result.top1 == pytest.approx(2 / 3)
     assert result.top5 == pytest.approx(2 / 3)
@@ -64,7 +56,7 @@ def test_an_unreadable_video_counts_as_wrong_everywhere() -> None:
     assert int(result.confusion.sum()) == 2
 
 
-def test_all_unreadable_is_zero_and_not_a_crash() -> None:
+def test_metrics_are_zero_if_no_video_is_readable() -> None:
     result = summary([None, None], [0, 1])
     assert (result.top1, result.top5, result.mean_class) == (0, 0, 0)
 
@@ -88,7 +80,7 @@ def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, tw
     assert "whole video at 25 fps" in result.protocol
 
 
-def test_workers_do_not_change_the_figures(recognizer: Recognizer, two_classes: Path) -> None:
+def test_workers_do_not_change_the_results(recognizer: Recognizer, two_classes: Path) -> None:
     data = load_dataset(two_classes)
     a, b = (evaluate(recognizer, data, protocol="ten-clips", num_workers=n) for n in (0, 2))
     assert a.videos == b.videos
@@ -108,7 +100,7 @@ def test_broken_and_missing_files_are_listed_as_wrong(
     assert result.top1 <= 6 / 8
 
 
-def test_classes_go_by_name_and_not_by_number(recognizer: Recognizer, two_classes: Path) -> None:
+def test_classes_are_matched_by_name(recognizer: Recognizer, two_classes: Path) -> None:
     data = load_dataset(two_classes)
     turned = data.with_labels(("right", "left"))
     assert [turned.labels[r.label] for r in turned.records] == [data.labels[r.label] for r in data.records]
@@ -117,13 +109,13 @@ def test_classes_go_by_name_and_not_by_number(recognizer: Recognizer, two_classe
     assert (a.top1, a.videos, a.labels) == (b.top1, b.videos, b.labels)
 
 
-def test_classes_that_the_model_does_not_know_are_refused(recognizer: Recognizer, two_classes: Path) -> None:
+def test_unknown_classes_are_refused(recognizer: Recognizer, two_classes: Path) -> None:
     data = load_dataset(two_classes)
     with pytest.raises(DatasetError, match=r"1 classes that the model does not know: 'up'.*it knows left, right"):
         evaluate(recognizer, replace(data, labels=("left", "up")))
 
 
-def test_a_full_disk_leaves_the_old_report(
+def test_full_disk_keeps_the_old_report(
     recognizer: Recognizer, two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
@@ -144,7 +136,7 @@ def test_a_full_disk_leaves_the_old_report(
 
 
 @pytest.mark.slow
-def test_the_page_stands_alone_and_escapes_names(recognizer: Recognizer, two_classes: Path, tmp_path: Path) -> None:
+def test_page_is_self_contained_and_escapes_names(recognizer: Recognizer, two_classes: Path, tmp_path: Path) -> None:
     data = load_dataset(two_classes)
     result = evaluate(recognizer, data, num_workers=0)
     log = [

@@ -16,27 +16,27 @@ SPEC = i3d_spec("rgb")
 
 
 def spec_of(name: str, stream: str | None = None) -> ModelSpec:
-    """The spec of a model, at 16 pixels."""
+    """The spec of a model with a crop of 16 pixels."""
     with torch.device("meta"):
         return replace(build_model(name, stream=stream).spec, size_px=16)
 
 
 def shown(protocol: str, spec: ModelSpec, num_frames: int) -> list[dict[str, list[int]]]:
-    """Which frames of a video each stream of a model is shown, input by input."""
+    """The frames of a video that each stream of a model gets, for each input."""
     views = PROTOCOLS[protocol].views(numbered_clip(num_frames), spec)
-    inputs = [clip_to_streams(piece, spec) for view in views for piece in cut_clip(view, spec)]
+    inputs = [clip_to_streams(clip, spec) for view in views for clip in cut_clip(view, spec)]
     return [{s.kind: numbers_of(x) for s, x in zip(spec.streams, given, strict=True)} for given in inputs]
 
 
-def test_the_paper_takes_250_frames_and_loops_shorter_videos() -> None:
+def test_paper_protocol_takes_250_frames_and_loops_shorter_videos() -> None:
     (long,) = PROTOCOLS["paper"].clip_indices(400, SPEC)
     assert long.tolist() == list(range(250))
     (short,) = PROTOCOLS["paper"].clip_indices(100, SPEC)
     assert short.tolist() == [*range(100), *range(100), *range(50)]
-    assert PROTOCOLS["paper"].longest(SPEC) == 250
+    assert PROTOCOLS["paper"].max_frames(SPEC) == 250
 
 
-def test_the_whole_video_is_looped_only_to_a_training_clip() -> None:
+def test_whole_video_is_looped_only_to_a_training_clip() -> None:
     assert [t.tolist() for t in PROTOCOLS["whole"].clip_indices(400, SPEC)] == [list(range(400))]
     assert [t.tolist() for t in PROTOCOLS["whole"].clip_indices(40, SPEC)] == [[*range(40), *range(24)]]
 
@@ -47,16 +47,16 @@ def test_clips_are_spread_evenly() -> None:
 
 
 def test_clips_of_sixteen_frames_are_taken_from_the_middle() -> None:
-    (ticks,) = PROTOCOLS["center-16"].clip_indices(265, SPEC)
-    assert ticks.tolist() == list(range(124, 140))
-    (ticks,) = PROTOCOLS["center-16"].clip_indices(201, spec_of("convnet_lstm"))  # every fifth frame: 76 of 201
-    assert ticks.tolist() == list(range(62, 138, 5))
+    (indices,) = PROTOCOLS["center-16"].clip_indices(265, SPEC)
+    assert indices.tolist() == list(range(124, 140))
+    (indices,) = PROTOCOLS["center-16"].clip_indices(201, spec_of("convnet_lstm"))  # every fifth frame: 76 of 201
+    assert indices.tolist() == list(range(62, 138, 5))
     assert len(PROTOCOLS["center-16"].clip_indices(264, replace(SPEC, min_frames=16))[0]) == 16
     with pytest.raises(TooFewFramesError, match="protocol center-16 has 16 frames"):
         PROTOCOLS["center-16"].clip_indices(264, replace(SPEC, min_frames=17))
 
 
-def test_a_protocol_speaks_for_itself() -> None:
+def test_describe() -> None:
     assert find_protocol("ten-clips").describe(SPEC) == (
         "ten-clips: 64 frames at 25 fps, from 10 places, shorter videos looped, center crop 224 px, logits averaged"
     )
@@ -65,7 +65,7 @@ def test_a_protocol_speaks_for_itself() -> None:
 
 
 def test_table_1_in_frames() -> None:
-    """What each network is shown of a video of 256 frames by the paper's protocol, and how often."""
+    """The inputs of each network for a video of 256 frames by the paper's protocol."""
     assert shown("paper", spec_of("convnet_lstm"), 256) == [{"rgb": list(range(0, 250, 5))}]  # 50 steps
     assert shown("paper", spec_of("conv3d"), 256) == [
         {"rgb": list(range(16 * clip, 16 * clip + 16))} for clip in range(15)
@@ -80,13 +80,13 @@ def test_table_1_in_frames() -> None:
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_one_stream_alone_is_shown_what_it_is_shown_beside_the_other(stream: str) -> None:
+def test_single_stream_gets_the_same_frames_as_in_both_streams(stream: str) -> None:
     for name in ("two_stream", "fused_two_stream"):
         both, alone = (shown("paper", spec_of(name, s), 256) for s in ("rgb+flow", stream))
         assert alone == [{stream: numbers[stream]} for numbers in both]
 
 
-def test_a_short_video_is_looped_to_the_footprint_of_each_network() -> None:
+def test_short_video_is_looped_to_the_footprint_of_each_network() -> None:
     looped = [n % 60 for n in range(250)]
     assert shown("paper", spec_of("convnet_lstm"), 60) == [{"rgb": looped[::5]}]
     clips = shown("paper", spec_of("conv3d"), 60)
@@ -96,7 +96,7 @@ def test_a_short_video_is_looped_to_the_footprint_of_each_network() -> None:
     assert [n for sample in samples for n in sample["rgb"]] == looped[5::10]
 
 
-def test_the_whole_video_is_cut_for_networks_that_take_clips_of_one_length() -> None:
+def test_whole_video_is_cut_for_networks_with_a_fixed_clip_length() -> None:
     assert [c["rgb"][0] for c in shown("whole", spec_of("conv3d"), 100)] == [0, 16, 32, 48, 64, 80, 84]
     assert [c["flow"][0] for c in shown("whole", spec_of("two_stream"), 43)] == [0, 10, 20, 30, 33]
     assert [c["rgb"] for c in shown("whole", spec_of("convnet_lstm"), 133)] == [list(range(0, 133, 5))]
@@ -113,11 +113,11 @@ def test_clips_have_the_training_length(name: str) -> None:
         }
 
 
-def test_thirty_views_are_ten_clips_in_three_crops_along_the_longer_side() -> None:
+def test_10x3_is_ten_clips_in_three_crops_along_the_longer_side() -> None:
     columns = torch.arange(40, dtype=torch.uint8).expand(1, 3, 20, 40)
     for turned in (False, True):
-        picture = columns.transpose(2, 3) if turned else columns
-        video = Clip(picture.expand(100, -1, -1, -1), torch.arange(100) / 25)
+        image = columns.transpose(2, 3) if turned else columns
+        video = Clip(image.expand(100, -1, -1, -1), torch.arange(100) / 25)
         views = list(PROTOCOLS["10x3"].views(video, spec_of("conv3d")))
         assert {(v.height, v.width) for v in views} == {(16, 16)}
         assert [int(v.frames[0, 0, 0, 0]) for v in views] == [0] * 10 + [12] * 10 + [24] * 10
@@ -126,7 +126,7 @@ def test_thirty_views_are_ten_clips_in_three_crops_along_the_longer_side() -> No
         )
 
 
-def test_descriptions_say_what_each_network_is_shown() -> None:
+def test_describe_each_network() -> None:
     described = {
         name: find_protocol("paper").describe(build_model(name).spec).split(", shorter")[0]
         for name in ("convnet_lstm_tiny", "conv3d_tiny", "two_stream_tiny", "fused_two_stream_tiny", "i3d_tiny")

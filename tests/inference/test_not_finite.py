@@ -1,4 +1,4 @@
-"""NaN and infinity never become a result: every command refuses them and names the video."""
+"""NaN and infinity are refused with the name of the video."""
 
 import json
 import math
@@ -13,10 +13,9 @@ import torch
 from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
 from quovadis.evaluation.dump import score_dump
-from quovadis.evaluation.evaluate import evaluate, summarize
+from quovadis.evaluation.evaluate import evaluate
 from quovadis.evaluation.results import EvaluationResult
-from quovadis.fvd.distance import frechet_video_distance
-from quovadis.fvd.protocols import Embedder
+from quovadis.fvd.embed import VideoEmbedder
 from quovadis.inference.live import Watcher, watch
 from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import make_timeline
@@ -51,9 +50,7 @@ USES: dict[str, Callable[[Recognizer, Path], object]] = {
 
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("use", list(USES))
-def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_video(
-    use: str, value: float, clip_path: Path
-) -> None:
+def test_non_finite_logits_are_refused_with_the_name_of_the_video(use: str, value: float, clip_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"1 of the 3 logits of i3d_tiny \(rgb\) for .*square.mp4 are NaN or"):
         USES[use](recognizer_of(bad_model(value)), clip_path)
 
@@ -66,42 +63,41 @@ def test_evaluate_names_the_network_and_the_video(place: int, two_classes: Path)
         evaluate(recognizer_of(*models), load_dataset(two_classes), protocol="center-clip", num_workers=0)
 
 
-def test_a_sum_of_finite_logits_that_overflows_is_refused(clip_path: Path) -> None:
+def test_overflowing_sum_of_logits_is_refused(clip_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"i3d_tiny \(rgb \+ rgb\) for .*square.mp4"):
         recognizer_of(bad_model(3e38), bad_model(3e38)).predict(clip_path)
 
 
 @pytest.mark.parametrize("value", BAD)
 def test_fvd_names_the_video(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Videos go through the network in batches; the bad one is the second of the second batch."""
-    embed = Embedder.embed
+    """The bad video is the second one of the second batch."""
+    run_network = VideoEmbedder.run_network
     batches: list[torch.Tensor] = []
 
-    def embed_badly(self: Embedder, batch: list[list[torch.Tensor]]) -> torch.Tensor:
-        batches.append(embed(self, batch).clone())
+    def run_badly(self: VideoEmbedder, batch: list[list[torch.Tensor]]) -> torch.Tensor:
+        batches.append(run_network(self, batch).clone())
         if len(batches) == 2:
             batches[-1][1, 0] = value
         return batches[-1]
 
-    monkeypatch.setattr(Embedder, "embed", embed_badly)
+    monkeypatch.setattr(VideoEmbedder, "run_network", run_badly)
     videos = np.random.default_rng(0).integers(0, 256, (4, 9, 40, 40, 3), np.uint8)
-    with pytest.raises(InvalidInputError, match=r"the logits of array\[3\] have NaN or infinity in them"):
-        frechet_video_distance(
-            videos, videos, protocol="own", weights=build_model("i3d_tiny", num_classes=3), batch_size=2
-        )
+    embedder = VideoEmbedder("own", weights=build_model("i3d_tiny", num_classes=3))
+    with pytest.raises(InvalidInputError, match=r"the logits of array\[3\] contain NaN or infinity"):
+        embedder.embed(videos, batch_size=2)
 
 
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("error", ["", "one frame, no flow"])
-def test_a_dump_with_a_bad_logit_is_refused_with_the_name_of_the_video(value: float, error: str) -> None:
-    """Also if the video has an error: what could not be read has no logits at all."""
+def test_dump_with_a_non_finite_logit_is_refused(value: float, error: str) -> None:
+    """Also if the video has an error: all logits of an unreadable video are NaN."""
     logits = torch.zeros(2, 3, 4)
     logits[1, 2, 3] = value
     with pytest.raises(InvalidInputError, match=r"1 of the 4 logits of i3d \(flow\) for 2.mp4 are NaN or infinite"):
         dump_of(logits, errors=("", "", error))
 
 
-def test_a_dump_without_logits_and_without_an_error_is_refused() -> None:
+def test_dump_without_logits_needs_an_error() -> None:
     logits = torch.zeros(1, 2, 4)
     logits[0, 1] = math.nan
     assert dump_of(logits, errors=("", "not a video")).errors[1]
@@ -110,7 +106,7 @@ def test_a_dump_without_logits_and_without_an_error_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["inf", "NaN"])
-def test_weights_that_make_a_fusion_overflow_are_refused(sign: int) -> None:
+def test_weights_that_overflow_a_fusion_are_refused(sign: int) -> None:
     logits = torch.full((2, 2, 3), 20.0)
     logits[1] *= sign
     with pytest.raises(InvalidInputError, match=r"logits of i3d \(3e\+38 x rgb \+ 3e\+38 x flow\) for 0.mp4"):
@@ -118,22 +114,12 @@ def test_weights_that_make_a_fusion_overflow_are_refused(sign: int) -> None:
 
 
 def unreadable_result() -> EvaluationResult:
-    return summarize(
-        [None, None],
-        [0, 1],
-        ["0.mp4", "1.mp4"],
-        ["broken", "broken"],
-        labels=("a", "b"),
-        dataset="toy",
-        data_fingerprint="x",
-        split="test",
-        protocol="p",
-        model="m",
-    )
+    dump = dump_of(torch.full((1, 2, 2), torch.nan), [0, 1], errors=("broken", "broken"))
+    return score_dump(dump)[0]
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
-    """Nothing could be read, so there is no loss; ``NaN`` is no JSON."""
+    """Without readable videos the loss is NaN, which is not valid JSON."""
     result = unreadable_result()
     assert math.isnan(result.loss)
     text = write_results(tmp_path / "evaluation.json", [result]).read_text()

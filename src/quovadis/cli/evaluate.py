@@ -1,4 +1,4 @@
-"""``quovadis evaluate``: measure a model on labeled videos by a protocol."""
+"""``quovadis evaluate``: evaluate a model on labeled videos."""
 
 import json
 from dataclasses import dataclass
@@ -12,38 +12,38 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model on labeled videos. Every figure is printed with its protocol and the fingerprint of its data."""
+    """Evaluate a model on labeled videos. Metrics are printed with their protocol and the fingerprint of the data."""
 
     data: str
-    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
+    """A folder with one subfolder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
     "motions"."""
     weights: tuple[Path, ...]
-    """A weights file or the folder of a training run; several are streams whose logits are added."""
+    """Weights files or folders of training runs. The logits of several networks are added."""
     split: Literal["train", "val", "test"] = "test"
-    """Which videos."""
+    """The split to evaluate."""
     protocol: str | None = None
-    """paper (Table 1: the first ten seconds, short videos looped), whole, center-clip, ten-clips, 10x3 (ten clips,
-    three crops); by default the model's own."""
+    """paper (the first ten seconds, short videos looped), whole, center-clip, center-16, ten-clips, or 10x3 (ten clips,
+    three crops). Defaults to the protocol of the model."""
     split_seed: int = 0
-    """Of the split, where the data come without one; the same as in training."""
+    """Seed of the split, if the data have none; use the value of the training."""
     out: Path | None = None
-    """A folder for evaluation.json, with the outcome of every video, and a page with pictures."""
+    """Folder for evaluation.json, with the result of every video, and an HTML report with examples."""
     dump: Path | None = None
-    """A file (.npz) for what each network said about each video; ``quovadis fuse`` measures and fuses such files."""
+    """File (.npz) for the logits of each network and video; ``quovadis fuse`` evaluates and fuses such files."""
     num_workers: int = 1
-    """Processes that decode."""
+    """Number of decoding processes."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated, where a model wants it; use what it was trained with."""
+    """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
-    """Where ``quovadis flow`` stored it; by default it is looked for beside each video."""
+    """Folder written by ``quovadis flow``. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
+    """Run the command."""
     options = tyro.cli(Evaluate, args=args, prog="quovadis evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.runtime import distributed
 
@@ -71,11 +71,11 @@ def _evaluate(options: Evaluate) -> None:
         flow_method=options.flow_method,
         flow_folder=options.flow_folder,
     )
-    errors = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
+    stderr = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     data = data.with_labels(recognizer.labels)
     for note in data.notes:
-        errors.print(f"note: {note}", style="dim")
-    with progress_bar(errors) as bar:
+        stderr.print(f"note: {note}", style="dim")
+    with progress_bar(stderr) as bar:
         task = bar.add_task(f"evaluating {options.split}", total=len(data.split(options.split)))
         results = evaluate_streams(
             recognizer,
@@ -89,7 +89,7 @@ def _evaluate(options: Evaluate) -> None:
         return
     if options.dump is not None:
         write_dump(options.dump, LogitDump.of(results[: len(recognizer.models)]))
-        errors.print(f"wrote {options.dump}")
+        stderr.print(f"wrote {options.dump}")
     if options.json:
         rows = [r.to_dict() for r in results]
         print(json.dumps(rows if len(rows) > 1 else rows[0], indent=2, allow_nan=False))
@@ -97,7 +97,7 @@ def _evaluate(options: Evaluate) -> None:
         Console(soft_wrap=True).print(evaluation_table(results))
     if options.out is not None:
         write_results(options.out / "evaluation.json", results)
-        with progress_bar(errors) as bar:
+        with progress_bar(stderr) as bar:
             task = bar.add_task("drawing examples", total=None)
             page = write_page(
                 options.out / "report.html",
@@ -109,4 +109,4 @@ def _evaluate(options: Evaluate) -> None:
                 facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(data.notes) or "none"},
                 on_example=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        errors.print(f"wrote {page}")
+        stderr.print(f"wrote {page}")

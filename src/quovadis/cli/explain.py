@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 class Explain:
     """Show where and when a network finds evidence for an action (class activation maps).
 
-    Each video gives VIDEO.explain.mp4 with the evidence drawn over the frames, VIDEO.explain.png with a filmstrip, and
-    VIDEO.explain.npz with the arrays: maps (labels, T, h, w), labels, center_seconds.
+    Writes VIDEO.explain.mp4 (frames with an overlay of the evidence), VIDEO.explain.png (filmstrip) and
+    VIDEO.explain.npz with the arrays maps (labels, T, h, w), labels and center_seconds.
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, folders of them, or .txt files with one path a line."""
+    """Video files, folders of videos, or .txt files with one path per line."""
     out: Path
-    """The folder to write to."""
+    """Output folder."""
     weights: tuple[str, ...] = ()
-    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
-    default the official Kinetics-400 network, which is downloaded once."""
+    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
+    the official Kinetics-400 network, which is downloaded once."""
     labels: tuple[str, ...] = ()
-    """The classes to show; by default the most probable one."""
+    """Classes to map. Defaults to the most probable one."""
     num_labels: int = 1
-    """How many of the most probable classes get maps, without --labels; pictures show the first."""
+    """Without --labels: number of most probable classes to map. Video and filmstrip show the first."""
     window_seconds: float | None = None
-    """Length of a window; by default the model's test footprint (10 s for I3D)."""
+    """Length of a window. Defaults to the model's test footprint (10 s for I3D)."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated, where a model needs it; use what it was trained with."""
+    """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
-    """Where quovadis flow stored it; by default next to each video."""
+    """Folder written by ``quovadis flow``. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
-    """Print JSON, one object a line."""
+    """Print JSON, one object per line."""
 
 
 def main(args: list[str]) -> None:
-    """Run the command; a video that cannot be read is reported, the others are processed, and the exit code is 1."""
+    """Run the command. Exit with code 1 if a video cannot be read; it is reported and the others are processed."""
     from quovadis.cli._arguments import arrange
 
     args = arrange(Explain, args)
@@ -68,26 +68,26 @@ def main(args: list[str]) -> None:
     for video in videos:
         try:
             with progress.video(video):
-                found = recognizer.explain(
+                maps = recognizer.explain(
                     video,
                     labels=options.labels,
                     num_labels=options.num_labels,
                     window_seconds=options.window_seconds,
                     on_window=progress.window,
                 )
-                files = write_explanation(found, options.out)
+                files = write_explanation(maps, options.out)
         except VideoError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
             continue
-        rows = _rows(found)
+        rows = _rows(maps)
         if options.json:
             print(json.dumps({"video": str(video), "maps": rows, "files": [str(f) for f in files]}), flush=True)
         else:
             print(video)
             for row in rows:
                 print(f"  {row['probability']:6.1%}  {row['label']}: most evidence at {row['peak_seconds']:.2f} s")
-            for note in found.prediction.notes:
+            for note in maps.prediction.notes:
                 print(f"  {note}")
         print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
     if failed:
@@ -95,12 +95,12 @@ def main(args: list[str]) -> None:
         sys.exit(1)
 
 
-def _rows(found: "ActivationMaps") -> list[dict[str, Any]]:
+def _rows(maps: "ActivationMaps") -> list[dict[str, Any]]:
     """For each class its probability and the time of the strongest evidence."""
     rows = []
-    for label in found.labels:
-        strongest = int(found.map_of(label).amax((1, 2)).argmax())
-        probability = float(found.prediction.probabilities[found.prediction.labels.index(label)])
-        peak = float(found.center_seconds[strongest])
+    for label in maps.labels:
+        strongest = int(maps.map_of(label).amax((1, 2)).argmax())
+        probability = float(maps.prediction.probabilities[maps.prediction.labels.index(label)])
+        peak = float(maps.center_seconds[strongest])
         rows.append({"label": label, "probability": probability, "peak_seconds": round(peak, 3)})
     return rows

@@ -1,4 +1,4 @@
-"""``quovadis fuse``: score and fuse dumps of logits, without any network."""
+"""``quovadis fuse``: evaluate and fuse logit dumps without running networks."""
 
 import json
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Fuse:
-    """Measure what ``quovadis evaluate --dump`` kept: each stream, and all of them together. No network is needed."""
+    """Evaluate logit dumps written by ``quovadis evaluate --dump``, and their fusion, without running networks."""
 
     dumps: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more files, of the same videos; one alone is measured again."""
+    """One or more dumps of the same videos."""
     weights: tuple[float, ...] = ()
-    """A factor for each stream, in the order of the files; by default 1 for each."""
+    """Weight of each stream in the fusion, in the order of the dumps. Defaults to 1 for each."""
     rule: Literal["sum_logits", "mean_probabilities"] = "sum_logits"
-    """Add logits, as the official two-stream I3D does, or average probabilities."""
+    """sum_logits adds logits, as the official two-stream I3D does; mean_probabilities averages probabilities."""
     json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
+    """Run the command."""
     options = tyro.cli(Fuse, args=args, prog="quovadis fuse", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.evaluation.dump import join_dumps, read_dump, score_dump
     from quovadis.report.terminal import evaluation_table

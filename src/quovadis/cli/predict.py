@@ -1,4 +1,4 @@
-"""``quovadis predict``: name the action in videos."""
+"""``quovadis predict``: recognize the action in videos."""
 
 import json
 import sys
@@ -13,31 +13,31 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Predict:
-    """Name the action in videos, for each video as a whole and over time where it is long."""
+    """Recognize the action in each video, and in its windows if it is long."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, folders of them, or .txt files with one path a line."""
+    """Video files, folders of videos, or .txt files with one path per line."""
     weights: tuple[str, ...] = ()
-    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
-    default the official Kinetics-400 network, which is downloaded once."""
+    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
+    the official Kinetics-400 network, which is downloaded once."""
     top: int = 5
-    """How many classes to show."""
+    """Number of classes to show."""
     window_seconds: float | None = None
-    """Length of a window over time; by default the model's test footprint (10 s for I3D)."""
+    """Length of a window. Defaults to the model's test footprint (10 s for I3D)."""
     stride_seconds: float | None = None
-    """From one window to the next; by default they touch."""
+    """Time from one window to the next. Defaults to the length of a window."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated, where a model wants it; use what it was trained with."""
+    """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
-    """Where ``quovadis flow`` stored it; by default it is looked for beside each video."""
+    """Folder written by ``quovadis flow``. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
-    """Print JSON, one object a line."""
+    """Print JSON, one object per line."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
+    """Run the command. Exit with code 1 if a video cannot be read; it is reported and the others are processed."""
     from quovadis.cli._arguments import arrange
 
     args = arrange(Predict, args)
@@ -62,7 +62,7 @@ def main(args: list[str]) -> None:
     )
     console = Console(soft_wrap=True)
     progress = VideoProgress(videos)
-    for number, video in enumerate(videos):
+    for index, video in enumerate(videos):
         try:
             with progress.video(video):
                 prediction = recognizer.predict(
@@ -79,7 +79,7 @@ def main(args: list[str]) -> None:
             row = {**prediction.to_dict(options.top), "networks": list(recognizer.networks)}
             print(json.dumps(row, allow_nan=False), flush=True)
         else:
-            if number:
+            if index:
                 console.print()
             console.print(prediction_table(prediction, options.top))
     if failed:

@@ -1,4 +1,4 @@
-"""``quovadis timeline``: what happens when in long videos."""
+"""``quovadis timeline``: find the actions in long videos and when they happen."""
 
 import json
 import sys
@@ -17,41 +17,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Say what happens when in long videos: windows through a recognizer, joined to segments.
+    """Find the actions in long videos and when they happen.
 
-    Each video gives VIDEO.timeline.json, .csv (start_seconds, stop_seconds, label, probability) and .png, a picture
-    with filmstrip, segments and the curves of the classes.
+    A window slides over each video, and neighboring windows of the same class are merged into segments. Writes
+    VIDEO.timeline.json, .csv (start_seconds, stop_seconds, label, probability) and .png (filmstrip, segments and class
+    probabilities over time).
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, folders of them, or .txt files with one path a line."""
+    """Video files, folders of videos, or .txt files with one path per line."""
     out: Path
-    """The folder to write to."""
+    """Output folder."""
     weights: tuple[str, ...] = ()
-    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
-    default the official Kinetics-400 network, which is downloaded once."""
+    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
+    the official Kinetics-400 network, which is downloaded once."""
     window_seconds: float | None = None
-    """Length of a window; by default that of a training clip (2.56 s for I3D)."""
+    """Length of a window. Defaults to that of a training clip (2.56 s for I3D)."""
     stride_seconds: float | None = None
-    """From one window to the next; by default half a window."""
+    """Time from one window to the next. Defaults to half a window."""
     smooth_seconds: float = 0.0
-    """Average the probabilities over so long a time; 0 takes each window for itself."""
+    """Average the probabilities over this time; 0 for no smoothing."""
     top: int = 6
-    """How many classes get a curve."""
+    """Number of classes with a curve."""
     min_probability: float = 0.0
-    """Windows whose best class is less probable belong to no segment."""
+    """Leave a gap where the best class is less probable than this."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated, where a model wants it; use what it was trained with."""
+    """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
-    """Where quovadis flow stored it; by default it is looked for beside each video."""
+    """Folder written by ``quovadis flow``. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
-    """Print JSON, one object a line."""
+    """Print JSON, one object per line."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb; a video that cannot be read is reported, the others go on, and the exit code is 1."""
+    """Run the command. Exit with code 1 if a video cannot be read; it is reported and the others are processed."""
     from quovadis.cli._arguments import arrange
 
     args = arrange(Timeline, args)
@@ -73,7 +74,7 @@ def main(args: list[str]) -> None:
     for video in videos:
         windows: list[Window] = []
 
-        def keep(window: "Window", windows: "list[Window]" = windows) -> None:
+        def on_window(window: "Window", windows: "list[Window]" = windows) -> None:
             windows.append(window)
             progress.window(window)
 
@@ -85,7 +86,7 @@ def main(args: list[str]) -> None:
                     window_seconds=options.window_seconds,
                     stride_seconds=options.stride_seconds,
                     smooth_seconds=options.smooth_seconds,
-                    on_window=keep,
+                    on_window=on_window,
                 )
         except VideoError as error:
             failed += 1
@@ -102,7 +103,7 @@ def main(args: list[str]) -> None:
 
 
 def _write(timeline: "VideoTimeline", options: Timeline) -> None:
-    """Write the files of one video, and print its segments."""
+    """Write the files of one video and print its segments."""
     from quovadis.report.timeline import write_timeline
 
     files = write_timeline(timeline, options.out, k=options.top, min_probability=options.min_probability)

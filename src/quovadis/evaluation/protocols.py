@@ -1,4 +1,4 @@
-"""How a video is shown to a network when it is measured. A figure without its protocol means nothing."""
+"""Test protocols as data: which frames and crops of a video a network is evaluated on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,32 +18,34 @@ from quovadis.video.sampling import clip_indices, even_starts
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is taken from each video; logits are averaged over time and over clips, then comes the softmax.
+    """Frames and crops of a video whose logits are averaged; the softmax is applied to the average.
 
-    >>> PROTOCOLS["paper"].describe(ModelSpec("i3d", (), 224, 256, min_frames=9, test_frames=250))
-    'paper: first 250 frames at 25 fps, shorter videos looped, center crop 224 px, logits averaged'
+    Example:
+        >>> spec = ModelSpec("i3d", (), 224, 256, min_frames=9, test_frames=250)
+        >>> PROTOCOLS["paper"].describe(spec)
+        'paper: first 250 frames at 25 fps, shorter videos looped, center crop 224 px, logits averaged'
     """
 
     name: str
     extent: Literal["whole", "test", "clips"]
-    """The whole video; its first ``test_frames`` (Table 1), looped where it is shorter; or clips of training length.
-    Of the first two, a model that takes clips of one length only is shown one after the other."""
+    """``whole``: the whole video. ``test``: its first ``test_frames`` (Table 1 of the paper), looped if it is shorter.
+    ``clips``: clips of training length. For models with a fixed clip length, the first two are cut into clips."""
     num_clips: int = 1
-    """Of training length, spread evenly over the video."""
+    """Number of clips of training length, evenly spaced over the video."""
     num_crops: int = 1
-    """Along the longer side; one is in the center."""
+    """Number of crops along the longer side; a single crop is the center crop."""
     num_frames: int | None = None
-    """Frames of a clip; None is the training length of the model."""
+    """Number of frames of a clip; None for the training length of the model."""
 
     def describe(self, spec: ModelSpec) -> str:
-        """The protocol in words, as it is printed beside every figure."""
+        """Describe the protocol for a model in one line."""
         every = f", every {spec.clip_stride}th" if spec.clip_stride > 1 else ""
-        cut = spec.test_clip_frames
+        length = spec.test_clip_frames
         if self.extent == "whole":
-            taken = f"whole video at {spec.fps:g} fps{every}" + (f", in clips of {cut}" if cut else "")
+            taken = f"whole video at {spec.fps:g} fps{every}" + (f", in clips of {length}" if length else "")
         elif self.extent == "test":
-            pieces = f", in {-(-spec.test_frames // cut)} clips of {cut}" if cut else ""
-            taken = f"first {spec.test_frames} frames at {spec.fps:g} fps{every}{pieces}"
+            clips = f", in {-(-spec.test_frames // length)} clips of {length}" if length else ""
+            taken = f"first {spec.test_frames} frames at {spec.fps:g} fps{every}{clips}"
         else:
             where = "the middle" if self.num_clips == 1 else f"{self.num_clips} places"
             taken = f"{self._clip_extent(spec)[0]} frames at {spec.fps:g} fps{every}, from {where}"
@@ -51,67 +53,83 @@ class Protocol:
         return f"{self.name}: {taken}, shorter videos looped, {crops} {spec.size_px} px, logits averaged"
 
     def views(self, video: Clip, spec: ModelSpec) -> Iterator[Clip]:
-        """The clips to be scored, cropped, one at a time; the mean of their logits counts.
+        """Yield the cropped clips of a video, whose logits are averaged.
 
         Args:
-            video: all frames at ``spec.fps`` that :meth:`longest` asks for, with flow where the model wants it.
-            spec: what the model sees.
+            video: The first :meth:`max_frames` frames at ``spec.fps``, with flow if the model needs it.
+            spec: Specification of the model.
         """
         for crop in crops_along(video, spec.size_px, self.num_crops):
-            for ticks in self.clip_indices(len(video), spec):
-                yield crop.take(torch.from_numpy(ticks))
+            for indices in self.clip_indices(len(video), spec):
+                yield crop.take(torch.from_numpy(indices))
 
-    def clip_indices(self, num_ticks: int, spec: ModelSpec) -> list[NDArray[np.int64]]:
-        """The frames of each clip, as ticks of the video at ``spec.fps``.
+    def clip_indices(self, num_frames: int, spec: ModelSpec) -> list[NDArray[np.int64]]:
+        """Choose the frames of each clip.
 
-        :func:`quovadis.models.inputs.cut_clip` says what becomes of a clip that is longer than a model takes.
+        :func:`quovadis.models.inputs.cut_clip` cuts clips that are longer than a model accepts.
 
         Args:
-            num_ticks: length of the video.
-            spec: what the model sees.
+            num_frames: Number of frames of the video at ``spec.fps``.
+            spec: Specification of the model.
+
+        Returns:
+            Frame indices of each clip.
+
+        Raises:
+            TooFewFramesError: If the clips of this protocol are too short for the model.
         """
-        frames, stride, span = self._clip_extent(spec)
+        length, stride, extent = self._clip_extent(spec)
         if self.extent == "clips":
-            starts = even_starts(num_ticks, span, self.num_clips)
-            return [clip_indices(num_ticks, frames, frame_stride=stride, start=int(s)) for s in starts]
-        length = spec.test_frames if self.extent == "test" else max(num_ticks, span)
-        return [clip_indices(num_ticks, -(-length // stride), frame_stride=stride)]
+            starts = even_starts(num_frames, extent, self.num_clips)
+            return [clip_indices(num_frames, length, frame_stride=stride, start=int(s)) for s in starts]
+        extent = spec.test_frames if self.extent == "test" else max(num_frames, extent)
+        return [clip_indices(num_frames, -(-extent // stride), frame_stride=stride)]
 
     def _clip_extent(self, spec: ModelSpec) -> tuple[int, int, int]:
-        """Frames, stride and span of a clip, as :func:`quovadis.datasets.clip_dataset.clip_extent`."""
-        frames, stride, span = clip_extent(spec)
+        """Frames, stride and extent of a clip, as :func:`quovadis.datasets.clip_dataset.clip_extent`."""
+        frames, stride, extent = clip_extent(spec)
         if self.num_frames is None:
-            return frames, stride, span
-        require_frames((self.num_frames - 1) * stride + 1, spec.min_frames, f"protocol {self.name}", spec.name)
-        return self.num_frames, stride, (self.num_frames - 1) * stride + 1
+            return frames, stride, extent
+        extent = (self.num_frames - 1) * stride + 1
+        require_frames(extent, spec.min_frames, f"protocol {self.name}", spec.name)
+        return self.num_frames, stride, extent
 
-    def longest(self, spec: ModelSpec) -> int | None:
-        """Ticks that are enough to read; None for all."""
+    def max_frames(self, spec: ModelSpec) -> int | None:
+        """Number of frames at ``spec.fps`` that must be read; None for the whole video."""
         return spec.test_frames if self.extent == "test" else None
 
 
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
     for p in (
-        # The author in issue 28 of the official repository: the first 250 frames, shorter videos looped. In them, as
-        # Table 1 has it: 50 steps of ConvNet+LSTM, 15 clips of 3D-ConvNet, 25 samples of Two-Stream, 5 windows of
-        # 3D-Fused, and I3D at once.
+        # Issue 28 of the official repository: the first 250 frames, shorter videos looped. With Table 1 this gives
+        # ConvNet+LSTM 50 steps, 3D-ConvNet 15 clips, Two-Stream 25 samples, 3D-Fused 5 windows, and I3D one pass.
         Protocol("paper", "test"),
         Protocol("whole", "whole"),
         Protocol("center-clip", "clips"),
         Protocol("center-16", "clips", num_frames=16),
         Protocol("ten-clips", "clips", num_clips=10),
-        # The field's, after Wang et al. 2018 (section 4): 30 views.
+        # 30 views, as in Wang et al. 2018, section 4.
         Protocol("10x3", "clips", num_clips=10, num_crops=3),
     )
 }
+"""The test protocols by name.
+
+``paper`` is the protocol of Carreira and Zisserman, https://arxiv.org/abs/1705.07750, with details from
+https://github.com/google-deepmind/kinetics-i3d/issues/28. ``10x3`` is that of Wang et al., "Non-local Neural Networks",
+https://arxiv.org/abs/1711.07971.
+"""
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol by name.
+    """Look up a test protocol by name.
 
     Raises:
-        UnknownNameError: no such protocol.
+        UnknownNameError: If there is no such protocol.
+
+    Example:
+        >>> find_protocol("10x3").num_crops
+        3
     """
     if name not in PROTOCOLS:
         raise UnknownNameError.among("protocol", name, PROTOCOLS)

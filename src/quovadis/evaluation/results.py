@@ -1,4 +1,4 @@
-"""Results of an evaluation."""
+"""Results of an evaluation: metrics, the confusion matrix and every video."""
 
 import math
 from dataclasses import dataclass
@@ -9,56 +9,66 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VideoResult:
-    """How one video of an evaluation came out."""
+    """Result of one video in an evaluation.
+
+    Example:
+        >>> VideoResult("run/1.mp4", "run", (("run", 0.9), ("jump", 0.1))).correct
+        True
+    """
 
     path: str
     label: str
     top: tuple[tuple[str, float], ...]
-    """Most probable classes first, with probabilities; empty when the file could not be read."""
+    """The most probable classes with their probabilities, in descending order; empty if the video was unreadable."""
     error: str = ""
+    """Why the video could not be read; empty if it could."""
 
     @property
     def correct(self) -> bool:
-        """True when the most probable class is the label."""
+        """Whether the most probable class is the label."""
         return bool(self.top) and self.top[0][0] == self.label
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The figures of one evaluation, with everything that a reader needs to compare them."""
+    """Metrics of one model on one split, with the protocol and the fingerprint of the data.
+
+    Unreadable videos count as wrong in ``top1``, ``top5`` and ``mean_class``. See
+    :func:`~quovadis.evaluation.evaluate.evaluate`.
+    """
 
     dataset: str
     data_fingerprint: str
-    """Hash of the list of videos: equal hashes mean equal data."""
+    """Hash of the list of videos; equal hashes mean equal data."""
     split: str
     protocol: str
-    """The protocol in words."""
+    """Description of the protocol."""
     model: str
     labels: tuple[str, ...]
     top1: float
     top5: float
     mean_class: float
-    """Mean of the per-class top-1 accuracies, over the classes that have videos."""
+    """Mean of the top-1 accuracies of all classes that have videos."""
     loss: float
-    """Mean cross-entropy over the videos that could be read; NaN if there is none, which is null in JSON."""
+    """Mean cross-entropy of the readable videos; NaN (null in JSON) if there are none."""
     confusion: Tensor
-    """int64 (classes, classes): rows are true labels, columns predictions; unreadable files are in no cell."""
+    """int64 (classes, classes): rows are true classes, columns predictions; without unreadable videos."""
     videos: tuple[VideoResult, ...]
     logits: Tensor
-    """float32 (videos, classes): the scores behind the figures; NaN where a video could not be read."""
+    """float32 (videos, classes); NaN for unreadable videos."""
 
     @property
     def num_videos(self) -> int:
-        """Videos of the split, readable or not: the denominator of every figure."""
+        """Number of videos in the split, unreadable ones included."""
         return len(self.videos)
 
     @property
     def unreadable(self) -> tuple[VideoResult, ...]:
-        """Videos that could not be read, and so count as wrong."""
+        """The videos that could not be read."""
         return tuple(v for v in self.videos if v.error)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON, without the logits."""
         return {
             "dataset": self.dataset,
             "data_fingerprint": self.data_fingerprint,
