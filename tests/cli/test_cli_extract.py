@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_folder_of_videos_and_again(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extract_a_folder_twice(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = ("--weights", place / "rgb.safetensors", place / "flow.safetensors", "--out", tmp_path)
     assert run("extract", place / "clips", *both, "--window", 16, "--stride", 8, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -56,13 +56,13 @@ def test_a_folder_of_videos_and_again(place: Path, tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err.count("done before") == 2
     assert run("extract", place / "clips", *both, "--window", 16) == 1
     captured = capsys.readouterr()
-    assert captured.err.count("exists from other settings (stride is 8, now 16)") == 2
+    assert captured.err.count("exists with other settings (stride is 8, now 16)") == 2
     assert "2 of 2 videos have no features" in captured.err
     assert run("extract", place / "clips", *both, "--window", 16, "--streams", "rgb", "--overwrite") == 0
     assert np.load(tmp_path / "a" / "v_rgb.npy").shape == (2, 256)
 
 
-def test_presets_and_the_whole_video(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_and_whole_video(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video, rgb = place / "clips" / "a" / "v.mp4", ("--weights", place / "rgb.safetensors")
     assert run("extract", video, *rgb, "--out", tmp_path / "w", "--whole", "--fps", 0) == 0
     assert np.load(tmp_path / "w" / "v_rgb.npy").shape == (4, 256)
@@ -79,7 +79,7 @@ def test_presets_and_the_whole_video(place: Path, tmp_path: Path, capsys: pytest
     assert not (tmp_path / "x").exists()
 
 
-def test_bad_videos_are_listed(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_videos_are_listed(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no")
     rgb = ("--weights", place / "rgb.safetensors", "--out", tmp_path / "out")
@@ -95,8 +95,8 @@ def test_bad_videos_are_listed(place: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_another_process_makes_the_same_features(place: Path, tmp_path: Path) -> None:
-    """What ``--ray`` sends to other machines, in a process of this one."""
+def test_another_process_computes_the_same_features(place: Path, tmp_path: Path) -> None:
+    """Runs the jobs of ``--ray`` in a local process."""
     settings = ExtractorSettings((str(place / "rgb.safetensors"),), find_feature_preset("quovadis").but(window=16))
     extractor = settings.build()
     for folder, num_workers in (("here", 0), ("there", 1)):
@@ -112,7 +112,7 @@ def test_another_process_makes_the_same_features(place: Path, tmp_path: Path) ->
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_cluster_extracts(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extract_on_a_cluster(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray", reason="needs the extra 'cluster'")
     arguments = ("--weights", place / "rgb.safetensors", "--out", tmp_path, "--window", 16, "--ray", "local")
     assert run("extract", place / "clips", *arguments) == 0

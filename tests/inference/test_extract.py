@@ -10,7 +10,7 @@ import torch
 from quovadis.datasets.video_inputs import list_videos
 from quovadis.errors import DatasetError, InvalidInputError, StorageError, TooFewFramesError
 from quovadis.inference import feature_files
-from quovadis.inference.extract import Extracted, ExtractJob, extract_all, extract_video, plan_jobs
+from quovadis.inference.extract import ExtractJob, ExtractResult, extract_all, extract_video, plan_jobs
 from quovadis.inference.feature_files import FeatureFile, FeatureWriter, files_for, settings_of
 from quovadis.inference.feature_presets import FEATURE_PRESETS, FeaturePreset
 from quovadis.inference.features import FeatureExtractor
@@ -41,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(
     folder: Path, out: Path, extractor: FeatureExtractor, streams: tuple[StreamKind, ...], **options: Any
-) -> list[Extracted]:
+) -> list[ExtractResult]:
     jobs, settled = plan_jobs(list_videos([folder]), out, extractor, streams, **options)
     return settled + list(extract_all(jobs, [extractor]))
 
@@ -68,7 +68,7 @@ def test_files_and_their_sidecars(models: list[VideoModel], clips: Path, tmp_pat
     assert settings["flow"]["method"] == "tvl1"
     assert (sidecar["preset"], sidecar["changed"]) == ("quovadis", ["window", "stride"])
     assert "flow" not in json.loads((tmp_path / "a" / "v_rgb.json").read_text())["settings"]
-    assert len(list((tmp_path / "a").iterdir())) == 4  # nothing half done is left
+    assert len(list((tmp_path / "a").iterdir())) == 4  # no partial files
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_files_and_their_sidecars(models: list[VideoModel], clips: Path, tmp_pat
         ("ten-crop", ("rgb",), ["v_i3d"], (2, 10, 256)),
     ],
 )
-def test_the_layouts_of_the_field(
+def test_layouts_of_presets(
     models: list[VideoModel],
     clips: Path,
     tmp_path: Path,
@@ -109,7 +109,7 @@ def test_the_layouts_of_the_field(
 
 
 @pytest.mark.parametrize(("shape", "columns_first"), [((3, 4), False), ((4, 3), True), ((1, 1, 1, 12), False)])
-def test_the_header_is_numpys(tmp_path: Path, shape: tuple[int, ...], columns_first: bool) -> None:
+def test_npy_header_is_valid(tmp_path: Path, shape: tuple[int, ...], columns_first: bool) -> None:
     values = np.arange(12, dtype="<f4")
     path = tmp_path / "a.npy"
     path.write_bytes(feature_files._npy_header(shape, columns_first=columns_first) + values.tobytes())
@@ -119,7 +119,7 @@ def test_the_header_is_numpys(tmp_path: Path, shape: tuple[int, ...], columns_fi
     assert len(feature_files._npy_header((10**9, 10, 2048), columns_first=False)) == 128
 
 
-def test_what_is_there_is_not_made_again(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
+def test_existing_files_are_skipped(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
     extractor = FeatureExtractor(models, OURS)
     make(clips, tmp_path, extractor, ("rgb",))
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
@@ -127,7 +127,7 @@ def test_what_is_there_is_not_made_again(models: list[VideoModel], clips: Path, 
     (tmp_path / "a" / "v_rgb.json").rename(tmp_path / "kept.json")
     again = {r.video.name + str(r.video.parent.name): r for r in make(clips, tmp_path, extractor, BOTH)}
     refused = again["v.mp4a"]
-    assert "v_rgb.npy exists without a v_rgb.json" in refused.error
+    assert "v_rgb.npy exists without a valid v_rgb.json" in refused.error
     assert not (tmp_path / "a" / "v_flow.npy").exists()
     (tmp_path / "kept.json").rename(tmp_path / "a" / "v_rgb.json")
     done = make(clips, tmp_path, extractor, ("rgb",))
@@ -149,18 +149,18 @@ def test_what_is_there_is_not_made_again(models: list[VideoModel], clips: Path, 
         ({"short": "error"}, "short is 'loop', now 'error'"),
     ],
 )
-def test_features_of_other_settings_are_refused(
+def test_existing_features_with_other_settings_are_refused(
     models: list[VideoModel], clips: Path, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     make(clips, tmp_path, FeatureExtractor(models, OURS), ("rgb",))
     before = (tmp_path / "w_rgb.npy").read_bytes()
     for result in make(clips, tmp_path, FeatureExtractor(models, OURS.but(**change)), ("rgb",)):
         assert words in result.error
-        assert "use --overwrite" in result.error
+        assert "--overwrite" in result.error
     assert (tmp_path / "w_rgb.npy").read_bytes() == before
 
 
-def test_other_weights_and_other_videos_are_refused(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
+def test_existing_features_of_other_weights_are_refused(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
     make(clips, tmp_path, FeatureExtractor(models, OURS), ("rgb",))
     torch.manual_seed(7)
     other = FeatureExtractor([build_model("i3d_tiny", num_classes=2)], OURS)
@@ -172,7 +172,7 @@ def test_other_weights_and_other_videos_are_refused(models: list[VideoModel], cl
     assert all("features of another video" in r.error for r in results)
 
 
-def test_a_bad_file_among_many_is_listed_and_the_rest_is_done(
+def test_unreadable_file_is_listed_and_the_others_are_processed(
     models: list[VideoModel], clips: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
@@ -198,7 +198,7 @@ def test_a_bad_file_among_many_is_listed_and_the_rest_is_done(
     assert not (tmp_path / "out" / "05_rgb.npy").exists()
 
 
-def test_nothing_appears_of_a_video_that_fails(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
+def test_failed_video_leaves_no_files(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
     broken = build_model("i3d_tiny", num_classes=2).eval()
     torch.nn.init.constant_(next(broken.parameters()), float("nan"))
     extractor = FeatureExtractor([broken, models[1]], OURS)
@@ -207,7 +207,7 @@ def test_nothing_appears_of_a_video_that_fails(models: list[VideoModel], clips: 
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_a_disk_that_cannot_be_written_to_ends_everything(
+def test_storage_error_stops_all_jobs(
     models: list[VideoModel], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").write_text("a file where the folder should be")
@@ -223,10 +223,8 @@ def test_a_disk_that_cannot_be_written_to_ends_everything(
     assert list((tmp_path / "more").rglob("*.npy")) == []
 
 
-def test_a_job_that_died_between_the_two_files_is_done_again(
-    models: list[VideoModel], clips: Path, tmp_path: Path
-) -> None:
-    """The sidecar comes first, so an array without one is never ours, and a sidecar without an array never counts."""
+def test_sidecar_without_array_is_ignored(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
+    """The sidecar is written first, so an array without one was written by another program."""
     extractor = FeatureExtractor(models, OURS)
     make(clips, tmp_path, extractor, ("rgb",))
     (tmp_path / "w_rgb.npy").unlink()
@@ -235,7 +233,7 @@ def test_a_job_that_died_between_the_two_files_is_done_again(
     assert (tmp_path / "w_rgb.npy").is_file()
 
 
-def test_the_paths_that_features_get(tmp_path: Path) -> None:
+def test_relative_paths_of_features(tmp_path: Path) -> None:
     for name in ("x/a.mp4", "x/y/a.mp4", "x/b.avi", "x/b.flow.mp4", "x/note.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -257,23 +255,23 @@ def test_the_paths_that_features_get(tmp_path: Path) -> None:
 def test_names_with_dots_and_one_stream_presets(tmp_path: Path) -> None:
     (file,) = files_for(tmp_path, "a/v.1", OURS, ("rgb",))
     assert (file.path, file.sidecar) == (tmp_path / "a" / "v.1_rgb.npy", tmp_path / "a" / "v.1_rgb.json")
-    with pytest.raises(InvalidInputError, match="one stream a folder"):
+    with pytest.raises(InvalidInputError, match="one stream per folder"):
         files_for(tmp_path, "v", FEATURE_PRESETS["pytorch-i3d"], BOTH)
     assert ExtractJob(Path("v"), tuple(files_for(tmp_path, "v", OURS, BOTH))).streams == BOTH
 
 
-def test_a_writer_without_rows_leaves_nothing(models: list[VideoModel], tmp_path: Path) -> None:
+def test_writer_without_rows_leaves_no_file(models: list[VideoModel], tmp_path: Path) -> None:
     extractor = FeatureExtractor(models, OURS)
     file = FeatureFile(tmp_path / "v_rgb.npy", ("rgb",))
     with (
         FeatureWriter(file, OURS, settings_of(extractor, ("rgb",)), Path("v.mp4")) as writer,
-        pytest.raises(TooFewFramesError, match=r"v.mp4 gives no features"),
+        pytest.raises(TooFewFramesError, match=r"v.mp4 is too short for features"),
     ):
         writer.finish()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_name_everything_that_changes_numbers(models: list[VideoModel]) -> None:
+def test_settings_include_all_preset_fields(models: list[VideoModel]) -> None:
     extractor = FeatureExtractor(models, OURS.whole())
     settings = settings_of(extractor, BOTH)
     assert (settings["window"], settings["stride"], settings["size_px"]) == ("whole", 8, 64)
@@ -281,7 +279,7 @@ def test_settings_name_everything_that_changes_numbers(models: list[VideoModel])
     assert fields <= set(settings)
 
 
-def test_a_whole_video_whose_header_lies(
+def test_whole_video_with_a_wrong_length_in_the_header(
     models: list[VideoModel], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "v.mp4", moving_square(150, 72, 90), **LOSSLESS)

@@ -14,8 +14,8 @@ from quovadis.flow.source import FlowJob, FlowSource, store_flow
 from quovadis.inference import feature_stream
 from quovadis.inference.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset, find_feature_preset
 from quovadis.inference.feature_stream import CroppedFrames
-from quovadis.inference.features import FeatureExtractor, LengthDiffersError, _Frames
-from quovadis.inference.time_axis import TIME_AXES
+from quovadis.inference.features import FeatureExtractor, FrameCountError
+from quovadis.inference.frame_buffer import FrameBuffer
 from quovadis.models.i3d import I3D, i3d_tiny_spec
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_hand(
     model: VideoModel, clip: Clip, start: int = 0, stop: int | None = None, corner: tuple[int, int] | None = None
 ) -> Tensor:
-    """Features (T', D) of a stretch of a clip, cropped by slicing: the middle, or the square at a corner."""
+    """Features (T', D) of a segment of a clip, cropped by slicing: the center, or the square at a corner."""
     x = clip.frames if model.spec.streams[0].kind == "rgb" else encode_flow(clip.flow)  # type: ignore[arg-type]
     size = model.spec.size_px
     top, left = corner or ((clip.height - size) // 2, (clip.width - size) // 2)
@@ -64,7 +64,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize(("num_frames", "window", "stride"), [(75, 16, 8), (40, 21, 7), (33, 9, 30), (32, 16, 16)])
-def test_windows_are_those_of_the_video_in_memory(
+def test_windows_match_the_video_in_memory(
     tiny: VideoModel, place: Path, num_frames: int, window: int, stride: int
 ) -> None:
     path = video(place, num_frames)
@@ -81,8 +81,8 @@ def test_windows_are_those_of_the_video_in_memory(
 
 
 @pytest.mark.parametrize("num_frames", [9, 16, 150, 151, 152, 153])
-def test_the_whole_video_piece_by_piece(tiny: VideoModel, place: Path, num_frames: int) -> None:
-    """Five rows at a time: pieces of 40 new frames, where a row sees 107."""
+def test_whole_video_in_chunks(tiny: VideoModel, place: Path, num_frames: int) -> None:
+    """Five rows at a time: chunks of 40 new frames, where a row depends on 107."""
     path = video(place, num_frames)
     extractor = FeatureExtractor([tiny], OURS.whole(), batch_frames=40)
     rows = extractor.extract(path)
@@ -90,14 +90,14 @@ def test_the_whole_video_piece_by_piece(tiny: VideoModel, place: Path, num_frame
     assert len(rows) == len(expected) == -(-num_frames // 8) - 1 == extractor.num_rows(num_frames)
     torch.testing.assert_close(rows.features["rgb"][:, 0], expected, **TOLERANCE)
     assert rows.start_seconds == pytest.approx([8 * r / 25 for r in range(len(expected))])
-    centers = [TIME_AXES["i3d"].center(r, num_frames) / 25 for r in range(len(expected))]
+    centers = [extractor.receptive_field.center(r, num_frames) / 25 for r in range(len(expected))]
     assert rows.center_seconds == pytest.approx(centers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [141, 150])
-def test_the_whole_video_through_the_full_network(place: Path, num_frames: int) -> None:
-    """All 1024 channels, on small pictures."""
+def test_whole_video_through_the_full_network(place: Path, num_frames: int) -> None:
+    """All 1024 channels, on small frames."""
     torch.manual_seed(0)
     full = awake(I3D(num_classes=2, spec=replace(i3d_tiny_spec("rgb"), size_px=32)))
     path = video(place, num_frames)
@@ -107,7 +107,7 @@ def test_the_whole_video_through_the_full_network(place: Path, num_frames: int) 
     torch.testing.assert_close(rows.features["rgb"][:, 0], expected, **TOLERANCE)
 
 
-def test_both_streams_with_flow_over_the_borders_of_the_blocks(
+def test_both_streams_with_flow_across_blocks(
     tiny: VideoModel, tiny_flow: VideoModel, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_stream, "BLOCK_FRAMES", 7)
@@ -132,7 +132,7 @@ def test_stored_flow_is_read(
     estimated = FeatureExtractor([tiny_flow], OURS.but(window=16)).extract(path)
 
     def never(*_: object, **__: object) -> None:
-        raise AssertionError("flow is stored, and must not be estimated")
+        raise AssertionError("stored flow must not be estimated again")
 
     monkeypatch.setattr(feature_stream, "estimate_flow", never)
     monkeypatch.setattr(feature_stream, "BLOCK_FRAMES", 7)
@@ -166,8 +166,8 @@ def test_ten_crops_of_the_whole_video(tiny: VideoModel, place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_window_around_every_frame(tiny: VideoModel, tiny_flow: VideoModel, place: Path) -> None:
-    """MS-TCN: the first and last frames repeated, which makes flow of nothing there."""
+def test_window_around_every_frame(tiny: VideoModel, tiny_flow: VideoModel, place: Path) -> None:
+    """MS-TCN: the first and last frames are repeated, so their flow is zero."""
     path = video(place, 23)
     preset = FEATURE_PRESETS["ms-tcn"]
     extractor = FeatureExtractor([tiny, tiny_flow], preset)
@@ -186,7 +186,7 @@ def test_a_window_around_every_frame(tiny: VideoModel, tiny_flow: VideoModel, pl
     assert len(FeatureExtractor([tiny], preset).extract(video(place, 2))) == 2
 
 
-def test_video_features_counts_rows_on_one_frame_less(tiny: VideoModel, place: Path) -> None:
+def test_video_features_needs_one_more_frame(tiny: VideoModel, place: Path) -> None:
     preset = FEATURE_PRESETS["video-features"].but(window=16, stride=16)
     extractor = FeatureExtractor([tiny], preset)
     for num_frames, count in ((32, 1), (33, 2), (48, 2), (49, 3)):
@@ -196,7 +196,7 @@ def test_video_features_counts_rows_on_one_frame_less(tiny: VideoModel, place: P
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 15])
-def test_a_short_video_is_looped_or_refused(tiny: VideoModel, place: Path, num_frames: int) -> None:
+def test_short_video_is_looped_or_refused(tiny: VideoModel, place: Path, num_frames: int) -> None:
     path = video(place, num_frames)
     clip = read_clip(path)
     for preset, length in ((OURS, 16), (OURS.whole(), 9)):
@@ -207,18 +207,18 @@ def test_a_short_video_is_looped_or_refused(tiny: VideoModel, place: Path, num_f
         looped = clip.take(torch.arange(length) % num_frames)
         torch.testing.assert_close(rows.features["rgb"][0, 0], by_hand(tiny, looped).mean(0), **TOLERANCE)
         assert len(rows) == extractor.num_rows(num_frames) == 1
-        with pytest.raises(TooFewFramesError, match=f"has {num_frames} frames, and a row of features needs {length}"):
+        with pytest.raises(TooFewFramesError, match=f"has {num_frames} frames, but a row of features needs {length}"):
             FeatureExtractor([tiny], preset.but(short="error")).extract(path)
 
 
-def test_a_video_of_one_frame_does_not_move(tiny_flow: VideoModel, place: Path) -> None:
+def test_video_of_one_frame_has_zero_flow(tiny_flow: VideoModel, place: Path) -> None:
     rows = FeatureExtractor([tiny_flow], OURS).extract(video(place, 1))
     still = Clip(torch.zeros(16, 3, 72, 90, dtype=torch.uint8), torch.zeros(16), torch.zeros(16, 2, 72, 90))
     torch.testing.assert_close(rows.features["flow"][0, 0], by_hand(tiny_flow, still).mean(0), **TOLERANCE)
 
 
 def test_rates(tiny: VideoModel, place: Path, tmp_path: Path) -> None:
-    """At 50 fps each frame is shown twice; as they are, uneven times are kept."""
+    """At 50 fps each frame is repeated; at the rate of the file, uneven times are kept."""
     path = video(place, 32)
     twice = FeatureExtractor([tiny], OURS.but(fps=50.0)).extract(path)
     assert len(twice) == 4
@@ -236,14 +236,14 @@ def test_rates(tiny: VideoModel, place: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [-1, 1, 3])
-def test_a_header_that_lies_about_the_length_costs_a_second_pass(
+def test_wrong_length_in_the_header_needs_a_second_pass(
     tiny: VideoModel, place: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
 ) -> None:
     path = video(place, 150)
     expected = by_hand(tiny, read_clip(path))
     extractor = FeatureExtractor([tiny], OURS.whole(), batch_frames=64)
     monkeypatch.setattr(FeatureExtractor, "count_frames", lambda self, reader: 150 + wrong)
-    with pytest.raises(LengthDiffersError, match="has 150 frames, and its header says otherwise"):
+    with pytest.raises(FrameCountError, match="has 150 frames, but its header gives another number"):
         list(extractor.rows(path))
     torch.testing.assert_close(extractor.extract(path).features["rgb"][:, 0], expected, **TOLERANCE)
     monkeypatch.setattr(FeatureExtractor, "count_frames", lambda self, reader: 150 + 8 * wrong)
@@ -251,7 +251,7 @@ def test_a_header_that_lies_about_the_length_costs_a_second_pass(
     torch.testing.assert_close(rows[:, 0], expected, **TOLERANCE)
 
 
-def test_a_file_that_says_no_length_is_counted(tiny: VideoModel, tmp_path: Path) -> None:
+def test_file_without_a_length_is_counted(tiny: VideoModel, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.ts", moving_square(40, 72, 90), codec="mpeg2video", fps=25)
     for preset in (OURS.whole(), OURS.whole().but(fps="file")):
         assert len(FeatureExtractor([tiny], preset).extract(path)) in (4, 5)
@@ -261,7 +261,7 @@ def test_a_file_that_says_no_length_is_counted(tiny: VideoModel, tmp_path: Path)
 def test_memory_does_not_grow_with_the_video(tiny: VideoModel, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: set[int] = set()
     most_clips, most_frames = [0], [0]
-    made, added = Clip.__post_init__, _Frames.add
+    made, added = Clip.__post_init__, FrameBuffer.add
 
     def count_clips(self: Clip) -> None:
         made(self)
@@ -269,12 +269,12 @@ def test_memory_does_not_grow_with_the_video(tiny: VideoModel, place: Path, monk
         weakref.finalize(self, alive.discard, id(self))
         most_clips[0] = max(most_clips[0], len(alive))
 
-    def count_frames(self: _Frames, block: CroppedFrames) -> None:
+    def count_frames(self: FrameBuffer, block: CroppedFrames) -> None:
         added(self, block)
-        most_frames[0] = max(most_frames[0], len(self._seconds))
+        most_frames[0] = max(most_frames[0], len(self))
 
     monkeypatch.setattr(Clip, "__post_init__", count_clips)
-    monkeypatch.setattr(_Frames, "add", count_frames)
+    monkeypatch.setattr(FrameBuffer, "add", count_frames)
     monkeypatch.setattr(feature_stream, "BLOCK_FRAMES", 4)
     for preset in (OURS.but(window=16, stride=8), OURS.whole()):
         FeatureExtractor([tiny], preset, batch_frames=64).extract(video(place, 250))
@@ -293,14 +293,14 @@ def test_bad_videos(tiny: VideoModel, place: Path, tmp_path: Path) -> None:
         extractor.extract(cut)
     broken = build_model("i3d_tiny", num_classes=2).eval()
     torch.nn.init.constant_(next(broken.parameters()), float("nan"))
-    with pytest.raises(InvalidInputError, match=r"rgb features of .* have NaN or infinity in row 0"):
+    with pytest.raises(InvalidInputError, match=r"rgb features of .* contain NaN or infinity in row 0"):
         FeatureExtractor([broken], OURS).extract(video(place, 32))
 
 
-def test_networks_that_do_not_fit_are_refused(tiny: VideoModel, tiny_flow: VideoModel) -> None:
+def test_unsuitable_networks_are_refused(tiny: VideoModel, tiny_flow: VideoModel) -> None:
     with pytest.raises(InvalidInputError, match="at least one network"):
         FeatureExtractor([])
-    with pytest.raises(InvalidInputError, match="there is a network for rgb already"):
+    with pytest.raises(InvalidInputError, match="there is already a network for rgb"):
         FeatureExtractor([tiny, tiny])
     with pytest.raises(InvalidInputError, match="different sizes"):
         FeatureExtractor([tiny, build_model("i3d", stream="flow", num_classes=2)])
@@ -308,10 +308,8 @@ def test_networks_that_do_not_fit_are_refused(tiny: VideoModel, tiny_flow: Video
         FeatureExtractor([tiny], OURS.but(window=8))
     with pytest.raises(InvalidInputError, match="batch_frames"):
         FeatureExtractor([tiny], OURS, batch_frames=0)
-    unknown = build_model("i3d_tiny", num_classes=2)
-    unknown.spec = replace(unknown.spec, name="another")
-    with pytest.raises(InvalidInputError, match="time axis of another is not known"):
-        FeatureExtractor([unknown], OURS.whole())
+    with pytest.raises(InvalidInputError, match="conv3d_tiny has no temporal receptive field"):
+        FeatureExtractor([build_model("conv3d_tiny", num_classes=2)], OURS.whole())
 
 
 def test_presets_are_data() -> None:

@@ -1,4 +1,4 @@
-"""``quovadis extract``: features of videos, into files."""
+"""``quovadis extract``: extract features of videos into files."""
 
 import json
 import sys
@@ -11,68 +11,68 @@ import tyro
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.inference.extract import Extracted, ExtractJob
+    from quovadis.inference.extract import ExtractJob, ExtractResult
     from quovadis.inference.feature_presets import FeaturePreset
     from quovadis.inference.features import FeatureExtractor
 
 
 @dataclass(frozen=True)
 class Extract:
-    """Write the features of videos: what the classifier of a network sees, for windows or for the whole video.
+    """Extract features of videos, the input of a network's classifier, for windows or for the whole video.
 
-    Each video gives VIDEO_rgb.npy and VIDEO_flow.npy, float32 (rows, 1024), or what the preset says, and beside each a
-    .json with the weights, the settings and the seconds of every row. What is there already is skipped, so a job that
-    was stopped goes on where it was.
+    Writes VIDEO_rgb.npy and VIDEO_flow.npy, float32 (rows, 1024), or the files of the preset, each with a .json sidecar
+    that records the weights, the settings and the time of every row. Existing files are skipped, so an interrupted
+    command can be repeated.
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, folders of them (sub-folders are kept), or .txt files with one path a line."""
+    """Video files, folders of videos (their subfolders are kept), or .txt files with one path per line."""
     out: Path
-    """The folder to write to."""
+    """Output folder."""
     weights: tuple[str, ...] = ()
-    """Names or files of the networks: one of RGB, one of flow, or both; by default the official Kinetics-400 network
-    (RGB), which is downloaded once."""
+    """Published names or files of networks: one for RGB, one for flow, or both. Defaults to the official Kinetics-400
+    RGB network, which is downloaded once."""
     preset: str = "quovadis"
-    """quovadis, video-features, pytorch-i3d, ms-tcn, actionformer, ten-crop; what follows changes it."""
+    """quovadis, video-features, pytorch-i3d, ms-tcn, actionformer or ten-crop. The options below override it."""
     streams: tuple[Literal["rgb", "flow"], ...] = ()
-    """Which of the networks; by default all that the preset has."""
+    """Streams to extract. Defaults to those of the preset that have a network."""
     window: int | None = None
-    """Frames of a window; by default those of a training clip (64)."""
+    """Number of frames of a window. Defaults to that of a training clip (64)."""
     stride: int | None = None
-    """Frames from one window to the next; by default they touch."""
+    """Number of frames from one window to the next. Defaults to the length of a window."""
     whole: bool = False
-    """The whole video convolutionally instead: a row every 8 frames."""
+    """Extract features of the whole video instead of windows: one row every 8 frames."""
     fps: float | None = None
-    """Frames a second to read at; 0 takes the frames of the file as they are."""
+    """Frame rate to resample to; 0 for the frames of the file."""
     crop: Literal["center", "ten"] | None = None
-    """The middle square, or ten: corners and middle, and mirrored."""
+    """center: the center square. ten: the corners and the center, and the same mirrored."""
     padding: Literal["none", "edge"] | None = None
-    """edge: a window around every frame, the first and last frames repeated beyond the ends."""
+    """edge: center a window on every frame, with the first and last frames repeated beyond the ends."""
     short: Literal["loop", "error"] | None = None
-    """What becomes of a video that is shorter than a window."""
+    """What to do with videos shorter than a window."""
     batch_frames: int = 512
-    """Frames in a network at a time; bounds the memory."""
+    """Maximum number of frames in a network at a time. Limits memory use."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated; use what the network was trained with."""
+    """Optical flow method; use that of the training."""
     flow_folder: Path | None = None
-    """Where quovadis flow stored it; every video must have its flow there. By default stored flow next to a video is
-    used, and otherwise computed."""
+    """Folder written by ``quovadis flow``, with the flow of every video. By default, flow next to a video is used, or
+    estimated if there is none."""
     backend: Literal["torch", "compile", "openvino"] = "torch"
-    """What runs the networks; compile wants a C++ compiler, openvino the extra of that name."""
+    """Backend of the networks. compile needs a C++ compiler, openvino the extra of that name."""
     devices: tuple[str, ...] = ()
-    """cpu, cuda:0 cuda:1 ...: each takes the next video when it is free; by default a GPU if there is one."""
+    """One or more devices, such as cuda:0 cuda:1, that process different videos. Defaults to a GPU if there is one."""
     ray: str | None = None
-    """Do it on a Ray cluster whose machines see the same files: its address, "auto", or "local" (extra: cluster)."""
+    """Run on a Ray cluster with shared storage: its address, "auto", or "local" (needs the extra cluster)."""
     overwrite: bool = False
-    """Make anew what is there, also where it was made otherwise."""
+    """Replace existing files, even those with other settings."""
     dry_run: bool = False
-    """Only say how many rows each video will give."""
+    """Only print how many rows each video will have."""
     json: bool = False
-    """Print JSON, one object a line."""
+    """Print JSON, one object per line."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb; a video that cannot be done is reported, the others go on, and the exit code is 1."""
+    """Run the command. Exit with code 1 if a video cannot be used; it is reported and the others are processed."""
     from quovadis.cli._arguments import arrange
 
     args = arrange(Extract, args)
@@ -98,26 +98,28 @@ def main(args: list[str]) -> None:
         for device in options.devices or (None,)
     ]
     extractors = [s.build() for s in settings]
-    wanted = options.streams or preset.streams
+    requested = options.streams or preset.streams
     missing = [s for s in options.streams if s not in extractors[0].models]
-    streams = tuple(s for s in ("rgb", "flow") if s in wanted and s in extractors[0].models)
+    streams = tuple(s for s in ("rgb", "flow") if s in requested and s in extractors[0].models)
     if missing or not streams:
-        there = " and ".join(extractors[0].models)
-        raise InvalidInputError(f"{' and '.join(missing or wanted)} features need weights of that stream; got {there}")
-    jobs, settled = plan_jobs(videos, options.out, extractors[0], streams, overwrite=options.overwrite)
-    failed = sum(_report(result, options) for result in settled)
+        given = " and ".join(extractors[0].models)
+        raise InvalidInputError(
+            f"{' and '.join(missing or requested)} features need weights of that stream; got {given}"
+        )
+    jobs, results = plan_jobs(videos, options.out, extractors[0], streams, overwrite=options.overwrite)
+    failed = sum(_print_result(result, options) for result in results)
     if options.dry_run:
-        failed += sum(_announce(job, extractors[0], options) for job in jobs)
+        failed += sum(_print_plan(job, extractors[0], options) for job in jobs)
     else:
         with progress_bar(Console(stderr=True)) as bar:
             task = bar.add_task("extracting", total=len(jobs))
             if options.ray is None:
-                results = extract_all(jobs, extractors)
+                extracted = extract_all(jobs, extractors)
             else:
                 tasks = [(job, settings[0]) for job in jobs]
-                results = (r for _, r in run_jobs(extract_on_worker, tasks, ray_address=options.ray))
-            for result in results:
-                failed += _report(result, options)
+                extracted = (r for _, r in run_jobs(extract_on_worker, tasks, ray_address=options.ray))
+            for result in extracted:
+                failed += _print_result(result, options)
                 bar.advance(task)
     if failed:
         print(f"{failed} of {len(videos)} videos have no features", file=sys.stderr)
@@ -131,10 +133,10 @@ def _preset(options: Extract) -> "FeaturePreset":
     preset = find_feature_preset(options.preset)
     if options.whole:
         if options.window is not None or options.stride is not None:
-            raise InvalidInputError("--whole has the stride of the network: leave --window and --stride out")
+            raise InvalidInputError("--whole has the stride of the network: leave out --window and --stride")
         return preset.whole().but(fps=_rate(options.fps), crop=options.crop, short=options.short)
     if options.window == WHOLE:
-        raise InvalidInputError("a window has at least one frame; for the whole video use --whole")
+        raise InvalidInputError("--window must be at least 1 frame; for the whole video use --whole")
     return preset.but(
         window=options.window,
         stride=options.stride,
@@ -149,8 +151,8 @@ def _rate(fps: float | None) -> float | str | None:
     return "file" if fps == 0 else fps
 
 
-def _report(result: "Extracted", options: Extract) -> int:
-    """Say how a video came out; 1 if it failed."""
+def _print_result(result: "ExtractResult", options: Extract) -> int:
+    """Print the result of a video; return 1 if it failed."""
     if result.error:
         print(f"error: {result.error}", file=sys.stderr)
         return 1
@@ -165,8 +167,8 @@ def _report(result: "Extracted", options: Extract) -> int:
     return 0
 
 
-def _announce(job: "ExtractJob", extractor: "FeatureExtractor", options: Extract) -> int:
-    """Say how many rows a video will give; 1 if it cannot be read."""
+def _print_plan(job: "ExtractJob", extractor: "FeatureExtractor", options: Extract) -> int:
+    """Print how many rows a video will have; return 1 if it cannot be read."""
     from quovadis.errors import VideoError
     from quovadis.inference.extract import count_rows
 

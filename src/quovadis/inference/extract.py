@@ -1,10 +1,10 @@
-"""Features of many videos into files: planned before it begins, over several devices, each video by itself."""
+"""Extract features of many videos into files, on one or several devices."""
 
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +14,9 @@ from quovadis.datasets.video_inputs import unique_stems
 from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError
 from quovadis.flow.flow_files import VideoFingerprint
 from quovadis.flow.source import FlowSource
-from quovadis.inference.feature_files import FeatureFile, FeatureWriter, files_for, settings_of, standing
+from quovadis.inference.feature_files import FeatureFile, FeatureWriter, files_for, output_state, settings_of
 from quovadis.inference.feature_presets import FeaturePreset
-from quovadis.inference.features import FeatureExtractor, LengthDiffersError
+from quovadis.inference.features import FeatureExtractor, FrameCountError
 from quovadis.models.optimize import Backend
 from quovadis.models.spec import StreamKind
 from quovadis.video.reader import VideoReader
@@ -25,26 +25,27 @@ from quovadis.weights.load import load_model
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """A video and the files of it that are to be made."""
+    """A video and the feature files to write."""
 
     video: Path
     files: tuple[FeatureFile, ...]
 
     @property
     def streams(self) -> tuple[StreamKind, ...]:
-        """What must be computed."""
+        """The streams to compute."""
         return tuple(dict.fromkeys(s for file in self.files for s in file.streams))
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """How one video came out."""
+class ExtractResult:
+    """Result of extracting the features of one video."""
 
     video: Path
     shapes: dict[str, tuple[int, ...]]
-    """Of each file by its path; those that were there already too."""
+    """Shape of each file by its path, existing files included."""
     error: str = ""
     done_before: bool = False
+    """Whether all files already existed."""
 
 
 def plan_jobs(
@@ -54,73 +55,84 @@ def plan_jobs(
     streams: tuple[StreamKind, ...],
     *,
     overwrite: bool = False,
-) -> tuple[list[ExtractJob], list[Extracted]]:
-    """What is to be done, and what is settled: done before, refused, or not to be read at all.
+) -> tuple[list[ExtractJob], list[ExtractResult]]:
+    """List the files to write, without those that exist.
 
     Args:
-        videos: see :func:`quovadis.datasets.video_inputs.list_videos`.
-        out: the folder to write to.
-        extractor: networks and preset.
-        streams: RGB first.
-        overwrite: make anew what is there, whatever it is.
+        videos: Videos by relative name; see :func:`quovadis.datasets.video_inputs.list_videos`.
+        out: Output folder.
+        extractor: Networks and preset.
+        streams: Streams to extract, RGB first.
+        overwrite: Replace existing files, even those of other settings.
+
+    Returns:
+        The jobs, and the results of videos that need no work: those done before, those whose existing files must not
+        be overwritten, and those that cannot be read.
+
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> extractor = FeatureExtractor([build_model("i3d_tiny", num_classes=2)])
+        >>> jobs, results = plan_jobs({"v.mp4": getfixture("clip_path")}, getfixture("tmp_path"), extractor, ("rgb",))
+        >>> [extract_video(job, extractor).error for job in jobs], results
+        ([''], [])
     """
-    jobs, settled = [], []
+    jobs, results = [], []
     settings: dict[tuple[StreamKind, ...], dict[str, object]] = {}
     stems = unique_stems(videos)
     for name, path in videos.items():
         files = files_for(out, stems[name], extractor.preset, streams)
         shapes: dict[str, tuple[int, ...]] = {}
-        todo = []
+        missing = []
         try:
             for file in files:
                 if not overwrite and file.path.exists():
                     if file.streams not in settings:
                         settings[file.streams] = settings_of(extractor, file.streams)
-                    found = standing(file, settings[file.streams], VideoFingerprint.of(path))
-                    if found.refusal:
-                        raise InvalidInputError(found.refusal)
-                    if found.done:
-                        shapes[str(file.path)] = tuple(found.facts["shape"])
+                    state = output_state(file, settings[file.streams], VideoFingerprint.of(path))
+                    if state.refusal:
+                        raise InvalidInputError(state.refusal)
+                    if state.done:
+                        shapes[str(file.path)] = tuple(state.sidecar["shape"])
                         continue
-                todo.append(file)
+                missing.append(file)
         except (OSError, InvalidInputError) as error:
-            settled.append(Extracted(path, {}, str(error)))
+            results.append(ExtractResult(path, {}, str(error)))
             continue
-        if todo:
-            jobs.append(ExtractJob(path, tuple(todo)))
+        if missing:
+            jobs.append(ExtractJob(path, tuple(missing)))
         else:
-            settled.append(Extracted(path, shapes, done_before=True))
-    return jobs, settled
+            results.append(ExtractResult(path, shapes, done_before=True))
+    return jobs, results
 
 
 def count_rows(job: ExtractJob, extractor: FeatureExtractor) -> int:
-    """Rows that a video will give, as its header says.
+    """Number of rows that a video will have, according to its header.
 
     Raises:
-        VideoError: it cannot be read.
+        VideoError: If the video cannot be read.
     """
     with VideoReader(job.video) as reader:
         return extractor.num_rows(extractor.count_frames(reader))
 
 
-def extract_video(job: ExtractJob, extractor: FeatureExtractor) -> Extracted:
-    """Make the files of one video.
+def extract_video(job: ExtractJob, extractor: FeatureExtractor) -> ExtractResult:
+    """Write the feature files of one video.
 
     Returns:
-        What was made, or what was wrong with the video.
+        The shapes of the files, or the error if the video cannot be used.
 
     Raises:
-        StorageError: it cannot be written, nor can the next.
+        StorageError: If a file cannot be written.
     """
     try:
         try:
             return _extract(job, extractor, None)
-        except LengthDiffersError as error:
+        except FrameCountError as error:
             return _extract(job, extractor, error.num_frames)
     except StorageError:
         raise
     except (OSError, TooFewFramesError, InvalidInputError) as error:  # a VideoError is an OSError
-        return Extracted(job.video, {}, str(error))
+        return ExtractResult(job.video, {}, str(error))
 
 
 def extract_all(
@@ -128,57 +140,44 @@ def extract_all(
     extractors: Sequence[FeatureExtractor],
     *,
     on_start: Callable[[ExtractJob], None] | None = None,
-) -> Iterator[Extracted]:
-    """Make the files of all videos; each extractor, in a thread of its own, takes the next video when it is free.
+) -> Iterator[ExtractResult]:
+    """Write the feature files of many videos, with one thread per extractor.
 
     Args:
-        jobs: see :func:`plan_jobs`.
-        extractors: alike, one a device.
-        on_start: called when a video begins.
+        jobs: Result of :func:`plan_jobs`.
+        extractors: Equal extractors, one per device.
+        on_start: Called with each job when it starts.
 
     Yields:
-        What came of each video, in the order in which they end.
+        Results in the order in which videos finish.
 
     Raises:
-        StorageError: nothing can be written any more.
+        StorageError: If a file cannot be written. No further job is started.
     """
-    waiting: queue.SimpleQueue[ExtractJob] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    results: queue.SimpleQueue[Extracted | BaseException] = queue.SimpleQueue()
-    stopped = threading.Event()
+    idle: queue.SimpleQueue[FeatureExtractor] = queue.SimpleQueue()
+    for extractor in extractors:
+        idle.put(extractor)
 
-    def work(extractor: FeatureExtractor) -> None:
+    def work(job: ExtractJob) -> ExtractResult:
+        extractor = idle.get()
         try:
-            while not stopped.is_set():
-                try:
-                    job = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                if on_start is not None:
-                    on_start(job)
-                results.put(extract_video(job, extractor))
-        except BaseException as error:
-            results.put(error)
+            if on_start is not None:
+                on_start(job)
+            return extract_video(job, extractor)
+        finally:
+            idle.put(extractor)
 
-    threads = [threading.Thread(target=work, args=(e,), daemon=True) for e in extractors]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in jobs:
-            result = results.get()
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-    finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(len(extractors)) as pool:
+        try:
+            for future in as_completed([pool.submit(work, job) for job in jobs]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class ExtractorSettings:
-    """What an extractor is made of, small enough to travel to another process or machine."""
+    """Picklable description of a :class:`FeatureExtractor`, for other processes and machines."""
 
     weights: tuple[str, ...]
     preset: FeaturePreset
@@ -188,7 +187,7 @@ class ExtractorSettings:
     backend: Backend = "torch"
 
     def build(self) -> FeatureExtractor:
-        """The extractor; reads the weights."""
+        """Load the weights and create the extractor."""
         models = [load_model(w) for w in self.weights]
         return FeatureExtractor(
             models,
@@ -200,18 +199,18 @@ class ExtractorSettings:
         )
 
 
-def extract_on_worker(task: tuple[ExtractJob, ExtractorSettings]) -> Extracted:
-    """One video, for :func:`~quovadis.runtime.jobs.run_jobs`; a process keeps its extractor for the next one."""
+def extract_on_worker(task: tuple[ExtractJob, ExtractorSettings]) -> ExtractResult:
+    """Run one job with :func:`~quovadis.runtime.jobs.run_jobs`; the extractor is reused within a process."""
     job, settings = task
-    return extract_video(job, _extractor_here(settings))
+    return extract_video(job, _cached_extractor(settings))
 
 
 @lru_cache(maxsize=1)
-def _extractor_here(settings: ExtractorSettings) -> FeatureExtractor:
+def _cached_extractor(settings: ExtractorSettings) -> FeatureExtractor:
     return settings.build()
 
 
-def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | None) -> Extracted:
+def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | None) -> ExtractResult:
     fingerprint = VideoFingerprint.of(job.video)
     with ExitStack() as stack:
         writers = [
@@ -227,4 +226,4 @@ def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | Non
         if extractor.preset.times:
             with VideoReader(job.video) as reader:
                 writers[0].write_times(extractor.preset.rate(extractor.spec) or reader.info.fps)
-        return Extracted(job.video, {str(w.file.path): w.shape for w in writers})
+        return ExtractResult(job.video, {str(w.file.path): w.shape for w in writers})

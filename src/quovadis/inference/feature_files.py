@@ -1,4 +1,4 @@
-"""Features on disk: ``.npy`` files that grow row by row and appear whole, each with a ``.json`` about what it is."""
+"""Write features to ``.npy`` files, each with a ``.json`` sidecar that records how it was made."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from quovadis.errors import InvalidInputError, StorageError, TooFewFramesError
+from quovadis.errors import InvalidInputError, TooFewFramesError
 from quovadis.flow.codec import preset_for
 from quovadis.flow.flow_files import VideoFingerprint
 from quovadis.inference.feature_presets import FeaturePreset
 from quovadis.inference.features import FeatureExtractor, FeatureRows
 from quovadis.models.spec import StreamKind
-from quovadis.runtime.atomic import PartialFile, atomic_path, write_atomically
+from quovadis.runtime.atomic import PartialFile, atomic_path, storage_errors, write_atomically
 from quovadis.version import __version__
 
 FORMAT_VERSION = 1
@@ -27,43 +27,43 @@ _HEADER_BYTES = 128
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One ``.npy`` file and the streams in it."""
+    """Path of one ``.npy`` file and the streams it contains."""
 
     path: Path
     streams: tuple[StreamKind, ...]
 
     @property
     def sidecar(self) -> Path:
-        """The file beside it that says what it is."""
+        """The ``.json`` file next to it."""
         return self.path.with_suffix(".json")
 
 
 def files_for(out: Path, stem: str, preset: FeaturePreset, streams: tuple[StreamKind, ...]) -> list[FeatureFile]:
-    """The files of a video.
+    """Name the feature files of a video.
 
     Args:
-        out: the folder.
-        stem: relative path of the video without its ending; see
-            :func:`quovadis.datasets.video_inputs.unique_stems`.
-        preset: says how they are named.
-        streams: RGB first.
+        out: Output folder.
+        stem: Relative path of the video without its suffix; see :func:`quovadis.datasets.video_inputs.unique_stems`.
+        preset: Determines the file names.
+        streams: Streams to write, RGB first.
 
     Raises:
-        InvalidInputError: the preset keeps one stream only.
+        InvalidInputError: If the preset stores only one stream.
 
-    >>> from quovadis.inference.feature_presets import FEATURE_PRESETS
-    >>> [f.path.as_posix() for f in files_for(Path("o"), "a/v", FEATURE_PRESETS["quovadis"], ("rgb", "flow"))]
-    ['o/a/v_rgb.npy', 'o/a/v_flow.npy']
+    Example:
+        >>> from quovadis.inference.feature_presets import FEATURE_PRESETS
+        >>> [f.path.as_posix() for f in files_for(Path("o"), "a/v", FEATURE_PRESETS["quovadis"], ("rgb", "flow"))]
+        ['o/a/v_rgb.npy', 'o/a/v_flow.npy']
     """
     if not preset.joined:
         return [FeatureFile(out / preset.file.format(video=stem, stream=s), (s,)) for s in streams]
     if preset.shape == "T11D" and len(streams) > 1:
-        raise InvalidInputError(f"preset {preset.name!r} keeps one stream a folder: choose it with --streams")
+        raise InvalidInputError(f"preset {preset.name!r} stores one stream per folder: choose it with --streams")
     return [FeatureFile(out / preset.file.format(video=stem), streams)]
 
 
 def settings_of(extractor: FeatureExtractor, streams: tuple[StreamKind, ...]) -> dict[str, Any]:
-    """Everything that the numbers of a file depend on, besides the video: what its sidecar is compared by."""
+    """Collect all settings that the content of a feature file depends on, apart from the video."""
     spec, preset = extractor.spec, extractor.preset
     settings: dict[str, Any] = {
         "streams": list(streams),
@@ -72,7 +72,7 @@ def settings_of(extractor: FeatureExtractor, streams: tuple[StreamKind, ...]) ->
         **preset.to_dict(),
         "fps": preset.rate(spec) or "file",
         "window": extractor.window or "whole",
-        "stride": extractor.stride if extractor.window else extractor.axis.stride,
+        "stride": extractor.stride,
         "short_side_px": spec.short_side_px,
         "size_px": spec.size_px,
     }
@@ -83,16 +83,16 @@ def settings_of(extractor: FeatureExtractor, streams: tuple[StreamKind, ...]) ->
 
 
 class FeatureWriter:
-    """Write the features of a video as they are computed; nothing appears before the end.
+    """Write the features of a video row by row; the file appears when :meth:`finish` is called.
 
     Args:
-        file: where to write.
-        preset: the layout.
-        settings: see :func:`settings_of`.
-        video: the video's path as it was asked for.
+        file: Target.
+        preset: Layout of the array.
+        settings: Result of :func:`settings_of`.
+        video: Path of the video, for the sidecar.
 
     Raises:
-        StorageError: it cannot be written. TooFewFramesError: at the end, if there is not one row.
+        StorageError: If the file cannot be written.
     """
 
     def __init__(self, file: FeatureFile, preset: FeaturePreset, settings: dict[str, Any], video: Path):
@@ -104,37 +104,42 @@ class FeatureWriter:
         self._row_shape: tuple[int, ...] = ()
         self._times: dict[str, list[float]] = {"start_seconds": [], "center_seconds": [], "stop_seconds": []}
         self._partial = PartialFile(file.path)
-        try:
+        with storage_errors(file.path):
             self._open = self._partial.path.open("wb")
             self._open.write(bytes(_HEADER_BYTES))
-        except OSError as error:
-            raise StorageError(f"cannot write {file.path}: {error.strerror or error}") from error
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array so far."""
-        return _shape(self._preset, self.num_rows, self._row_shape)
+        """Shape of the array written so far."""
+        crops, dim = self._row_shape or (1, 0)
+        return {
+            "TD": (self.num_rows, dim) if crops == 1 else (self.num_rows, crops, dim),
+            "T11D": (self.num_rows, 1, 1, dim),
+            "TCD": (self.num_rows, crops, dim),
+            "DT": (dim, self.num_rows),
+        }[self._preset.shape]
 
     def write(self, rows: FeatureRows) -> None:
         """Append rows."""
         values = torch.cat([rows.features[kind] for kind in self.file.streams], dim=2).numpy()
         self._row_shape = values.shape[1:]
-        try:
+        with storage_errors(self.file.path):
             self._open.write(np.ascontiguousarray(values, dtype="<f4").data)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.file.path}: {error.strerror or error}") from error
         self.num_rows += len(rows)
         for name, times in self._times.items():
             times += getattr(rows, name)
 
-    def finish(self, **facts: Any) -> None:
-        """Put the file in its place, behind its sidecar.
+    def finish(self, **metadata: Any) -> None:
+        """Write the sidecar and move the file to its path.
 
         Args:
-            facts: more for the sidecar.
+            metadata: Additional fields of the sidecar.
+
+        Raises:
+            TooFewFramesError: If no row was written.
         """
         if not self.num_rows:
-            raise TooFewFramesError(f"{self._video} gives no features")
+            raise TooFewFramesError(f"{self._video} is too short for features")
         sidecar = {
             "format": FORMAT_VERSION,
             "quovadis": __version__,
@@ -143,27 +148,23 @@ class FeatureWriter:
             "source": self._preset.source,
             "differs": self._preset.differs,
             "video": str(self._video),
-            **facts,
+            **metadata,
             "shape": list(self.shape),
             "num_rows": self.num_rows,
             "settings": self._settings,
             **{name: [round(t, 6) for t in self._times[name]] for name in ("start_seconds", "center_seconds")},
         }
-        try:
+        with storage_errors(self.file.path):
             self._open.seek(0)
             self._open.write(_npy_header(self.shape, columns_first=self._preset.shape == "DT"))
             self._open.close()
-            # The sidecar first: without its array it counts for nothing, an array without it looks like a stranger's.
+            # The sidecar first: it is ignored without its array, but an array without sidecar is never overwritten.
             self.file.path.unlink(missing_ok=True)
             write_atomically(self.file.sidecar, json.dumps(sidecar).encode())
             self._partial.commit()
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError(f"cannot write {self.file.path}: {error.strerror or error}") from error
 
     def write_times(self, fps: float) -> None:
-        """Also the two small arrays that video_features has beside its features."""
+        """Write the frame rate and the end times of the rows, as video_features does."""
         stem = self.file.path.name.removesuffix(f"_{self.file.streams[0]}.npy")
         for name, values in (
             ("fps", np.array(fps)),
@@ -185,62 +186,49 @@ class FeatureWriter:
 
 @dataclass(frozen=True)
 class OutputState:
-    """What is at the place of a file already."""
+    """State of an output file before extraction."""
 
     done: bool = False
-    """Just what would be made."""
+    """Whether the file exists with the same settings, for the same video."""
     refusal: str = ""
-    """Why it must not be overwritten; empty when nothing is there."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """The sidecar, where it is done."""
+    """Why an existing file must not be overwritten."""
+    sidecar: dict[str, Any] = field(default_factory=dict)
+    """The sidecar, if the file is done."""
 
 
-def standing(file: FeatureFile, settings: dict[str, Any], fingerprint: VideoFingerprint) -> OutputState:
-    """Whether a file is there, and of the same settings and video."""
+def output_state(file: FeatureFile, settings: dict[str, Any], fingerprint: VideoFingerprint) -> OutputState:
+    """Compare an output file, if it exists, with the settings and the video."""
     if not file.path.exists():
         return OutputState()
     try:
         sidecar = json.loads(file.sidecar.read_text())
-        theirs, video = sidecar["settings"], sidecar["fingerprint"]
+        existing, video = sidecar["settings"], sidecar["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return OutputState(
-            refusal=f"{file.path} exists without a {file.sidecar.name} that says what it is: move it away, write "
-            "elsewhere, or use --overwrite"
+            refusal=f"{file.path} exists without a valid {file.sidecar.name}: move it away, use another --out, or use "
+            "--overwrite"
         )
     if video != vars(fingerprint):
-        return OutputState(
-            refusal=f"{file.path} has the features of another video: write elsewhere, or use --overwrite"
-        )
+        return OutputState(refusal=f"{file.path} has the features of another video: use another --out or --overwrite")
     differences = [
-        f"{key} is {theirs.get(key)!r}, now {settings.get(key)!r}"
-        for key in sorted({*theirs, *settings})
-        if theirs.get(key) != settings.get(key)
+        f"{key} is {existing.get(key)!r}, now {settings.get(key)!r}"
+        for key in sorted({*existing, *settings})
+        if existing.get(key) != settings.get(key)
     ]
     if differences:
         return OutputState(
-            refusal=f"{file.path} exists from other settings ({'; '.join(differences)}): write elsewhere, or use "
+            refusal=f"{file.path} exists with other settings ({'; '.join(differences)}): use another --out or "
             "--overwrite"
         )
-    return OutputState(done=True, facts=sidecar)
-
-
-def _shape(preset: FeaturePreset, num_rows: int, row_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Of the array, from rows of (crops, D)."""
-    crops, dim = row_shape or (1, 0)
-    return {
-        "TD": (num_rows, dim) if crops == 1 else (num_rows, crops, dim),
-        "T11D": (num_rows, 1, 1, dim),
-        "TCD": (num_rows, crops, dim),
-        "DT": (dim, num_rows),
-    }[preset.shape]
+    return OutputState(done=True, sidecar=sidecar)
 
 
 def _npy_header(shape: tuple[int, ...], *, columns_first: bool) -> bytes:
-    """The header of an ``.npy`` file of float32, of a fixed size, so that it can be written last.
+    """Header of a float32 ``.npy`` file, of fixed size so that it can be written after the data.
 
-    An array that is stored column by column (Fortran's order) is one whose columns were written one after the other.
+    With ``columns_first`` (Fortran order), the data are the columns of the array one after the other.
     """
-    words = f"{{'descr': '<f4', 'fortran_order': {columns_first}, 'shape': {shape!r}, }}"
+    header = f"{{'descr': '<f4', 'fortran_order': {columns_first}, 'shape': {shape!r}, }}"
     magic = b"\x93NUMPY\x01\x00"
-    text = words.ljust(_HEADER_BYTES - len(magic) - 2 - 1) + "\n"
+    text = header.ljust(_HEADER_BYTES - len(magic) - 2 - 1) + "\n"
     return magic + len(text).to_bytes(2, "little") + text.encode("latin1")

@@ -1,7 +1,7 @@
-"""How features are cut and kept: our way, and the layouts that the field's tools write and read, as data.
+"""Feature presets as data: frame rates, windows, crops and file layouts of quovadis and of common tools.
 
-A preset fixes rate, windows, crops and files. It reproduces the *layout* of a tool, so that its readers work and rows
-stand for the same frames; the numbers are this package's own, and ``differs`` says in what the tool's are others.
+A preset reproduces the layout of a tool, so that its readers work and rows stand for the same frames. The features are
+computed by quovadis, and ``differs`` lists how those of the tool differ.
 """
 
 from __future__ import annotations
@@ -14,87 +14,95 @@ from quovadis.models.spec import ModelSpec, StreamKind
 
 Rate = float | Literal["network", "file"]
 WHOLE = 0
-"""As a window: the whole video, convolutionally."""
+"""Value of ``window`` for features of the whole video instead of windows."""
 
 
 @dataclass(frozen=True)
 class FeaturePreset:
-    """Everything about features but the networks."""
+    """Settings of feature extraction, apart from the networks.
+
+    Raises:
+        InvalidInputError: If a value is out of range or two settings exclude each other.
+
+    Example:
+        >>> preset = FEATURE_PRESETS["ms-tcn"].but(stride=4)
+        >>> preset.window, preset.stride, preset.changes()
+        (21, 4, ['stride'])
+    """
 
     name: str
     source: str
-    """Where the convention is written down."""
+    """Where the convention is documented."""
     differs: str = ""
-    """In what the tool's own features are made otherwise, as far as it is known."""
+    """How the features of the tool itself differ."""
     fps: Rate = "network"
-    """Frames a second; ``network`` is what the model is made for (25), ``file`` takes the frames as they are."""
+    """Frame rate; ``network`` for that of the model (25), ``file`` for the frames of the file."""
     window: int | None = None
-    """Frames of a window; None is the length of a training clip, :data:`WHOLE` the whole video convolutionally."""
+    """Number of frames of a window; None for that of a training clip, :data:`WHOLE` for the whole video."""
     stride: int | None = None
-    """Frames from one window to the next; None lets them touch."""
+    """Number of frames from one window to the next; None for the length of the window."""
     padding: Literal["none", "edge"] = "none"
-    """``none``: only windows that lie inside. ``edge``: one centered on each frame, the first and last frames repeated
-    beyond the ends."""
+    """``none``: only windows inside the video. ``edge``: windows centered on each ``stride``-th frame, with the first
+    and last frames repeated beyond the ends."""
     short: Literal["loop", "error"] = "loop"
-    """What becomes of a video that is shorter than one window: looped to one, as in the paper, or refused."""
+    """What to do with videos shorter than one window: loop them, as in the paper, or raise an error."""
     crop: Literal["center", "ten"] = "center"
-    """The middle square; or the corners and the middle, and the same of the mirrored picture."""
+    """``center``: the center square. ``ten``: the corners and the center, and the same mirrored."""
     aspect: float | None = None
-    """Width by height that frames are stretched to; None keeps their own."""
+    """Stretch frames to this ratio of width to height; None to keep theirs."""
     one_more_frame: bool = False
-    """A window needs a frame behind it, so rows are counted on one frame less: the tool computes flow for both
-    streams."""
+    """Whether a window needs one more frame after it, as for tools that compute flow in every window."""
     streams: tuple[StreamKind, ...] = ("rgb", "flow")
-    """Taken unless asked otherwise, as far as there are weights for them."""
+    """Default streams; those without a network are skipped."""
     file: str = "{video}_{stream}.npy"
-    """Name of the file; without ``{stream}`` all streams lie in one, side by side, RGB first."""
+    """File name. Without ``{stream}``, the features of all streams are concatenated in one file, RGB first."""
     shape: Literal["TD", "T11D", "TCD", "DT"] = "TD"
-    """Axes: time, features, crops, ones."""
+    """Axes of the array: time (T), features (D), crops (C), or 1."""
     times: bool = False
-    """Also write ``{video}_fps.npy`` and ``{video}_timestamps_ms.npy``."""
+    """Whether to also write ``{video}_fps.npy`` and ``{video}_timestamps_ms.npy``."""
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 0:
-            raise InvalidInputError(f"a window has at least one frame; got {self.window}")
+            raise InvalidInputError(f"window must be at least 1 frame; got {self.window}")
         if self.stride is not None and self.stride < 1:
-            raise InvalidInputError(f"the stride must be at least one frame; got {self.stride}")
+            raise InvalidInputError(f"stride must be at least 1 frame; got {self.stride}")
         if self.fps not in ("network", "file") and not (isinstance(self.fps, int | float) and self.fps > 0):
             raise InvalidInputError(f"fps must be above 0, 'network' or 'file'; got {self.fps!r}")
         if self.padding == "edge" and self.window == WHOLE:
-            raise InvalidInputError("padding 'edge' is for windows; the whole video has the network's own padding")
+            raise InvalidInputError("padding 'edge' needs windows; the whole video has the network's own padding")
         if self.crop == "ten" and self.shape in ("T11D", "DT"):
             raise InvalidInputError(f"layout {self.shape} of preset {self.name!r} has no axis for ten crops")
         if self.window == WHOLE and self.stride is not None:
-            raise InvalidInputError("the whole video has the stride of the network; leave the stride out")
+            raise InvalidInputError("features of the whole video have the stride of the network; leave out stride")
 
     @property
     def joined(self) -> bool:
-        """All streams in one file."""
+        """Whether all streams are in one file."""
         return "{stream}" not in self.file
 
     def window_frames(self, spec: ModelSpec) -> int:
-        """Frames of a window for a model; :data:`WHOLE` for the whole video."""
+        """Number of frames of a window for a model; :data:`WHOLE` for the whole video."""
         return spec.streams[0].num_frames if self.window is None else self.window
 
     def stride_frames(self, spec: ModelSpec) -> int:
-        """Frames from one window to the next."""
+        """Number of frames from one window to the next for a model."""
         return self.stride or max(self.window_frames(spec), 1)
 
     def rate(self, spec: ModelSpec) -> float | None:
-        """Frames a second for a model; None for those of the file."""
+        """Frame rate for a model; None for the frames of the file."""
         if self.fps == "file":
             return None
         return spec.fps / spec.streams[0].frame_stride if self.fps == "network" else float(self.fps)
 
     def size(self, spec: ModelSpec) -> tuple[int, int] | None:
-        """Height and width that frames are stretched to; None where only the short side is fixed."""
+        """Height and width that frames are stretched to; None to resize only the short side."""
         if self.aspect is None:
             return None
         short = spec.short_side_px
         return (short, round(short * self.aspect)) if self.aspect >= 1 else (round(short / self.aspect), short)
 
     def but(self, **changes: Any) -> FeaturePreset:
-        """The same with other values; None keeps what it is.
+        """Copy with other values; None keeps a value.
 
         >>> FEATURE_PRESETS["ms-tcn"].but(window=None, stride=4).stride
         4
@@ -102,19 +110,19 @@ class FeaturePreset:
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
     def whole(self) -> FeaturePreset:
-        """The same for the whole video, convolutionally."""
+        """Copy for features of the whole video instead of windows."""
         return replace(self, window=WHOLE, stride=None, padding="none", one_more_frame=False)
 
     def changes(self) -> list[str]:
-        """The fields in which this is another than the preset of its name."""
+        """Names of the fields that differ from the named preset."""
         named = FEATURE_PRESETS.get(self.name, self)
         return [key for key, value in asdict(self).items() if value != getattr(named, key)]
 
     def to_dict(self) -> dict[str, Any]:
-        """What changes the numbers or the file, as plain values."""
+        """Plain values of the fields that affect the features or the file."""
         values = asdict(self)
-        for words in ("name", "source", "differs", "streams"):
-            del values[words]
+        for key in ("name", "source", "differs", "streams"):
+            del values[key]
         return values
 
 
@@ -123,15 +131,15 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
     for p in (
         FeaturePreset(
             "quovadis",
-            "ours: 25 fps, short side 256, center crop, windows of 64 frames (a training clip of the paper) that touch",
+            "25 fps, short side 256, center crop, non-overlapping windows of 64 frames (a training clip of the paper)",
         ),
         FeaturePreset(
             "video-features",
             "v-iashin/video_features, configs/i3d.yml and models/i3d/extract_i3d.py: stacks of 64 frames, step 64, at "
-            "the frame rate of the file; a stack needs a frame behind it; the time written for a stack is that of this "
-            "frame; an unfinished stack is left out",
-            differs="it resizes with PIL's antialiasing, estimates flow with RAFT, and a file shorter than a stack has "
-            "no rows",
+            "the frame rate of the file; a stack needs one more frame after it, whose time is written for the stack; "
+            "an incomplete stack is dropped",
+            differs="it resizes with PIL's antialiasing, estimates flow with RAFT, and writes no rows for files "
+            "shorter than a stack",
             fps="file",
             window=64,
             stride=64,
@@ -140,10 +148,10 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
         ),
         FeaturePreset(
             "pytorch-i3d",
-            "piergiaj/pytorch-i3d, extract_features.py: the whole video convolutionally, one file of (T, 1, 1, 1024) a "
-            "video, one stream at a time",
-            differs="it reads JPEG frames (of Charades, 24 fps) at their own size where they have 226 pixels, and cuts "
-            "long videos in pieces of 1,600 frames after which features are repeated or shifted",
+            "piergiaj/pytorch-i3d, extract_features.py: the whole video convolutionally, one file of (T, 1, 1, 1024) "
+            "per video, one stream at a time",
+            differs="it reads JPEG frames (of Charades, 24 fps) at their own size if they have 226 pixels, and cuts "
+            "long videos into chunks of 1,600 frames, after which features are repeated or shifted",
             fps="file",
             window=WHOLE,
             streams=("rgb",),
@@ -153,11 +161,11 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
         FeaturePreset(
             "ms-tcn",
             "yabufarha/ms-tcn, batch_gen.py, main.py (2048 features by frames) and its issues 3, 16, 19, 34; extracted "
-            "by ahsaniqbal/Kinetics-FeatureExtractor, extractor_lazy.py: for every frame of the file a window of 21 "
-            "around it, averaged over its time steps; RGB and flow side by side",
-            differs="the author speaks of zero padding at the ends (issue 34), the extractor's code (LazyLoader.cpp) "
-            "repeats the first and last frame, and so does this preset; it computes flow before resizing, and does not "
-            "quantize it",
+            "by ahsaniqbal/Kinetics-FeatureExtractor, extractor_lazy.py: a window of 21 frames around every frame of "
+            "the file, averaged over its time steps; RGB and flow concatenated",
+            differs="the author mentions zero padding at the ends (issue 34), but the extractor's code "
+            "(LazyLoader.cpp) repeats the first and last frame, as this preset does; it computes flow before resizing "
+            "and does not quantize it",
             fps="file",
             window=21,
             stride=1,
@@ -168,10 +176,10 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
         FeaturePreset(
             "actionformer",
             "happyharrycn/actionformer_release, README and configs/thumos_i3d.yaml: 16 frames, stride 4, at the rate "
-            "of the file (about 30 fps), RGB and flow side by side; made, say its issues 5 and 60, with "
-            "Finspire13/pytorch-i3d-feature-extraction: frames of 340x256",
-            differs="which crop and which flow were used for THUMOS14 is not published (issues 60, 150); the center "
-            "crop here is Finspire13's center_crop. Its ActivityNet features are 25 fps with stride 16",
+            "of the file (about 30 fps), RGB and flow concatenated; according to its issues 5 and 60, extracted with "
+            "Finspire13/pytorch-i3d-feature-extraction from frames of 340x256",
+            differs="the crop and flow used for THUMOS14 are not published (issues 60, 150); the center crop here is "
+            "Finspire13's center_crop. Its ActivityNet features are 25 fps with stride 16",
             fps="file",
             window=16,
             stride=4,
@@ -182,9 +190,9 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
             "ten-crop",
             "anomaly detection: tianyu0207/RTFM, dataset.py and list/ (files of windows by 10 crops by features, "
             "NAME_i3d.npy); extracted as by GowthamGottimukkala/I3D_Feature_Extraction_resnet, extract_features.py: 16 "
-            "frames, stride 16, frames of 340x256, upper left, upper right, middle, lower left, lower right, then the "
-            "same of the mirrored picture",
-            differs="RTFM's own features are of an I3D-ResNet-50 (2048 of them), resized by Lanczos",
+            "frames, stride 16, frames of 340x256, crops at the upper left, upper right, center, lower left and lower "
+            "right, then the same mirrored",
+            differs="RTFM's own features come from an I3D-ResNet-50 (2048 features), with frames resized by Lanczos",
             fps="file",
             window=16,
             stride=16,
@@ -196,13 +204,18 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
         ),
     )
 }
+"""The feature presets by name; the repository of each is in its ``source``."""
 
 
 def find_feature_preset(name: str) -> FeaturePreset:
-    """A preset by name.
+    """Look up a feature preset by name.
 
     Raises:
-        UnknownNameError: no such preset.
+        UnknownNameError: If there is no such preset.
+
+    Example:
+        >>> find_feature_preset("actionformer").stride
+        4
     """
     if name not in FEATURE_PRESETS:
         raise UnknownNameError.among("feature preset", name, FEATURE_PRESETS)
