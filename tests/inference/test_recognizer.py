@@ -35,7 +35,7 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("v") / "long.mp4", moving_square(110, 72, 90), **LOSSLESS)
 
 
-def test_a_prediction_is_the_mean_over_windows_of_the_plain_pipeline(recognizer: Recognizer, long_video: Path) -> None:
+def test_prediction_is_the_mean_over_windows(recognizer: Recognizer, long_video: Path) -> None:
     """110 frames in windows of 32: at 0, 32, 64 and, moved back to the end, 78."""
     prediction = recognizer.predict(long_video, window_seconds=32 / 25)
     assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 32, 64, 78]
@@ -52,7 +52,7 @@ def test_a_prediction_is_the_mean_over_windows_of_the_plain_pipeline(recognizer:
     torch.testing.assert_close(prediction.probabilities.sum(), torch.tensor(1.0))
 
 
-def test_windows_can_be_chosen(recognizer: Recognizer, long_video: Path) -> None:
+def test_window_and_stride(recognizer: Recognizer, long_video: Path) -> None:
     prediction = recognizer.predict(long_video, window_seconds=1.0, stride_seconds=0.5)
     found = [(round(w.start_seconds * 25), round(w.stop_seconds * 25)) for w in prediction.windows]
     assert found == windows(110, 25, 12)
@@ -63,27 +63,27 @@ def test_windows_can_be_chosen(recognizer: Recognizer, long_video: Path) -> None
         recognizer.predict(long_video, stride_seconds=0.0)
 
 
-def test_windows_have_their_own_times_not_those_of_frames(recognizer: Recognizer, tmp_path: Path) -> None:
-    """At one frame in two seconds, several windows show the same frame."""
+def test_window_times_are_independent_of_frame_times(recognizer: Recognizer, tmp_path: Path) -> None:
+    """At one frame per two seconds, several windows contain the same frame."""
     path = write_video(tmp_path / "slow.mp4", moving_square(3, 72, 90), fps=0.5, **LOSSLESS)
     found = recognizer.predict(path, window_seconds=1.0).windows
     assert [w.start_seconds for w in found] == pytest.approx([0, 1, 2, 3, 4, 5])
     assert [w.stop_seconds for w in found] == pytest.approx([1, 2, 3, 4, 5, 6])
 
 
-def test_notes_about_the_file_are_notes_of_the_prediction(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_notes_about_the_file_are_in_the_prediction(recognizer: Recognizer, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(20, 72, 90), options={"x264-params": "tff=1"})
     (note,) = recognizer.predict(path).notes
     assert "interlaced" in note
 
 
-def test_windows_that_fit_exactly_are_not_doubled(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_windows_that_fit_exactly_are_not_repeated(recognizer: Recognizer, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", moving_square(64, 72, 90), **LOSSLESS)
     assert [round(w.start_seconds * 25) for w in recognizer.predict(path).windows] == [0, 16, 32, 48]
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
-def test_a_short_video_is_looped_and_says_so(recognizer: Recognizer, tmp_path: Path, num_frames: int) -> None:
+def test_short_video_is_looped_with_a_note(recognizer: Recognizer, tmp_path: Path, num_frames: int) -> None:
     path = write_video(tmp_path / "short.mp4", moving_square(num_frames, 72, 90), **LOSSLESS)
     prediction = recognizer.predict(path)
     assert prediction.notes == (f"the video has {num_frames} frames at 25 fps; looped to 16",)
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_the_video(
     assert most[0] <= 6
 
 
-def test_a_damaged_video_is_recognized_from_what_decodes(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_damaged_video_is_recognized_from_the_part_that_decodes(recognizer: Recognizer, tmp_path: Path) -> None:
     whole = write_video(tmp_path / "w.avi", moving_square(100, 72, 90), codec="mpeg4", options={"g": "5"})
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -125,7 +125,7 @@ def test_a_damaged_video_is_recognized_from_what_decodes(recognizer: Recognizer,
         recognizer.predict(tmp_path / "none.mp4")
 
 
-def test_streams_are_added(long_video: Path) -> None:
+def test_logits_of_models_are_added(long_video: Path) -> None:
     a, b = build_model("i3d_tiny", num_classes=3), build_model("i3d_tiny", num_classes=3)
     one, two = Recognizer([a], LABELS).predict(long_video), Recognizer([b], LABELS).predict(long_video)
     both = Recognizer([a, b], LABELS)
@@ -133,12 +133,12 @@ def test_streams_are_added(long_video: Path) -> None:
     assert both.describe() == "i3d_tiny (rgb + rgb)"
 
 
-def test_models_must_go_together() -> None:
+def test_models_that_cannot_be_fused_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="at least one model"):
         Recognizer([], LABELS)
-    with pytest.raises(InvalidInputError, match="has 2 classes and there are 3 labels"):
+    with pytest.raises(InvalidInputError, match="has 2 classes, but there are 3 labels"):
         Recognizer([build_model("i3d_tiny", num_classes=2)], LABELS)
-    with pytest.raises(InvalidInputError, match="different rates or sizes"):
+    with pytest.raises(InvalidInputError, match="different frame rates or sizes"):
         Recognizer([build_model("i3d_tiny", num_classes=3), build_model("i3d", num_classes=3)], LABELS)
 
 
@@ -148,15 +148,15 @@ def test_loading_from_files_and_run_folders(tmp_path: Path) -> None:
     assert Recognizer.load(tmp_path).labels == LABELS
     other = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 3}, ("a", "b", "c"))
     save_weights(tmp_path / "other.safetensors", build_model("i3d_tiny", num_classes=3).state_dict(), other)
-    with pytest.raises(InvalidInputError, match="name different classes"):
+    with pytest.raises(InvalidInputError, match="have different classes"):
         Recognizer.load(tmp_path, tmp_path / "other.safetensors")
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError):
         Recognizer.load(tmp_path / "empty")
 
 
-class Watching(VideoModel):
-    """Has the spec of a network and writes down what it is shown; its logits are the number of the first frame."""
+class Recording(VideoModel):
+    """Model that records the frames of its inputs; its logits are the number of the first frame."""
 
     def __init__(self, name: str, stream: str | None = None):
         super().__init__()
@@ -167,8 +167,8 @@ class Watching(VideoModel):
         self.num_classes = self.feature_dim = 1
         self.seen: list[list[dict[str, list[int]]]] = []
 
-    def __deepcopy__(self, memo: object) -> "Watching":
-        return self  # what the optimized copy is shown is written down here
+    def __deepcopy__(self, memo: object) -> "Recording":
+        return self  # the optimized copy records its inputs here
 
     def forward(self, *streams: Tensor) -> Tensor:
         return self.classify(self.features(*streams))
@@ -187,7 +187,7 @@ class Watching(VideoModel):
         return {}
 
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        raise AssertionError("a recognizer asks for no endpoints")
+        raise AssertionError("a recognizer needs no endpoints")
 
     def _new_head(self, num_classes: int) -> nn.Module:
         raise AssertionError("a recognizer replaces no classifier")
@@ -195,13 +195,13 @@ class Watching(VideoModel):
 
 @pytest.fixture
 def numbered_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of 256 numbered frames; its flow is made to carry the numbers too."""
+    """A file of 256 numbered frames; its flow carries the numbers too."""
     monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
     return write_video(tmp_path / "numbered.mp4", numbered_clip(256).frames, **LOSSLESS)
 
 
-def test_a_network_on_every_fifth_frame_is_shown_those(numbered_video: Path) -> None:
-    model = Watching("convnet_lstm")
+def test_network_on_every_fifth_frame(numbered_video: Path) -> None:
+    model = Recording("convnet_lstm")
     prediction = Recognizer([model], ["a"]).predict(numbered_video)
     assert model.seen == [[{"rgb": list(range(0, 250, 5))}], [{"rgb": list(range(10, 256, 5))}]]
     assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 10]
@@ -213,17 +213,17 @@ def test_a_network_on_every_fifth_frame_is_shown_those(numbered_video: Path) -> 
     ]  # fmt: skip
 
 
-def test_two_streams_are_shown_pairs_of_one_time(numbered_video: Path) -> None:
-    model = Watching("two_stream")
+def test_two_streams_get_frames_of_the_same_time(numbered_video: Path) -> None:
+    model = Recording("two_stream")
     Recognizer([model], ["a"]).predict(numbered_video)
     first, last = model.seen
     assert first == [{"rgb": [10 * n + 5], "flow": list(range(10 * n, 10 * n + 10))} for n in range(25)]
     assert last == [{"rgb": [10 * n + 11], "flow": list(range(10 * n + 6, 10 * n + 16))} for n in range(25)]
 
 
-def test_pieces_are_scored_a_footprint_at_a_time_and_averaged() -> None:
-    """33 pieces of 16 frames: never more than 15 at once, so memory does not grow with the clip."""
-    model = Watching("conv3d")
+def test_clips_are_scored_in_batches_and_averaged() -> None:
+    """33 clips of 16 frames, at most 15 at a time, so memory does not grow with the video."""
+    model = Recording("conv3d")
     logits = Recognizer([model], ["a"]).logits(numbered_clip(16 * 33))
     assert [len(batch) for batch in model.seen] == [15, 15, 3]
     numbers = [clip["rgb"][0] for batch in model.seen for clip in batch]
@@ -231,18 +231,16 @@ def test_pieces_are_scored_a_footprint_at_a_time_and_averaged() -> None:
     assert float(logits) == pytest.approx(sum(numbers) / 33)
 
 
-def test_a_short_video_is_looped_to_what_a_pair_of_streams_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_video_is_looped_for_two_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_files, "flow_for_clip", with_numbered_flow)
     path = write_video(tmp_path / "short.mp4", numbered_clip(7).frames, **LOSSLESS)
-    model = Watching("two_stream")
+    model = Recording("two_stream")
     prediction = Recognizer([model], ["a"]).predict(path)
     assert model.seen == [[{"rgb": [5], "flow": [0, 1, 2, 3, 4, 5, 6, 0, 1, 2]}]]
     assert prediction.notes == ("the video has 7 frames at 25 fps; looped to 10",)
 
 
-def test_models_that_take_other_frames_do_not_go_together() -> None:
-    with pytest.raises(InvalidInputError, match="different rates or sizes"):
-        Recognizer([Watching("convnet_lstm"), Watching("i3d")], ["a"])
-    Recognizer([Watching("two_stream"), Watching("i3d")], ["a"])
+def test_models_with_different_clip_strides_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="different frame rates or sizes"):
+        Recognizer([Recording("convnet_lstm"), Recording("i3d")], ["a"])
+    Recognizer([Recording("two_stream"), Recording("i3d")], ["a"])

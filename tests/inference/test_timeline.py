@@ -21,7 +21,7 @@ LABELS = ("run", "jump", "swim")
 
 
 def timeline(rows: list[list[float]], *, window: float = 2.0, stride: float = 1.0, smooth: float = 0.0) -> Timeline:
-    """From probabilities, one row a window."""
+    """A timeline of probabilities, one row per window."""
     windows = tuple(
         Window(i * stride, i * stride + window, torch.tensor(row).clamp_min(1e-9).log()) for i, row in enumerate(rows)
     )
@@ -31,7 +31,7 @@ def timeline(rows: list[list[float]], *, window: float = 2.0, stride: float = 1.
 RUN, JUMP, SWIM = [0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]
 
 
-def test_neighbors_of_one_class_are_joined_half_way_to_the_next() -> None:
+def test_neighboring_windows_of_one_class_are_merged() -> None:
     segments = timeline([RUN, RUN, JUMP, RUN]).segments()
     assert [(s.start_seconds, s.stop_seconds, s.label) for s in segments] == [
         (0.0, 2.5, "run"),
@@ -42,8 +42,8 @@ def test_neighbors_of_one_class_are_joined_half_way_to_the_next() -> None:
     assert [s.probability for s in segments[1:]] == pytest.approx([0.7, 0.8])
 
 
-def test_the_last_window_may_be_moved_back() -> None:
-    """As the recognizer does, so that it ends with the video."""
+def test_last_window_may_overlap_the_one_before() -> None:
+    """The recognizer moves it back to end with the video."""
     windows = [Window(s, s + 2.0, torch.tensor(RUN)) for s in (0.0, 2.0, 4.0, 4.5)]
     cells = Timeline(Prediction("v", LABELS, torch.zeros(3), tuple(windows))).cells()
     assert cells == [(0.0, 2.0), (2.0, 4.0), (4.0, 5.25), (5.25, 6.5)]
@@ -52,13 +52,13 @@ def test_the_last_window_may_be_moved_back() -> None:
     assert len(one.segments()) == 1
 
 
-def test_what_is_not_sure_leaves_a_gap() -> None:
+def test_improbable_windows_leave_a_gap() -> None:
     segments = timeline([RUN, SWIM, RUN, RUN]).segments(0.5)
     assert [(s.start_seconds, s.stop_seconds) for s in segments] == [(0.0, 1.5), (2.5, 5.0)]
     assert timeline([RUN, JUMP]).segments(0.9) == ()
 
 
-def test_smoothing_is_a_mean_over_neighbors() -> None:
+def test_smoothing_averages_neighbors() -> None:
     rows = [RUN, RUN, JUMP, RUN, RUN]
     smooth = timeline(rows, smooth=2.0)
     expected = torch.tensor(rows)
@@ -68,7 +68,7 @@ def test_smoothing_is_a_mean_over_neighbors() -> None:
     torch.testing.assert_close(timeline(rows, smooth=1.9).probabilities, timeline(rows).probabilities)
 
 
-def test_curves_are_of_the_classes_that_last_longest() -> None:
+def test_curves_of_the_classes_that_last_longest() -> None:
     line = timeline([SWIM, SWIM, SWIM, JUMP, JUMP, RUN])
     assert line.top_labels(3) == ["swim", "jump", "run"]
     assert timeline([RUN, SWIM, SWIM]).top_labels(2) == ["swim", "run"]
@@ -87,7 +87,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(folder / "v.mp4", moving_square(60, 72, 90), **LOSSLESS)
 
 
-def test_from_a_video_to_its_files(recognizer: Recognizer, video: Path, tmp_path: Path) -> None:
+def test_files_of_a_timeline(recognizer: Recognizer, video: Path, tmp_path: Path) -> None:
     line = make_timeline(recognizer, video)
     assert line.center_seconds == pytest.approx([0.32 * (i + 1) for i in range(6)] + [2.08], abs=1e-6)
     files = write_timeline(line, tmp_path, k=2)
@@ -104,7 +104,7 @@ def test_from_a_video_to_its_files(recognizer: Recognizer, video: Path, tmp_path
     assert [w.start_seconds for w in other.prediction.windows] == [0, 1, 2]
 
 
-def test_the_filmstrip_has_the_frames_of_their_times(video: Path) -> None:
+def test_filmstrip_shows_the_frames_at_their_times(video: Path) -> None:
     times, pictures = read_pictures(video, [], (0.0, 2.4))
     assert times == pytest.approx([(i + 0.5) * 2.4 / len(pictures) for i in range(len(pictures))])
     assert len({tuple(p.shape) for p in pictures}) == 1
@@ -116,8 +116,8 @@ def test_the_filmstrip_has_the_frames_of_their_times(video: Path) -> None:
     assert left == pytest.approx([round((i + 0.5) * step) * 96 / 72 for i in range(len(pictures))], abs=2.5)
 
 
-def test_a_slow_video_has_a_timeline_up_to_its_end(recognizer: Recognizer, tmp_path: Path) -> None:
-    """Four frames, two seconds each; every picture of the filmstrip is the one on screen at its time."""
+def test_timeline_of_a_slow_video_covers_all_of_it(recognizer: Recognizer, tmp_path: Path) -> None:
+    """Four frames, two seconds each; every frame of the filmstrip is the one on screen at its time."""
     path = write_video(tmp_path / "slow.mp4", moving_square(4, 72, 90), fps=0.5, **LOSSLESS)
     line = make_timeline(recognizer, path, window_seconds=1.0, stride_seconds=1.0)
     cells = line.cells()
@@ -129,7 +129,7 @@ def test_a_slow_video_has_a_timeline_up_to_its_end(recognizer: Recognizer, tmp_p
         assert torch.equal(picture, small[int((i + 0.5) * 8 / len(pictures) // 2)])
 
 
-def test_what_cannot_be_done_is_said(recognizer: Recognizer, video: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(recognizer: Recognizer, video: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoError):
         make_timeline(recognizer, tmp_path / "none.mp4")
     with pytest.raises(InvalidInputError, match="smooth_seconds"):

@@ -1,4 +1,4 @@
-"""Class activation maps of a video: where and when a network found evidence for a class."""
+"""Class activation maps of a video: where and when a network finds evidence for a class."""
 
 from __future__ import annotations
 
@@ -18,27 +18,38 @@ from quovadis.runtime.atomic import write_atomically
 
 @dataclass(frozen=True)
 class ActivationMaps:
-    """Evidence for some classes over the space and time of a video.
+    """Evidence for classes over the space and time of a video, from :meth:`Recognizer.explain`.
 
-    Pooled as the network pools its features, the maps of a window are the logits of the window. Maps of several streams
-    are added, as their logits are.
+    Pooled as the network pools its features, the maps of a window are its logits. The maps of several streams are
+    added, as their logits are.
+
+    Example:
+        >>> from quovadis.inference.recognizer import Recognizer
+        >>> from quovadis.models.zoo import build_model
+        >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
+        >>> maps = recognizer.explain(getfixture("clip_path"), num_labels=2)
+        >>> sorted(maps.labels), maps.at(torch.tensor([0.5]), "jump").shape
+        (['jump', 'run'], torch.Size([1, 2, 2]))
+
+    References:
+        Zhou et al., "Learning Deep Features for Discriminative Localization", https://arxiv.org/abs/1512.04150.
     """
 
     prediction: Prediction
-    """The answer of the same pass through the network."""
+    """Prediction of the same pass through the network."""
     labels: tuple[str, ...]
-    """The classes that have maps."""
+    """Classes of the maps."""
     maps: Tensor
-    """float32 (labels, T', h, w): contribution to the logit. Each step covers several frames, each cell many pixels."""
+    """float32 (labels, T', h, w): contributions to the logit. A step covers several frames, a cell many pixels."""
     center_seconds: Tensor
-    """float64 (T',): the middle of each step, on the clock of the file."""
+    """float64 (T',): middle of each time step, on the clock of the file."""
     short_side_px: int
-    """The network saw the video resized to this short side ..."""
+    """Short side that frames were resized to."""
     crop_px: int
-    """... and of that the central square of this side, which is what the maps cover."""
+    """Side of the center crop of the resized frames, which the maps cover."""
 
     def map_of(self, label: str) -> Tensor:
-        """The maps of one class, float32 (T', h, w).
+        """Return the maps of one class, float32 (T', h, w).
 
         Raises:
             UnknownNameError: If there are no maps of this class.
@@ -51,7 +62,7 @@ class ActivationMaps:
         """Interpolate the maps of a class linearly in time.
 
         Args:
-            seconds: float (N,); before the first and after the last step the nearest one is taken.
+            seconds: float (N,). Before the first and after the last step, the nearest one is used.
             label: One of :attr:`labels`.
 
         Returns:
@@ -63,11 +74,11 @@ class ActivationMaps:
         if len(centers) == 1:
             return maps.expand(len(seconds), -1, -1)
         left, right = centers[after - 1], centers[after]
-        part = ((seconds - left) / (right - left)).clamp(0, 1).float()[:, None, None]
-        return maps[after - 1] * (1 - part) + maps[after] * part
+        fraction = ((seconds - left) / (right - left)).clamp(0, 1).float()[:, None, None]
+        return maps[after - 1] * (1 - fraction) + maps[after] * fraction
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the maps as ``.npz``: ``maps``, ``labels`` and ``center_seconds``.
+        """Write the arrays ``maps``, ``labels`` and ``center_seconds`` to an ``.npz`` file.
 
         Raises:
             StorageError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Several streams, one answer."""
+"""Fuse the logits of several streams."""
 
 import math
 from collections.abc import Sequence
@@ -10,49 +10,62 @@ from quovadis.errors import InvalidInputError
 
 
 def sum_logits(streams: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
-    """Add the logits of the streams, with equal weight unless asked otherwise: what the official two-stream I3D does.
+    """Add the logits of several streams, as the official two-stream I3D does.
 
     Args:
-        streams: logits (..., classes), one tensor a stream, all of one shape.
-        weights: a factor for each stream, none below 0 and not all 0; None is 1 for each.
+        streams: Logits (..., classes) of each stream, all of the same shape.
+        weights: Weight of each stream, at least 0 and not all 0; None for equal weights of 1.
 
     Raises:
-        InvalidInputError: streams of different shapes, or weights that do not fit them.
+        InvalidInputError: If the shapes differ or the weights do not fit the streams.
 
-    Source: google-deepmind/kinetics-i3d, ``evaluate_sample.py``. The paper speaks of averaging predictions; the class
-    order is that of averaged logits, the softmax is sharper.
+    Example:
+        >>> sum_logits([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])]).tolist()
+        [4.0, 3.0]
+        >>> sum_logits([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])], [1, 0.5]).tolist()
+        [2.5, 2.5]
 
-    >>> sum_logits([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])]).tolist()
-    [4.0, 3.0]
-    >>> sum_logits([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])], [1, 0.5]).tolist()
-    [2.5, 2.5]
+    References:
+        ``evaluate_sample.py`` of https://github.com/google-deepmind/kinetics-i3d. The paper averages predictions:
+        averaging logits gives the same order of classes, but smaller differences between probabilities.
     """
-    stacked = _stacked(streams)
-    return stacked.sum(0) if weights is None else torch.tensordot(_factors(weights, stacked), stacked, 1)
+    stacked = _stack(streams)
+    return stacked.sum(0) if weights is None else torch.tensordot(_weights(weights, stacked), stacked, 1)
 
 
 def mean_probabilities(streams: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
-    """Average the softmax of each stream; returns probabilities, not logits. Arguments are those of `sum_logits`.
+    """Average the softmax probabilities of several streams.
 
-    >>> mean_probabilities([torch.tensor([0.0, 0.0]), torch.tensor([0.0, 100.0])]).tolist()
-    [0.25, 0.75]
-    >>> mean_probabilities([torch.tensor([0.0, 0.0]), torch.tensor([0.0, 100.0])], [3, 1]).tolist()
-    [0.375, 0.625]
+    Args:
+        streams: Logits (..., classes) of each stream, all of the same shape.
+        weights: Weight of each stream, at least 0 and not all 0; None for equal weights.
+
+    Returns:
+        Probabilities (..., classes), not logits.
+
+    Raises:
+        InvalidInputError: If the shapes differ or the weights do not fit the streams.
+
+    Example:
+        >>> mean_probabilities([torch.tensor([0.0, 0.0]), torch.tensor([0.0, 100.0])]).tolist()
+        [0.25, 0.75]
+        >>> mean_probabilities([torch.tensor([0.0, 0.0]), torch.tensor([0.0, 100.0])], [3, 1]).tolist()
+        [0.375, 0.625]
     """
-    probabilities = _stacked(streams).softmax(-1)
+    probabilities = _stack(streams).softmax(-1)
     if weights is None:
         return probabilities.mean(0)
-    factors = _factors(weights, probabilities)
+    factors = _weights(weights, probabilities)
     return torch.tensordot(factors / factors.sum(), probabilities, 1)
 
 
 def require_finite(logits: Tensor, model: str, source: str) -> None:
-    """Raise unless all logits are finite.
+    """Check that all logits are finite.
 
     Args:
-        logits: any shape.
-        model: the network in words, for the message.
-        source: the video that the logits belong to, for the message.
+        logits: Logits of any shape.
+        model: Description of the network, for the message.
+        source: Path of the video, for the message.
 
     Raises:
         InvalidInputError: If a logit is NaN or infinite.
@@ -69,17 +82,16 @@ def require_finite(logits: Tensor, model: str, source: str) -> None:
         )
 
 
-def _factors(weights: Sequence[float], stacked: Tensor) -> Tensor:
-    """The weights of the streams as a tensor."""
+def _weights(weights: Sequence[float], stacked: Tensor) -> Tensor:
     if len(weights) != len(stacked):
-        raise InvalidInputError(f"{len(weights)} weights for {len(stacked)} streams: give one weight a stream")
+        raise InvalidInputError(f"{len(weights)} weights for {len(stacked)} streams: give one weight per stream")
     if not all(0 <= w < math.inf for w in weights) or not any(weights):
-        raise InvalidInputError(f"the weights of streams are numbers from 0 on, not all 0; got {list(weights)}")
+        raise InvalidInputError(f"weights must be finite, at least 0 and not all 0; got {list(weights)}")
     return torch.tensor(list(weights), dtype=stacked.dtype)
 
 
-def _stacked(streams: Sequence[Tensor]) -> Tensor:
+def _stack(streams: Sequence[Tensor]) -> Tensor:
     shapes = {tuple(s.shape) for s in streams}
     if len(shapes) != 1:
-        raise InvalidInputError(f"streams must have logits of one shape; got {sorted(shapes) or 'no stream'}")
+        raise InvalidInputError(f"streams must have logits of the same shape; got {sorted(shapes) or 'no stream'}")
     return torch.stack(list(streams))

@@ -1,4 +1,4 @@
-"""Predictions: the class scores of a video and of its windows."""
+"""Predictions: logits of a video and of its windows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """The scores of one stretch of a video."""
+    """Logits of one window of a video."""
 
     start_seconds: float
     stop_seconds: float
@@ -18,28 +18,29 @@ class Window:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the recognizer says about a video.
+    """Logits of a video and of its windows, from :meth:`Recognizer.predict`.
 
-    >>> import torch
-    >>> logits = torch.tensor([0.0, 2.0, 1.0])
-    >>> p = Prediction("v.mp4", ("run", "jump", "swim"), logits, (Window(0.0, 2.56, logits),))
-    >>> p.label
-    'jump'
-    >>> [(label, round(probability, 3)) for label, probability in p.top(2)]
-    [('jump', 0.665), ('swim', 0.245)]
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([0.0, 2.0, 1.0])
+        >>> prediction = Prediction("v.mp4", ("run", "jump", "swim"), logits, (Window(0.0, 2.56, logits),))
+        >>> prediction.label
+        'jump'
+        >>> [(label, round(probability, 3)) for label, probability in prediction.top(2)]
+        [('jump', 0.665), ('swim', 0.245)]
     """
 
     source: str
     labels: tuple[str, ...]
     logits: Tensor
-    """float32 (classes,): the mean over the windows."""
+    """float32 (classes,): mean over the windows."""
     windows: tuple[Window, ...]
     notes: tuple[str, ...] = ()
-    """What a reader should know: the video was looped, it ends early ..."""
+    """Caveats, such as a video that was looped or is damaged."""
     window_seconds: float | None = None
-    """Length of the windows, as asked for; the last window of a video may be shorter."""
+    """Requested length of the windows; the window of a shorter video is shorter."""
     stride_seconds: float | None = None
-    """From one window to the next."""
+    """Time from one window to the next."""
 
     @property
     def label(self) -> str:
@@ -48,17 +49,17 @@ class Prediction:
 
     @property
     def probabilities(self) -> Tensor:
-        """float32 (classes,): softmax of the averaged logits, as in the official code."""
+        """float32 (classes,): softmax of the mean logits, as in the official code."""
         return self.logits.softmax(0)
 
     def top(self, k: int = 5, window: Window | None = None) -> list[tuple[str, float]]:
-        """The ``k`` most probable classes with their probabilities, of the video or of one of its windows."""
+        """Return the ``k`` most probable classes with their probabilities, for the video or one of its windows."""
         probabilities = self.probabilities if window is None else window.logits.softmax(0)
         values, indices = probabilities.topk(min(k, len(self.labels)))
         return [(self.labels[i], float(v)) for v, i in zip(values, indices.tolist(), strict=True)]
 
     def describe_windows(self) -> str:
-        """Length and stride of the windows in words; empty where they are unknown.
+        """Describe the length and stride of the windows; empty if they are unknown.
 
         >>> import torch
         >>> windows = (Window(0.0, 2.0, torch.zeros(1)),)
@@ -73,7 +74,7 @@ class Prediction:
         return f"windows of {self.window_seconds:.4g} s{every}"
 
     def to_dict(self, k: int = 5) -> dict[str, Any]:
-        """Plain values for JSON: the top ``k`` of the video and of each window."""
+        """Convert to plain values for JSON, with the ``k`` most probable classes of the video and of each window."""
         return {
             "video": self.source,
             "window_seconds": self.window_seconds,

@@ -1,4 +1,4 @@
-"""What happens when in a long video: windows through a recognizer, joined to segments."""
+"""Timelines: the actions in a long video and when they happen."""
 
 from __future__ import annotations
 
@@ -21,75 +21,75 @@ from quovadis.inference.recognizer import Recognizer
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a video in which one class is the most probable."""
+    """Part of a video in which one class is the most probable."""
 
     start_seconds: float
     stop_seconds: float
     label: str
     probability: float
-    """Mean over the windows that were joined."""
+    """Mean over the windows of the segment."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What happens when.
+    """Class probabilities of a video over time, from :func:`make_timeline`.
 
-    >>> from quovadis.inference.prediction import Window
-    >>> scores = torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
-    >>> windows = [Window(t, t + 2.0, scores[t]) for t in range(3)]
-    >>> prediction = Prediction("v.mp4", ("run", "jump"), windows[0].logits, tuple(windows))
-    >>> [(s.start_seconds, s.stop_seconds, s.label) for s in Timeline(prediction).segments()]
-    [(0, 2.5, 'run'), (2.5, 4.0, 'jump')]
+    Example:
+        >>> scores = torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+        >>> windows = [Window(t, t + 2.0, scores[t]) for t in range(3)]
+        >>> prediction = Prediction("v.mp4", ("run", "jump"), windows[0].logits, tuple(windows))
+        >>> [(s.start_seconds, s.stop_seconds, s.label) for s in Timeline(prediction).segments()]
+        [(0, 2.5, 'run'), (2.5, 4.0, 'jump')]
     """
 
     prediction: Prediction
-    """With overlapping windows."""
+    """Prediction with overlapping windows."""
     smooth_seconds: float = 0.0
-    """The probabilities of a window are the mean over windows whose middles are at most half of this away."""
+    """Width of the moving average: a window is averaged with those whose centers are at most half of this away."""
 
     @property
     def center_seconds(self) -> list[float]:
-        """The middle of each window."""
+        """Middle of each window."""
         return [(w.start_seconds + w.stop_seconds) / 2 for w in self.prediction.windows]
 
     @property
     def probabilities(self) -> Tensor:
-        """float32 (windows, classes): the softmax of each window, smoothed over time."""
+        """float32 (windows, classes): softmax of each window, smoothed over time."""
         raw = torch.stack([w.logits for w in self.prediction.windows]).softmax(1)
         centers = torch.tensor(self.center_seconds, dtype=torch.float64)
         near = (centers[:, None] - centers).abs() <= self.smooth_seconds / 2 + 1e-9
         return (near / near.sum(1, keepdim=True)).float() @ raw
 
     def cells(self) -> list[tuple[float, float]]:
-        """The stretch that each window speaks for: half way to its neighbors, the first and last to the ends."""
+        """Start and stop of the part of the video that each window stands for, up to halfway to its neighbors."""
         windows, centers = self.prediction.windows, self.center_seconds
         inner = [(a + b) / 2 for a, b in pairwise(centers)]
         edges = [windows[0].start_seconds, *inner, max(w.stop_seconds for w in windows)]
         return list(pairwise(edges))
 
     def segments(self, min_probability: float = 0.0) -> tuple[Segment, ...]:
-        """Neighboring windows of the same class joined; less probable ones leave a gap.
+        """Merge neighboring windows of the same class.
 
         Args:
-            min_probability: of the best class of a window, below which it speaks for nothing.
+            min_probability: Leave a gap at windows whose best class is less probable.
         """
         probabilities, best = self.probabilities.max(1)
-        joined: list[tuple[list[int], int]] = []
+        merged: list[tuple[list[int], int]] = []
         for i, (probability, label) in enumerate(zip(probabilities.tolist(), best.tolist(), strict=True)):
             if probability < min_probability:
                 continue
-            if joined and joined[-1][1] == label and joined[-1][0][-1] == i - 1:
-                joined[-1][0].append(i)
+            if merged and merged[-1][1] == label and merged[-1][0][-1] == i - 1:
+                merged[-1][0].append(i)
             else:
-                joined.append(([i], label))
+                merged.append(([i], label))
         cells = self.cells()
         return tuple(
             Segment(cells[w[0]][0], cells[w[-1]][1], self.prediction.labels[label], float(probabilities[w].mean()))
-            for w, label in joined
+            for w, label in merged
         )
 
     def top_labels(self, k: int) -> list[str]:
-        """The ``k`` classes that are the most probable for the longest time, then those with the highest peaks."""
+        """Return the ``k`` classes that are most probable for the longest time, then those with the highest peaks."""
         probabilities = self.probabilities
         seconds = torch.zeros(len(self.prediction.labels), dtype=torch.float64)
         for (start, stop), label in zip(self.cells(), probabilities.argmax(1).tolist(), strict=True):
@@ -99,13 +99,13 @@ class Timeline:
         return [self.prediction.labels[label] for label in order[:k]]
 
     def curves(self, labels: Sequence[str]) -> dict[str, list[float]]:
-        """The probability of some classes over the windows."""
+        """Return the probability of each label in every window."""
         column = {name: i for i, name in enumerate(self.prediction.labels)}
         probabilities = self.probabilities
         return {name: probabilities[:, column[name]].tolist() for name in labels}
 
     def to_dict(self, k: int = 6, min_probability: float = 0.0) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON, with the curves of ``k`` classes."""
         return {
             "video": self.prediction.source,
             "segments": [asdict(s) for s in self.segments(min_probability)],
@@ -119,7 +119,7 @@ class Timeline:
         }
 
     def to_csv(self, min_probability: float = 0.0) -> str:
-        """The segments: ``start_seconds,stop_seconds,label,probability``."""
+        """Format the segments as CSV: ``start_seconds,stop_seconds,label,probability``."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("start_seconds", "stop_seconds", "label", "probability"))
@@ -137,18 +137,26 @@ def make_timeline(
     smooth_seconds: float = 0.0,
     on_window: Callable[[Window], None] | None = None,
 ) -> Timeline:
-    """Recognize a video window by window.
+    """Find the actions in a video and when they happen.
 
     Args:
-        recognizer: the model or models.
-        path: any video.
-        window_seconds: length of a window; by default a training clip (2.56 s for I3D).
-        stride_seconds: from one window to the next; by default half a window.
-        smooth_seconds: probabilities are averaged over so long a time; 0 takes each window for itself.
-        on_window: called with each window once it has its scores; what it raises ends the work.
+        recognizer: One or more models.
+        path: Video file.
+        window_seconds: Length of a window. Defaults to that of a training clip (2.56 s for I3D).
+        stride_seconds: Time from one window to the next. Defaults to half a window.
+        smooth_seconds: Average the probabilities over this time; 0 for no smoothing.
+        on_window: Called with each window after it was scored.
 
     Raises:
-        VideoError: the video cannot be read at all. InvalidInputError: a window that is too short.
+        VideoError: If nothing of the video can be read.
+        InvalidInputError: If the window is too short, or ``smooth_seconds`` is negative.
+
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
+        >>> timeline = make_timeline(recognizer, getfixture("clip_path"))
+        >>> timeline.probabilities.shape, timeline.segments()[0].start_seconds
+        (torch.Size([3, 2]), 0.0)
     """
     spec = recognizer.spec
     window = clip_extent(spec)[2] / spec.fps if window_seconds is None else window_seconds
@@ -162,12 +170,12 @@ def make_timeline(
 def partial_timeline(
     labels: Sequence[str], path: str | PathLike[str], windows: Sequence[Window], smooth_seconds: float = 0.0
 ) -> Timeline:
-    """Make the timeline of the windows that were scored before an interrupt; a note says where it ends.
+    """Make a timeline of the windows that were scored before an interrupt, with a note.
 
     Args:
-        labels: The classes.
-        path: The video.
-        windows: At least one.
+        labels: Class names.
+        path: Video file.
+        windows: One or more windows.
         smooth_seconds: As for :func:`make_timeline`.
     """
     logits = torch.stack([w.logits for w in windows]).mean(0)
