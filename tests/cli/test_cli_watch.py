@@ -26,8 +26,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_weights(path, build_model("i3d_tiny", num_classes=2).state_dict(), info)
 
 
-def test_rows_of_a_file_and_of_an_address(weights: Path, clip_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ("--weights", weights, "--every", 0.24)
+def test_watch_a_file_and_a_url(weights: Path, clip_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--weights", weights, "--stride-seconds", 0.24)
     assert run("watch", clip_path, *common, "--json") == 0
     captured = capsys.readouterr()
     rows = [json.loads(line) for line in captured.out.splitlines()]
@@ -42,7 +42,7 @@ def test_rows_of_a_file_and_of_an_address(weights: Path, clip_path: Path, capsys
     assert "error: no file at nothing.mp4" in capsys.readouterr().err
 
 
-def test_ctrl_c_is_the_end_and_no_error(
+def test_ctrl_c_stops_without_an_error(
     weights: Path, clip_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(self: object) -> None:

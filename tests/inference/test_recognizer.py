@@ -213,6 +213,13 @@ def test_network_on_every_fifth_frame(numbered_video: Path) -> None:
     ]  # fmt: skip
 
 
+def test_video_shorter_than_the_window_has_one_window_for_any_stride(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "short.mp4", numbered_clip(99).frames, **LOSSLESS)
+    model = Recording("convnet_lstm")
+    Recognizer([model], ["a"]).predict(path, window_seconds=4, stride_seconds=1 / 25)
+    assert model.seen == [[{"rgb": list(range(0, 99, 5))}]]
+
+
 def test_two_streams_get_frames_of_the_same_time(numbered_video: Path) -> None:
     model = Recording("two_stream")
     Recognizer([model], ["a"]).predict(numbered_video)

@@ -1,4 +1,4 @@
-"""``quovadis watch``: name the actions in a stream while it goes on."""
+"""``quovadis watch``: recognize the actions in a live stream."""
 
 import json
 import sys
@@ -13,40 +13,39 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Watch:
-    """Name the actions in a camera, a stream or a file as it goes on: a row for each window.
+    """Recognize the actions in a camera, a stream or a file while it runs, and print a row for each window.
 
-    What comes faster than the networks work is dropped, and the row says so: the latency does not grow, nor the memory.
-    A file, also one behind an HTTP address, is not dropped from: it is taken as fast as the networks work, unless
-    --realtime plays it at its own pace. Ctrl-C ends it.
+    If a live stream is faster than the networks, frames are dropped and counted, so latency and memory stay bounded. No
+    frames of a file, or a URL of a file, are dropped, unless --realtime is set. Press Ctrl-C to stop.
     """
 
     source: tyro.conf.Positional[str]
-    """A file; an address such as rtsp://... or http://...; camera:0, /dev/video0, or on Windows camera:NAME."""
+    """A file; a URL such as rtsp://... or http://...; camera:0, /dev/video0, or camera:NAME on Windows."""
     weights: tuple[str, ...] = ()
-    """A published name, a weights file or the folder of a training run; several are streams whose logits are added. By
-    default the official Kinetics-400 network, which is downloaded once."""
-    every: float | None = None
-    """Seconds from one window to the next; by default half a window."""
+    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
+    the official Kinetics-400 network, which is downloaded once."""
     window_seconds: float | None = None
-    """Length of a window; by default that of a training clip (2.56 s for I3D)."""
+    """Length of a window. Defaults to that of a training clip (2.56 s for I3D)."""
+    stride_seconds: float | None = None
+    """Time from one window to the next. Defaults to half a window."""
     realtime: bool = False
-    """Play a file at its own pace, as if it were a camera."""
+    """Read a file at its own frame rate, as if it were a camera."""
     top: int = 3
-    """How many classes to show."""
+    """Number of classes to show."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1-fast"
-    """How optical flow is estimated, where a model wants it."""
+    """Optical flow method, for networks that need flow."""
     timeout_seconds: float = 10.0
-    """How long an address may be silent."""
+    """Longest time to wait for data from a URL."""
     reconnect: int = 5
-    """How often in a row a stream that broke off is asked for again."""
+    """Number of consecutive attempts to reconnect to a stream."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
-    """Print JSON, one object a line."""
+    """Print JSON, one object per line."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb until the stream ends or Ctrl-C."""
+    """Run the command until the stream ends or Ctrl-C is pressed."""
     from quovadis.cli._arguments import arrange
 
     args = arrange(Watch, args)
@@ -56,7 +55,12 @@ def main(args: list[str]) -> None:
     from quovadis.video.live import LiveStream
 
     recognizer = Recognizer.load(*options.weights, device=options.device, flow_method=options.flow_method)
-    watcher = Watcher(recognizer, window_seconds=options.window_seconds, every_seconds=options.every, top=options.top)
+    watcher = Watcher(
+        recognizer,
+        window_seconds=options.window_seconds,
+        stride_seconds=options.stride_seconds,
+        top=options.top,
+    )
     watcher.warm_up()
     stream = LiveStream(
         options.source,
@@ -64,23 +68,23 @@ def main(args: list[str]) -> None:
         reconnect=options.reconnect,
         on_note=lambda note: print(note, file=sys.stderr),
     )
-    print(f"{recognizer.describe()} watches {stream.name}; Ctrl-C ends it", file=sys.stderr)
-    count, dropped = 0, 0
+    print(f"watching {stream.name} with {recognizer.describe()}; press Ctrl-C to stop", file=sys.stderr)
+    num_windows, num_dropped = 0, 0
     with closing(watch(watcher, stream, fps=recognizer.spec.fps, realtime=options.realtime)) as rows:
         try:
             for row in rows:
-                count, dropped = count + 1, dropped + row.dropped_frames
+                num_windows, num_dropped = num_windows + 1, num_dropped + row.dropped_frames
                 if options.json:
                     print(json.dumps(row.to_dict(), allow_nan=False), flush=True)
                     continue
                 classes = "  ".join(f"{label} {p:.1%}" for label, p in row.top)
-                said = [f"{row.dropped_frames} frames dropped"] if row.dropped_frames else []
-                said += [f"{row.late_windows} windows left out"] if row.late_windows else []
+                notes = [f"{row.dropped_frames} frames dropped"] if row.dropped_frames else []
+                notes += [f"{row.late_windows} windows skipped"] if row.late_windows else []
                 print(
                     f"{row.start_seconds:8.2f} s to {row.stop_seconds:8.2f} s  {1000 * row.latency_seconds:5.0f} ms  "
-                    f"{classes}{'  (' + ', '.join(said) + ')' if said else ''}",
+                    f"{classes}{'  (' + ', '.join(notes) + ')' if notes else ''}",
                     flush=True,
                 )
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-    print(f"{count} windows, {dropped} frames dropped", file=sys.stderr)
+    print(f"{num_windows} windows, {num_dropped} frames dropped", file=sys.stderr)
