@@ -42,8 +42,7 @@ class LogitDump:
         ...     labels=("run", "jump"), paths=("a.mp4", "b.mp4"), errors=("", ""), targets=torch.tensor([0, 1]),
         ...     logits=torch.tensor([[[2.0, 0.0], [3.0, 1.0]]]),
         ... )
-        >>> path = write_dump(getfixture("tmp_path") / "scores.npz", dump)
-        >>> [result.top1 for result in score_dump(read_dump(path))]
+        >>> [result.top1 for result in score_dump(dump)]
         [0.5]
     """
 
@@ -110,10 +109,18 @@ class LogitDump:
 
 
 def write_dump(path: str | PathLike[str], dump: LogitDump) -> Path:
-    """Write a dump under exactly this name; the file is complete or not written at all. See :class:`LogitDump`.
+    """Write a dump under exactly this name; the file is complete or not written at all.
 
     Raises:
         StorageError: If the file cannot be written.
+
+    Example:
+        >>> dump = LogitDump(
+        ...     "clips", "0", "test", ("i3d (rgb)",), ("paper",), ("run", "jump"), ("a.mp4",), ("",),
+        ...     torch.tensor([0]), torch.tensor([[[2.0, 0.0]]]),
+        ... )
+        >>> read_dump(write_dump(getfixture("tmp_path") / "scores.npz", dump)).logits.tolist()
+        [[[2.0, 0.0]]]
     """
     arrays: dict[str, Any] = {name: np.array(getattr(dump, name), np.str_) for name in (*_LIST_FIELDS, *_STRING_FIELDS)}
     arrays |= {"targets": dump.targets.numpy(), "logits": dump.logits.numpy()}
@@ -123,7 +130,7 @@ def write_dump(path: str | PathLike[str], dump: LogitDump) -> Path:
 
 
 def read_dump(path: str | PathLike[str]) -> LogitDump:
-    """Read a file written by :func:`write_dump`. See :class:`LogitDump`.
+    """Read a file written by :func:`write_dump`; see the example there.
 
     Raises:
         InvalidInputError: If there is no such file, or it is not a dump.
@@ -154,6 +161,14 @@ def join_dumps(dumps: Sequence[LogitDump], names: Sequence[str] | None = None) -
     Raises:
         DatasetError: If the dumps differ in data fingerprint, split, labels or videos.
         InvalidInputError: If there are no dumps.
+
+    Example:
+        >>> dump = LogitDump(
+        ...     "clips", "0", "test", ("i3d (rgb)",), ("paper",), ("run", "jump"), ("a.mp4",), ("",),
+        ...     torch.tensor([0]), torch.tensor([[[2.0, 0.0]]]),
+        ... )
+        >>> join_dumps([dump, dump]).models
+        ('i3d (rgb)', 'i3d (rgb)')
     """
     if not dumps:
         raise InvalidInputError("there are no dumps to fuse")
@@ -200,6 +215,14 @@ def score_dump(
 
     Raises:
         InvalidInputError: If the weights do not fit the streams, or are so large that a sum of logits is infinite.
+
+    Example:
+        >>> dump = LogitDump(
+        ...     "clips", "0", "test", ("i3d (rgb)",), ("paper",), ("run", "jump"), ("a.mp4",), ("",),
+        ...     torch.tensor([0]), torch.tensor([[[2.0, 0.0]]]),
+        ... )
+        >>> [(result.model, result.top1) for result in score_dump(join_dumps([dump, dump]), weights=[1, 0.5])]
+        [('i3d (rgb)', 1.0), ('i3d (rgb)', 1.0), ('i3d (1 x rgb + 0.5 x rgb)', 1.0)]
     """
     fused = _fuse(dump.logits, weights, rule)
     results = []

@@ -130,6 +130,15 @@ def evaluate_streams(
 
     Returns:
         One result for each model, followed by that of their sum; a single result for a single model.
+
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> video = getfixture("clip_path")
+        >>> data = Manifest("clips", video.parent, ("run", "jump"), (VideoRecord(video, 0, "test"),))
+        >>> models = [build_model("i3d_tiny", stream=s, num_classes=2) for s in ("rgb", "flow")]
+        >>> recognizer = Recognizer(models, ("run", "jump"), flow=FlowSource("tvl1-fast"))
+        >>> [result.model for result in evaluate_streams(recognizer, data, protocol="paper", num_workers=0)]
+        ['i3d_tiny (rgb)', 'i3d_tiny (flow)', 'i3d_tiny (rgb + flow)']
     """
     data = data.with_labels(recognizer.labels)
     records = data.split(split)

@@ -33,8 +33,17 @@ class VideoResult:
 class EvaluationResult:
     """Metrics of one model on one split, with the protocol and the fingerprint of the data.
 
-    Unreadable videos count as wrong in ``top1``, ``top5`` and ``mean_class``. See
-    :func:`~quovadis.evaluation.evaluate.evaluate`.
+    Unreadable videos count as wrong in ``top1``, ``top5`` and ``mean_class``.
+
+    Example:
+        >>> import torch
+        >>> from quovadis.evaluation.dump import LogitDump, score_dump
+        >>> dump = LogitDump(
+        ...     "clips", "0", "test", ("i3d (rgb)",), ("paper",), ("run", "jump"), ("a.mp4", "b.mp4"), ("", ""),
+        ...     torch.tensor([0, 1]), torch.tensor([[[2.0, 0.0], [3.0, 1.0]]]),
+        ... )
+        >>> score_dump(dump)[0]
+        EvaluationResult(clips test: top-1 50.0%, top-5 100.0%, mean per class 50.0%, 2 videos, 0 unreadable, paper)
     """
 
     dataset: str

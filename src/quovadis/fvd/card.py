@@ -37,7 +37,19 @@ COMPARED_FIELDS = (
 
 @dataclass(frozen=True)
 class FvdCard:
-    """Settings and data that the features of a set of videos depend on."""
+    """Settings and data that the features of a set of videos depend on.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from quovadis.fvd.embed import VideoEmbedder
+        >>> from quovadis.models.zoo import build_model
+        >>> videos = np.random.default_rng(0).integers(0, 256, (2, 9, 40, 40, 3), np.uint8)
+        >>> card = VideoEmbedder("own", weights=build_model("i3d_tiny", num_classes=5)).embed(videos).card
+        >>> card.describe()
+        'protocol own, 9 frames, short side of the network, center crop, ddof 1'
+        >>> card.differences(replace(card, num_frames=16))
+        ['num_frames is 9 and 16']
+    """
 
     protocol: str
     network: str

@@ -16,7 +16,10 @@ from quovadis.metrics.frechet import FrechetInterval, frechet_distance, frechet_
 
 @dataclass(frozen=True)
 class FvdResult:
-    """Frechet Video Distance with its bootstrap interval and the cards of both sets."""
+    """Frechet Video Distance with its bootstrap interval and the cards of both sets.
+
+    ``float(result)`` is the distance. See :func:`frechet_video_distance`.
+    """
 
     value: float
     interval: FrechetInterval | None

@@ -153,6 +153,13 @@ def extract_all(
 
     Raises:
         StorageError: If a file cannot be written. No further job is started.
+
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> extractor = FeatureExtractor([build_model("i3d_tiny", num_classes=2)])
+        >>> jobs, _ = plan_jobs({"v.mp4": getfixture("clip_path")}, getfixture("tmp_path"), extractor, ("rgb",))
+        >>> [list(result.shapes.values()) for result in extract_all(jobs, [extractor])]
+        [[(1, 256)]]
     """
     idle: queue.SimpleQueue[FeatureExtractor] = queue.SimpleQueue()
     for extractor in extractors:

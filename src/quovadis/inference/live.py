@@ -245,6 +245,13 @@ def watch(
     Raises:
         VideoError: If the stream cannot be read, or reconnecting fails.
         InvalidInputError: If logits are NaN or infinite.
+
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> watcher = Watcher(Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"]), top=1)
+        >>> rows = watch(watcher, LiveStream(str(getfixture("clip_path"))), fps=25.0)
+        >>> next(rows).dropped_frames
+        0
     """
     watcher.source = stream.name
     frames = stream.frames(fps)

@@ -8,7 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """Logits of one window of a video."""
+    """Logits of one window of a video.
+
+    Example:
+        >>> import torch
+        >>> Window(0.0, 2.56, torch.tensor([0.0, 2.0])).stop_seconds
+        2.56
+    """
 
     start_seconds: float
     stop_seconds: float
