@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quovadis.errors import InvalidInputError
+from quovadis.errors import InvalidInputError, QuovadisError
 from quovadis.fvd import embed
 from quovadis.fvd.embed import VideoEmbedder
 from quovadis.fvd.protocols import FvdProtocol
@@ -37,4 +37,6 @@ def test_named_protocols_need_an_rgb_network(flow_model: VideoModel, monkeypatch
 
 
 def test_network_is_loaded_with_the_first_set() -> None:
-    VideoEmbedder(weights="there is no such file")
+    embedder = VideoEmbedder(weights="missing.safetensors")
+    with pytest.raises(QuovadisError, match="missing"):
+        embedder.embed(torch.zeros(2, 9, 40, 40, 3, dtype=torch.uint8))

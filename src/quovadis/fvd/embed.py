@@ -128,25 +128,18 @@ class VideoEmbedder:
         spec = self._model.spec
         sampling = replace(self.sampling, random_start=self.protocol.random_start and role == "real")
         if sampling.num_frames is not None:
-            self._require_frames(sampling.num_frames, f"protocol {self.protocol.name!r} with these options")
+            self.require_frames(sampling.num_frames, f"protocol {self.protocol.name!r} with these options")
         num_videos = min(n for n in (len(source), self.protocol.max_videos, max_videos) if n is not None)
         batches = _Batches(self, batch_size)
-        short, unreadable = [], []
         for index, clip, error in prefetch(self._read(source, num_videos, sampling)):
-            if error:
-                unreadable.append(f"{source.path(index)}: {error}")
-            elif clip is None:
-                short.append(source.path(index))
-            else:
-                self._require_size(source.path(index), clip)
-                batches.add(source.path(index), clip)
+            batches.add(source.path(index), clip, error)
             if progress is not None:
                 progress(source.name, index + 1, num_videos)
         batches.flush()
         if not batches.features:
             raise DatasetError(
-                f"no video of {source.name} can be used: {len(short)} are too short, {len(unreadable)} cannot be read"
-                + "".join(f"; {e}" for e in unreadable[:1])
+                f"no video of {source.name} can be used: {batches.num_short} are too short, "
+                f"{len(batches.unreadable)} cannot be read" + "".join(f"; {e}" for e in batches.unreadable[:1])
             )
         features = torch.cat(batches.features).numpy()
         card = FvdCard(
@@ -164,8 +157,8 @@ class VideoEmbedder:
             ddof=self.protocol.ddof,
             starts=sampling.describe(),
             num_videos=len(features),
-            num_short=len(short),
-            unreadable=tuple(unreadable),
+            num_short=batches.num_short,
+            unreadable=tuple(batches.unreadable),
             frame_sizes=batches.frame_sizes,
             data=source.name,
             data_sha256=source.sha256,
@@ -189,18 +182,15 @@ class VideoEmbedder:
     def _weights_sha256(self) -> str:
         return state_sha256(self._loaded.state_dict())
 
-    def _require_frames(self, num_frames: int, what: str) -> None:
+    def require_frames(self, num_frames: int, what: str) -> None:
+        """Check that the network accepts this number of frames.
+
+        Raises:
+            TooFewFramesError: If it needs more.
+        """
         spec = self._model.spec
         if num_frames < spec.min_frames:
             raise TooFewFramesError(f"{what} has {num_frames} frames; {spec.name} needs at least {spec.min_frames}")
-
-    def _require_size(self, name: str, clip: SampledFrames) -> None:
-        self._require_frames(len(clip.frames), name)
-        if self.protocol.square and clip.height != clip.width:
-            raise InvalidInputError(
-                f"{name} has frames of {clip.height}x{clip.width}; protocol {self.protocol.name!r} needs square "
-                "frames: set resolution_px (--resolution-px 256)"
-            )
 
     def _read(
         self, videos: VideoSet, num_videos: int, sampling: FrameSampling
@@ -250,6 +240,8 @@ class _Batches:
     def __init__(self, embedder: VideoEmbedder, batch_size: int):
         self.features: list[Tensor] = []
         self.moments = FeatureMoments()
+        self.num_short = 0
+        self.unreadable: list[str] = []
         self.frame_sizes: dict[str, int] = {}
         self.num_frames: int | None = None
         self._embedder = embedder
@@ -258,17 +250,15 @@ class _Batches:
         self._names: list[str] = []
         self._lengths: dict[int, str] = {}
 
-    def add(self, name: str, clip: SampledFrames) -> None:
-        """Add a video."""
-        protocol, length = self._embedder.protocol, len(clip.frames)
-        self._lengths.setdefault(length, name)
-        if len(self._lengths) > 1 and protocol.network:
-            (first_length, first), (other_length, other) = list(self._lengths.items())[:2]
-            raise InvalidInputError(
-                f"{first} has {first_length} frames and {other} has {other_length}; protocol {protocol.name!r} needs "
-                f"videos of equal length: set num_frames (--num-frames {min(first_length, other_length)})"
-            )
-        self.num_frames = length if len(self._lengths) == 1 else None
+    def add(self, name: str, clip: SampledFrames | None, error: str = "") -> None:
+        """Add a video; None if it is too short or there was an error."""
+        if error:
+            self.unreadable.append(f"{name}: {error}")
+            return
+        if clip is None:
+            self.num_short += 1
+            return
+        self._check(name, clip)
         size = f"{clip.height}x{clip.width}"
         self.frame_sizes[size] = self.frame_sizes.get(size, 0) + 1
         inputs = self._embedder.to_inputs(clip.frames)
@@ -278,6 +268,24 @@ class _Batches:
         self._names.append(name)
         if len(self._inputs) >= self._batch_size:
             self.flush()
+
+    def _check(self, name: str, clip: SampledFrames) -> None:
+        """Check the size and length of a video against the protocol and the other videos."""
+        protocol, length = self._embedder.protocol, len(clip.frames)
+        self._embedder.require_frames(length, name)
+        if protocol.square and clip.height != clip.width:
+            raise InvalidInputError(
+                f"{name} has frames of {clip.height}x{clip.width}; protocol {protocol.name!r} needs square frames: set "
+                "resolution_px (--resolution-px 256)"
+            )
+        self._lengths.setdefault(length, name)
+        if len(self._lengths) > 1 and protocol.network:
+            (first_length, first), (other_length, other) = list(self._lengths.items())[:2]
+            raise InvalidInputError(
+                f"{first} has {first_length} frames and {other} has {other_length}; protocol {protocol.name!r} needs "
+                f"videos of equal length: set num_frames (--num-frames {min(first_length, other_length)})"
+            )
+        self.num_frames = length if len(self._lengths) == 1 else None
 
     def flush(self) -> None:
         """Run the network on the videos that have been added."""
