@@ -97,7 +97,9 @@ def test_unreadable_videos_are_listed(place: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.slow
 def test_another_process_computes_the_same_features(place: Path, tmp_path: Path) -> None:
     """Runs the jobs of ``--ray`` in a local process."""
-    settings = ExtractorSettings((str(place / "rgb.safetensors"),), find_feature_preset("quovadis").but(window=16))
+    settings = ExtractorSettings(
+        (str(place / "rgb.safetensors"),), find_feature_preset("quovadis").with_options(window=16)
+    )
     extractor = settings.build()
     for folder, num_workers in (("here", 0), ("there", 1)):
         jobs, _ = plan_jobs(list_videos([place / "clips"]), tmp_path / folder, extractor, ("rgb",))

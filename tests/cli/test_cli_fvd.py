@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_distance_with_its_card_and_again_from_the_kept_set(
+def test_fvd_with_card_and_saved_embeddings(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = ("--protocol", "own", "--weights", place / "w.safetensors", "--num-resamples", 20)
@@ -51,7 +51,7 @@ def test_the_distance_with_its_card_and_again_from_the_kept_set(
     assert "num_frames is 12 and 10" in capsys.readouterr().err
 
 
-def test_other_weights_and_unreadable_videos(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_weights_and_unreadable_videos(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fvd", place / "real", place / "made", "--weights", place / "w.safetensors") == 1
     assert "protocol 'reference' needs the network 'i3d-rgb-kinetics400'" in capsys.readouterr().err
     for i in (0, 1):

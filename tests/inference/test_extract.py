@@ -47,7 +47,7 @@ def make(
 
 
 def test_files_and_their_sidecars(models: list[VideoModel], clips: Path, tmp_path: Path) -> None:
-    extractor = FeatureExtractor(models, OURS.but(window=16, stride=8))
+    extractor = FeatureExtractor(models, OURS.with_options(window=16, stride=8))
     results = make(clips, tmp_path, extractor, BOTH)
     assert [r.error for r in results] == ["", "", ""]
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == [
@@ -92,7 +92,7 @@ def test_layouts_of_presets(
 ) -> None:
     preset = FEATURE_PRESETS[name]
     if name == "video-features":
-        preset = preset.but(window=16, stride=16)
+        preset = preset.with_options(window=16, stride=16)
     extractor = FeatureExtractor(models, preset)
     (job,) = plan_jobs({"v.mp4": clips / "a" / "v.mp4"}, tmp_path, extractor, streams)[0]
     assert extract_video(job, extractor).error == ""
@@ -154,7 +154,7 @@ def test_existing_features_with_other_settings_are_refused(
 ) -> None:
     make(clips, tmp_path, FeatureExtractor(models, OURS), ("rgb",))
     before = (tmp_path / "w_rgb.npy").read_bytes()
-    for result in make(clips, tmp_path, FeatureExtractor(models, OURS.but(**change)), ("rgb",)):
+    for result in make(clips, tmp_path, FeatureExtractor(models, OURS.with_options(**change)), ("rgb",)):
         assert words in result.error
         assert "--overwrite" in result.error
     assert (tmp_path / "w_rgb.npy").read_bytes() == before

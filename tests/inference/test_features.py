@@ -69,7 +69,7 @@ def test_windows_match_the_video_in_memory(
 ) -> None:
     path = video(place, num_frames)
     clip = read_clip(path)
-    extractor = FeatureExtractor([tiny], OURS.but(window=window, stride=stride), batch_frames=50)
+    extractor = FeatureExtractor([tiny], OURS.with_options(window=window, stride=stride), batch_frames=50)
     rows = extractor.extract(path)
     starts = range(0, num_frames - window + 1, stride)
     expected = torch.stack([by_hand(tiny, clip, s, s + window).mean(0) for s in starts])
@@ -113,7 +113,7 @@ def test_both_streams_with_flow_across_blocks(
     monkeypatch.setattr(feature_stream, "BLOCK_FRAMES", 7)
     path = video(place, 36)
     clip = flow_for_clip(read_clip(path))
-    extractor = FeatureExtractor([tiny, tiny_flow], OURS.but(window=16, stride=5))
+    extractor = FeatureExtractor([tiny, tiny_flow], OURS.with_options(window=16, stride=5))
     rows = extractor.extract(path)
     for kind, model in (("rgb", tiny), ("flow", tiny_flow)):
         expected = torch.stack([by_hand(model, clip, s, s + 16).mean(0) for s in (0, 5, 10, 15, 20)])
@@ -129,7 +129,7 @@ def test_stored_flow_is_read(
     path = video(place, 36)
     stored = tmp_path / "36.flow.mp4"
     list(store_flow(FlowJob(path, stored, preset_for("tvl1", short_side_px=72))))
-    estimated = FeatureExtractor([tiny_flow], OURS.but(window=16)).extract(path)
+    estimated = FeatureExtractor([tiny_flow], OURS.with_options(window=16)).extract(path)
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("stored flow must not be estimated again")
@@ -137,7 +137,7 @@ def test_stored_flow_is_read(
     monkeypatch.setattr(feature_stream, "estimate_flow", never)
     monkeypatch.setattr(feature_stream, "BLOCK_FRAMES", 7)
     source = FlowSource(folder=tmp_path)
-    rows = FeatureExtractor([tiny_flow], OURS.but(window=16), flow=source).extract(path)
+    rows = FeatureExtractor([tiny_flow], OURS.with_options(window=16), flow=source).extract(path)
     difference = (rows.features["flow"] - estimated.features["flow"]).abs().mean()
     assert 0 < difference < 0.2 * estimated.features["flow"].std()
     with pytest.raises(InvalidInputError, match="wanted is"):
@@ -146,7 +146,7 @@ def test_stored_flow_is_read(
 
 def test_ten_crops_and_stretched_frames(tiny: VideoModel, place: Path) -> None:
     path = video(place, 33)
-    preset = OURS.but(window=16, crop="ten", aspect=340 / 256, shape="TCD")
+    preset = OURS.with_options(window=16, crop="ten", aspect=340 / 256, shape="TCD")
     rows = FeatureExtractor([tiny], preset, batch_frames=1).extract(path)
     assert rows.features["rgb"].shape == (2, 10, 256)
     frames = resize_frames_to(read_clip(path).frames, 72, 96)
@@ -158,7 +158,7 @@ def test_ten_crops_and_stretched_frames(tiny: VideoModel, place: Path) -> None:
 
 def test_ten_crops_of_the_whole_video(tiny: VideoModel, place: Path) -> None:
     path = video(place, 135)
-    rows = FeatureExtractor([tiny], OURS.whole().but(crop="ten"), batch_frames=640).extract(path)
+    rows = FeatureExtractor([tiny], OURS.whole().with_options(crop="ten"), batch_frames=640).extract(path)
     clip = read_clip(path)
     mirrored = Clip(clip.frames.flip(3), clip.pts_seconds)
     torch.testing.assert_close(rows.features["rgb"][:, 3], by_hand(tiny, clip, corner=(8, 0)), **TOLERANCE)
@@ -182,12 +182,12 @@ def test_window_around_every_frame(tiny: VideoModel, tiny_flow: VideoModel, plac
         expected = torch.stack([by_hand(model, padded, i, i + 21).mean(0) for i in range(23)])
         torch.testing.assert_close(rows.features[kind][:, 0], expected, **TOLERANCE)  # type: ignore[index]
     assert rows.center_seconds == pytest.approx([(i + 0.5) / 25 for i in range(23)])
-    assert len(FeatureExtractor([tiny], preset.but(stride=4)).extract(path)) == extractor.num_rows(23) // 4 + 1
+    assert len(FeatureExtractor([tiny], preset.with_options(stride=4)).extract(path)) == extractor.num_rows(23) // 4 + 1
     assert len(FeatureExtractor([tiny], preset).extract(video(place, 2))) == 2
 
 
 def test_video_features_needs_one_more_frame(tiny: VideoModel, place: Path) -> None:
-    preset = FEATURE_PRESETS["video-features"].but(window=16, stride=16)
+    preset = FEATURE_PRESETS["video-features"].with_options(window=16, stride=16)
     extractor = FeatureExtractor([tiny], preset)
     for num_frames, count in ((32, 1), (33, 2), (48, 2), (49, 3)):
         rows = extractor.extract(video(place, num_frames))
@@ -208,7 +208,7 @@ def test_short_video_is_looped_or_refused(tiny: VideoModel, place: Path, num_fra
         torch.testing.assert_close(rows.features["rgb"][0, 0], by_hand(tiny, looped).mean(0), **TOLERANCE)
         assert len(rows) == extractor.num_rows(num_frames) == 1
         with pytest.raises(TooFewFramesError, match=f"has {num_frames} frames, but a row of features needs {length}"):
-            FeatureExtractor([tiny], preset.but(short="error")).extract(path)
+            FeatureExtractor([tiny], preset.with_options(short="error")).extract(path)
 
 
 def test_video_of_one_frame_has_zero_flow(tiny_flow: VideoModel, place: Path) -> None:
@@ -220,17 +220,17 @@ def test_video_of_one_frame_has_zero_flow(tiny_flow: VideoModel, place: Path) ->
 def test_rates(tiny: VideoModel, place: Path, tmp_path: Path) -> None:
     """At 50 fps each frame is repeated; at the rate of the file, uneven times are kept."""
     path = video(place, 32)
-    twice = FeatureExtractor([tiny], OURS.but(fps=50.0)).extract(path)
+    twice = FeatureExtractor([tiny], OURS.with_options(fps=50.0)).extract(path)
     assert len(twice) == 4
     looped = read_clip(path).take(torch.arange(32) // 2)
     torch.testing.assert_close(twice.features["rgb"][0, 0], by_hand(tiny, looped, 0, 16)[0], **TOLERANCE)
     assert twice.start_seconds == pytest.approx([0, 0.32, 0.64, 0.96])
     times = [0.04 * i + (0.5 if i > 20 else 0) for i in range(33)]
     uneven = write_video(tmp_path / "v.mkv", moving_square(33, 72, 90), pts_seconds=times, **LOSSLESS)  # type: ignore[arg-type]
-    rows = FeatureExtractor([tiny], OURS.but(fps="file", window=16)).extract(uneven)
+    rows = FeatureExtractor([tiny], OURS.with_options(fps="file", window=16)).extract(uneven)
     assert rows.start_seconds == pytest.approx([times[0], times[16]], abs=1e-3)
     assert rows.stop_seconds == pytest.approx([times[16], times[32]], abs=1e-3)
-    whole = FeatureExtractor([tiny], OURS.whole().but(fps="file")).extract(uneven)
+    whole = FeatureExtractor([tiny], OURS.whole().with_options(fps="file")).extract(uneven)
     assert whole.start_seconds == pytest.approx([times[8 * r] for r in range(4)], abs=1e-3)
 
 
@@ -253,7 +253,7 @@ def test_wrong_length_in_the_header_needs_a_second_pass(
 
 def test_file_without_a_length_is_counted(tiny: VideoModel, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.ts", moving_square(40, 72, 90), codec="mpeg2video", fps=25)
-    for preset in (OURS.whole(), OURS.whole().but(fps="file")):
+    for preset in (OURS.whole(), OURS.whole().with_options(fps="file")):
         assert len(FeatureExtractor([tiny], preset).extract(path)) in (4, 5)
 
 
@@ -276,7 +276,7 @@ def test_memory_does_not_grow_with_the_video(tiny: VideoModel, place: Path, monk
     monkeypatch.setattr(Clip, "__post_init__", count_clips)
     monkeypatch.setattr(FrameBuffer, "add", count_frames)
     monkeypatch.setattr(feature_stream, "BLOCK_FRAMES", 4)
-    for preset in (OURS.but(window=16, stride=8), OURS.whole()):
+    for preset in (OURS.with_options(window=16, stride=8), OURS.whole()):
         FeatureExtractor([tiny], preset, batch_frames=64).extract(video(place, 250))
     assert most_clips[0] <= 12
     assert most_frames[0] <= 64 + 107 + 8 + 4
@@ -305,7 +305,7 @@ def test_unsuitable_networks_are_refused(tiny: VideoModel, tiny_flow: VideoModel
     with pytest.raises(InvalidInputError, match="different sizes"):
         FeatureExtractor([tiny, build_model("i3d", stream="flow", num_classes=2)])
     with pytest.raises(InvalidInputError, match=r"window of 8 frames is too short for i3d_tiny, .* at least 9"):
-        FeatureExtractor([tiny], OURS.but(window=8))
+        FeatureExtractor([tiny], OURS.with_options(window=8))
     with pytest.raises(InvalidInputError, match="batch_frames"):
         FeatureExtractor([tiny], OURS, batch_frames=0)
     with pytest.raises(InvalidInputError, match="conv3d_tiny has no temporal receptive field"):

@@ -157,7 +157,7 @@ def test_features_of_a_real_video_do_not_depend_on_how_it_is_cut(small: VideoMod
 
 
 def test_windows_of_a_real_video_are_those_of_the_video_in_memory(small: VideoModel, clips: Path) -> None:
-    path, windows = clips / "hmdb_wave_RATRACE.avi", FEATURE_PRESETS["quovadis"].but(window=24, stride=12)
+    path, windows = clips / "hmdb_wave_RATRACE.avi", FEATURE_PRESETS["quovadis"].with_options(window=24, stride=12)
     found = FeatureExtractor([small], windows, device="cpu", batch_frames=50).extract(path).features["rgb"][:, 0]
     x = small_input(small, path)
     inputs = torch.stack([x[:, s : s + 24] for s in range(0, x.shape[1] - 23, 12)])

@@ -134,10 +134,10 @@ def _preset(options: Extract) -> "FeaturePreset":
     if options.whole:
         if options.window is not None or options.stride is not None:
             raise InvalidInputError("--whole has the stride of the network: leave out --window and --stride")
-        return preset.whole().but(fps=_rate(options.fps), crop=options.crop, short=options.short)
+        return preset.whole().with_options(fps=_rate(options.fps), crop=options.crop, short=options.short)
     if options.window == WHOLE:
         raise InvalidInputError("--window must be at least 1 frame; for the whole video use --whole")
-    return preset.but(
+    return preset.with_options(
         window=options.window,
         stride=options.stride,
         fps=_rate(options.fps),

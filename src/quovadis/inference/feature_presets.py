@@ -25,7 +25,7 @@ class FeaturePreset:
         InvalidInputError: If a value is out of range or two settings exclude each other.
 
     Example:
-        >>> preset = FEATURE_PRESETS["ms-tcn"].but(stride=4)
+        >>> preset = FEATURE_PRESETS["ms-tcn"].with_options(stride=4)
         >>> preset.window, preset.stride, preset.changes()
         (21, 4, ['stride'])
     """
@@ -101,10 +101,10 @@ class FeaturePreset:
         short = spec.short_side_px
         return (short, round(short * self.aspect)) if self.aspect >= 1 else (round(short / self.aspect), short)
 
-    def but(self, **changes: Any) -> FeaturePreset:
+    def with_options(self, **changes: Any) -> FeaturePreset:
         """Copy with other values; None keeps a value.
 
-        >>> FEATURE_PRESETS["ms-tcn"].but(window=None, stride=4).stride
+        >>> FEATURE_PRESETS["ms-tcn"].with_options(window=None, stride=4).stride
         4
         """
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
