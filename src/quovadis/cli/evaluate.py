@@ -29,13 +29,13 @@ class Evaluate:
     out: Path | None = None
     """Folder for evaluation.json, with the result of every video, and an HTML report with examples."""
     dump: Path | None = None
-    """File (.npz) for the logits of each network and video; ``quovadis fuse`` evaluates and fuses such files."""
+    """File (.npz) for the logits of each network and video; quovadis fuse evaluates and fuses such files."""
     num_workers: int = 1
     """Number of decoding processes."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
     """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
-    """Folder written by ``quovadis flow``. By default, flow next to a video is used, or estimated if there is none."""
+    """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
     """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False

@@ -38,7 +38,7 @@ class Explain:
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
     """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
-    """Folder written by ``quovadis flow``. By default, flow next to a video is used, or estimated if there is none."""
+    """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
     """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False

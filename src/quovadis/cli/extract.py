@@ -11,9 +11,10 @@ import tyro
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
-    from quovadis.inference.extract import ExtractJob, ExtractResult
+    from quovadis.inference.extract import ExtractJob, ExtractorSettings, ExtractResult
     from quovadis.inference.feature_presets import FeaturePreset
     from quovadis.inference.features import FeatureExtractor
+    from quovadis.models.spec import StreamKind
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Extract:
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
     """Optical flow method; use that of the training."""
     flow_folder: Path | None = None
-    """Folder written by ``quovadis flow``, with the flow of every video. By default, flow next to a video is used, or
+    """Folder written by quovadis flow, with the flow of every video. By default, flow next to a video is used, or
     estimated if there is none."""
     backend: Literal["torch", "compile", "openvino"] = "torch"
     """Backend of the networks. compile needs a C++ compiler, openvino the extra of that name."""
@@ -79,51 +80,75 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Extract, args=args, prog="quovadis extract", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.datasets.video_inputs import list_videos
     from quovadis.errors import InvalidInputError
-    from quovadis.flow.source import FlowSource
-    from quovadis.inference.extract import ExtractorSettings, extract_all, extract_on_worker, plan_jobs
-    from quovadis.runtime.console import Console
-    from quovadis.runtime.jobs import run_jobs
-    from quovadis.runtime.progress import progress_bar
-    from quovadis.weights.default import default_weights
+    from quovadis.inference.extract import plan_jobs
 
     if not options.videos:
         raise InvalidInputError("name at least one video: quovadis extract VIDEO ... --out DIR")
-    preset = _preset(options)
+    settings = _settings(options)
     videos = list_videos(options.videos)
-    root = options.videos[0] if options.videos[0].is_dir() else None
-    flow = FlowSource(options.flow_method, options.flow_folder, root)
-    weights = options.weights or (default_weights(),)
-    settings = [
-        ExtractorSettings(weights, preset, options.batch_frames, flow, device, options.backend)
-        for device in options.devices or (None,)
-    ]
     extractors = [s.build() for s in settings]
-    requested = options.streams or preset.streams
-    missing = [s for s in options.streams if s not in extractors[0].models]
-    streams = tuple(s for s in ("rgb", "flow") if s in requested and s in extractors[0].models)
-    if missing or not streams:
-        given = " and ".join(extractors[0].models)
-        raise InvalidInputError(
-            f"{' and '.join(missing or requested)} features need weights of that stream; got {given}"
-        )
+    streams = _streams(options, extractors[0])
     jobs, results = plan_jobs(videos, options.out, extractors[0], streams, overwrite=options.overwrite)
     failed = sum(_print_result(result, options) for result in results)
     if options.dry_run:
         failed += sum(_print_plan(job, extractors[0], options) for job in jobs)
     else:
-        with progress_bar(Console(stderr=True)) as bar:
-            task = bar.add_task("extracting", total=len(jobs))
-            if options.ray is None:
-                extracted = extract_all(jobs, extractors)
-            else:
-                tasks = [(job, settings[0]) for job in jobs]
-                extracted = (r for _, r in run_jobs(extract_on_worker, tasks, ray_address=options.ray))
-            for result in extracted:
-                failed += _print_result(result, options)
-                bar.advance(task)
+        failed += _run(jobs, extractors, settings[0], options)
     if failed:
         print(f"{failed} of {len(videos)} videos have no features", file=sys.stderr)
         sys.exit(1)
+
+
+def _settings(options: Extract) -> "list[ExtractorSettings]":
+    """Settings of one extractor per device."""
+    from quovadis.flow.source import FlowSource
+    from quovadis.inference.extract import ExtractorSettings
+    from quovadis.weights.default import default_weights
+
+    preset = _preset(options)
+    root = options.videos[0] if options.videos[0].is_dir() else None
+    flow = FlowSource(options.flow_method, options.flow_folder, root)
+    weights = options.weights or (default_weights(),)
+    return [
+        ExtractorSettings(weights, preset, options.batch_frames, flow, device, options.backend)
+        for device in options.devices or (None,)
+    ]
+
+
+def _streams(options: Extract, extractor: "FeatureExtractor") -> "tuple[StreamKind, ...]":
+    """Streams that are requested and have a network."""
+    from quovadis.errors import InvalidInputError
+
+    requested = options.streams or extractor.preset.streams
+    missing = [s for s in options.streams if s not in extractor.models]
+    streams: tuple[StreamKind, ...] = tuple(s for s in ("rgb", "flow") if s in requested and s in extractor.models)
+    if missing or not streams:
+        absent, given = " and ".join(missing or requested), " and ".join(extractor.models)
+        raise InvalidInputError(f"{absent} features need weights of that stream; got {given}")
+    return streams
+
+
+def _run(
+    jobs: "list[ExtractJob]", extractors: "list[FeatureExtractor]", settings: "ExtractorSettings", options: Extract
+) -> int:
+    """Run the jobs and return how many failed."""
+    from quovadis.inference.extract import extract_all, extract_on_worker
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.jobs import run_jobs
+    from quovadis.runtime.progress import progress_bar
+
+    failed = 0
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("extracting", total=len(jobs))
+        if options.ray is None:
+            results = extract_all(jobs, extractors)
+        else:
+            tasks = [(job, settings) for job in jobs]
+            results = (r for _, r in run_jobs(extract_on_worker, tasks, ray_address=options.ray))
+        for result in results:
+            failed += _print_result(result, options)
+            bar.advance(task)
+    return failed
 
 
 def _preset(options: Extract) -> "FeaturePreset":

@@ -12,7 +12,7 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Fuse:
-    """Evaluate logit dumps written by ``quovadis evaluate --dump``, and their fusion, without running networks."""
+    """Evaluate logit dumps written by quovadis evaluate --dump, and their fusion, without running networks."""
 
     dumps: tyro.conf.Positional[tuple[Path, ...]]
     """One or more dumps of the same videos."""

@@ -120,9 +120,8 @@ def crop(clips: Iterable[Clip], preset: FeaturePreset, spec: ModelSpec) -> Itera
 def _timed_frames(reader: VideoReader, rate: float | None) -> Iterator[tuple[float, VideoFrame]]:
     """Start time of each frame, resampled to ``rate`` or as in the file."""
     if rate is None:
-        yield from ((frame.pts_seconds, frame) for frame in reader.frames())
-        return
-    yield from ((reader.frame_seconds(index, rate), frame) for index, frame in reader.resampled_frames(rate))
+        return ((frame.pts_seconds, frame) for frame in reader.frames())
+    return ((reader.frame_seconds(index, rate), frame) for index, frame in reader.resampled_frames(rate))
 
 
 def _clip(frames: list[Tensor], seconds: list[float], reader: VideoReader) -> Clip:

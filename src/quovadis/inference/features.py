@@ -21,7 +21,7 @@ from quovadis.inference import feature_stream
 from quovadis.inference.feature_chunks import Chunk, plan_chunk
 from quovadis.inference.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset
 from quovadis.inference.feature_stream import CroppedFrames
-from quovadis.inference.frame_buffer import FrameBuffer, Segment
+from quovadis.inference.frame_buffer import FrameBuffer, FrameSegment
 from quovadis.models.optimize import Backend, for_inference
 from quovadis.models.precision import full_float32
 from quovadis.models.receptive_field import ReceptiveField
@@ -247,7 +247,7 @@ class FeatureExtractor:
 
     def _windows(self, blocks: Iterable[CroppedFrames], buffer: FrameBuffer) -> Iterator[FeatureRows]:
         """Yield the rows of windows in batches."""
-        batch: list[Segment] = []
+        batch: list[FrameSegment] = []
         start = 0
         for block in blocks:
             buffer.add(block)
@@ -285,7 +285,7 @@ class FeatureExtractor:
             yield self._convolve(buffer, chunk, phase)
             row = chunk.stop_row
 
-    def _loop(self, buffer: FrameBuffer, num_frames: int) -> Segment:
+    def _loop(self, buffer: FrameBuffer, num_frames: int) -> FrameSegment:
         """Loop a video that is too short."""
         if self.preset.short == "error":
             raise TooFewFramesError(
@@ -294,7 +294,7 @@ class FeatureExtractor:
             )
         return buffer.segment(0, buffer.stop).take(fit_length(buffer.stop, num_frames, "loop"))
 
-    def _average(self, segments: list[Segment]) -> FeatureRows:
+    def _average(self, segments: list[FrameSegment]) -> FeatureRows:
         """Compute one row for each segment: the mean over the time steps of the features."""
         features = {}
         for kind in segments[0].streams:

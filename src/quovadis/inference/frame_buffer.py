@@ -17,7 +17,7 @@ from quovadis.models.spec import StreamKind
 
 
 @dataclass(frozen=True)
-class Segment:
+class FrameSegment:
     """Consecutive frames that pass through the network together."""
 
     streams: dict[StreamKind, Tensor]
@@ -25,10 +25,10 @@ class Segment:
     start_seconds: float
     stop_seconds: float
 
-    def take(self, index: NDArray[np.int64]) -> Segment:
+    def take(self, index: NDArray[np.int64]) -> FrameSegment:
         """Select frames by index, such as those of a loop."""
         streams = {kind: x[:, torch.from_numpy(index)] for kind, x in self.streams.items()}
-        return Segment(streams, self.start_seconds, self.stop_seconds)
+        return FrameSegment(streams, self.start_seconds, self.stop_seconds)
 
 
 class FrameBuffer:
@@ -70,13 +70,13 @@ class FrameBuffer:
             self._seconds.popleft()
         self._first = first
 
-    def segment(self, start: int, stop: int) -> Segment:
+    def segment(self, start: int, stop: int) -> FrameSegment:
         """Return the frames ``[start, stop)``, which must be in the buffer."""
         streams = {
             kind: torch.stack(list(islice(frames, start - self._first, stop - self._first)), 1)
             for kind, frames in self._streams.items()
         }
-        return Segment(streams, self.seconds_at(start), self.seconds_at(stop))
+        return FrameSegment(streams, self.seconds_at(start), self.seconds_at(stop))
 
     def seconds_at(self, index: float) -> float:
         """Start time of a frame; interpolated between frames, extrapolated beyond those in the buffer."""
