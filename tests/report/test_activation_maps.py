@@ -1,5 +1,3 @@
-"""Overlays of class activation maps."""
-
 import io
 
 import numpy as np
@@ -10,7 +8,7 @@ from quovadis.errors import InvalidInputError
 from quovadis.report.activation_maps import draw_filmstrip, overlay_maps
 
 
-def test_the_overlay_is_brightest_where_the_evidence_is() -> None:
+def test_overlay_is_brightest_at_the_largest_evidence() -> None:
     frames = torch.full((2, 3, 40, 60), 60, dtype=torch.uint8)
     maps = torch.zeros(2, 4, 4)
     maps[0, 0, 3] = 5.0
@@ -23,10 +21,10 @@ def test_the_overlay_is_brightest_where_the_evidence_is() -> None:
     assert column >= 30
     assert change[20:, :20].max() == 0
     assert (drawn[1, :, :, 10:50] == 60).all(), "evidence against the class is not drawn"
-    assert (drawn[:, :, :, :10] == 30).all(), "what the network did not see is dark"
+    assert (drawn[:, :, :, :10] == 30).all(), "pixels outside the network's input are darkened"
 
 
-def test_the_scale_is_that_of_the_video_and_not_of_the_frame() -> None:
+def test_max_evidence_sets_the_scale() -> None:
     frames = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     full = overlay_maps(frames, torch.ones(1, 1, 1), max_evidence=1.0, crop_px=8)
     half = overlay_maps(frames, torch.ones(1, 1, 1), max_evidence=2.0, crop_px=8)
@@ -36,13 +34,13 @@ def test_the_scale_is_that_of_the_video_and_not_of_the_frame() -> None:
 @pytest.mark.parametrize(
     ("num_maps", "crop_px", "max_evidence"), [(2, 8, 1.0), (1, 9, 1.0), (1, 0, 1.0), (1, 8, 0.0), (1, 8, float("nan"))]
 )
-def test_what_does_not_fit_is_refused(num_maps: int, crop_px: int, max_evidence: float) -> None:
+def test_mismatched_arguments_raise_invalid_input_error(num_maps: int, crop_px: int, max_evidence: float) -> None:
     frames = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(InvalidInputError, match="one map per frame"):
         overlay_maps(frames, torch.zeros(num_maps, 2, 2), max_evidence=max_evidence, crop_px=crop_px)
 
 
-def test_the_filmstrip_shows_every_frame_and_takes_any_title() -> None:
+def test_filmstrip_shows_every_frame_and_accepts_any_title() -> None:
     from PIL import Image
 
     frames = torch.zeros(3, 3, 40, 60, dtype=torch.uint8)

@@ -20,7 +20,7 @@ from quovadis.video.writer import LOSSLESS, write_video
 from tests.synthetic import moving_square
 
 
-def test_the_page_has_a_picture_of_each_class_and_needs_nothing_else(two_classes: Path, tmp_path: Path) -> None:
+def test_page_has_an_image_of_each_class_and_is_self_contained(two_classes: Path, tmp_path: Path) -> None:
     data = load_dataset(two_classes)
     broken = tmp_path / "broken.mp4"
     broken.write_text("no")
@@ -38,14 +38,14 @@ def test_the_page_has_a_picture_of_each_class_and_needs_nothing_else(two_classes
     assert "src='http" not in html
     assert "<gone>" not in html
     assert "&lt;gone&gt; &amp;" in html
-    assert "no video that can be read" in html
+    assert "no readable video" in html
     assert "broken.mp4 is not a video that FFmpeg can open" in html
     assert data.fingerprint in html
     first = html.split("data:image/jpeg;base64,")[1].split("'")[0]
     assert Image.open(io.BytesIO(base64.b64decode(first))).size == (154, 128)
 
 
-def test_the_picture_is_the_frame_in_the_middle(tmp_path: Path) -> None:
+def test_the_image_is_the_middle_frame(tmp_path: Path) -> None:
     frames = moving_square(31, 128, 130)
     path = write_video(tmp_path / "a.mkv", frames, fps=25, **LOSSLESS)
     frame = middle_frame(path)
@@ -54,7 +54,7 @@ def test_the_picture_is_the_frame_in_the_middle(tmp_path: Path) -> None:
     assert middle_frame(tmp_path / "none.mp4") is None
 
 
-def test_a_file_that_ends_early_shows_its_first_frame(tmp_path: Path) -> None:
+def test_a_truncated_file_shows_its_first_frame(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", moving_square(200, 128, 130), fps=25, codec="mpeg4", options={"g": "200"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
     frame = middle_frame(path)
@@ -62,14 +62,14 @@ def test_a_file_that_ends_early_shows_its_first_frame(tmp_path: Path) -> None:
     assert np.array_equal(frame.numpy(), read_clip(path, fps=None, num_frames=1, damaged="keep").frames[0].numpy())
 
 
-def test_a_page_that_cannot_be_written_is_told(two_classes: Path, tmp_path: Path) -> None:
+def test_an_unwritable_path_raises_storage_error(two_classes: Path, tmp_path: Path) -> None:
     data = load_dataset(two_classes)
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         write_dataset_page(tmp_path / "file" / "p.html", data, dataset_statistics(data))
 
 
-def test_a_full_disk_leaves_the_old_page(two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_page(two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -24,13 +24,13 @@ PLAIN = DatasetStatistics(
 )
 
 
-def test_the_figures_in_words() -> None:
+def test_statistics_are_described_in_words() -> None:
     assert describe(PLAIN) == {
         "videos": "60 of 30 classes (40 train, 20 test)",
         "data": "toy 0123456789ab",
-        "status": "57 decoded to the end, 1 not verified, 1 missing, 1 corrupt; 1 never looked at: "
-        "quovadis data ... index",
-        "length": "1.0 to 99.0 s, median 50.0 s, 1.4 h in all",
+        "status": "57 decoded to the end, 1 not verified, 1 missing, 1 corrupt; 1 not checked: "
+        "run quovadis data ... index",
+        "length": "1.0 to 99.0 s, median 50.0 s, 1.4 h in total",
         "frame rates": "25 fps (50), 29.97 fps (7), 24 fps (1), 23 fps (1), 22 fps (1), 1 more",
         "sizes": "64x48 (58)",
         "bytes": "2.50 GB",
@@ -41,28 +41,28 @@ def test_the_figures_in_words() -> None:
     assert describe(replace(PLAIN, duplicates=()))["duplicates"] == "none"
 
 
-def test_the_terminal_shows_the_worst_classes_and_names_as_they_are() -> None:
+def test_terminal_table_lists_classes_with_problems_first_and_escapes_markup() -> None:
     text = to_text(statistics_table(PLAIN), width=140)
     lines = text.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("class"))
     assert lines[first + 1].split() == ["[red]class", "25", "1", "1", "1", "0"]
-    assert "20 of 30 classes, the worst first" in text
+    assert "20 of 30 classes, those with most problems first" in text
     assert any(line.split() == ["train", "and", "test", "1", "2", "3"] for line in lines)
     assert "corrupt: 9.mp4: [bold]why" in text
     assert "10.mp4" not in text
-    assert "60 missing or corrupt in all" in text
+    assert "60 missing or corrupt in total" in text
 
 
-def test_the_page_lists_the_gravest_first_and_says_what_it_leaves_out() -> None:
+def test_page_lists_the_worst_duplicates_first_and_notes_truncation() -> None:
     html = dataset_page("toy", PLAIN, {"[red]class 00": "data:x"})
     assert html.index("<code>c</code>") < html.index("<code>a</code>")
     assert "The first 20 of 60." in html
     assert html.count("<svg") == 4
-    assert html.count("no video that can be read") == 29
+    assert html.count("no readable video") == 29
 
 
 @pytest.mark.parametrize("count", [1, 12, 13])
-def test_bars_name_at_most_twelve_and_draw_names_as_they_are(count: int) -> None:
+def test_bar_charts_name_at_most_twelve_values_and_escape_math(count: int) -> None:
     svg = bars_svg({f"$_{i}$ <": i + 1 for i in range(count)}, "class")
     assert svg.count("&lt;") == min(count, 12)
     assert "$_0$" in svg

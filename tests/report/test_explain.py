@@ -1,4 +1,4 @@
-"""Class activation maps of videos, from the network to the files."""
+"""Class activation maps of videos, including the written files."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def recognizer() -> Recognizer:
     return Recognizer([settled(build_model("i3d_tiny", num_classes=3))], LABELS)
 
 
-def test_the_answer_is_that_of_predict(recognizer: Recognizer, clip_path: Path) -> None:
+def test_prediction_equals_predict(recognizer: Recognizer, clip_path: Path) -> None:
     for seconds in (None, 0.8):
         found = recognizer.explain(clip_path, window_seconds=seconds)
         predicted = recognizer.predict(clip_path, window_seconds=seconds)
@@ -38,14 +38,14 @@ def test_the_answer_is_that_of_predict(recognizer: Recognizer, clip_path: Path) 
         assert found.labels == (predicted.label,)
 
 
-def test_the_pooled_maps_are_the_logits(recognizer: Recognizer, clip_path: Path) -> None:
-    found = recognizer.explain(clip_path, labels=LABELS, window_seconds=1.2)  # the whole video is one window
+def test_pooled_maps_equal_the_logits(recognizer: Recognizer, clip_path: Path) -> None:
+    found = recognizer.explain(clip_path, labels=LABELS, window_seconds=1.2)  # one window covers the whole video
     pooled = recognizer.models[0].pool_class_maps(found.maps[None])[0]
     torch.testing.assert_close(pooled, recognizer.predict(clip_path, window_seconds=1.2).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_steps_cover_the_video_once_and_in_order(recognizer: Recognizer, tmp_path: Path) -> None:
-    """Windows of 16 frames: the last one is moved back over the one before it; a short video is looped."""
+def test_map_times_cover_the_video_once_in_order(recognizer: Recognizer, tmp_path: Path) -> None:
+    """With windows of 16 frames, the last window may overlap the one before it; short videos are looped."""
     for num_frames, steps in ((40, 5), (41, 5), (48, 6), (10, 1), (3, 1)):
         path = write_video(tmp_path / f"{num_frames}.mp4", moving_square(num_frames), fps=25)
         found = recognizer.explain(path, num_labels=3)
@@ -79,8 +79,8 @@ def test_maps_are_interpolated_in_time() -> None:
         found.at(torch.tensor([0.0]), "run")
 
 
-def test_the_overlay_is_where_the_evidence_is(clip_path: Path, tmp_path: Path) -> None:
-    """Evidence in the upper left quarter, and only in the second half of 30 frames of 64 x 48."""
+def test_overlay_is_at_the_position_and_time_of_the_evidence(clip_path: Path, tmp_path: Path) -> None:
+    """Evidence is in the upper left quarter, in the second half of 30 frames of 64 x 48."""
     maps = torch.zeros(1, 2, 2, 2)
     maps[0, 1, 0, 0] = 9.0
     found = example(maps, [0.3, 0.9], str(clip_path))
@@ -98,7 +98,7 @@ def test_the_overlay_is_where_the_evidence_is(clip_path: Path, tmp_path: Path) -
         assert arrays["center_seconds"].tolist() == [0.3, 0.9]
 
 
-def test_evidence_against_the_class_everywhere_is_drawn_as_nothing(clip_path: Path) -> None:
+def test_maps_without_positive_evidence_can_be_drawn(clip_path: Path) -> None:
     assert explanation_picture(example(-torch.ones(1, 1, 2, 2), [0.5], str(clip_path)), clip_path)[:4] == b"\x89PNG"
 
 
@@ -110,17 +110,19 @@ def test_evidence_against_the_class_everywhere_is_drawn_as_nothing(clip_path: Pa
         ({"window_seconds": 0.1}, InvalidInputError, "too short"),
     ],
 )
-def test_bad_arguments(recognizer: Recognizer, clip_path: Path, options: dict, error: type, match: str) -> None:
+def test_invalid_arguments(recognizer: Recognizer, clip_path: Path, options: dict, error: type, match: str) -> None:
     with pytest.raises(error, match=match):
         recognizer.explain(clip_path, **options)
 
 
-def test_a_network_without_maps_says_so(clip_path: Path) -> None:
+def test_networks_without_maps_raise_invalid_input_error(clip_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="conv3d_tiny has no class activation maps"):
         Recognizer([build_model("conv3d_tiny", num_classes=3)], LABELS).explain(clip_path)
 
 
-def test_the_command(clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_command_continues_after_an_unreadable_video(
+    clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": 3}, LABELS)
     model = settled(build_model("i3d_tiny", num_classes=3))
     weights = save_weights(tmp_path / "w.safetensors", model.state_dict(), info)

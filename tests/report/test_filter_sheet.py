@@ -9,8 +9,8 @@ from quovadis.errors import InvalidInputError
 from quovadis.report.filters import draw_filters, filter_sheet
 
 
-def test_a_filter_is_a_row_of_its_time_slices() -> None:
-    """One bright weight for each time slice, found again where it belongs."""
+def test_each_filter_is_a_row_of_its_time_slices() -> None:
+    """Set one weight per time slice and check its position in the sheet."""
     weight = torch.zeros(64, 3, 7, 7, 7)
     for t in range(7):
         weight[9, 0, t, t, 2] = 1.0
@@ -27,7 +27,7 @@ def test_a_filter_is_a_row_of_its_time_slices() -> None:
     assert set(gray.unique().tolist()) == {128, 255}
 
 
-def test_each_filter_has_its_own_scale_and_flow_has_no_blue() -> None:
+def test_filters_are_scaled_separately_and_flow_has_constant_blue() -> None:
     weight = torch.randn(8, 2, 7, 7, 7)
     weight[3] *= 1000
     sheet = filter_sheet(weight)
@@ -35,14 +35,14 @@ def test_each_filter_has_its_own_scale_and_flow_has_no_blue() -> None:
     assert filter_sheet(weight * 0.01).equal(sheet)
 
 
-def test_pictures_of_2d_filters_have_one_slice() -> None:
+def test_2d_rgb_filters_have_one_slice() -> None:
     assert filter_sheet(torch.randn(64, 3, 7, 7)).shape == (3, 127, 4 * 10 - 3)
     with pytest.raises(InvalidInputError, match=r"got \(64, 5, 1, 7, 7\)"):
         filter_sheet(torch.randn(64, 5, 7, 7))
 
 
-def test_a_stack_of_flow_frames_is_shown_as_time_slices() -> None:
-    """X and y of ten frames in turns: as the filters of a network in three dimensions that sees ten frames."""
+def test_stacked_flow_frames_are_drawn_as_time_slices() -> None:
+    """Alternating x and y channels of ten frames are drawn like 3D filters with ten time slices."""
     weight = torch.randn(64, 2, 10, 7, 7)
     stacked = torch.stack([weight[:, c, t] for t in range(10) for c in range(2)], 1)
     assert stacked.shape == (64, 20, 7, 7)
@@ -54,7 +54,7 @@ def test_the_png_shows_the_sheet() -> None:
     weight = torch.randn(64, 3, 7, 7, 7)
     picture = np.asarray(Image.open(io.BytesIO(draw_filters(weight, "weights"))).convert("RGB"))
     sheet = filter_sheet(weight).permute(1, 2, 0).numpy()
-    # Every weight is six pixels wide; the sheet stands at the lower border.
+    # Each weight is six pixels wide; the sheet is at the bottom of the image.
     top, left = picture.shape[0] - sheet.shape[0] * 6 - 10, 15
     shown = picture[top + 3 : top + 3 + sheet.shape[0] * 6 : 6, left + 3 : left + 3 + sheet.shape[1] * 6 : 6]
     assert shown.shape == sheet.shape

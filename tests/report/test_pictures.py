@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from quovadis.report import pictures
 
 
-def test_the_confusion_matrix_has_true_classes_in_rows_and_fractions_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of four videos of ``run`` are taken for ``jump``; ``swim`` has no video."""
+def test_confusion_matrix_rows_are_fractions_of_the_true_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of four videos of ``run`` are classified as ``jump``; ``swim`` has no videos."""
     figures: list[Figure] = []
     monkeypatch.setattr(pictures, "_svg", figures.append)
     confusion = torch.tensor([[1, 3, 0], [0, 5, 0], [0, 0, 0]])

@@ -1,4 +1,4 @@
-"""Pictures of class activation maps: an overlay on the frames of a video, and a filmstrip of it."""
+"""Draw class activation maps: overlays on video frames, and filmstrips."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _STRIP_INCHES = 13.0
 def overlay_maps(frames: Tensor, maps: Tensor, *, max_evidence: float, crop_px: int) -> Tensor:
     """Blend the positive evidence for a class over video frames.
 
-    Maps are resized to the central square that the network saw. Evidence of zero or less is transparent;
-    ``max_evidence`` and more has the brightest color. Pixels outside the square are darkened.
+    Maps are resized to the central square that is the input of the network. Evidence of at most zero is transparent;
+    evidence of ``max_evidence`` or more has the brightest color. Pixels outside the square are darkened.
 
     Args:
-        frames: uint8 (T, 3, H, W), RGB, resized so that the network's crop fits in.
-        maps: float (T, h, w), one for each frame.
-        max_evidence: The evidence with the full color; above 0, the same for all frames of a video.
+        frames: uint8 (T, 3, H, W), RGB, at least as large as the crop.
+        maps: float (T, h, w), one map per frame.
+        max_evidence: Evidence drawn at full color, > 0. Use one value for all frames of a video.
         crop_px: Side of the central square in pixels, at most H and W.
 
     Returns:
@@ -59,12 +59,12 @@ def overlay_maps(frames: Tensor, maps: Tensor, *, max_evidence: float, crop_px: 
 
 
 def draw_filmstrip(frames: Tensor, seconds: Sequence[float], *, title: str) -> bytes:
-    """Draw frames side by side with their times.
+    """Draw frames side by side, each with its time.
 
     Args:
-        frames: uint8 (T, 3, H, W), T at least 1.
+        frames: uint8 (T, 3, H, W), T >= 1.
         seconds: The time of each frame.
-        title: A line above; plain text.
+        title: Title above the frames, plain text.
 
     Returns:
         The bytes of a PNG file.
@@ -96,7 +96,7 @@ def draw_filmstrip(frames: Tensor, seconds: Sequence[float], *, title: str) -> b
 
 
 def _colors() -> Tensor:
-    """float32 (256, 3) in [0, 1]."""
+    """The color map, float32 (256, 3) in [0, 1]."""
     import matplotlib
 
     return torch.from_numpy(matplotlib.colormaps[_COLORMAP](np.arange(256))[:, :3]).float()

@@ -1,4 +1,4 @@
-"""Gather what the page about a dataset shows, and write it."""
+"""Write the HTML page about a dataset, with one frame of each class."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
 
-_PICTURE_SIDE_PX = 128
-_TRIES = 3
+_SHORT_SIDE_PX = 128
+_MAX_ATTEMPTS = 3
+"""Videos of a class to try: a file with status "listed" may be corrupt."""
 
 
 def write_dataset_page(
@@ -29,38 +30,40 @@ def write_dataset_page(
     *,
     on_class: Callable[[int], None] | None = None,
 ) -> Path:
-    """Write one HTML page about a dataset, with a frame of each class.
+    """Write an HTML page about a dataset, with one frame of each class.
 
     Args:
-        path: the file.
-        data: the videos.
-        statistics: what :func:`quovadis.datasets.statistics.dataset_statistics` says of them.
-        on_class: called with the number of classes that have their picture.
+        path: The file to write.
+        data: The videos.
+        statistics: Result of :func:`quovadis.datasets.statistics.dataset_statistics` for ``data``.
+        on_class: Called after each class with the number of classes done.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: If the file cannot be written.
     """
-    pictures = {}
-    members: dict[int, list[VideoRecord]] = defaultdict(list)
+    records: dict[int, list[VideoRecord]] = defaultdict(list)
     for record in data.records:
         if record.label != UNLABELED and record.status in ("listed", "ok"):
-            members[record.label].append(record)
-    for number, label in enumerate(data.labels):
-        # A few tries, because a file that was never looked at may be corrupt.
-        frames = (middle_frame(record.path) for record in members[number][:_TRIES])
+            records[record.label].append(record)
+    pictures = {}
+    for index, label in enumerate(data.labels):
+        frames = (middle_frame(record.path) for record in records[index][:_MAX_ATTEMPTS])
         frame = next((f for f in frames if f is not None), None)
         if frame is not None:
             pictures[label] = picture_uri(frame)
         if on_class is not None:
-            on_class(number + 1)
+            on_class(index + 1)
     return write_atomically(path, dataset_page(data.name, statistics, pictures))
 
 
 def middle_frame(path: Path) -> Tensor | None:
-    """The frame in the middle of a video, small, uint8 (3, H, W); None where it cannot be read."""
+    """Read the middle frame of a video, resized to a thumbnail, uint8 (3, H, W); None if it cannot be read."""
     try:
         with VideoReader(path, num_threads=1) as reader:
             frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
-            return resize_frames(frame.pixels[None], _PICTURE_SIDE_PX)[0]
+            return resize_frames(frame.pixels[None], _SHORT_SIDE_PX)[0]
     except QuovadisError:
         return None

@@ -1,4 +1,4 @@
-"""Gather what the page about an evaluation shows, and write it."""
+"""Write the results of evaluations as JSON and as an HTML page with examples."""
 
 from __future__ import annotations
 
@@ -42,23 +42,26 @@ def write_page(
     sections: Sequence[str] = (),
     on_example: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write one HTML page about the results; the examples are of the last of them.
+    """Write an HTML page about one or more evaluations, with examples from the last one.
 
     Args:
-        path: The file.
-        results: At least one.
-        data: What was evaluated.
-        recognizer: The network or networks, for filters and flow.
-        title: Of the page.
-        summary: A sentence or two under the title.
-        logs: Rows of ``log.jsonl`` by the name of the stream.
-        facts: How it was made.
-        num_examples: Videos of the test split to show.
-        sections: HTML before the metrics, see :func:`quovadis.report.page.recognition_section`.
-        on_example: Called with the number of examples that are drawn, and how many there will be.
+        path: The file to write.
+        results: At least one result.
+        data: The evaluated dataset.
+        recognizer: The evaluated network or networks; used to draw filters, flow and activation maps.
+        title: Title of the page.
+        summary: One or two sentences below the title.
+        logs: Rows of ``log.jsonl`` for each trained stream.
+        facts: How the results were made, by name.
+        num_examples: Maximum number of videos to show.
+        sections: HTML above the metrics; see :func:`quovadis.report.page.recognition_section`.
+        on_example: Called after each example with the numbers of finished examples and of all examples.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: If the file cannot be written.
     """
     page = Page(
         title=title,
@@ -74,7 +77,7 @@ def write_page(
 
 
 def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]) -> Path:
-    """Write the figures and every video's outcome as JSON."""
+    """Write the metrics and the result of each video as JSON."""
     content = json.dumps([r.to_dict() for r in results], indent=2, allow_nan=False) + "\n"
     return write_atomically(path, content)
 
@@ -86,17 +89,17 @@ def pick_examples(
     num_examples: int,
     on_example: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Example]:
-    """Videos for the page: right answers of different classes, and the mistakes that the model was surest of."""
+    """Choose and draw examples: correct videos of different classes, and the most confident mistakes."""
     readable = [v for v in result.videos if v.top]
     wrong = sorted((v for v in readable if not v.correct), key=lambda v: -v.top[0][1])
-    right = list({v.label: v for v in readable if v.correct}.values())
-    step = max(len(right) // max(num_examples // 2, 1), 1)
-    chosen = right[::step][: num_examples // 2]
+    correct = list({v.label: v for v in readable if v.correct}.values())
+    step = max(len(correct) // max(num_examples // 2, 1), 1)
+    chosen = correct[::step][: num_examples // 2]
     chosen += wrong[: num_examples - len(chosen)]
     paths = {data.relative(record): record.path for record in data.records}
     part = explaining_part(recognizer)
     if part is not None and part.needs_flow:
-        part = None  # the flow of whole videos takes too long for a picture
+        part = None  # computing the flow of whole videos takes too long
     examples = []
     for video in chosen:
         clip = read_clip(
@@ -112,7 +115,7 @@ def pick_examples(
 
 
 def _evidence(recognizer: Recognizer, path: Path, label: str, clip: Clip) -> Tensor:
-    """The frames of a small clip with the class activation maps of a class."""
+    """Draw the class activation maps of a class over the frames of a clip."""
     found = recognizer.explain(path, labels=[label])
     most = max(float(found.map_of(label).max()), 1e-6)
     crop_px = round(found.crop_px * min(clip.height, clip.width) / found.short_side_px)
@@ -120,7 +123,7 @@ def _evidence(recognizer: Recognizer, path: Path, label: str, clip: Clip) -> Ten
 
 
 def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:
-    """The flow that the model saw, in colors; None for a video of one frame."""
+    """Draw the flow that is the input of the model; None for a video of one frame."""
     spec = recognizer.spec
     clip = read_clip(path, fps=spec.fps, stop_seconds=_STRIP_SECONDS, transform=recognizer.read_transform())
     if len(clip) < 2:

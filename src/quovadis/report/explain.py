@@ -1,4 +1,4 @@
-"""Write class activation maps of a video: an MP4 with overlay, a filmstrip, and the numbers."""
+"""Write class activation maps of a video as an MP4 with overlay, a filmstrip and arrays."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 
 OVERLAY_FPS = 25
-_NUM_PICTURES = 8
+_NUM_FRAMES = 8
 
 
 def write_explanation(found: ActivationMaps, folder: str | PathLike[str]) -> list[Path]:
     """Write ``NAME.explain.mp4``, ``.png`` and ``.npz``.
 
-    The video and the picture show the first class of ``found``; the arrays hold all of them.
+    The MP4 and the PNG show the first class of ``found``; the arrays contain all of them.
 
     Args:
-        found: Maps of a video that still exists.
-        folder: Where to write.
+        found: Maps of a video file that still exists.
+        folder: Output folder.
 
     Returns:
-        The three files.
+        The paths of the three files.
 
     Raises:
-        VideoError: If the video cannot be read. StorageError: If a file cannot be written.
+        VideoError: If the video cannot be read.
+        StorageError: If a file cannot be written.
     """
     source = Path(found.prediction.source)
     stem = Path(folder) / f"{source.stem}.explain"
@@ -51,20 +52,20 @@ def write_explanation(found: ActivationMaps, folder: str | PathLike[str]) -> lis
 
 
 def overlay_frames(found: ActivationMaps, source: Path) -> Iterator[Tensor]:
-    """Frames of the video at 25 fps with the map of the first class, uint8 (3, H, W), sides even."""
+    """Yield the frames of a video at 25 fps with the map of the first class, uint8 (3, H, W)."""
     with VideoReader(source) as reader:
         resize = partial(resize_frames, short_side_px=found.short_side_px)
         origin = reader.first_pts_seconds
-        for tick, frame in reader.resampled_frames(OVERLAY_FPS):
-            seconds = torch.tensor([origin + tick / OVERLAY_FPS])
+        for index, frame in reader.resampled_frames(OVERLAY_FPS):
+            seconds = torch.tensor([origin + index / OVERLAY_FPS])
             yield _overlay(found, resize(frame.pixels[None]), seconds)[0]
 
 
 def explanation_picture(found: ActivationMaps, source: Path) -> bytes:
-    """A PNG: frames evenly over the video, above them the map of the first class.
+    """Draw evenly spaced frames with the map of the first class as a PNG.
 
     Raises:
-        VideoError: If the video shows no frame.
+        VideoError: If the video has no frames.
     """
     times, drawn = explanation_frames(found, source)
     label = found.labels[0]
@@ -73,34 +74,36 @@ def explanation_picture(found: ActivationMaps, source: Path) -> bytes:
 
 
 def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float], Tensor]:
-    """Draw the map of the first class over some frames, evenly over the video.
+    """Draw the map of the first class over evenly spaced frames.
 
     Returns:
-        Their times in seconds, and uint8 (T, 3, H, W).
+        Times of the frames in seconds, and the frames, uint8 (T, 3, H, W).
 
     Raises:
-        VideoError: If the video shows no frame.
+        VideoError: If the video has no frames.
     """
     windows = found.prediction.windows
     start, stop = windows[0].start_seconds, windows[-1].stop_seconds
     frames, times = [], []
     with VideoReader(source) as reader:
-        for i in range(_NUM_PICTURES):
-            seconds = start + (i + 0.5) * (stop - start) / _NUM_PICTURES
+        for i in range(_NUM_FRAMES):
+            seconds = start + (i + 0.5) * (stop - start) / _NUM_FRAMES
             frame = next(reader.frames(seconds), None)
             if frame is not None:
                 frames.append(resize_frames(frame.pixels[None], found.short_side_px))
                 times.append(seconds)
     if not frames:
-        raise VideoError(f"{source} shows no frame")
+        raise VideoError(f"{source} has no frames")
     return times, _overlay(found, torch.cat(frames), torch.tensor(times))
 
 
 def explaining_part(recognizer: Recognizer) -> Recognizer | None:
-    """The part of a recognizer to explain on a page: its RGB networks, so that no flow is computed again, or else all.
+    """Select the networks of a recognizer to explain on a page: its RGB networks, or all if it has none.
+
+    RGB networks are preferred because their maps need no optical flow.
 
     Returns:
-        None where a network has no class activation maps.
+        A recognizer, or None if one of its networks has no class activation maps.
     """
     rgb = [model for model in recognizer.models if not model.spec.needs_flow]
     part = recognizer

@@ -1,4 +1,4 @@
-"""Figure 4 of the paper: the first convolution's filters over time."""
+"""Draw the filters of the first convolution over time (figure 4 of the paper)."""
 
 import io
 
@@ -15,27 +15,28 @@ _PIXELS_PER_WEIGHT = 6
 
 
 def filter_sheet(weight: Tensor) -> Tensor:
-    """All filters of a convolution as one picture: a filter is a row of its time slices, early to late.
+    """Arrange all filters of a convolution in one image, each as a row of its time slices in temporal order.
 
-    Each filter is scaled by its own largest absolute weight, so zero is mid gray. RGB filters are shown in color. Flow
-    filters have x in red and y in green, and blue stays gray.
+    Each filter is scaled by its largest absolute weight; zero is mid gray. RGB filters are shown in color. Flow filters
+    show x in red and y in green, with constant blue.
 
     Args:
-        weight: float (filters, C, T, h, w) with C = 3 (RGB) or 2 (flow), or without T for a 2D network, whose time
-            slices are the flow frames of a stack: x and y of the first, x and y of the second ...
+        weight: float (filters, C, T, h, w) with C = 3 (RGB) or 2 (flow), or (filters, C, h, w) of a 2D network. In
+            two dimensions an even C is a stack of flow frames: x and y of the first frame, x and y of the second ...
 
     Returns:
-        uint8 (3, H, W), one pixel for each weight; gaps are white.
+        uint8 (3, H, W), one pixel per weight; gaps are white.
 
     Raises:
-        InvalidInputError: another number of channels or dimensions.
+        InvalidInputError: If the number of channels or dimensions is not supported.
 
-    >>> filter_sheet(torch.randn(64, 3, 7, 7, 7)).shape
-    torch.Size([3, 127, 229])
+    Example:
+        >>> filter_sheet(torch.randn(64, 3, 7, 7, 7)).shape
+        torch.Size([3, 127, 229])
     """
     weight = _over_time(weight)
     if weight.ndim != 5 or weight.shape[1] not in (2, 3):
-        raise InvalidInputError(f"filters to draw are (filters, 3 or 2, T, h, w); got {tuple(weight.shape)}")
+        raise InvalidInputError(f"filters must have shape (filters, 3 or 2, T, h, w); got {tuple(weight.shape)}")
     weight = weight.detach().float().cpu()
     count, channels, time, height, width = weight.shape
     if channels == 2:
@@ -46,20 +47,20 @@ def filter_sheet(weight: Tensor) -> Tensor:
     rows = -(-count // columns)
     cell_height, cell_width = height + _GAP, time * (width + _GAP) - _GAP + _GROUP_GAP
     sheet = torch.full((3, rows * cell_height - _GAP, columns * cell_width - _GROUP_GAP), 255, dtype=torch.uint8)
-    for number in range(count):
-        top, left = number // columns * cell_height, number % columns * cell_width
+    for index in range(count):
+        top, left = index // columns * cell_height, index % columns * cell_width
         for t in range(time):
             x = left + t * (width + _GAP)
-            sheet[:, top : top + height, x : x + width] = pixels[number, :, t]
+            sheet[:, top : top + height, x : x + width] = pixels[index, :, t]
     return sheet
 
 
 def draw_filters(weight: Tensor, title: str) -> bytes:
-    """The same as a titled PNG, enlarged so that single weights can be seen.
+    """Draw the filters of a convolution as an enlarged PNG with a title.
 
     Args:
-        weight: as for :func:`filter_sheet`.
-        title: what the weights are.
+        weight: See :func:`filter_sheet`.
+        title: First line of the title.
 
     Returns:
         The bytes of a PNG file.
@@ -71,7 +72,7 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
     dpi = 100
     width, height = (side * _PIXELS_PER_WEIGHT / dpi for side in (sheet.shape[2], sheet.shape[1]))
     colors = "R, G, B" if channels == 3 else "x in red, y in green"
-    words = f"{count} filters, {slices} time slices each, early to late; {colors}"
+    caption = f"{count} filters, {slices} time slices each, early to late; {colors}"
     buffer = io.BytesIO()
     with lettering(title) as draw:
         figure = Figure(figsize=(width + 0.3, height + 0.75), dpi=dpi)
@@ -80,14 +81,14 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
         )
         axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_axis_off()
-        axes.set_title(f"{draw(title)}\n{words}", fontsize=11)
+        axes.set_title(f"{draw(title)}\n{caption}", fontsize=11)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def _over_time(weight: Tensor) -> Tensor:
-    """The filters of a 2D network with a time axis: one slice, or one for each flow frame of a stack."""
+    """Add a time axis to the filters of a 2D network: one slice, or one per flow frame of a stack."""
     if weight.ndim != 4:
         return weight
-    of_a_frame = weight.shape[1] if weight.shape[1] % 2 else 2
-    return weight.unflatten(1, (-1, of_a_frame)).transpose(1, 2)
+    channels_per_frame = weight.shape[1] if weight.shape[1] % 2 else 2
+    return weight.unflatten(1, (-1, channels_per_frame)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Text in figures: labels and paths are drawn as they are, never as mathematics, in fonts that have their letters."""
+"""Text in matplotlib figures: escape math markup and select fonts that have glyphs for all characters."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from functools import lru_cache
 from quovadis.runtime.plain_text import printable
 
 _INVISIBLE = re.compile("[\u200b-\u200d\ufe00-\ufe0f]")
-"""Characters that only change how their neighbors are drawn; few fonts have them."""
+"""Joiners and variation selectors, which few fonts contain."""
 
 
 def drawable(text: str) -> str:
-    r"""Escape what matplotlib would read as mathematics, and control characters.
+    r"""Escape matplotlib's math markup and control characters.
 
     >>> drawable("costs $5 or $6")
     'costs \\$5 or \\$6'
@@ -22,25 +22,25 @@ def drawable(text: str) -> str:
 
 @contextmanager
 def lettering(*texts: str) -> Iterator[Callable[[str], str]]:
-    """Draw a figure that contains some texts, in the installed fonts that have their letters.
+    """Use installed fonts with glyphs for some texts while drawing a figure.
 
     Args:
-        texts: What the figure contains.
+        texts: All texts of the figure.
 
     Yields:
-        A function that makes each text ready for matplotlib. It escapes letters that no installed font has.
+        A function that prepares a text for matplotlib. It escapes characters that no installed font contains.
     """
     from matplotlib import rc_context, rcParams
 
-    families, lost = _fonts(frozenset("".join(map(drawable, texts))))
-    table = {ord(letter): letter.encode("unicode_escape").decode() for letter in lost}
+    families, missing = _fonts(frozenset("".join(map(drawable, texts))))
+    table = {ord(letter): letter.encode("unicode_escape").decode() for letter in missing}
     with rc_context({"font.family": [*rcParams["font.family"], *families]}):
         yield lambda text: _INVISIBLE.sub("", drawable(text)).translate(table)
 
 
 @lru_cache
 def _fonts(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The font families needed besides the default one, and the letters that no font has."""
+    """The font families needed in addition to the default one, and the characters that no font contains."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
     missing = {ord(letter) for letter in letters if not _INVISIBLE.match(letter) and letter != "\n"}
@@ -58,7 +58,7 @@ def _fonts(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
 
 
 def _code_points(font_path: str) -> set[int]:
-    """The characters of a font file; none where it cannot be read."""
+    """The characters of a font file; empty if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -1,4 +1,4 @@
-"""Pictures for the page, as strings that go into the HTML: no file beside it, nothing from outside."""
+"""Charts and images embedded in HTML pages: SVG elements and ``data:`` URLs."""
 
 import base64
 import io
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from markupsafe import Markup
 from torch import Tensor
 
 from quovadis.report.lettering import drawable
@@ -16,11 +17,11 @@ from quovadis.report.lettering import drawable
 _INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
 
 
-def curves_svg(log: Sequence[Mapping[str, Any]]) -> str:
-    """Loss, accuracy and learning rate over the steps of a run, as SVG.
+def curves_svg(log: Sequence[Mapping[str, Any]]) -> Markup:
+    """Plot loss, accuracy and learning rate over the steps of a run.
 
     Args:
-        log: rows of ``log.jsonl``: steps with ``loss``, ``accuracy`` and ``learning_rate``, validations with
+        log: Rows of ``log.jsonl``: steps with ``loss``, ``accuracy`` and ``learning_rate``; validations with
             ``val_loss`` and ``val_accuracy``.
     """
     from matplotlib.figure import Figure
@@ -47,21 +48,21 @@ def curves_svg(log: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure)
 
 
-def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> str:
-    """The confusion matrix as SVG, each row a share of the true class.
+def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> Markup:
+    """Draw a confusion matrix with rows normalized to fractions of the true class.
 
     Args:
         confusion: int64 (classes, classes): rows are true labels, columns predictions.
-        labels: class names; beyond 60 classes they are left out.
+        labels: Class names; omitted for more than 60 classes.
     """
     from matplotlib.figure import Figure
 
-    shares = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).numpy()
+    fractions = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).numpy()
     n = len(labels)
     side = min(max(0.24 * n + 2.2, 4.0), 11.0)
     figure = Figure(figsize=(side, side * 0.9), layout="constrained")
     axis = figure.subplots()
-    image = axis.imshow(shares, vmin=0, vmax=1, cmap="GnBu", interpolation="nearest")
+    image = axis.imshow(fractions, vmin=0, vmax=1, cmap="GnBu", interpolation="nearest")
     if n <= 60:
         names = list(map(drawable, labels))
         axis.set_xticks(range(n), names, rotation=90, fontsize=7)
@@ -69,47 +70,48 @@ def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> str:
     if n <= 12:
         for i in range(n):
             for j in range(n):
-                ink = "white" if shares[i, j] > 0.6 else _INK
+                ink = "white" if fractions[i, j] > 0.6 else _INK
                 axis.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=8, color=ink)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
-    figure.colorbar(image, ax=axis, shrink=0.6, label="share of the true class")
+    figure.colorbar(image, ax=axis, shrink=0.6, label="fraction of the true class")
     return _svg(figure)
 
 
 def filmstrip_uri(frames: Tensor, num_frames: int = 8, height_px: int = 96) -> str:
-    """A few frames of a clip side by side, as the ``data:`` address of a JPEG.
+    """Encode evenly spaced frames of a clip side by side as the ``data:`` URL of a JPEG.
 
     Args:
         frames: uint8 (T, 3, H, W).
-        num_frames: how many, evenly spaced from the first to the last.
-        height_px: of the strip.
+        num_frames: Maximum number of frames to show.
+        height_px: Height of the strip.
     """
     index = torch.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().long()
     width = round(frames.shape[3] * height_px / frames.shape[2])
     small = F.interpolate(frames[index].float(), size=(height_px, width), mode="bilinear", antialias=True)
     gap = torch.full((3, height_px, 3), 255.0)
-    parts = [part for picture in small for part in (picture, gap)][:-1]
-    strip = torch.cat(parts, dim=2).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    columns = [column for frame in small for column in (frame, gap)][:-1]
+    strip = torch.cat(columns, dim=2).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return _jpeg_uri(strip)
 
 
 def picture_uri(frame: Tensor) -> str:
-    """One frame as the ``data:`` address of a JPEG.
-
-    Args:
-        frame: uint8 (3, H, W).
-    """
+    """Encode a frame, uint8 (3, H, W), as the ``data:`` URL of a JPEG."""
     return _jpeg_uri(frame.permute(1, 2, 0).numpy())
 
 
-def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "videos") -> str:
-    """How often each value occurs, as SVG.
+def png_uri(png: bytes) -> str:
+    """Encode the bytes of a PNG file as a ``data:`` URL."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "videos") -> Markup:
+    """Draw a histogram.
 
     Args:
-        values: at least one.
-        axis_title: what they are, with the unit.
-        counted: what has such a value.
+        values: At least one value.
+        axis_title: Title of the x axis, with the unit.
+        counted: Title of the y axis.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -124,12 +126,12 @@ def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "vide
     return _svg(figure)
 
 
-def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
-    """Named counts as bars, as SVG; beyond 12 the rest is one bar.
+def bars_svg(counts: Mapping[str, int], axis_title: str) -> Markup:
+    """Draw counts as horizontal bars. Counts after the first 12 are summed in one bar.
 
     Args:
-        counts: in the order to be drawn.
-        axis_title: what is named.
+        counts: Counts by name, in drawing order.
+        axis_title: Title of the chart.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -160,7 +162,7 @@ def _jpeg_uri(pixels: np.ndarray) -> str:
 
 
 def _smooth(values: np.ndarray, window: int = 21) -> np.ndarray:
-    """Mean over the last ``window`` values."""
+    """Average each value with the ``window - 1`` values before it."""
     if len(values) == 0:
         return values
     sums = np.cumsum(np.insert(values, 0, 0.0))
@@ -168,14 +170,14 @@ def _smooth(values: np.ndarray, window: int = 21) -> np.ndarray:
     return (sums[1:] - sums[start]) / (np.arange(len(values)) - start + 1)
 
 
-def _svg(figure: Any) -> str:
-    """A figure as an SVG element, its text in the fonts of the page; letters that matplotlib lacks are kept."""
+def _svg(figure: Any) -> Markup:
+    """Convert a figure to an SVG element with text in the fonts of the page, so that any script is displayed."""
     import matplotlib
 
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "quovadis"}):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return Markup(text[text.index("<svg") :])

@@ -1,4 +1,4 @@
-"""Results as terminal tables."""
+"""Terminal tables of predictions, evaluations and environment checks."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from quovadis.runtime.console import Console, plain
 
 
 def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
-    """Figures of one or more evaluations, with the protocol and the data that they stand on."""
+    """Build a table of one or more evaluations, followed by their data, protocols and unreadable videos."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("model", "split", "videos", "top-1", "top-5", "class mean", "unreadable"):
         table.add_column(column, justify="left" if column in ("model", "split") else "right", no_wrap=column != "model")
@@ -34,21 +34,21 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
 
 
 def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
-    """The top classes of a video as bars, and over time where it has several windows."""
+    """Build a bar chart of the top classes of a video, and a table of its windows if there are several."""
     title = plain(prediction.source, style="bold")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     for label, probability in prediction.top(k):
         table.add_row(plain(label), f"{probability:6.1%}", plain("█" * round(30 * probability), style="cyan"))
     lines: list[RenderableType] = [table]
     if len(prediction.windows) > 1:
-        time = Table(box=None, pad_edge=False, header_style="dim")
+        windows_table = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("from", "to", "class", ""):
-            time.add_column(column, justify="left" if column == "class" else "right")
+            windows_table.add_column(column, justify="left" if column == "class" else "right")
         for window in prediction.windows:
             label, probability = prediction.top(1, window)[0]
             times = (f"{window.start_seconds:.1f} s", f"{window.stop_seconds:.1f} s")
-            time.add_row(*times, plain(label), f"{probability:.1%}")
-        lines.append(time)
+            windows_table.add_row(*times, plain(label), f"{probability:.1%}")
+        lines.append(windows_table)
     windows = prediction.describe_windows()
     notes = [f"whole video in {windows}"] if windows else []
     lines += [plain(note, style="dim") for note in (*notes, *prediction.notes)]
@@ -56,23 +56,27 @@ def prediction_table(prediction: Prediction, k: int = 5) -> RenderableType:
 
 
 def findings_table(rows: Sequence[tuple[str, str, str, str, str]]) -> RenderableType:
-    """What the doctor found: area, name, status (ok, missing or broken), what was found, and the remedy below it."""
+    """Build a table of environment checks.
+
+    Args:
+        rows: Area, name, status (ok, missing or broken), finding and fix of each check; the fix may be empty.
+    """
     colors = {"ok": "green", "missing": "yellow", "broken": "bold red"}
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(4):
         table.add_column(overflow="fold")
-    last = ""
-    for area, name, status, found, remedy in rows:
-        first = plain(area if area != last else "", style="bold")
-        table.add_row(first, plain(name), plain(status, style=colors[status]), plain(found))
-        if remedy:
-            table.add_row("", "", "", plain(remedy, style="cyan"))
-        last = area
+    previous_area = ""
+    for area, name, status, finding, fix in rows:
+        first = plain(area if area != previous_area else "", style="bold")
+        table.add_row(first, plain(name), plain(status, style=colors[status]), plain(finding))
+        if fix:
+            table.add_row("", "", "", plain(fix, style="cyan"))
+        previous_area = area
     return table
 
 
 def to_text(renderable: RenderableType, width: int = 120) -> str:
-    """A table as plain text."""
+    """Render a table as plain text."""
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
         console.print(renderable)

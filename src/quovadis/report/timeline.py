@@ -1,4 +1,4 @@
-"""A picture of what happens when in a video: filmstrip, labeled segments, curves of the classes."""
+"""Write and draw timelines: a filmstrip, labeled segments and class probabilities over time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,16 @@ from quovadis.video.resize import resize_frames
 
 _WIDTH_INCHES, _STRIP_INCHES, _BAND_INCHES, _CURVES_INCHES = 13.0, 1.0, 0.34, 2.9
 _LINKS_INCHES, _NUMBERS_INCHES, _KEY_INCHES = 0.22, 0.3, 0.19
-_PLOT_SHARE = 0.95
-"""Of the width, without the margins."""
-_LETTERS = 15.5 * _WIDTH_INCHES * _PLOT_SHARE
-"""That fit into the whole width at the size of the band."""
+_PLOT_FRACTION = 0.95
+"""Fraction of the width without the margins."""
+_CHARACTERS_PER_ROW = 15.5 * _WIDTH_INCHES * _PLOT_FRACTION
+"""Characters that fit into the width of the plot at the font size of the band."""
 _KEY_COLUMNS, _NUMBER_ROWS, _MAX_TICKS = 4, 3, 11
-_UNSURE = 0.5
+_MIN_CONFIDENCE = 0.5
 """Segments with a lower probability are faded."""
 _INK = "#1f2933"
-_PICTURE_PX = 96
-# Dark enough for white letters.
+_THUMBNAIL_PX = 96
+# Dark enough for white text.
 _PALETTE = (
     *("#0b7285", "#d9480f", "#5f3dc4", "#2b8a3e", "#c2255c"),
     *("#8a6d00", "#1971c2", "#7f4f24", "#9c36b5", "#2f4858"),
@@ -52,51 +51,56 @@ class Bar:
     probability: float
 
     @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.stop_seconds - self.start_seconds
+
+    @property
     def center_seconds(self) -> float:
-        """The middle."""
+        """Time of the middle."""
         return (self.start_seconds + self.stop_seconds) / 2
 
 
-def count_pictures(aspect: float) -> int:
-    """How many frames of this width by height fit side by side in the filmstrip.
-
-    >>> count_pictures(16 / 9), count_pictures(9 / 16)
-    (7, 22)
-    """
-    return max(round(_WIDTH_INCHES * _PLOT_SHARE / (_STRIP_INCHES * aspect)), 1)
-
-
-def picture_times(bars: Sequence[Bar], span: tuple[float, float], count: int) -> list[float]:
-    """Choose the times of the frames of a filmstrip: one for each segment, and more for the longer ones.
-
-    Args:
-        bars: Segments in order of time.
-        span: First and last second, for a video without segments.
-        count: Number of frames. Where there are more segments, the longest get a frame.
-
-    Returns:
-        ``count`` times in order.
+def num_thumbnails(aspect_ratio: float) -> int:
+    """Return how many frames of this aspect ratio (width / height) fit side by side in the filmstrip.
 
     Example:
-        >>> picture_times([Bar(0, 6, "run", 0.9), Bar(6, 8, "jump", 0.9)], (0, 8), 4)
+        >>> num_thumbnails(16 / 9), num_thumbnails(9 / 16)
+        (7, 22)
+    """
+    return max(round(_WIDTH_INCHES * _PLOT_FRACTION / (_STRIP_INCHES * aspect_ratio)), 1)
+
+
+def thumbnail_times(bars: Sequence[Bar], span: tuple[float, float], count: int) -> list[float]:
+    """Choose the times of the frames in a filmstrip: at least one per segment, and more for longer segments.
+
+    Args:
+        bars: Segments in temporal order.
+        span: Start and end of the video in seconds, used if there are no segments.
+        count: Number of frames. If there are more segments than frames, the longest segments get one.
+
+    Returns:
+        ``count`` times in ascending order.
+
+    Example:
+        >>> thumbnail_times([Bar(0, 6, "run", 0.9), Bar(6, 8, "jump", 0.9)], (0, 8), 4)
         [1.0, 3.0, 5.0, 7.0]
     """
     bars = bars or [Bar(*span, "", 0.0)]
-    by_length = sorted(range(len(bars)), key=lambda i: bars[i].start_seconds - bars[i].stop_seconds)
-    frames = dict.fromkeys(by_length[:count], 1)
-    while sum(frames.values()) < count:
-        longest = max(frames, key=lambda i: (bars[i].stop_seconds - bars[i].start_seconds) / frames[i])
-        frames[longest] += 1
+    longest_first = sorted(range(len(bars)), key=lambda i: -bars[i].seconds)
+    num_frames = dict.fromkeys(longest_first[:count], 1)
+    while sum(num_frames.values()) < count:
+        num_frames[max(num_frames, key=lambda i: bars[i].seconds / num_frames[i])] += 1
     return [
-        bars[i].start_seconds + (part + 0.5) / frames[i] * (bars[i].stop_seconds - bars[i].start_seconds)
-        for i in sorted(frames)
-        for part in range(frames[i])
+        bars[i].start_seconds + (part + 0.5) / num_frames[i] * bars[i].seconds
+        for i in sorted(num_frames)
+        for part in range(num_frames[i])
     ]
 
 
 def draw_timeline(
-    pictures: Sequence[Tensor],
-    picture_seconds: Sequence[float],
+    frames: Sequence[Tensor],
+    frame_seconds: Sequence[float],
     center_seconds: Sequence[float],
     curves: Mapping[str, Sequence[float]],
     bars: Sequence[Bar],
@@ -104,52 +108,49 @@ def draw_timeline(
     span: tuple[float, float],
     title: str,
 ) -> bytes:
-    """Draw it.
+    """Draw the filmstrip, the segments and the class probabilities of a video over time.
 
-    Every segment has the color of its class. It carries its label, or a number that is explained below where the label
-    does not fit; segments of a probability below 50 % are faded.
+    Each segment has the color of its class and shows its label, or a number that is explained below if the label does
+    not fit. Segments with a probability below 50 % are faded.
 
     Args:
-        pictures: uint8 (3, h, w) of one size.
-        picture_seconds: The time of each picture, see :func:`picture_times`.
-        center_seconds: The time of each point of the curves.
+        frames: Frames of the filmstrip, uint8 (3, h, w), all of one size.
+        frame_seconds: Time of each frame; see :func:`thumbnail_times`.
+        center_seconds: Time of each point of the curves.
         curves: Probabilities by class.
-        bars: The segments in order of time.
-        span: First and last second.
-        title: Of the picture.
+        bars: Segments in temporal order.
+        span: Start and end of the time axis in seconds.
+        title: Title of the figure.
 
     Returns:
         The bytes of a PNG file.
     """
-    texts = (title, *curves, *(bar.label for bar in bars))
-    with lettering(*texts) as draw:
-        drawn = [Bar(bar.start_seconds, bar.stop_seconds, draw(bar.label), bar.probability) for bar in bars]
-        figure = _draw(
-            pictures, picture_seconds, center_seconds, {draw(n): v for n, v in curves.items()}, drawn, span, draw(title)
-        )
+    with lettering(title, *curves, *(bar.label for bar in bars)) as prepare:
+        bars = [replace(bar, label=prepare(bar.label)) for bar in bars]
+        curves = {prepare(name): values for name, values in curves.items()}
+        colors = _colors([*curves, *(bar.label for bar in bars)])
+        numbered = [bar for bar in bars if not _fits(bar, span)]
+        num_key_rows = -(-len(numbered) // _KEY_COLUMNS)
+        figure, (strip, links, band, numbers, plot, legend, key) = _create_axes(bool(numbered), num_key_rows, span)
+        strip.set_title(prepare(title), loc="left", fontsize=11, color=_INK)
+        _draw_strip(strip, links, frames, frame_seconds, bars, colors, span)
+        _draw_band(band, bars, colors, span)
+        _draw_numbers(numbers, key, numbered, colors, num_key_rows)
+        lines = _draw_curves(plot, center_seconds, curves, colors, span)
+        legend.legend(lines, list(curves), frameon=False, fontsize=9, loc="lower center", ncols=min(len(curves), 4))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12, facecolor="white")
         return buffer.getvalue()
 
 
-def _draw(
-    pictures: Sequence[Tensor],
-    picture_seconds: Sequence[float],
-    center_seconds: Sequence[float],
-    curves: Mapping[str, Sequence[float]],
-    bars: Sequence[Bar],
-    span: tuple[float, float],
-    title: str,
-) -> Any:
-    """The figure; the texts are ready for matplotlib."""
+def _create_axes(has_numbers: bool, num_key_rows: int, span: tuple[float, float]) -> tuple[Any, Any]:
+    """Create the figure and its axes: strip, links, band, numbers, plot, legend and key."""
     from matplotlib.figure import Figure
 
-    numbered = [bar for bar in bars if not _fits(bar, span)]
-    key_rows = -(-len(numbered) // _KEY_COLUMNS)
     heights = (
         *(_STRIP_INCHES, _LINKS_INCHES, _BAND_INCHES),
-        *(_NUMBERS_INCHES if numbered else 0.05, _CURVES_INCHES),
-        *(0.75, max(key_rows * _KEY_INCHES, 0.01)),
+        *(_NUMBERS_INCHES if has_numbers else 0.05, _CURVES_INCHES),
+        *(0.75, max(num_key_rows * _KEY_INCHES, 0.01)),
     )
     figure = Figure(figsize=(_WIDTH_INCHES, sum(heights) + 0.5), dpi=110)
     axes = figure.subplots(
@@ -161,67 +162,71 @@ def _draw(
         axis.set_xlim(*span)
     for axis in (strip, links, numbers, legend, key):
         axis.set_axis_off()
-    colors = _colors([*curves, *(bar.label for bar in bars)])
-    _draw_strip(strip, links, pictures, picture_seconds, bars, colors, span)
-    _draw_band(band, bars, colors, span)
-    _draw_numbers(numbers, key, numbered, colors, key_rows)
+    return figure, axes
+
+
+def _draw_curves(
+    axis: Any,
+    center_seconds: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    colors: Mapping[str, str],
+    span: tuple[float, float],
+) -> list[Any]:
+    """Draw the class probabilities; returns one line per class for the legend."""
     lines = []
     for name, values in curves.items():
-        lines += plot.plot(center_seconds, values, color=colors[name], lw=1.8)
+        lines += axis.plot(center_seconds, values, color=colors[name], lw=1.8)
         if len(values) < 40:
-            plot.plot(center_seconds, values, "o", color=colors[name], ms=3.5)
-    plot.set_ylim(0, 1.02)
-    plot.set_ylabel("probability")
-    plot.set_xticks(_ticks(span))
-    plot.xaxis.set_major_formatter(lambda seconds, _: _clock(seconds))
-    plot.grid(axis="y", color="#e4e7eb")
-    plot.spines[["top", "right"]].set_visible(False)
-    legend.legend(lines, list(curves), frameon=False, fontsize=9, loc="lower center", ncols=min(len(curves), 4))
-    strip.set_title(title, loc="left", fontsize=11, color=_INK)
-    return figure
+            axis.plot(center_seconds, values, "o", color=colors[name], ms=3.5)
+    axis.set_ylim(0, 1.02)
+    axis.set_ylabel("probability")
+    axis.set_xticks(_ticks(span))
+    axis.xaxis.set_major_formatter(lambda seconds, _: _clock(seconds))
+    axis.grid(axis="y", color="#e4e7eb")
+    axis.spines[["top", "right"]].set_visible(False)
+    return lines
 
 
 def _draw_strip(
     strip: Any,
     links: Any,
-    pictures: Sequence[Tensor],
-    picture_seconds: Sequence[float],
+    frames: Sequence[Tensor],
+    frame_seconds: Sequence[float],
     bars: Sequence[Bar],
     colors: Mapping[str, str],
     span: tuple[float, float],
 ) -> None:
-    """The frames side by side, and below each a line to its time."""
-    row = np.concatenate([p.permute(1, 2, 0).numpy() for p in pictures], axis=1)
+    """Draw the frames side by side, and below each frame a line to its time."""
+    row = np.concatenate([frame.permute(1, 2, 0).numpy() for frame in frames], axis=1)
     strip.imshow(row, extent=(*span, 0, 1), aspect="auto", interpolation="antialiased")
     links.set_ylim(0, 1)
-    width = (span[1] - span[0]) / len(pictures)
-    for number, seconds in enumerate(picture_seconds):
+    width = (span[1] - span[0]) / len(frames)
+    for index, seconds in enumerate(frame_seconds):
         label = next((b.label for b in bars if b.start_seconds <= seconds < b.stop_seconds), "")
-        middle = span[0] + (number + 0.5) * width
+        middle = span[0] + (index + 0.5) * width
         links.plot([middle, middle, seconds, seconds], [1, 0.8, 0.2, 0], color=colors.get(label, _INK), lw=1.2)
 
 
 def _fits(bar: Bar, span: tuple[float, float]) -> bool:
     """Whether the label fits into the bar."""
-    return len(bar.label) + 1 <= _LETTERS * (bar.stop_seconds - bar.start_seconds) / (span[1] - span[0])
+    return len(bar.label) + 1 <= _CHARACTERS_PER_ROW * bar.seconds / (span[1] - span[0])
 
 
 def _draw_band(axis: Any, bars: Sequence[Bar], colors: Mapping[str, str], span: tuple[float, float]) -> None:
-    """The segments as colored bars, with their label where it fits."""
+    """Draw the segments as colored bars, with their labels if these fit."""
     for bar in bars:
-        sure = bar.probability >= _UNSURE
-        length = bar.stop_seconds - bar.start_seconds
+        is_confident = bar.probability >= _MIN_CONFIDENCE
         axis.barh(
-            *(0, length),
+            *(0, bar.seconds),
             left=bar.start_seconds,
             height=1,
             color=colors[bar.label],
             edgecolor="white",
             lw=0.8,
-            alpha=1 if sure else 0.3,
+            alpha=1 if is_confident else 0.3,
         )
         if _fits(bar, span):
-            ink = "white" if sure else _INK
+            ink = "white" if is_confident else _INK
             axis.text(bar.center_seconds, 0, bar.label, ha="center", va="center", fontsize=8, color=ink, clip_on=True)
     axis.set_ylim(-0.5, 0.5)
     axis.set_xticks([])
@@ -229,35 +234,35 @@ def _draw_band(axis: Any, bars: Sequence[Bar], colors: Mapping[str, str], span: 
     axis.spines[:].set_visible(False)
 
 
-def _draw_numbers(axis: Any, key: Any, bars: Sequence[Bar], colors: Mapping[str, str], key_rows: int) -> None:
-    """Numbers below the segments without a label, and what they stand for."""
+def _draw_numbers(axis: Any, key: Any, bars: Sequence[Bar], colors: Mapping[str, str], num_key_rows: int) -> None:
+    """Draw numbers below the segments without labels, and the key of the numbers."""
     axis.set_ylim(_NUMBER_ROWS, 0)
     key.set_xlim(0, _KEY_COLUMNS)
-    key.set_ylim(max(key_rows, 1), 0)
-    for number, bar in enumerate(bars):
+    key.set_ylim(max(num_key_rows, 1), 0)
+    for index, bar in enumerate(bars):
         color = colors[bar.label]
-        row = number % _NUMBER_ROWS + 0.5
-        axis.text(bar.center_seconds, row, str(number + 1), ha="center", va="center", fontsize=7, color=color)
-        column, line = divmod(number, key_rows)
-        text = f"{number + 1}  {_clock(round(bar.start_seconds, 1))}  {bar.label}  {bar.probability:.0%}"
+        row = index % _NUMBER_ROWS + 0.5
+        axis.text(bar.center_seconds, row, str(index + 1), ha="center", va="center", fontsize=7, color=color)
+        column, line = divmod(index, num_key_rows)
+        text = f"{index + 1}  {_clock(round(bar.start_seconds, 1))}  {bar.label}  {bar.probability:.0%}"
         key.text(column, line + 0.5, text, va="center", fontsize=8, color=color)
 
 
 def _colors(names: Sequence[str]) -> dict[str, str]:
-    """A color for each class: the first ten from a palette, then hues as far apart as the golden ratio puts them."""
+    """Assign a color to each class: ten from a palette, then hues in steps of the golden ratio."""
     colors: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        number = len(colors)
-        if number < len(_PALETTE):
-            colors[name] = _PALETTE[number]
+        index = len(colors)
+        if index < len(_PALETTE):
+            colors[name] = _PALETTE[index]
         else:
-            red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.7, 0.6)
+            red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.7, 0.6)
             colors[name] = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
     return colors
 
 
 def _ticks(span: tuple[float, float]) -> list[float]:
-    """Round times within the span.
+    """Return round times within the span.
 
     >>> _ticks((0.4, 7.3)), _ticks((0, 280))
     ([1, 2, 3, 4, 5, 6, 7], [0, 30, 60, 90, 120, 150, 180, 210, 240, 270])
@@ -265,11 +270,11 @@ def _ticks(span: tuple[float, float]) -> list[float]:
     length = span[1] - span[0]
     step = next((s for s in _TICK_SECONDS if length / s <= _MAX_TICKS), _TICK_SECONDS[-1])
     first, last = math.ceil(span[0] / step - 1e-9), math.floor(span[1] / step + 1e-9)
-    return [number * step for number in range(first, last + 1)]
+    return [index * step for index in range(first, last + 1)]
 
 
 def _clock(seconds: float) -> str:
-    """Seconds as they are read.
+    """Format a time.
 
     >>> _clock(7.5), _clock(75), _clock(3675)
     ('7.5 s', '1:15', '1:01:15')
@@ -287,16 +292,17 @@ def write_timeline(
     """Write ``NAME.timeline.json``, ``.csv`` and ``.png``.
 
     Args:
-        timeline: of a video that is still there, for the pictures.
-        folder: where to write.
-        k: classes with a curve.
-        min_probability: see :meth:`Timeline.segments`.
+        timeline: Timeline of a video file that still exists; its frames are read for the filmstrip.
+        folder: Output folder.
+        k: Number of classes with a curve.
+        min_probability: See :meth:`Timeline.segments`.
 
     Returns:
-        The three files.
+        The paths of the three files.
 
     Raises:
-        StorageError: they cannot be written.
+        VideoError: If the video cannot be read.
+        StorageError: If a file cannot be written.
     """
     if k < 1 or not 0 <= min_probability <= 1:
         raise InvalidInputError(f"k must be at least 1 and min_probability in [0, 1]; got {k} and {min_probability}")
@@ -304,9 +310,9 @@ def write_timeline(
     stem = Path(folder) / f"{source.stem}.timeline"
     start, stop = timeline.cells()[0][0], timeline.cells()[-1][1]
     bars = [Bar(**asdict(segment)) for segment in timeline.segments(min_probability)]
-    times, pictures = read_pictures(source, bars, (start, stop))
+    times, frames = read_pictures(source, bars, (start, stop))
     picture = draw_timeline(
-        pictures,
+        frames,
         times,
         timeline.center_seconds,
         timeline.curves(timeline.top_labels(k)),
@@ -320,21 +326,20 @@ def write_timeline(
         "csv": timeline.to_csv(min_probability).encode(errors="backslashreplace"),
         "png": picture,
     }
-    return [write_atomically(stem.with_name(f"{stem.name}.{end}"), content) for end, content in contents.items()]
+    return [write_atomically(stem.with_name(f"{stem.name}.{suffix}"), content) for suffix, content in contents.items()]
 
 
 def read_pictures(path: Path, bars: Sequence[Bar], span: tuple[float, float]) -> tuple[list[float], list[Tensor]]:
-    """Read as many small frames as fit side by side, see :func:`picture_times`.
+    """Read thumbnails for the filmstrip, as many as fit side by side; see :func:`thumbnail_times`.
 
     Args:
-        path: The video.
-        bars: Its segments.
-        span: First and last second.
+        path: Video file.
+        bars: Segments of the video.
+        span: Start and end of the video in seconds.
 
     Returns:
-        The times, and uint8 (3, h, w) for each.
+        The times in seconds, and one frame uint8 (3, h, w) for each.
     """
-    shrink = partial(resize_frames, short_side_px=_PICTURE_PX)
     with VideoReader(path) as reader:
-        times = picture_times(bars, span, count_pictures(reader.info.width / reader.info.height))
-        return times, [shrink(reader.frame_at(seconds).pixels[None])[0] for seconds in times]
+        times = thumbnail_times(bars, span, num_thumbnails(reader.info.width / reader.info.height))
+        return times, [resize_frames(reader.frame_at(t).pixels[None], _THUMBNAIL_PX)[0] for t in times]
