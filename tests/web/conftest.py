@@ -1,4 +1,4 @@
-"""A server as people start it, and videos to send to it."""
+"""A running server, and videos to upload to it."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ from quovadis.web import analysis
 
 recognize = analysis.recognize
 
-def recognize_or_work_for_ever(recognizer, path, *, on_progress, **options):
+def recognize_or_run_forever(recognizer, path, *, on_progress, **options):
     if Path(path).name != "endless.mp4":
         return recognize(recognizer, path, on_progress=on_progress, **options)
     try:
@@ -41,14 +41,14 @@ def recognize_or_work_for_ever(recognizer, path, *, on_progress, **options):
     finally:
         Path(path).with_name("canceled").touch()
 
-analysis.recognize = recognize_or_work_for_ever
+analysis.recognize = recognize_or_run_forever
 main(sys.argv[1:])
 """
-"""``quovadis``, with a video that takes for ever."""
+"""``quovadis`` with a video name whose recognition never finishes."""
 
 
 def gif_bomb(path: Path, side_px: int = 20_000) -> Path:
-    """A few bytes that unpack to a picture of 1.6 GB."""
+    """Write a few bytes that decode to an image of 1.6 GB."""
     size = struct.pack("<HH", side_px, side_px)
     head = b"GIF89a" + size + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
     path.write_bytes(head + b"\x2c\0\0\0\0" + size + b"\0" + b"\x02\x02\x44\x01\x00" + b";")
@@ -56,7 +56,7 @@ def gif_bomb(path: Path, side_px: int = 20_000) -> Path:
 
 
 def png_bomb(path: Path, side_px: int = 6000) -> Path:
-    """About 100 kB that unpack to a picture of 108 MB."""
+    """Write about 100 kB that decode to an image of 108 MB."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -68,7 +68,7 @@ def png_bomb(path: Path, side_px: int = 6000) -> Path:
 
 
 def long_video(path: Path, seconds: float = 7200.0) -> Path:
-    """A small file that lasts for hours."""
+    """Write a small video with a duration of hours."""
     frames = moving_square(3, 32, 48)
     return write_video(path, frames, pts_seconds=[0.0, 1.0, seconds], options={"preset": "ultrafast"})
 
@@ -91,7 +91,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """``quovadis serve`` in a process of its own; that it ends cleanly is looked at in the end."""
+    """Run ``quovadis serve`` in a process, and check at the end that it exits cleanly."""
     if find_spec("gradio") is None:
         pytest.skip("needs gradio: pip install '.[web]'")
     folder = tmp_path_factory.mktemp("serve")
@@ -119,10 +119,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(url, temporary, process)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-        said = (folder / "log").read_text()
-        # The one who asked for a file of the machine: Gradio notes that whole.
-        assert said.count("Traceback") == said.count("InvalidPathError: "), said
-        assert not list(temporary.glob("quovadis-*")), "files of the people are left behind"
+        messages = (folder / "log").read_text()
+        # Gradio logs a traceback for the test that requests a local file.
+        assert messages.count("Traceback") == messages.count("InvalidPathError: "), messages
+        assert not list(temporary.glob("quovadis-*")), "uploaded files are not deleted"
     finally:
         process.kill()
         process.wait()
@@ -132,6 +132,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video that every browser plays."""
+    """A video that every browser can play."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     return write_video(path, moving_square(50, 48, 64), fps=25, options={"preset": "ultrafast"})

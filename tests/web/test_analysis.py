@@ -15,18 +15,12 @@ from quovadis.models.zoo import build_model
 from quovadis.report.explain import explaining_part, explanation_frames
 from quovadis.video.read import read_clip
 from quovadis.video.writer import write_video
-from quovadis.web.analysis import (
-    Answer,
-    Comparison,
-    compare,
-    compare_features,
-    plays_in_browsers,
-    recognize,
-    write_preview,
-)
+from quovadis.web.analysis import compare, compare_features, recognize
 from quovadis.web.examples import fitting_examples
 from quovadis.web.limits import Limits
 from quovadis.web.models import ModelRegistry
+from quovadis.web.preview import plays_in_browsers, write_preview
+from quovadis.web.results import Comparison, VideoPrediction
 from quovadis.web.schema import comparison_json, features_json, json_schema, recognition_json
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from tests.synthetic import awake, moving_square
@@ -38,32 +32,32 @@ def recognizer() -> Recognizer:
     return Recognizer([awake(build_model("i3d_tiny", num_classes=2))], ["left", "right"], device="cpu")
 
 
-def test_the_answer_is_that_of_predict_and_comes_before_the_timeline(recognizer: Recognizer, clip: Path) -> None:
-    told: list[tuple[float, str]] = []
-    answers: list[tuple[int, Answer]] = []
+def test_prediction_equals_predict_and_precedes_the_timeline(recognizer: Recognizer, clip: Path) -> None:
+    progress: list[tuple[float, str]] = []
+    predictions: list[tuple[int, VideoPrediction]] = []
     found = recognize(
         recognizer,
         clip,
         name="my.mp4",
-        on_answer=lambda answer: answers.append((len(told), answer)),
-        on_progress=lambda *step: told.append(step),
+        on_prediction=lambda prediction: predictions.append((len(progress), prediction)),
+        on_progress=lambda *step: progress.append(step),
     )
     whole = recognizer.predict(clip)
-    assert torch.equal(found.answer.prediction.logits, whole.logits)
-    assert [w.start_seconds for w in found.answer.prediction.windows] == [w.start_seconds for w in whole.windows]
+    assert torch.equal(found.overall.prediction.logits, whole.logits)
+    assert [w.start_seconds for w in found.overall.prediction.windows] == [w.start_seconds for w in whole.windows]
     expected = make_timeline(recognizer, clip)
     assert torch.equal(found.timeline.prediction.logits, expected.prediction.logits)
     assert [w.start_seconds for w in found.timeline.prediction.windows] == [
         w.start_seconds for w in expected.prediction.windows
     ]
-    ((after, answer),) = answers
-    assert answer is found.answer
-    first_of_timeline = next(i for i, (_, what) in enumerate(told) if "timeline" in what)
-    assert after <= first_of_timeline
-    shares = [share for share, _ in told]
-    assert shares == sorted(shares)
-    assert 0 <= shares[0] <= shares[-1] <= 1
-    assert found.answer.prediction.source == found.timeline.prediction.source == "my.mp4"
+    ((num_before, prediction),) = predictions
+    assert prediction is found.overall
+    first_of_timeline = next(i for i, (_, what) in enumerate(progress) if "timeline" in what)
+    assert num_before <= first_of_timeline
+    fractions = [fraction for fraction, _ in progress]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] <= fractions[-1] <= 1
+    assert found.overall.prediction.source == found.timeline.prediction.source == "my.mp4"
     document = recognition_json(found)
     assert document["video"]["name"] == "my.mp4"
     assert (document["window_seconds"], document["stride_seconds"]) == (whole.window_seconds, whole.stride_seconds)
@@ -72,17 +66,17 @@ def test_the_answer_is_that_of_predict_and_comes_before_the_timeline(recognizer:
     assert str(clip.parent) not in str(document)
 
 
-def test_evidence_is_that_of_explain(recognizer: Recognizer, clip: Path) -> None:
+def test_evidence_equals_explain(recognizer: Recognizer, clip: Path) -> None:
     found = recognize(recognizer, clip).evidence
     assert found is not None
     assert found.label == recognizer.predict(clip).label
     times, frames = explanation_frames(recognizer.explain(clip), clip)
     assert list(found.seconds) == times
     assert torch.equal(found.frames, frames)
-    assert recognize(recognizer, clip, pictures=False).evidence is None
+    assert recognize(recognizer, clip, draw_images=False).evidence is None
 
 
-def test_evidence_of_two_streams_is_that_of_rgb(recognizer: Recognizer) -> None:
+def test_evidence_of_two_streams_uses_rgb(recognizer: Recognizer) -> None:
     rgb, flow = (build_model("i3d_tiny", num_classes=2, stream=stream) for stream in ("rgb", "flow"))
     part = explaining_part(Recognizer([flow, rgb], ["left", "right"], device="cpu"))
     assert part is not None
@@ -95,18 +89,18 @@ def test_evidence_of_two_streams_is_that_of_rgb(recognizer: Recognizer) -> None:
 def test_networks_without_maps_have_no_evidence(clip: Path) -> None:
     found = recognize(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"], device="cpu"), clip)
     assert found.evidence is None
-    assert len(found.moments) == 8
+    assert len(found.flow_frames) == 8
 
 
-def test_moments_show_the_frames_and_where_they_move(recognizer: Recognizer, clip: Path) -> None:
-    moments = recognize(recognizer, clip).moments
-    assert len(moments) == 8
-    assert [m.seconds for m in moments] == sorted(m.seconds for m in moments)
+def test_flow_frames_show_frames_and_motion(recognizer: Recognizer, clip: Path) -> None:
+    flow_frames = recognize(recognizer, clip).flow_frames
+    assert len(flow_frames) == 8
+    assert [f.seconds for f in flow_frames] == sorted(f.seconds for f in flow_frames)
     frames = read_clip(clip, fps=25).frames
-    for moment in moments:
-        assert torch.equal(moment.frame, frames[round(moment.seconds * 25)])
-    # The square moves to the right, which the wheel paints red; the rest stands still and is white.
-    red = [m.flow.float().mean((1, 2)) for m in moments]
+    for item in flow_frames:
+        assert torch.equal(item.frame, frames[round(item.seconds * 25)])
+    # The square moves to the right, which is drawn red; the rest does not move and is white.
+    red = [f.flow.float().mean((1, 2)) for f in flow_frames]
     assert all(r[0] > 250 and r[1] < r[0] and r[2] < r[0] for r in red[:6])
 
 
@@ -117,12 +111,12 @@ def test_a_long_video_has_few_windows(recognizer: Recognizer, clip: Path, monkey
     assert len(found.timeline.prediction.windows) <= 4
 
 
-def test_limits_come_before_work(recognizer: Recognizer, clip: Path) -> None:
-    with pytest.raises(InvalidInputError, match="at most 1 s are taken"):
+def test_limits_are_checked_first(recognizer: Recognizer, clip: Path) -> None:
+    with pytest.raises(InvalidInputError, match="the limit is 1 s"):
         recognize(recognizer, clip, limits=Limits(max_seconds=1))
 
 
-def test_agreement_is_a_share_of_the_time(recognizer: Recognizer, clip: Path) -> None:
+def test_agreement_is_a_fraction_of_the_time(recognizer: Recognizer, clip: Path) -> None:
     found = compare(recognizer, recognizer, clip)
     assert found.agreement == 1
 
@@ -141,7 +135,7 @@ def test_agreement_is_a_share_of_the_time(recognizer: Recognizer, clip: Path) ->
     assert made((0, 0), (1, 1)).agreement == 0
 
 
-def test_cosines_are_those_of_the_features(recognizer: Recognizer, clip: Path, tmp_path: Path) -> None:
+def test_similarities_are_cosines_of_the_features(recognizer: Recognizer, clip: Path, tmp_path: Path) -> None:
     other = write_video(tmp_path / "o.mp4", moving_square(37, 48, 64, seed=3).flip(0), fps=25)
     found = compare_features(recognizer, clip, other, names=("a", "b"))
     extractor = FeatureExtractor(recognizer.models, replace(FEATURE_PRESETS["quovadis"], stride=4), device="cpu")
@@ -158,15 +152,15 @@ def test_cosines_are_those_of_the_features(recognizer: Recognizer, clip: Path, t
     assert torch.allclose(same.similarity.diag(), torch.ones(len(a)), atol=1e-5)
 
 
-def test_what_browsers_do_not_play_is_copied(clip: Path, tmp_path: Path) -> None:
+def test_unplayable_videos_are_transcoded(clip: Path, tmp_path: Path) -> None:
     odd = write_video(tmp_path / "v.avi", moving_square(25, 33, 47), fps=12, codec="mpeg4")
-    facts = Limits().check(odd)
-    assert not plays_in_browsers(facts)
+    info = Limits().check(odd)
+    assert not plays_in_browsers(info)
     assert plays_in_browsers(Limits().check(clip))
-    copy = write_preview(odd, tmp_path / "p.mp4", facts, lambda share, what: None)
+    copy = write_preview(odd, tmp_path / "p.mp4", info, lambda fraction, description: None)
     copied = Limits().check(copy)
     assert plays_in_browsers(copied)
-    assert copied.seconds == pytest.approx(facts.seconds, abs=0.1)
+    assert copied.seconds == pytest.approx(info.seconds, abs=0.1)
 
 
 def test_documents_follow_the_schema(recognizer: Recognizer, clip: Path) -> None:
@@ -186,18 +180,18 @@ def test_documents_follow_the_schema(recognizer: Recognizer, clip: Path) -> None
     assert set(json_schema()) == {"/recognize", "/compare", "/features"}
 
 
-def test_the_bench_names_its_networks(tmp_path: Path) -> None:
+def test_models_are_named_by_stream(tmp_path: Path) -> None:
     a, b = save_tiny(tmp_path / "a.safetensors", 0), save_tiny(tmp_path / "b.safetensors", 1)
-    bench = ModelRegistry.load([a, b], [b], device="cpu")
-    assert bench.names == ["all", "rgb", "rgb 2", "compare:rgb"]
-    assert bench.pair == (bench.names[0], "compare:rgb")
-    assert bench["rgb"].labels == LABELS
+    models = ModelRegistry.load([a, b], [b], device="cpu")
+    assert models.names == ["all", "rgb", "rgb 2", "compare:rgb"]
+    assert models.default_pair == (models.names[0], "compare:rgb")
+    assert models["rgb"].labels == LABELS
     with pytest.raises(UnknownNameError, match="did you mean 'rgb'"):
-        bench["rbg"]
-    assert bench.describe("rgb") == f"2 classes ({', '.join(LABELS)}), RGB; i3d_tiny (rgb)"
+        models["rbg"]
+    assert models.describe("rgb") == f"2 classes ({', '.join(LABELS)}), RGB; i3d_tiny (rgb)"
 
 
-def test_published_networks_are_described_by_the_catalog() -> None:
+def test_published_networks_are_described_from_the_catalog() -> None:
     published = Recognizer([build_model("i3d_tiny", num_classes=400)], [str(i) for i in range(400)], device="cpu")
     published.networks = ({"weights": DEFAULT_WEIGHTS},)
     words = "400 Kinetics actions, RGB, 68.4 % top-1 as published; i3d-rgb-kinetics400"
@@ -212,7 +206,7 @@ def test_published_networks_are_described_by_the_catalog() -> None:
     assert described.startswith("400 classes (0, 1, 2 ...), RGB + flow; i3d_tiny")
 
 
-def test_examples_are_of_the_classes_of_the_model(tmp_path: Path) -> None:
+def test_motions_examples_require_the_classes_of_motions(tmp_path: Path) -> None:
     assert fitting_examples(("run", "jump"), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
     assert len(fitting_examples(MotionsConfig().labels[::-1], tmp_path)) == 4

@@ -1,4 +1,4 @@
-"""The page in a real Chromium without a window."""
+"""The page in headless Chromium."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ _MILLISECONDS = 60_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as steering:
-        # Whatever name is asked for, there is no such host: a page that needs one shows it.
+        # No host name can be resolved, so that a page with external resources fails.
         rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
         browser = steering.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", rules])
         yield browser
@@ -31,7 +31,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """Somebody who looks at the page."""
+    """A browser tab with the page."""
 
     def __init__(self, browser: Any, url: str, **options: Any):
         self.context = browser.new_context(**options)
@@ -64,7 +64,7 @@ class Visit:
         return str(self.page.locator("#recognize-status .qv-error").inner_text())
 
     def fits(self, width_px: int) -> bool:
-        """Whether nothing has to be scrolled sideways on a screen of that width; the screen is set back."""
+        """Whether the page fits a screen of that width without horizontal scrolling."""
         before = self.page.viewport_size
         self.page.set_viewport_size({"width": width_px, "height": 844})
         self.page.wait_for_timeout(300)
@@ -121,18 +121,18 @@ def test_an_example_and_another_network(visit: Visit) -> None:
     )
 
 
-def test_a_second_example_takes_the_place_of_the_first(visit: Visit) -> None:
+def test_a_second_example_replaces_the_first(visit: Visit) -> None:
     examples = visit.page.locator(".qv-examples:visible button")
     examples.nth(1).click()  # a long one
     visit.page.wait_for_selector("#recognize-status .qv-progress")
     examples.nth(2).click()
     visit.page.wait_for_selector(".qv-player :text('star_spins.mp4')")
     visit.page.wait_for_selector("a[download='star_spins.recognition.json']")
-    visit.page.wait_for_timeout(1000)  # what was canceled does not come after it
+    visit.page.wait_for_timeout(1000)  # the canceled result must not appear later
     assert visit.page.locator("a[download='star_spins.recognition.json']").count() == 1
 
 
-def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path, clip: Path) -> None:
+def test_a_file_that_is_too_large_is_rejected(visit: Visit, tmp_path: Path, clip: Path) -> None:
     large = tmp_path / "large.mp4"
     large.write_bytes(b"0123456789abcdef" * (3 * 2**16))
     visit.send(large)
@@ -142,7 +142,7 @@ def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path, clip:
     assert LABELS[0] in visit.result()
 
 
-def test_what_is_wrong_is_said_and_the_next_upload_works(visit: Visit, clip: Path, tmp_path: Path) -> None:
+def test_errors_are_shown_and_the_next_upload_works(visit: Visit, clip: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("no video\n" * 100)
     visit.send(text)
@@ -155,7 +155,7 @@ def test_what_is_wrong_is_said_and_the_next_upload_works(visit: Visit, clip: Pat
     assert LABELS[0] in visit.result()
 
 
-def test_a_name_with_markup_is_a_name(visit: Visit, clip: Path, tmp_path: Path) -> None:
+def test_file_names_with_markup_are_escaped(visit: Visit, clip: Path, tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)>'\"&amp;.mp4"
     visit.send(Path(shutil.copy(clip, tmp_path / name)))
     assert LABELS[0] in visit.result()
@@ -168,7 +168,7 @@ def test_a_name_with_markup_is_a_name(visit: Visit, clip: Path, tmp_path: Path) 
     assert "alert(2)" in visit.error()
 
 
-def test_what_the_browser_does_not_play_is_shown_as_a_copy(visit: Visit, tmp_path: Path) -> None:
+def test_unplayable_videos_are_shown_as_previews(visit: Visit, tmp_path: Path) -> None:
     visit.send(write_video(tmp_path / "old.avi", moving_square(30, 48, 64), fps=15, codec="mpeg4"))
     assert LABELS[0] in visit.result()
     visit.page.wait_for_function("document.querySelector('video[data-video=recognize]').readyState > 0")
@@ -199,7 +199,7 @@ def test_compare_models_and_clips(visit: Visit, clip: Path) -> None:
     assert visit.fits(390)
 
 
-def test_one_who_leaves_does_not_hold_up_the_next(browser: Any, server: Served, clip: Path, tmp_path: Path) -> None:
+def test_a_closed_tab_does_not_block_the_next_user(browser: Any, server: Served, clip: Path, tmp_path: Path) -> None:
     long = write_video(tmp_path / "slow.mp4", moving_square(200).repeat(7, 1, 1, 1), options={"preset": "ultrafast"})
     gone = Visit(browser, server.url)
     gone.send(long)

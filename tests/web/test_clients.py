@@ -1,4 +1,4 @@
-"""Clients of the page that leave or break off, at a server that runs."""
+"""Clients that disconnect from a running server."""
 
 import json
 import socket
@@ -26,12 +26,12 @@ def connect(url: str) -> socket.socket:
 def wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + _SECONDS
     while not condition():
-        assert time.monotonic() < until, "it did not happen"
+        assert time.monotonic() < until, "timeout"
         time.sleep(0.02)
 
 
 def parts(server: Served) -> list[Path]:
-    """The files of uploads that are not complete; Gradio leaves empty ones of those that are."""
+    """Files of incomplete uploads; Gradio leaves empty files of complete ones."""
     files = server.folder.glob("quovadis-serve-*/uploads/*")
     return [file for file in files if file.is_file() and file.stat().st_size > 0]
 
@@ -44,9 +44,9 @@ def upload_head(field: str = "files", name: str | None = "v.mp4", num_bytes: int
     return f"{head}Content-Length: {len(part) + num_bytes}\r\n\r\n".encode(), part
 
 
-def test_an_upload_that_is_broken_off_leaves_no_file(server: Served) -> None:
+def test_an_aborted_upload_leaves_no_file(server: Served) -> None:
     others = [connect(server.url) for _ in range(2)]
-    for connection in others:  # so that there is always another upload
+    for connection in others:  # so that other uploads are always in progress
         connection.sendall(b"".join(upload_head()) + bytes(100_000))
     wait_until(lambda: len(parts(server)) == 2)
     for _ in range(2):
@@ -68,14 +68,16 @@ def test_an_upload_that_is_broken_off_leaves_no_file(server: Served) -> None:
         ("files", None, 4 * _MAX_BYTES, b"413"),  # not a file: Gradio keeps it in memory
     ],
 )
-def test_odd_uploads_leave_no_file(field: str, name: str | None, num_bytes: int, status: bytes, server: Served) -> None:
+def test_malformed_uploads_leave_no_file(
+    field: str, name: str | None, num_bytes: int, status: bytes, server: Served
+) -> None:
     with closing(connect(server.url)) as connection:
         connection.sendall(b"".join(upload_head(field, name, num_bytes)) + bytes(num_bytes))
         assert connection.recv(2**16).split()[1] == status
     wait_until(lambda: not parts(server))
 
 
-def test_a_large_call_is_refused(server: Served) -> None:
+def test_a_large_call_is_rejected(server: Served) -> None:
     body = json.dumps({"data": ["x" * 2**21, ""]}).encode()
     with closing(connect(server.url)) as connection:
         head = f"POST /gradio_api/call/recognize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
@@ -83,7 +85,7 @@ def test_a_large_call_is_refused(server: Served) -> None:
         assert connection.recv(2**16).split()[1] in (b"400", b"413")
 
 
-def test_the_work_of_a_client_that_leaves_is_cancelled(server: Served, clip: Path) -> None:
+def test_the_job_of_a_disconnected_client_is_canceled(server: Served, clip: Path) -> None:
     video = upload(server, clip, "endless.mp4")
     route = f"{server.url}gradio_api/call/recognize"
     event = post(route, json.dumps({"data": [video, ""]}).encode(), "application/json")["event_id"]

@@ -1,4 +1,4 @@
-"""Which requests reach the page; no server is needed to ask."""
+"""Requests that the middleware allows or rejects, without a server."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ def ask(
     host: str = "127.0.0.1",
     allowed_hosts: tuple[str, ...] = (),
 ) -> int:
-    """The status of the answer; the application behind the guard answers 200."""
+    """Return the status of the response; the guarded application returns 200."""
     pytest.importorskip("starlette", reason="needs starlette, which comes with the extra web")
     statuses = []
 
@@ -43,7 +43,7 @@ def ask(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "LOCALHOST", "[::1]:7860", "127.9.9.9"])
-def test_this_machine_may_ask_itself(host: str) -> None:
+def test_local_requests_are_allowed(host: str) -> None:
     assert ask({"host": host}) == 200
     assert ask({"host": host, "origin": f"http://{host}"}) == 200
     assert ask({"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}) == 200
@@ -62,12 +62,12 @@ def test_this_machine_may_ask_itself(host: str) -> None:
         "a@b",
     ],
 )
-def test_foreign_host_names_are_refused(host: str, method: str) -> None:
+def test_foreign_host_names_are_rejected(host: str, method: str) -> None:
     assert ask({"host": host}, method) == 403
     assert ask({"host": host, "origin": f"http://{host}"}, method) == 403
 
 
-def test_a_request_without_a_host_is_refused() -> None:
+def test_a_request_without_a_host_is_rejected() -> None:
     assert ask({}) == 403
 
 
@@ -90,7 +90,7 @@ def test_foreign_origins_are_refused(origin: str) -> None:
         assert ask({"host": HOST, "origin": origin, "sec-fetch-site": "same-origin"}, path=path) == 403
 
 
-def test_requests_of_other_sites_are_refused_and_links_are_not() -> None:
+def test_cross_site_requests_are_rejected_except_links() -> None:
     for site in ("cross-site", "same-site"):
         headers = {"host": HOST, "sec-fetch-site": site}
         assert ask(headers) == 403
@@ -101,7 +101,7 @@ def test_requests_of_other_sites_are_refused_and_links_are_not() -> None:
 
 
 @pytest.mark.parametrize("named", ["video.example", "Video.Example:8443", "https://video.example/"])
-def test_allowed_hosts_are_those_of_a_proxy(named: str) -> None:
+def test_allowed_hosts_may_name_a_proxy(named: str) -> None:
     origin = {"origin": "https://video.example"}
     for headers in (
         {"host": "video.example"},
@@ -114,7 +114,7 @@ def test_allowed_hosts_are_those_of_a_proxy(named: str) -> None:
     assert ask({"host": "video.example", "origin": "https://evil.example"}, allowed_hosts=(named,)) == 403
 
 
-def test_a_server_in_every_network_has_every_address_and_no_foreign_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_on_all_networks_accepts_addresses_and_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "Workstation")
     for host in ("0.0.0.0", "::"):
         for name in ("192.0.2.7:7860", "[2001:db8::1]:7860", "localhost:7860", "workstation:7860", "workstation.local"):
@@ -126,7 +126,7 @@ def test_a_server_in_every_network_has_every_address_and_no_foreign_name(monkeyp
     assert ask({"host": "workstation"}, host="127.0.0.1") == 403
 
 
-def test_what_is_not_a_host_name_is_refused() -> None:
+def test_invalid_allowed_hosts_are_rejected() -> None:
     for name in ("", "https://", ":80"):
-        with pytest.raises(InvalidInputError, match="--allowed-hosts takes names"):
+        with pytest.raises(InvalidInputError, match="--allowed-hosts must be host names"):
             ask({"host": HOST}, allowed_hosts=(name,))

@@ -1,4 +1,4 @@
-"""What is answered, without a page."""
+"""Event handlers, called without a page."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from quovadis.cli import main
 from quovadis.errors import StorageError
 from quovadis.inference.timeline import make_timeline
 from quovadis.video.writer import write_video
-from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
+from quovadis.web.handlers import KEEP_SECONDS, Handlers, error_message
 from quovadis.web.limits import Limits
 from quovadis.web.models import ModelRegistry
 from tests.synthetic import moving_square
@@ -39,8 +39,8 @@ def test_results_replace_the_progress(handlers: Handlers, clip: Path) -> None:
     assert "<b>1.000</b>" in list(handlers.features(str(clip), str(clip), "rgb"))[-1][1]
 
 
-def test_the_classes_come_before_the_timeline(handlers: Handlers, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timeline waits until the page has shown the classes."""
+def test_classes_are_shown_before_the_timeline(handlers: Handlers, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeline is computed after the page shows the classes."""
     shown = threading.Event()
 
     def wait(*args: object, **options: object) -> object:
@@ -68,7 +68,7 @@ def test_an_error_after_the_classes_keeps_them(handlers: Handlers, clip: Path, m
     assert (line, frames) == ("", "")
 
 
-def test_the_command_line_and_the_page_answer_alike(
+def test_api_and_command_line_predict_the_same(
     handlers: Handlers, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = save_tiny(tmp_path / "a.safetensors", 0)
@@ -79,19 +79,19 @@ def test_the_command_line_and_the_page_answer_alike(
         answer = list(handlers.recognize_json(str(clip), model))[-1]
         assert {c["label"]: c["probability"] for c in answer["top"]} == expected
         assert (answer["window_seconds"], answer["stride_seconds"]) == (row["window_seconds"], row["stride_seconds"])
-        # The mean over the timeline is another one.
+        # The timeline has other windows, so its mean would differ.
         assert len(answer["timeline"]["windows"]) > len(row["windows"])
     first = list(handlers.compare_json(str(clip), "rgb", "compare:rgb"))[-1]["first"]
     assert {c["label"]: c["probability"] for c in first["top"]} == expected
 
 
-def test_mistakes_are_told_in_the_status(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
+def test_errors_are_shown_in_the_status(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_text("no")
     for steps, words in (
         (handlers.recognize(None, "rgb"), "a video is missing"),
         (handlers.recognize(str(bad), "rgb"), "bad.mp4 is not a video"),
-        (handlers.recognize(str(clip), "gbr"), "unknown choice of networks"),
+        (handlers.recognize(str(clip), "gbr"), "unknown model"),
         (handlers.compare(str(bad), "rgb", "rgb"), "bad.mp4 is not a video"),
         (handlers.features(str(clip), None, "rgb"), "the second clip is missing"),
     ):
@@ -102,13 +102,13 @@ def test_mistakes_are_told_in_the_status(handlers: Handlers, clip: Path, tmp_pat
         assert not any(rest)
 
 
-def test_our_own_mistakes_go_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "RuntimeError" in told_words(RuntimeError("at /secret/place"))
-    assert "/secret" not in told_words(RuntimeError("at /secret/place"))
+def test_unexpected_errors_are_logged_without_details_for_the_user(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "RuntimeError" in error_message(RuntimeError("at /secret/place"))
+    assert "/secret" not in error_message(RuntimeError("at /secret/place"))
     assert "/secret/place" in capsys.readouterr().err
 
 
-def test_copies_are_made_where_browsers_need_them_and_go_away(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
+def test_previews_are_made_if_needed_and_deleted_later(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
     old = handlers.folder / "old.mp4"
     old.write_bytes(b"x")
     os.utime(old, (0, old.stat().st_mtime - KEEP_SECONDS - 1))

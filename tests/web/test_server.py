@@ -1,4 +1,4 @@
-"""Clients that stall, at a server with small limits; only a client that is closed ends these tests."""
+"""Stalled clients of a server with short timeouts. Each test ends when the server closes the connection."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ HEAD = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
 
 class App:
-    """Reads the body of ``/body``, sends 1 GB at ``/large``, and answers."""
+    """An application that reads the body of ``/body`` and sends 1 GB for ``/large``."""
 
     def __init__(self) -> None:
         self.left = threading.Event()
@@ -80,7 +80,7 @@ def test_a_request_is_answered(server: Server) -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET / HTTP/1.1\r\nHost: local", HEAD, HEAD + b"123"])
-def test_a_client_that_stalls_is_closed(begun: bytes, server: Server, app: App) -> None:
+def test_a_stalled_client_is_disconnected(begun: bytes, server: Server, app: App) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(begun)
         assert read_to_the_end(connection) == b""
@@ -88,7 +88,7 @@ def test_a_client_that_stalls_is_closed(begun: bytes, server: Server, app: App) 
 
 
 @pytest.mark.parametrize("begun", [b"GET / HTTP/1.1\r\nX-Header: ", HEAD])
-def test_a_client_that_sends_a_byte_at_a_time_is_closed(begun: bytes, server: Server) -> None:
+def test_a_client_that_sends_single_bytes_is_disconnected(begun: bytes, server: Server) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(begun)
         connection.settimeout(0.05)
@@ -105,7 +105,7 @@ def test_a_client_that_sends_a_byte_at_a_time_is_closed(begun: bytes, server: Se
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT"])
-def test_a_connection_that_is_kept_alive_is_closed(begun: bytes, server: Server) -> None:
+def test_an_idle_connection_is_closed(begun: bytes, server: Server) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(2**16)
@@ -113,19 +113,19 @@ def test_a_connection_that_is_kept_alive_is_closed(begun: bytes, server: Server)
         assert b"HTTP/1.1" not in read_to_the_end(connection)
 
 
-def test_a_body_that_nobody_reads_is_not_awaited(server: Server) -> None:
+def test_the_server_does_not_wait_for_an_unread_body(server: Server) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(HEAD.replace(b"/body", b"/") + b"123")
         assert b"ok" in read_to_the_end(connection)
 
 
-def test_a_client_that_reads_nothing_is_closed(server: Server, app: App) -> None:
+def test_a_client_that_does_not_read_is_disconnected(server: Server, app: App) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert app.left.wait(_SECONDS)  # what is sent to a closed connection goes nowhere, at once
+        assert app.left.wait(_SECONDS)  # sending to a closed connection returns at once
 
 
-def test_every_byte_gives_an_upload_more_time() -> None:
+def test_received_bytes_extend_the_timeout_of_an_upload() -> None:
     class Connection:
         their_state = our_state = "SEND_BODY"
 
@@ -137,9 +137,9 @@ def test_every_byte_gives_an_upload_more_time() -> None:
     assert protocol.allowed_seconds() == TimeoutProtocol.body_seconds
 
 
-def test_a_taken_port_is_an_error_and_another_one_is_found(server: Server) -> None:
+def test_a_port_in_use_or_unavailable_address_raises_an_error(server: Server) -> None:
     port = int(server.url.rsplit(":", 1)[1].strip("/"))
-    with pytest.raises(InvalidInputError, match=f"port {port} is taken at 127.0.0.1"):
+    with pytest.raises(InvalidInputError, match=f"cannot listen on port {port} of 127.0.0.1"):
         Server(None, host="127.0.0.1", port=port)
-    with pytest.raises(InvalidInputError, match="no such address here"):
+    with pytest.raises(InvalidInputError, match="the address is not available"):
         Server(None, host="192.0.2.1", port=0)

@@ -1,4 +1,4 @@
-"""Whatever people and networks call things, it stays text."""
+"""Names from users and networks are escaped in the HTML of the page."""
 
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,7 +9,8 @@ import pytest
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
 from quovadis.web import views
-from quovadis.web.analysis import Comparison, Recognition, compare_features, recognize
+from quovadis.web.analysis import compare_features, recognize
+from quovadis.web.results import Comparison, Recognition
 from tests.synthetic import awake
 
 EVIL = "<script>alert('x')</script>\"'&amp; onload=y"
@@ -22,7 +23,7 @@ ATTRIBUTES = {
 
 
 class Page(HTMLParser):
-    """Which elements, attributes and words there are."""
+    """Collects the elements, attributes and text of a page."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -54,22 +55,22 @@ def recognizer() -> Recognizer:
 
 
 @pytest.fixture(scope="module")
-def found(recognizer: Recognizer, clip: Path) -> Recognition:
-    found = recognize(recognizer, clip, name=EVIL)
-    return replace(found, answer=replace(found.answer, model=EVIL, flow_method=EVIL))
+def result(recognizer: Recognizer, clip: Path) -> Recognition:
+    result = recognize(recognizer, clip, name=EVIL)
+    return replace(result, overall=replace(result.overall, model=EVIL, flow_method=EVIL))
 
 
-def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path) -> None:
-    both = Comparison(found, found)
+def test_names_are_escaped(result: Recognition, recognizer: Recognizer, clip: Path) -> None:
+    both = Comparison(result, result)
     pages = [
         views.header([EVIL], 200, 600),
-        views.player(f"/tmp/{EVIL}", EVIL, found.answer.facts, "recognize"),
+        views.player(f"/tmp/{EVIL}", EVIL, result.overall.info, "recognize"),
         views.progress(0.5, EVIL),
         views.error(EVIL),
-        views.answer(found.answer),
-        views.recognition(found),
-        views.timeline(found, "recognize"),
-        views.moments(found, "recognize"),
+        views.prediction(result.overall),
+        views.recognition(result),
+        views.timeline(result, "recognize"),
+        views.flow_frames(result, "recognize"),
         views.comparison(both),
         views.timelines(both, "compare"),
         views.features(compare_features(recognizer, clip, clip, names=(EVIL, EVIL))),
@@ -83,21 +84,21 @@ def test_names_stay_text(found: Recognition, recognizer: Recognizer, clip: Path)
         assert "http" not in html.replace("data:", "")
 
 
-def test_the_time_line_covers_the_video(found: Recognition) -> None:
-    html = views.timeline(found, "recognize")
+def test_segments_cover_the_timeline(result: Recognition) -> None:
+    html = views.timeline(result, "recognize")
     assert "data-start='0.000' data-stop='2.000'" in html
     widths = [float(part.split("%")[0]) for part in html.split(";width:")[1:]]
     assert sum(widths) == pytest.approx(100, abs=0.01)
     assert Page(html).tags.count("polyline") == 2
 
 
-def test_both_kinds_of_windows_are_named(found: Recognition) -> None:
-    assert "Whole video in windows of 0.64 s, " in views.answer(found.answer)
-    assert "Timeline in windows of 0.64 s every 0.32 s." in views.timeline(found, "recognize")
+def test_windows_of_prediction_and_timeline_are_described(result: Recognition) -> None:
+    assert "Whole video in windows of 0.64 s, " in views.prediction(result.overall)
+    assert "Timeline in windows of 0.64 s every 0.32 s." in views.timeline(result, "recognize")
 
 
-def test_the_evidence_stands_below_the_classes(found: Recognition) -> None:
-    html = views.recognition(found)
+def test_evidence_is_between_classes_and_downloads(result: Recognition) -> None:
+    html = views.recognition(result)
     assert html.index("qv-bars") < html.index("Evidence for ") < html.index("qv-files")
     assert html.count("alt='evidence at ") == 8
-    assert "Evidence for " not in views.recognition(replace(found, evidence=None))
+    assert "Evidence for " not in views.recognition(replace(result, evidence=None))

@@ -9,16 +9,16 @@ from markupsafe import Markup
 from quovadis.runtime.plain_text import escape
 
 
-def render(package: str, template: str, **values: Any) -> Markup:
+def render(package: str, template: str, **values: Any) -> str:
     """Render a template of a package.
 
     Args:
         package: Dotted name of the package that contains the folder ``templates``.
         template: File name in that folder.
-        values: Variables of the template. Text is escaped with :func:`quovadis.runtime.plain_text.escape`;
-            :class:`markupsafe.Markup` is inserted unchanged.
+        values: Variables of the template. They are escaped with :func:`quovadis.runtime.plain_text.escape` unless the
+            template marks them as ``safe`` HTML.
     """
-    return Markup(_environment(package).get_template(template).render(**values))
+    return _environment(package).get_template(template).render(**values)
 
 
 @lru_cache

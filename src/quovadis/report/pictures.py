@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from markupsafe import Markup
 from torch import Tensor
 
 from quovadis.report.lettering import drawable
@@ -17,7 +16,7 @@ from quovadis.report.lettering import drawable
 _INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
 
 
-def curves_svg(log: Sequence[Mapping[str, Any]]) -> Markup:
+def curves_svg(log: Sequence[Mapping[str, Any]]) -> str:
     """Plot loss, accuracy and learning rate over the steps of a run.
 
     Args:
@@ -48,7 +47,7 @@ def curves_svg(log: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg(figure)
 
 
-def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> Markup:
+def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> str:
     """Draw a confusion matrix with rows normalized to fractions of the true class.
 
     Args:
@@ -105,7 +104,7 @@ def png_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "videos") -> Markup:
+def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "videos") -> str:
     """Draw a histogram.
 
     Args:
@@ -126,7 +125,7 @@ def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "vide
     return _svg(figure)
 
 
-def bars_svg(counts: Mapping[str, int], axis_title: str) -> Markup:
+def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
     """Draw counts as horizontal bars. Counts after the first 12 are summed in one bar.
 
     Args:
@@ -170,7 +169,7 @@ def _smooth(values: np.ndarray, window: int = 21) -> np.ndarray:
     return (sums[1:] - sums[start]) / (np.arange(len(values)) - start + 1)
 
 
-def _svg(figure: Any) -> Markup:
+def _svg(figure: Any) -> str:
     """Convert a figure to an SVG element with text in the fonts of the page, so that any script is displayed."""
     import matplotlib
 
@@ -180,4 +179,4 @@ def _svg(figure: Any) -> Markup:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
+    return text[text.index("<svg") :]

@@ -1,12 +1,10 @@
-"""A file in, everything that the page shows about it out; no page is needed to ask for it."""
+"""Analyze uploaded videos: recognition, comparison of models, comparison of clips."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,111 +17,19 @@ from quovadis.flow.draw import draw_flow
 from quovadis.flow.estimate import estimate_flow
 from quovadis.inference.feature_presets import FEATURE_PRESETS
 from quovadis.inference.features import FeatureExtractor, FeatureRows
-from quovadis.inference.prediction import Prediction, Window
+from quovadis.inference.prediction import Window
 from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import Timeline, make_timeline
-from quovadis.models.spec import StreamKind
 from quovadis.report.explain import explaining_part, explanation_frames
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
-from quovadis.video.writer import write_video
-from quovadis.web.limits import Limits, VideoFacts, called
-
-Report = Callable[[float, str], None]
-"""Told the share of the work that is done, in [0, 1], and what is being done; what it raises ends the work."""
+from quovadis.web.job_queue import ProgressCallback
+from quovadis.web.limits import Limits, UploadInfo, use_display_name
+from quovadis.web.results import Comparison, Evidence, FeatureComparison, FlowFrame, Recognition, VideoPrediction
 
 _MAX_WINDOWS = 240
 _MAX_ROWS = 160
-_NUM_MOMENTS, _MOMENT_PX = 8, 200
-_PREVIEW_PX = 360
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A frame with its flow to the next one."""
-
-    seconds: float
-    frame: Tensor
-    """uint8 (3, H, W), RGB, the short side 200 pixels at most."""
-    flow: Tensor
-    """uint8 (3, h, w), at the size that the network sees: its flow as :func:`quovadis.flow.draw.draw_flow` shows it."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Where a network found evidence for the most probable class: frames with class activation maps."""
-
-    label: str
-    model: str
-    """The network, or the part of it, that has the maps."""
-    seconds: tuple[float, ...]
-    frames: Tensor
-    """uint8 (T, 3, H, W)."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The classes of a whole video."""
-
-    video: str
-    """The name of the file, without a folder."""
-    facts: VideoFacts
-    model: str
-    flow_method: str
-    prediction: Prediction
-    """As :meth:`Recognizer.predict` gives it with its defaults, and so as ``quovadis predict`` does."""
-    work_seconds: float
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """The answer of one model for a video, and what happens when."""
-
-    answer: Answer
-    timeline: Timeline
-    """Of shorter windows, which overlap."""
-    moments: tuple[Moment, ...]
-    evidence: Evidence | None
-    """None for networks without class activation maps."""
-    work_seconds: float
-
-    @property
-    def span_seconds(self) -> tuple[float, float]:
-        """The first and the last second of the timeline, on the file's own clock."""
-        cells = self.timeline.cells()
-        return cells[0][0], cells[-1][1]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What two models say about one video."""
-
-    first: Recognition
-    second: Recognition
-
-    @property
-    def agreement(self) -> float:
-        """The share of the time in which both name the same class, in [0, 1]."""
-        tracks = [_best_labels(r.timeline) for r in (self.first, self.second)]
-        edges = sorted({edge for track in tracks for start, stop, _ in track for edge in (start, stop)})
-        same = sum(b - a for a, b in pairwise(edges) if len({_label_at((a + b) / 2, t) for t in tracks}) == 1)
-        return same / (edges[-1] - edges[0])
-
-
-@dataclass(frozen=True)
-class FeatureComparison:
-    """How alike two clips are to a network, moment by moment."""
-
-    videos: tuple[str, str]
-    streams: tuple[StreamKind, ...]
-    center_seconds: tuple[list[float], list[float]]
-    """Of the rows of each clip."""
-    similarity: Tensor
-    """float32 (rows of the first, rows of the second): the cosine of the features, the mean over the streams."""
-    mean_similarity: float
-    """The cosine of the mean features, the mean over the streams: one number for the two clips."""
-    window_seconds: float
-    work_seconds: float
+_NUM_FLOW_FRAMES, _THUMBNAIL_PX = 8, 200
 
 
 def recognize(
@@ -132,124 +38,126 @@ def recognize(
     *,
     name: str | None = None,
     limits: Limits | None = None,
-    pictures: bool = True,
-    on_answer: Callable[[Answer], None] = lambda answer: None,
-    on_progress: Report = lambda share, what: None,
+    draw_images: bool = True,
+    on_prediction: Callable[[VideoPrediction], None] = lambda prediction: None,
+    on_progress: ProgressCallback = lambda fraction, description: None,
 ) -> Recognition:
-    """Classes of a whole video, then its timeline, then pictures of flow and evidence.
+    """Predict the classes of a video, then its timeline, then draw optical flow and evidence.
 
-    The classes are those of :meth:`Recognizer.predict` with its defaults. Windows of the timeline are as long as a
-    training clip and half overlap; in a long video they are further apart, so that there are at most 240.
+    The classes are equal to :meth:`Recognizer.predict` with default arguments. The windows of the timeline have the
+    length of a training clip and overlap by half; in long videos they are farther apart, so that there are at most 240.
 
     Args:
-        recognizer: the model or models.
-        path: the file.
-        name: what the person calls it; by default the name of the file.
-        limits: what is taken; by default :class:`~quovadis.web.limits.Limits`.
-        pictures: Whether to draw flow and evidence.
-        on_answer: Called with the classes before the rest is computed.
-        on_progress: see :data:`Report`.
+        recognizer: The network or networks.
+        path: Video file.
+        name: Display name of the file; by default the name of the file.
+        limits: Limits on the video; by default :class:`~quovadis.web.limits.Limits`.
+        draw_images: Whether to draw flow and evidence.
+        on_prediction: Called with the prediction before the timeline is computed.
+        on_progress: See :data:`~quovadis.web.job_queue.ProgressCallback`.
 
     Raises:
-        VideoError: it cannot be read. InvalidInputError: it is beyond the limits.
+        VideoError: If the video cannot be read.
+        InvalidInputError: If the video exceeds a limit.
 
-    >>> from quovadis.models.zoo import build_model
-    >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
-    >>> found = recognize(recognizer, getfixture("clip_path"))
-    >>> found.answer.video, found.span_seconds, len(found.timeline.prediction.windows), len(found.moments)
-    ('square.mp4', (0.0, 1.2), 3, 8)
+    Example:
+        >>> from quovadis.models.zoo import build_model
+        >>> recognizer = Recognizer([build_model("i3d_tiny", num_classes=2)], ["run", "jump"])
+        >>> result = recognize(recognizer, getfixture("clip_path"))
+        >>> result.overall.video, result.span_seconds, len(result.timeline.prediction.windows), len(result.flow_frames)
+        ('square.mp4', (0.0, 1.2), 3, 8)
     """
     started = time.perf_counter()
     path = Path(path)
     name = path.name if name is None else name
-    facts = (limits or Limits()).check(path, name)
+    info = (limits or Limits()).check(path, name)
     on_progress(0.0, "reading the video")
-    with called(path, name):
-        prediction = recognizer.predict(path, on_window=_counter(0.0, 0.4, facts, on_progress))
-        answer = Answer(
+    with use_display_name(path, name):
+        prediction = recognizer.predict(path, on_window=_window_counter(0.0, 0.4, info, on_progress))
+        overall = VideoPrediction(
             video=name,
-            facts=facts,
+            info=info,
             model=recognizer.describe(),
             flow_method=recognizer.flow.method,
             prediction=replace(prediction, source=name),
             work_seconds=time.perf_counter() - started,
         )
-        on_answer(answer)
+        on_prediction(overall)
         on_progress(0.4, "computing the timeline")
-        timeline = _timeline(recognizer, path, facts, on_progress)
-        moments: tuple[Moment, ...] = ()
+        timeline = _make_timeline(recognizer, path, info, on_progress)
+        flow_frames: tuple[FlowFrame, ...] = ()
         evidence = None
-        if pictures:
+        if draw_images:
             on_progress(0.8, "drawing the flow")
-            moments = show_moments(recognizer, path, timeline.cells()[0][0], timeline.cells()[-1][1])
-            evidence = find_evidence(recognizer, path, prediction.label, facts, on_progress)
+            flow_frames = draw_flow_frames(recognizer, path, timeline.cells()[0][0], timeline.cells()[-1][1])
+            evidence = find_evidence(recognizer, path, prediction.label, info, on_progress)
     timeline = replace(timeline, prediction=replace(timeline.prediction, source=name))
-    return Recognition(answer, timeline, moments, evidence, time.perf_counter() - started)
+    return Recognition(overall, timeline, flow_frames, evidence, time.perf_counter() - started)
 
 
-def _timeline(recognizer: Recognizer, path: Path, facts: VideoFacts, on_progress: Report) -> Timeline:
+def _make_timeline(recognizer: Recognizer, path: Path, info: UploadInfo, on_progress: ProgressCallback) -> Timeline:
     spec = recognizer.spec
     window = clip_extent(spec)[2] / spec.fps
-    stride = max(window / 2, round(facts.seconds / _MAX_WINDOWS * spec.fps) / spec.fps)
-    count = _counter(0.4, 0.8, facts, on_progress, "timeline, ")
-    return make_timeline(recognizer, path, window_seconds=window, stride_seconds=stride, on_window=count)
+    stride = max(window / 2, round(info.seconds / _MAX_WINDOWS * spec.fps) / spec.fps)
+    on_window = _window_counter(0.4, 0.8, info, on_progress, "timeline, ")
+    return make_timeline(recognizer, path, window_seconds=window, stride_seconds=stride, on_window=on_window)
 
 
 def find_evidence(
-    recognizer: Recognizer, path: Path, label: str, facts: VideoFacts, on_progress: Report
+    recognizer: Recognizer, path: Path, label: str, info: UploadInfo, on_progress: ProgressCallback
 ) -> Evidence | None:
-    """Frames with the class activation maps of a class; None for networks without maps."""
+    """Draw frames with the class activation maps of a class; None if the networks have no such maps."""
     part = explaining_part(recognizer)
     if part is None:
         return None
-    count = _counter(0.85, 1.0, facts, on_progress, "evidence, ")
-    found = part.explain(path, labels=[label], on_window=count)
-    seconds, frames = explanation_frames(found, path)
-    small = resize_frames(frames, min(_MOMENT_PX, *frames.shape[2:]))
-    return Evidence(label, part.describe(), tuple(seconds), small)
+    on_window = _window_counter(0.85, 1.0, info, on_progress, "evidence, ")
+    maps = part.explain(path, labels=[label], on_window=on_window)
+    seconds, frames = explanation_frames(maps, path)
+    thumbnails = resize_frames(frames, min(_THUMBNAIL_PX, *frames.shape[2:]))
+    return Evidence(label, part.describe(), tuple(seconds), thumbnails)
 
 
-def _counter(
-    start: float, stop: float, facts: VideoFacts, on_progress: Report, what: str = ""
+def _window_counter(
+    start: float, stop: float, info: UploadInfo, on_progress: ProgressCallback, prefix: str = ""
 ) -> Callable[[Window], None]:
-    """Report progress from ``start`` to ``stop`` by the time that each window ends at."""
-    first: list[float] = []
+    """Return a callback that reports progress from ``start`` to ``stop`` by the end times of windows."""
+    starts: list[float] = []
 
-    def count(window: Window) -> None:
-        first.append(window.start_seconds)
-        share = min((window.stop_seconds - first[0]) / max(facts.seconds, 1e-9), 1.0)
-        on_progress(start + (stop - start) * share, f"{what}window {len(first)}")
+    def on_window(window: Window) -> None:
+        starts.append(window.start_seconds)
+        fraction = min((window.stop_seconds - starts[0]) / max(info.seconds, 1e-9), 1.0)
+        on_progress(start + (stop - start) * fraction, f"{prefix}window {len(starts)}")
 
-    return count
+    return on_window
 
 
-def show_moments(recognizer: Recognizer, path: Path, start_seconds: float, stop_seconds: float) -> tuple[Moment, ...]:
-    """Some frames, evenly over a stretch of a video, with the flow that a network would see from them to the next.
+def draw_flow_frames(
+    recognizer: Recognizer, path: Path, start_seconds: float, stop_seconds: float
+) -> tuple[FlowFrame, ...]:
+    """Draw evenly spaced frames of a video and their flow at the input size of the network.
 
-    All flow pictures have one scale: the longest vector of all has the full color, and one pixel at least.
+    All flow images share one scale: the longest vector, at least one pixel, has the full color.
     """
     spec = recognizer.spec
     pairs, frames, times = [], [], []
+    last_start = max(stop_seconds - 2 / spec.fps, start_seconds)
     with VideoReader(path) as reader:
-        for i in range(_NUM_MOMENTS):
-            seconds = start_seconds + (stop_seconds - start_seconds) * (i + 0.5) / _NUM_MOMENTS
-            last_pair = max(stop_seconds - 2 / spec.fps, start_seconds)
+        for i in range(_NUM_FLOW_FRAMES):
+            seconds = start_seconds + (stop_seconds - start_seconds) * (i + 0.5) / _NUM_FLOW_FRAMES
             clip = reader.read(
                 fps=spec.fps,
-                start_seconds=min(seconds, last_pair),
+                start_seconds=min(seconds, last_start),
                 num_frames=2,
                 short="pad",
                 damaged="keep",
             )
             assert clip is not None
             pairs.append(resize_frames(clip.frames, spec.short_side_px))
-            shown_px = min(_MOMENT_PX, clip.height, clip.width)
-            frames.append(resize_frames(clip.frames[:1], shown_px)[0])
+            frames.append(resize_frames(clip.frames[:1], min(_THUMBNAIL_PX, clip.height, clip.width))[0])
             times.append(float(clip.pts_seconds[0]))
     flows = torch.cat(estimate_flow(pairs, recognizer.flow.method, device=recognizer.device))
-    longest = max(float(flows.square().sum(1).max().sqrt()), 1.0)
-    pictures = draw_flow(flows, longest)
-    return tuple(Moment(*moment) for moment in zip(times, frames, pictures, strict=True))
+    longest_px = max(float(flows.square().sum(1).max().sqrt()), 1.0)
+    return tuple(map(FlowFrame, times, frames, draw_flow(flows, longest_px)))
 
 
 def compare(
@@ -259,15 +167,15 @@ def compare(
     *,
     name: str | None = None,
     limits: Limits | None = None,
-    on_progress: Report = lambda share, what: None,
+    on_progress: ProgressCallback = lambda fraction, description: None,
 ) -> Comparison:
-    """The same video through two models; arguments are those of :func:`recognize`."""
+    """Recognize a video with two recognizers. For the other arguments, see :func:`recognize`."""
 
-    def half(offset: float, which: str) -> Report:
-        return lambda share, what: on_progress(offset + share / 2, f"{which} model: {what}")
+    def half(offset: float, which: str) -> ProgressCallback:
+        return lambda fraction, description: on_progress(offset + fraction / 2, f"{which} model: {description}")
 
-    a = recognize(first, path, name=name, limits=limits, pictures=False, on_progress=half(0.0, "first"))
-    b = recognize(second, path, name=name, limits=limits, pictures=False, on_progress=half(0.5, "second"))
+    a = recognize(first, path, name=name, limits=limits, draw_images=False, on_progress=half(0.0, "first"))
+    b = recognize(second, path, name=name, limits=limits, draw_images=False, on_progress=half(0.5, "second"))
     return Comparison(a, b)
 
 
@@ -278,46 +186,44 @@ def compare_features(
     *,
     names: tuple[str, str] | None = None,
     limits: Limits | None = None,
-    on_progress: Report = lambda share, what: None,
+    on_progress: ProgressCallback = lambda fraction, description: None,
 ) -> FeatureComparison:
-    """How alike two clips are to a network: the cosines between the features of their windows.
+    """Compute the cosine similarities between the features of two clips.
 
-    Windows are as long as a training clip; they are as far apart as needed for 160 rows at most, four frames at
-    least. Of several streams the mean of the cosines counts.
+    The windows have the length of a training clip. Their stride is at least four frames, and large enough for at most
+    160 windows per clip. Similarities are averaged over the streams.
 
     Args:
-        recognizer: networks of one stream each.
-        first: a file.
-        second: another.
-        names: what the person calls them.
-        limits: what is taken.
-        on_progress: see :data:`Report`.
+        recognizer: One or more networks of one stream each.
+        first: Video file.
+        second: Video file.
+        names: Display names of the files; by default the names of the files.
+        limits: Limits on each video.
+        on_progress: See :data:`~quovadis.web.job_queue.ProgressCallback`.
 
     Raises:
-        VideoError, InvalidInputError: as :func:`recognize`; networks that take several streams at once.
+        VideoError: If a video cannot be read.
+        InvalidInputError: If a video exceeds a limit, or a network has several input streams.
     """
     started = time.perf_counter()
     paths = (Path(first), Path(second))
     names = (paths[0].name, paths[1].name) if names is None else names
-    facts = [(limits or Limits()).check(p, n) for p, n in zip(paths, names, strict=True)]
-    longest = max(f.seconds for f in facts)
-    stride = max(round(longest * recognizer.spec.fps / _MAX_ROWS), 4)
+    infos = [(limits or Limits()).check(p, n) for p, n in zip(paths, names, strict=True)]
+    longest_seconds = max(info.seconds for info in infos)
+    stride = max(round(longest_seconds * recognizer.spec.fps / _MAX_ROWS), 4)
     preset = replace(FEATURE_PRESETS["quovadis"], stride=stride)
     extractor = FeatureExtractor(recognizer.models, preset, device=recognizer.device, flow=recognizer.flow)
-    tracks = [
-        _track(extractor, path, name, lambda share, what, i=i: on_progress((i + share) / 2, what))  # type: ignore[misc]
+    rows = [
+        _extract(extractor, path, name, lambda fraction, what, i=i: on_progress((i + fraction) / 2, what))  # type: ignore[misc]
         for i, (path, name) in enumerate(zip(paths, names, strict=True))
     ]
-    kinds = tuple(extractor.models)
-    cosines = [_unit(tracks[0].features[k]) @ _unit(tracks[1].features[k]).T for k in kinds]
-    means = [
-        float(F.cosine_similarity(tracks[0].features[k].mean((0, 1)), tracks[1].features[k].mean((0, 1)), dim=0))
-        for k in kinds
-    ]
+    features = {kind: (rows[0].features[kind], rows[1].features[kind]) for kind in extractor.models}
+    cosines = [_normalize(a) @ _normalize(b).T for a, b in features.values()]
+    means = [float(F.cosine_similarity(a.mean((0, 1)), b.mean((0, 1)), dim=0)) for a, b in features.values()]
     return FeatureComparison(
         videos=names,
-        streams=kinds,
-        center_seconds=(tracks[0].center_seconds, tracks[1].center_seconds),
+        streams=tuple(features),
+        center_seconds=(rows[0].center_seconds, rows[1].center_seconds),
         similarity=torch.stack(cosines).mean(0),
         mean_similarity=sum(means) / len(means),
         window_seconds=extractor.window / recognizer.spec.fps,
@@ -325,66 +231,24 @@ def compare_features(
     )
 
 
-PLAYABLE = {"h264", "vp8", "vp9", "av1"}
-"""Codecs that browsers play, in MP4 and WebM, with 8 bits and colors at half the resolution."""
-
-
-def plays_in_browsers(facts: VideoFacts) -> bool:
-    """True where every current browser shows the file as it is."""
-    container = any(name in facts.container.split(",") for name in ("mp4", "webm"))
-    return container and facts.codec in PLAYABLE and facts.pixel_format in ("yuv420p", "yuvj420p")
-
-
-def write_preview(path: str | Path, target: Path, facts: VideoFacts, on_progress: Report) -> Path:
-    """A small copy that browsers play, at 25 frames a second, of a video that they do not.
-
-    Args:
-        path: the video.
-        target: the MP4 file to write.
-        facts: of the video.
-        on_progress: see :data:`Report`.
-    """
-    shrink = partial(resize_frames, short_side_px=min(_PREVIEW_PX, facts.width, facts.height))
-    expected = max(facts.seconds * 25, 1)
-    with VideoReader(path) as reader:
-
-        def frames() -> Iterator[Tensor]:
-            for tick, frame in reader.resampled_frames(25.0):
-                if tick % 50 == 0:
-                    on_progress(min(tick / expected, 1.0), "making a copy that plays here")
-                yield shrink(frame.pixels[None])[0]
-
-        return write_video(target, frames(), fps=25, options={"preset": "ultrafast", "crf": "28"})
-
-
-def _track(extractor: FeatureExtractor, path: Path, name: str, on_progress: Report) -> FeatureRows:
-    """All features of a clip; says how far it is."""
-    batches, done = [], 0
-    with called(path, name):
+def _extract(extractor: FeatureExtractor, path: Path, name: str, on_progress: ProgressCallback) -> FeatureRows:
+    """Extract the features of all windows of a clip."""
+    batches, num_done = [], 0
+    with use_display_name(path, name):
         with VideoReader(path) as reader:
-            expected = max(extractor.num_rows(extractor.count_frames(reader)), 1)
-        for rows in extractor.rows(path):
-            batches.append(rows)
-            done += len(rows)
-            on_progress(min(done / expected, 1.0), f"features of {name}, row {done} of {max(expected, done)}")
+            num_expected = max(extractor.num_rows(extractor.count_frames(reader)), 1)
+        for batch in extractor.rows(path):
+            batches.append(batch)
+            num_done += len(batch)
+            fraction = min(num_done / num_expected, 1.0)
+            on_progress(fraction, f"features of {name}, window {num_done} of {max(num_expected, num_done)}")
     if not batches:
-        raise InvalidInputError(f"{name} shows no frame")
+        raise InvalidInputError(f"{name} has no frames")
     features = {kind: torch.cat([b.features[kind] for b in batches]) for kind in extractor.models}
-    times = [[t for b in batches for t in getattr(b, f"{what}_seconds")] for what in ("start", "center", "stop")]
+    times = [[t for b in batches for t in getattr(b, f"{which}_seconds")] for which in ("start", "center", "stop")]
     return FeatureRows(features, *times)
 
 
-def _unit(features: Tensor) -> Tensor:
-    """float32 (rows, crops, D) to rows of length one, (rows, D)."""
+def _normalize(features: Tensor) -> Tensor:
+    """Average features (windows, crops, D) over crops and scale them to unit length: float32 (windows, D)."""
     return F.normalize(features.mean(1), dim=1)
-
-
-def _best_labels(timeline: Timeline) -> list[tuple[float, float, str]]:
-    """The most probable class of each stretch of time."""
-    labels, best = timeline.prediction.labels, timeline.probabilities.argmax(1).tolist()
-    return [(start, stop, labels[i]) for (start, stop), i in zip(timeline.cells(), best, strict=True)]
-
-
-def _label_at(seconds: float, track: list[tuple[float, float, str]]) -> str:
-    """The class at a moment; behind the last stretch that of the last."""
-    return next((label for _, stop, label in track if seconds < stop), track[-1][2])

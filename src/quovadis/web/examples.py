@@ -1,4 +1,4 @@
-"""Videos to try a page with: those of a folder, or some of the embedded ``motions``, made on the fly."""
+"""Example videos for the web demo: files of a folder, or videos drawn from the built-in ``motions`` dataset."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 from quovadis.web.limits import Limits
 
-_MOST = 12
+_MAX_EXAMPLES = 12
 _THUMBNAIL_PX = 120
-_STORY = ("disc spins", "star slides", "square pulses", "ring bounces")
-_SINGLE = ("triangle drifts", "star spins", "disc slides")
+_SEQUENCE_LABELS = ("disc spins", "star slides", "square pulses", "ring bounces")
+_SINGLE_LABELS = ("triangle drifts", "star spins", "disc slides")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A video with a picture of it."""
+    """A video with a thumbnail."""
 
     path: Path
     caption: str
@@ -33,43 +33,45 @@ class Example:
 
 
 def folder_examples(folder: str | Path, limits: Limits) -> list[Example]:
-    """The first videos of a folder by name, twelve at most, that are within the limits.
+    """Select the first videos of a folder by name that are within the limits, at most twelve.
 
     Raises:
-        InvalidInputError: no folder, or no such video in it.
+        InvalidInputError: If the folder does not exist or contains no such video.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InvalidInputError(f"--examples takes a folder of videos; {folder} is none")
+        raise InvalidInputError(f"--examples must be a folder of videos; {folder} is not a folder")
     found: list[Example] = []
     for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        if len(found) == _MOST:
+        if len(found) == _MAX_EXAMPLES:
             break
         try:
             limits.check(path)
             found.append(Example(path.resolve(), path.stem, _thumbnail(path)))
         except (VideoError, InvalidInputError):
-            continue  # a list of labels beside the videos, or a film that is too long
+            continue  # not a video, such as a list of labels, or beyond the limits
     if not found:
-        raise InvalidInputError(f"no file in {folder} is a video that this page takes")
+        raise InvalidInputError(
+            f"no file in {folder} is a video within the limits; see --max-mib, --max-seconds and --max-megapixels"
+        )
     return found
 
 
 def fitting_examples(labels: Sequence[str], folder: str | Path) -> list[Example]:
-    """Write the drawn ``motions`` for a model that knows them; none for a model of other classes."""
+    """Write ``motions`` examples if these are the classes of the model; otherwise return none."""
     return motions_examples(folder) if set(labels) == set(MotionsConfig().labels) else []
 
 
 def motions_examples(folder: str | Path) -> list[Example]:
-    """Write a video of four motions one after the other, and some of one motion, into a folder.
+    """Write a video of four motions in sequence, and three videos of one motion each.
 
-    They are drawn as those of the test split are, and training never saw them.
+    The videos are from the test distribution and are not part of any split.
     """
     folder = Path(folder)
-    story = folder / "four_motions_in_turn.mp4"
-    write_video(story, _story(), fps=25, options={"crf": "18"})
-    paths = [story]
-    for label in _SINGLE:
+    sequence = folder / "four_motions_in_turn.mp4"
+    write_video(sequence, _sequence_frames(), fps=25, options={"crf": "18"})
+    paths = [sequence]
+    for label in _SINGLE_LABELS:
         clip = motions_clip(MotionsConfig(), "test", MotionsConfig().labels.index(label), number=1000)
         fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
         paths.append(
@@ -78,16 +80,16 @@ def motions_examples(folder: str | Path) -> list[Example]:
     return [Example(path, path.stem.replace("_", " "), _thumbnail(path)) for path in paths]
 
 
-def _story() -> Iterator[Tensor]:
-    """The frames of some motions after each other, in one size."""
-    for label in _STORY:
+def _sequence_frames() -> Iterator[Tensor]:
+    """The frames of four motions in sequence, all of one size."""
+    for label in _SEQUENCE_LABELS:
         clip = motions_clip(MotionsConfig(seconds=2.4), "test", MotionsConfig().labels.index(label), number=1001)
         small = replace(clip, frames=resize_frames(clip.frames, 80))
         yield from transforms.center_crop(small, 80).frames
 
 
 def _thumbnail(path: Path) -> Tensor:
-    """A frame from the middle, a small one."""
+    """Read a small frame from the middle of a video."""
     with VideoReader(path) as reader:
         frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
         return resize_frames(frame.pixels[None], _THUMBNAIL_PX)[0]

@@ -1,4 +1,4 @@
-"""What the page refuses before any of its routes runs: foreign sites and host names, large and aborted bodies."""
+"""Middleware that rejects cross-site requests, unknown host names, and large or aborted request bodies."""
 
 from __future__ import annotations
 
@@ -19,98 +19,99 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _UPLOAD_ROUTE = "/gradio_api/upload"
 _MAX_CALL_BYTES = 2**20
-"""Of a request that is not an upload."""
+"""Limit for requests other than uploads."""
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """ASGI middleware for a page that only its own origin may use.
+    """ASGI middleware that allows same-origin requests only.
 
-    It refuses
+    It rejects
 
-    - ``Host`` headers that do not name this server. A web site whose name is pointed at this machine (DNS rebinding) is
-      of the same origin as itself, so only the name gives it away.
-    - requests that a browser sends for another site: a foreign ``Origin``, or ``Sec-Fetch-Site`` other than this site,
-      except for links to the page. Programs send neither header.
+    - ``Host`` headers that do not name this server. This prevents DNS rebinding, where a foreign name resolves to this
+      machine and therefore counts as the same origin.
+    - cross-site requests of browsers: a foreign ``Origin``, or ``Sec-Fetch-Site`` other than this site, except for
+      links to the page. Programs send neither header.
     - bodies that are too large.
 
-    An upload that does not arrive completely leaves no file behind.
+    Files of incomplete uploads are deleted.
 
     Args:
         app: The application.
-        host: The address that the server listens at.
-        allowed_hosts: More names by which browsers may call it, such as the name of a reverse proxy, without port.
-        max_upload_bytes: Largest body of an upload.
-        upload_folder: Where the application stores uploads.
+        host: The address at which the server listens.
+        allowed_hosts: Additional host names, such as the name of a reverse proxy.
+        max_upload_bytes: Maximum size of the body of an upload.
+        upload_folder: Folder in which the application stores uploads.
 
     Raises:
-        InvalidInputError: One of ``allowed_hosts`` is not a name.
+        InvalidInputError: If one of ``allowed_hosts`` is not a host name.
     """
 
     def __init__(
         self, app: App, *, host: str, allowed_hosts: Iterable[str], max_upload_bytes: int, upload_folder: Path
     ):
         self._app, self._host = app, host
-        self._allowed = set(map(_named, allowed_hosts))
+        self._allowed = set(map(_parse_host, allowed_hosts))
         self._max_upload_bytes, self._folder = max_upload_bytes, upload_folder
         self._num_uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or hand it on."""
+        """Reject a request or pass it to the application."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        problem = self._problem(headers, scope.get("method", "GET"))
+        problem = self._find_problem(headers, scope.get("method", "GET"))
         if problem:
-            await _refuse(send, 403, problem)
+            await _reject(send, 403, problem)
         elif scope["type"] == "http" and scope["path"] == _UPLOAD_ROUTE and scope["method"] == "POST":
             await self._upload(scope, receive, send)
         else:
-            await self._app(scope, _bounded(receive, _MAX_CALL_BYTES), send)
+            await self._app(scope, _limit_size(receive, _MAX_CALL_BYTES), send)
 
-    def _problem(self, headers: dict[str, str], method: str) -> str:
-        """Why a request is refused; empty if it is not."""
+    def _find_problem(self, headers: dict[str, str], method: str) -> str:
+        """Return why a request is rejected; empty if it is allowed."""
         host, origin = headers.get("host", ""), headers.get("origin")
         name = _host_name(f"//{host}")
         if name not in self._allowed and not is_own_name(name, self._host):
-            return f"this server is not {name or 'without a name'}; quovadis serve --allowed-hosts adds names"
+            return f"host name {name!r} is not allowed; add it with quovadis serve --allowed-hosts"
         if origin is not None:
             if origin.lower().partition("://")[2] != host.lower() and _host_name(origin) not in self._allowed:
-                return f"requests of the site {origin} are refused; quovadis serve --allowed-hosts adds sites"
+                return f"requests from the site {origin} are not allowed; add it with quovadis serve --allowed-hosts"
             return ""
         is_link = method in _SAFE_METHODS and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not is_link:
-            return "requests of another site are refused"
+            return "cross-site requests are not allowed"
         return ""
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._num_uploads += 1
         try:
-            await self._app(scope, _whole(_bounded(receive, self._max_upload_bytes)), send)
+            await self._app(scope, _require_complete(_limit_size(receive, self._max_upload_bytes)), send)
         finally:
             self._num_uploads -= 1
             if not self._num_uploads and self._folder.is_dir():
-                # Parts that belong to no file field, and empty files of gr.File. Complete uploads have folders.
+                # Gradio moves complete uploads to subfolders; the remaining files are incomplete or unused parts.
                 for file in self._folder.iterdir():
                     if file.is_file():
                         file.unlink(missing_ok=True)
 
 
 def is_own_name(name: str, host: str) -> bool:
-    """Whether a host name from a request can only be this machine, for a server that listens at ``host``.
+    """Return whether a host name in a request names this machine, for a server that listens at ``host``.
 
-    >>> is_own_name("localhost", "127.0.0.1"), is_own_name("evil.example", "127.0.0.1")
-    (True, False)
-    >>> is_own_name("192.0.2.7", "0.0.0.0"), is_own_name("192.0.2.7", "127.0.0.1")
-    (True, False)
+    Example:
+        >>> is_own_name("localhost", "127.0.0.1"), is_own_name("evil.example", "127.0.0.1")
+        (True, False)
+        >>> is_own_name("192.0.2.7", "0.0.0.0"), is_own_name("192.0.2.7", "127.0.0.1")
+        (True, False)
     """
     host = host.lower().strip("[]")
     if name in ("localhost", host):
         return True
-    asked, own = _address(name), _address(host)
-    if asked is not None:
-        return asked.is_loopback or (own is not None and own.is_unspecified)
+    requested, own = _address(name), _address(host)
+    if requested is not None:
+        return requested.is_loopback or (own is not None and own.is_unspecified)
     machine = socket.gethostname().lower()
     is_local = host == "localhost" or (own is not None and own.is_loopback)
     return not is_local and name in (machine, f"{machine.partition('.')[0]}.local")
@@ -123,29 +124,29 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _named(host: str) -> str:
-    """The name in what a user calls a host: ``example.org``, ``example.org:8443`` or ``https://example.org``."""
+def _parse_host(host: str) -> str:
+    """Extract the name from ``example.org``, ``example.org:8443`` or ``https://example.org``."""
     name = _host_name(host if "//" in host else f"//{host}")
     if not name:
-        raise InvalidInputError(f"--allowed-hosts takes names such as example.org; got {host!r}")
+        raise InvalidInputError(f"--allowed-hosts must be host names such as example.org; got {host!r}")
     return name
 
 
 def _host_name(url: str) -> str:
-    """The name without the port; empty if there is none."""
+    """Extract the host name from a URL; empty if it has none."""
     try:
         return (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return ""
 
 
-def _bounded(receive: Receive, max_bytes: int) -> Receive:
-    """Receive at most so many bytes; the routes answer the exception with status 413 or 400."""
+def _limit_size(receive: Receive, max_bytes: int) -> Receive:
+    """Raise if a body exceeds ``max_bytes``; the routes turn the exception into status 413 or 400."""
     from starlette.formparsers import MultiPartException
 
     num_bytes = 0
 
-    async def receive_bounded() -> Message:
+    async def receive_limited() -> Message:
         nonlocal num_bytes
         message = await receive()
         num_bytes += len(message.get("body", b""))
@@ -153,16 +154,16 @@ def _bounded(receive: Receive, max_bytes: int) -> Receive:
             raise MultiPartException(f"The request exceeded the maximum allowed size of {max_bytes} bytes.")
         return message
 
-    return receive_bounded
+    return receive_limited
 
 
-def _whole(receive: Receive) -> Receive:
-    """Raise where a body is aborted: of all errors, Gradio's upload route removes its files only for this one."""
+def _require_complete(receive: Receive) -> Receive:
+    """Raise if a body is aborted. Gradio's upload route deletes its files for this exception type only."""
     from starlette.formparsers import MultiPartException
 
     complete = False
 
-    async def receive_whole() -> Message:
+    async def receive_complete() -> Message:
         nonlocal complete
         message = await receive()
         if message["type"] == "http.disconnect" and not complete:
@@ -170,11 +171,11 @@ def _whole(receive: Receive) -> Receive:
         complete = complete or not message.get("more_body", False)
         return message
 
-    return receive_whole
+    return receive_complete
 
 
-async def _refuse(send: Send, status: int, words: str) -> None:
-    body = words.encode()
+async def _reject(send: Send, status: int, message: str) -> None:
+    body = message.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""What happens when somebody presses something on the page, or a program calls; without the page."""
+"""Event handlers: HTML for the page, JSON for the API."""
 
 from __future__ import annotations
 
@@ -9,158 +9,194 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from quovadis.errors import InvalidInputError, QuovadisError
 from quovadis.web import analysis, views
-from quovadis.web.job_queue import JobQueue
+from quovadis.web.job_queue import JobQueue, Progress, ProgressCallback
 from quovadis.web.limits import Limits
 from quovadis.web.models import ModelRegistry
+from quovadis.web.preview import plays_in_browsers, write_preview
+from quovadis.web.results import VideoPrediction
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
 Result = TypeVar("Result")
-Answer = Generator[dict[str, Any], None, None]
-"""Of the HTTP API: progress, then the JSON of the result."""
+Output = TypeVar("Output")
+JsonStream = Generator[dict[str, Any], None, None]
+"""Progress objects, then the JSON of the result."""
 
 KEEP_SECONDS = 3600
-"""How long files that people sent are kept."""
+"""How long uploaded files are kept."""
+
+
+class PlayerOutputs(NamedTuple):
+    """HTML of the components that a new file updates."""
+
+    player: Any = ""
+    status: Any = ""
+
+
+class RecognitionOutputs(NamedTuple):
+    """HTML of the components that :meth:`Handlers.recognize` updates."""
+
+    status: Any = ""
+    result: Any = ""
+    timeline: Any = ""
+    flow_frames: Any = ""
+
+
+class ComparisonOutputs(NamedTuple):
+    """HTML of the components that :meth:`Handlers.compare` updates."""
+
+    status: Any = ""
+    result: Any = ""
+    timelines: Any = ""
+
+
+class FeaturesOutputs(NamedTuple):
+    """HTML of the components that :meth:`Handlers.features` updates."""
+
+    status: Any = ""
+    result: Any = ""
 
 
 class Handlers:
-    """What is answered to whoever presses something, as HTML, or calls an endpoint, as JSON.
+    """Event handlers of the page and endpoints of the API.
 
     Args:
-        bench: the models to choose from.
-        limits: what is taken.
-        folder: for copies of videos that browsers do not play; they are removed after an hour.
+        models: The models to choose from.
+        limits: Limits on uploaded videos.
+        folder: Folder for previews of videos that browsers cannot play; they are deleted after an hour.
     """
 
-    def __init__(self, bench: ModelRegistry, limits: Limits, folder: str | Path):
-        self.bench, self.limits, self.folder = bench, limits, Path(folder)
-        self._desk = JobQueue()
+    def __init__(self, models: ModelRegistry, limits: Limits, folder: str | Path):
+        self.models, self.limits, self.folder = models, limits, Path(folder)
+        self._queue = JobQueue()
 
-    def show(self, file: str | None, which: str) -> Generator[tuple[str, str], None, None]:
-        """The player of a file that arrived, and the status; what is wrong with it is said here first."""
+    def show(self, file: str | None, player_id: str) -> Generator[PlayerOutputs, None, None]:
+        """Check an uploaded file and show it in a player, as a preview if browsers cannot play it."""
         if file is None:
-            yield "", ""
+            yield PlayerOutputs()
             return
         try:
-            facts = self.limits.check(file)
-            path = file
-            if not analysis.plays_in_browsers(facts):
-                self._sweep()
-                target = self.folder / f"{uuid4().hex}.mp4"
-                for told in self._told(partial(analysis.write_preview, file, target, facts)):
-                    if isinstance(told, str):
-                        yield "", told
-                    else:
-                        path = str(told)
-            yield views.player(path, Path(file).name, facts, which), ""
+            info = self.limits.check(file)
+            if plays_in_browsers(info):
+                yield PlayerOutputs(views.player(file, Path(file).name, info, player_id))
+                return
+            self._delete_old_previews()
+            preview = self.folder / f"{uuid4().hex}.mp4"
+            yield from self._stream(
+                partial(write_preview, file, preview, info),
+                lambda status: PlayerOutputs(status=status),
+                lambda path: PlayerOutputs(views.player(str(path), Path(file).name, info, player_id)),
+            )
         except Exception as error:
-            yield "", views.error(told_words(error))
+            yield PlayerOutputs(status=views.error(error_message(error)))
 
-    def recognize(self, file: str | None, model: str) -> Generator[tuple[str, str, str, str], None, None]:
-        """Status, classes, timeline, frames with flow; the classes as soon as they are known."""
-        shown = ""
+    def recognize(self, file: str | None, model: str) -> Generator[RecognitionOutputs, None, None]:
+        """Recognize the actions in a video; the classes are shown before the timeline is computed."""
+        classes = ""
 
-        def keep(answer: analysis.Answer) -> None:
-            nonlocal shown
-            shown = views.answer(answer)
+        def show_classes(prediction: VideoPrediction) -> None:
+            nonlocal classes
+            classes = views.prediction(prediction)
 
         try:
-            path = _wanted(file, "a video")
-            work = partial(analysis.recognize, self.bench[model], path, limits=self.limits, on_answer=keep)
-            for told in self._told(lambda report: work(on_progress=report)):
-                if isinstance(told, str):
-                    yield told, shown, "", ""
+            recognizer, path = self.models[model], _require_file(file, "a video")
+            job = partial(analysis.recognize, recognizer, path, limits=self.limits, on_prediction=show_classes)
+            yield from self._stream(
+                lambda report: job(on_progress=report),
+                lambda status: RecognitionOutputs(status, classes),
+                lambda found: RecognitionOutputs(
+                    result=views.recognition(found),
+                    timeline=views.timeline(found, "recognize"),
+                    flow_frames=views.flow_frames(found, "recognize"),
+                ),
+            )
+        except Exception as error:
+            yield RecognitionOutputs(views.error(error_message(error)), classes)
+
+    def compare(self, file: str | None, first: str, second: str) -> Generator[ComparisonOutputs, None, None]:
+        """Recognize a video with two models."""
+        try:
+            pair, path = (self.models[first], self.models[second]), _require_file(file, "a video")
+            job = partial(analysis.compare, *pair, path, limits=self.limits)
+            yield from self._stream(
+                lambda report: job(on_progress=report),
+                ComparisonOutputs,
+                lambda found: ComparisonOutputs("", views.comparison(found), views.timelines(found, "compare")),
+            )
+        except Exception as error:
+            yield ComparisonOutputs(views.error(error_message(error)))
+
+    def features(self, first: str | None, second: str | None, model: str) -> Generator[FeaturesOutputs, None, None]:
+        """Compare the features of two clips."""
+        try:
+            paths = _require_file(first, "the first clip"), _require_file(second, "the second clip")
+            job = partial(analysis.compare_features, self.models[model], *paths, limits=self.limits)
+            yield from self._stream(
+                lambda report: job(on_progress=report),
+                FeaturesOutputs,
+                lambda found: FeaturesOutputs("", views.features(found)),
+            )
+        except Exception as error:
+            yield FeaturesOutputs(views.error(error_message(error)))
+
+    def recognize_json(self, video: str | None, model: str = "") -> JsonStream:
+        """Recognize the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
+        recognizer, path = self.models[model or self.models.names[0]], _require_file(video, "a video")
+        job = partial(analysis.recognize, recognizer, path, limits=self.limits, draw_images=False)
+        return self._stream_json(lambda report: dict(recognition_json(job(on_progress=report))))
+
+    def compare_json(self, video: str | None, first: str = "", second: str = "") -> JsonStream:
+        """Recognize a video with two models; see :class:`quovadis.web.schema.ComparisonJson`."""
+        default_first, default_second = self.models.default_pair
+        pair = self.models[first or default_first], self.models[second or default_second]
+        job = partial(analysis.compare, *pair, _require_file(video, "a video"), limits=self.limits)
+        return self._stream_json(lambda report: dict(comparison_json(job(on_progress=report))))
+
+    def features_json(self, first: str | None, second: str | None, model: str = "") -> JsonStream:
+        """Compare the features of two clips; see :class:`quovadis.web.schema.FeaturesJson`."""
+        recognizer = self.models[model or self.models.names[0]]
+        paths = _require_file(first, "the first clip"), _require_file(second, "the second clip")
+        job = partial(analysis.compare_features, recognizer, *paths, limits=self.limits)
+        return self._stream_json(lambda report: dict(features_json(job(on_progress=report))))
+
+    def _stream_json(self, job: Callable[[ProgressCallback], dict[str, Any]]) -> JsonStream:
+        with closing(self._queue.run(job)) as steps:
+            for step in steps:
+                yield {"progress": step.fraction, "doing": step.description} if isinstance(step, Progress) else step
+
+    def _stream(
+        self,
+        job: Callable[[ProgressCallback], Result],
+        show_status: Callable[[str], Output],
+        show_result: Callable[[Result], Output],
+    ) -> Generator[Output, None, None]:
+        """Run a job; yield outputs for its progress and for its result. Closing the generator cancels the job."""
+        with closing(self._queue.run(job)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield show_status(views.progress(step.fraction, step.description))
                 else:
-                    line = views.timeline(told, "recognize")
-                    yield "", views.recognition(told), line, views.moments(told, "recognize")
-        except Exception as error:
-            yield views.error(told_words(error)), shown, "", ""
+                    yield show_result(step)
 
-    def compare(self, file: str | None, first: str, second: str) -> Generator[tuple[str, str, str], None, None]:
-        """Status, both models' classes, both time lines."""
-        try:
-            path = _wanted(file, "a video")
-            pair = self.bench[first], self.bench[second]
-            work = partial(analysis.compare, *pair, path, limits=self.limits)
-            for told in self._told(lambda report: work(on_progress=report)):
-                if isinstance(told, str):
-                    yield told, "", ""
-                else:
-                    yield "", views.comparison(told), views.timelines(told, "compare")
-        except Exception as error:
-            yield views.error(told_words(error)), "", ""
-
-    def features(self, first: str | None, second: str | None, model: str) -> Generator[tuple[str, str], None, None]:
-        """Status, the matrix."""
-        try:
-            paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
-            work = partial(analysis.compare_features, self.bench[model], *paths, limits=self.limits)
-            for told in self._told(lambda report: work(on_progress=report)):
-                yield (told, "") if isinstance(told, str) else ("", views.features(told))
-        except Exception as error:
-            yield views.error(told_words(error)), ""
-
-    def recognize_json(self, video: str | None, model: str = "") -> Answer:
-        """Name the actions in a video; see :class:`quovadis.web.schema.RecognitionJson`."""
-        recognizer, path = self.bench[model or self.bench.names[0]], _wanted(video, "a video")
-        work = partial(analysis.recognize, recognizer, path, limits=self.limits, pictures=False)
-        return self._answer(lambda report: dict(recognition_json(work(on_progress=report))))
-
-    def compare_json(self, video: str | None, first: str = "", second: str = "") -> Answer:
-        """The same video through two models; see :class:`quovadis.web.schema.ComparisonJson`."""
-        pair = self.bench[first or self.bench.pair[0]], self.bench[second or self.bench.pair[1]]
-        work = partial(analysis.compare, *pair, _wanted(video, "a video"), limits=self.limits)
-        return self._answer(lambda report: dict(comparison_json(work(on_progress=report))))
-
-    def features_json(self, first: str | None, second: str | None, model: str = "") -> Answer:
-        """How alike two clips are to a network; see :class:`quovadis.web.schema.FeaturesJson`."""
-        recognizer = self.bench[model or self.bench.names[0]]
-        paths = _wanted(first, "the first clip"), _wanted(second, "the second clip")
-        work = partial(analysis.compare_features, recognizer, *paths, limits=self.limits)
-        return self._answer(lambda report: dict(features_json(work(on_progress=report))))
-
-    def _answer(self, work: Callable[[analysis.Report], dict[str, Any]]) -> Answer:
-        """The progress of the work again and again, then its result. Closing the generator cancels the work."""
-        with closing(self._desk.in_steps(work)) as steps:
-            while True:
-                try:
-                    share, what = next(steps)
-                except StopIteration as stop:
-                    yield stop.value
-                    return
-                yield {"progress": share, "doing": what}
-
-    def _told(self, work: Callable[[analysis.Report], Result]) -> Generator[str | Result, None, None]:
-        """How far the work is, as HTML, again and again, and in the end its result."""
-        with closing(self._desk.in_steps(work)) as steps:
-            while True:
-                try:
-                    share, what = next(steps)
-                except StopIteration as stop:
-                    yield stop.value
-                    return
-                yield views.progress(share, what)
-
-    def _sweep(self) -> None:
-        """Remove old copies."""
+    def _delete_old_previews(self) -> None:
         for file in self.folder.glob("*.mp4"):
             if time.time() - file.stat().st_mtime > KEEP_SECONDS:
                 file.unlink(missing_ok=True)
 
 
-def _wanted(file: str | None, what: str) -> str:
+def _require_file(file: str | None, what: str) -> str:
     if not file:
-        raise InvalidInputError(f"{what} is missing: drop one on the page, or send one")
+        raise InvalidInputError(f"{what} is missing. Drop a file on the page, or upload one through the API.")
     return file
 
 
-def told_words(error: Exception) -> str:
-    """What a stranger is told; what is our own fault goes to the log whole."""
+def error_message(error: Exception) -> str:
+    """Return the message to show for an error; unexpected errors are logged and hide their details."""
     if isinstance(error, QuovadisError):
         return str(error)
     traceback.print_exception(error, file=sys.stderr)
-    return f"something went wrong here ({type(error).__name__}); the log of the server says more"
+    return f"internal error ({type(error).__name__}); see the log of the server"

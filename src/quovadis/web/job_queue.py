@@ -1,103 +1,94 @@
-"""Work that tells how far it is, as a generator: so that whoever asked can be told, and can leave."""
+"""Run jobs one at a time in a background thread, with progress and cancellation."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Generator
-from typing import Generic, TypeVar
-
-from quovadis.web.analysis import Report
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TypeVar
 
 Result = TypeVar("Result")
 
-_TELL_SECONDS = 0.25
+ProgressCallback = Callable[[float, str], None]
+"""Called with the finished fraction of the job in [0, 1] and a description. If it raises, the job stops."""
+
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a job."""
+
+    fraction: float
+    """In [0, 1]."""
+    description: str
 
 
 class JobQueue:
-    """One piece of work at a time; the others wait in line, first come first served."""
+    """Runs one job at a time, in the order of submission."""
 
     def __init__(self) -> None:
-        self._line: deque[object] = deque()
-        self._moved = threading.Condition()
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._pending: list[Future] = []
+        # A daemon thread does not delay the exit of the process, unlike the threads of ThreadPoolExecutor.
+        threading.Thread(target=self._work, daemon=True).start()
 
-    def do(self, work: Callable[[Report], Result], report: Report = lambda share, what: None) -> Result:
-        """Do it here, once it is its turn.
+    def run(self, job: Callable[[ProgressCallback], Result]) -> Generator[Progress | Result, None, None]:
+        """Run a job; yield its progress up to four times per second, and its result last.
+
+        Closing the generator cancels the job: before it starts, or the next time it reports progress.
 
         Args:
-            work: is given ``report``.
-            report: told how many are before it, and then how far it is; what it raises ends the waiting or the work.
+            job: Function that is called with a :data:`ProgressCallback`.
 
-        >>> JobQueue().do(lambda report: 6 * 7)
-        42
+        Raises:
+            Exception: Any exception of the job.
+
+        Example:
+            >>> *_, result = JobQueue().run(lambda report: 6 * 7)
+            >>> result
+            42
         """
-        me = object()
-        with self._moved:
-            self._line.append(me)
+        future: Future[Result] = Future()
+        canceled = threading.Event()
+        latest = Progress(0.0, "starting")
+
+        def report(fraction: float, description: str) -> None:
+            nonlocal latest
+            if canceled.is_set():
+                raise _JobCanceled
+            latest = Progress(fraction, description)
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(job(report))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self._pending.append(future)
+        future.add_done_callback(self._pending.remove)
+        self._jobs.put(work)
         try:
-            with self._moved:
-                while self._line[0] is not me:
-                    report(0.0, f"waiting for its turn, {self._line.index(me)} before it")
-                    self._moved.wait(_TELL_SECONDS)
-            report(0.0, "beginning")
-            return work(report)
+            shown = None
+            while not wait([future], _POLL_SECONDS).done:
+                pending = [*self._pending]
+                num_ahead = pending.index(future) if future in pending else 0
+                progress = Progress(0.0, f"queued, {num_ahead} ahead") if num_ahead else latest
+                if progress != shown:
+                    shown = progress
+                    yield progress
+            yield future.result()
         finally:
-            with self._moved:
-                self._line.remove(me)
-                self._moved.notify_all()
+            canceled.set()
+            future.cancel()
 
-    def in_steps(self, work: Callable[[Report], Result]) -> Generator[tuple[float, str], None, Result]:
-        """Do it in a thread, and yield how far it is, a few times a second; the result is the generator's value.
-
-        When the generator is closed, the work ends the next time that it tells how far it is.
-
-        >>> steps = JobQueue().in_steps(lambda report: report(0.5, "half") or 42)
-        >>> try:
-        ...     while True:
-        ...         told = next(steps)
-        ... except StopIteration as stop:
-        ...     print(stop.value)
-        42
-        """
-        job = _Job(self, work)
-        thread = threading.Thread(target=job.run, daemon=True)
-        thread.start()
-        told: tuple[float, str] | None = None
-        try:
-            while not job.ended.wait(_TELL_SECONDS):
-                if job.latest != told:
-                    told = job.latest
-                    yield told
-            if job.error is not None:
-                raise job.error
-            return job.results[0]
-        finally:
-            job.left.set()
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
 
 
-class _Job(Generic[Result]):
-    """What the thread does, and what it leaves behind."""
-
-    def __init__(self, desk: JobQueue, work: Callable[[Report], Result]):
-        self.latest = 0.0, "beginning"
-        self.ended, self.left = threading.Event(), threading.Event()
-        self.results: list[Result] = []
-        self.error: BaseException | None = None
-        self._desk, self._work = desk, work
-
-    def run(self) -> None:
-        try:
-            self.results.append(self._desk.do(self._work, self._report))
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.ended.set()
-
-    def _report(self, share: float, what: str) -> None:
-        if self.left.is_set():
-            raise _Left
-        self.latest = share, what
-
-
-class _Left(Exception):
-    """Whoever asked is gone."""
+class _JobCanceled(Exception):
+    pass

@@ -1,4 +1,4 @@
-"""What a page that strangers send files to takes on: a file is measured without decoding it, before any work."""
+"""Limits on uploaded videos, checked without decoding a frame."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from quovadis.video.opening import open_container, video_stream
 
 
 @dataclass(frozen=True)
-class VideoFacts:
-    """What a file holds, counted packet by packet, whatever its header claims."""
+class UploadInfo:
+    """Properties of a video file, counted from its packets because headers may be wrong."""
 
     width: int
     height: int
@@ -30,15 +30,16 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest video that is worked on; what is larger is refused with the reason, before a pixel is decoded.
+    """Limits on the size and duration of a video.
 
-    >>> facts = Limits().check(getfixture("clip_path"))
-    >>> facts.width, facts.height, facts.num_frames, facts.seconds
-    (64, 48, 30, 1.2)
-    >>> Limits(max_seconds=1).check(getfixture("clip_path"))
-    Traceback (most recent call last):
-    ...
-    quovadis.errors.InvalidInputError: square.mp4 is 1.2 s long; at most 1 s are taken here: send a part of it
+    Example:
+        >>> info = Limits().check(getfixture("clip_path"))
+        >>> info.width, info.height, info.num_frames, info.seconds
+        (64, 48, 30, 1.2)
+        >>> Limits(max_seconds=1).check(getfixture("clip_path"))
+        Traceback (most recent call last):
+        ...
+        quovadis.errors.InvalidInputError: square.mp4 is 1.2 s long; the limit is 1 s. Upload a shorter part.
     """
 
     max_bytes: int = 200 * 2**20
@@ -46,33 +47,34 @@ class Limits:
     max_frame_pixels: int = 4096 * 2304
     """Width times height."""
     max_total_pixels: int = 40 * 10**9
-    """Width times height times frames: ten minutes of 1920 x 1080 at 30 a second have 37 thousand million."""
+    """Width times height times frames; ten minutes of 1920 x 1080 at 30 fps have 37 billion pixels."""
 
-    def check(self, path: str | Path, name: str | None = None) -> VideoFacts:
-        """Measure a file, or say why it is not taken.
+    def check(self, path: str | Path, name: str | None = None) -> UploadInfo:
+        """Measure a video file and check it against the limits.
 
         Args:
-            path: the file.
-            name: what the person calls it, for messages; by default the name of the file.
+            path: The file.
+            name: Name for error messages; by default the name of the file.
 
         Raises:
-            VideoError: not a video. InvalidInputError: beyond a limit.
+            VideoError: If the file is not a video.
+            InvalidInputError: If the video exceeds a limit.
         """
         path = Path(path)
         name = path.name if name is None else name
         size_bytes = path.stat().st_size if path.is_file() else 0
         if size_bytes > self.max_bytes:
             raise InvalidInputError(
-                f"{name} has {size_bytes / 2**20:.0f} MiB; at most {self.max_bytes / 2**20:.0f} MiB are taken here: "
-                "send a part of it, or a smaller copy"
+                f"{name} has {size_bytes / 2**20:.0f} MiB; the limit is {self.max_bytes / 2**20:.0f} MiB. Upload a "
+                "shorter part or a smaller copy."
             )
-        # FFmpeg decodes a picture of some formats to open them; max_pixels bounds how much memory that can take.
-        with called(path, name), open_container(path, max_pixels=self.max_frame_pixels) as container:
+        # For some formats FFmpeg decodes a frame when it opens the file; max_pixels limits the memory for that.
+        with use_display_name(path, name), open_container(path, max_pixels=self.max_frame_pixels) as container:
             stream = video_stream(container, path)
             context = stream.codec_context
-            self._require_picture(context.width, context.height, name)
+            self._check_frame_size(context.width, context.height, name)
             num_frames, seconds = self._count(container, stream, name)
-            facts = VideoFacts(
+            info = UploadInfo(
                 width=context.width,
                 height=context.height,
                 num_frames=num_frames,
@@ -82,23 +84,22 @@ class Limits:
                 pixel_format=context.format.name if context.format else "",
             )
         if num_frames == 0:
-            raise VideoError(f"{name} has a video stream without a single frame")
-        return facts
+            raise VideoError(f"{name} has a video stream without frames")
+        return info
 
-    def _require_picture(self, width: int, height: int, name: str) -> None:
-        most = f"{self.max_frame_pixels / 1e6:.3g} million pixels"
+    def _check_frame_size(self, width: int, height: int, name: str) -> None:
+        limit = f"{self.max_frame_pixels / 1e6:.3g} million pixels"
         if width * height > self.max_frame_pixels:
             raise InvalidInputError(
-                f"{name} has pictures of {width} x {height}; at most {most} are taken here: send a smaller copy"
+                f"{name} has frames of {width} x {height}; the limit is {limit}. Upload a smaller copy."
             )
         if not width * height:
             raise InvalidInputError(
-                f"{name} has pictures of more than {most}, or broken ones; at most so many are taken here: send a "
-                "smaller copy"
+                f"{name} has frames that are damaged or larger than the limit of {limit}. Upload a smaller copy."
             )
 
     def _count(self, container: av.container.InputContainer, stream: av.VideoStream, name: str) -> tuple[int, float]:
-        """Frames and seconds, by the packets; the reading ends where a limit is passed."""
+        """Count frames and seconds from the packets; raises as soon as a limit is exceeded."""
         base = stream.time_base or Fraction(1, 1000)
         rate = stream.average_rate or stream.guessed_rate
         pixels = stream.codec_context.width * stream.codec_context.height
@@ -115,30 +116,30 @@ class Limits:
                     last = end if last is None else max(last, end)
                 seconds = float((last - first) * base) if last is not None and first is not None else 0.0
                 seconds = max(seconds, count / float(rate) if rate and last is None else 0.0)
-                self._require_length(count, seconds, pixels, container, name)
+                self._check_length(count, seconds, pixels, container, name)
         except FFmpegError:
-            pass  # a damaged end: the recognizer says how far it came
+            pass  # the file is damaged at the end; the recognizer reports how far it could read
         return count, seconds if count else 0.0
 
-    def _require_length(
+    def _check_length(
         self, count: int, seconds: float, pixels: int, container: av.container.InputContainer, name: str
     ) -> None:
         if seconds > self.max_seconds:
-            promised = (container.duration or 0) / av.time_base
+            header_seconds = (container.duration or 0) / av.time_base
             raise InvalidInputError(
-                f"{name} is {clock(max(seconds, promised))} long; at most {clock(self.max_seconds)} are taken here: "
-                "send a part of it"
+                f"{name} is {format_time(max(seconds, header_seconds))} long; the limit is "
+                f"{format_time(self.max_seconds)}. Upload a shorter part."
             )
         if count * pixels > self.max_total_pixels:
             raise InvalidInputError(
-                f"{name} unpacks to more than {self.max_total_pixels / 1e9:.3g} thousand million pixels: send a part "
-                "of it, or a smaller copy"
+                f"{name} decodes to more than the limit of {self.max_total_pixels / 1e9:.3g} billion pixels. Upload a "
+                "shorter part or a smaller copy."
             )
 
 
 @contextmanager
-def called(path: Path, name: str) -> Iterator[None]:
-    """Within this, errors name a file as the person does who sent it, and not where it lies on this machine."""
+def use_display_name(path: Path, name: str) -> Iterator[None]:
+    """Replace the path of a file by its display name in the messages of errors raised in the block."""
     try:
         yield
     except QuovadisError as error:
@@ -146,10 +147,10 @@ def called(path: Path, name: str) -> Iterator[None]:
         raise
 
 
-def clock(seconds: float) -> str:
-    """A length of time as it is read.
+def format_time(seconds: float) -> str:
+    """Format a time or duration.
 
-    >>> clock(1.2), clock(75), clock(7200)
+    >>> format_time(1.2), format_time(75), format_time(7200)
     ('1.2 s', '1:15', '2:00:00')
     """
     if seconds < 60:

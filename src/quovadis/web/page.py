@@ -1,11 +1,12 @@
-"""The page itself: Gradio's blocks, and how they are served."""
+"""Layout of the web demo in Gradio, and how it is served."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,30 @@ from typing import Any
 from quovadis.runtime.extras import missing_extra
 from quovadis.web import views
 from quovadis.web.examples import Example
-from quovadis.web.handlers import KEEP_SECONDS, Handlers, told_words
+from quovadis.web.handlers import (
+    KEEP_SECONDS,
+    ComparisonOutputs,
+    FeaturesOutputs,
+    Handlers,
+    JsonStream,
+    RecognitionOutputs,
+    error_message,
+)
+from quovadis.web.models import ModelRegistry
 
-_HERE = Path(__file__).parent
-_UPLOADS = "uploads"
-_AT_ONCE, _LINE = 8, 32
-"""How many are let in, of whom one is worked for and the others see that they wait; and how many wait outside. Whoever
-comes later is told that it is full."""
+_ASSETS = Path(__file__).parent
+_UPLOAD_FOLDER = "uploads"
+_MAX_CONCURRENT_EVENTS = 8
+"""Events that are admitted at once. One job runs at a time; the others show their position in the queue."""
+_MAX_QUEUED_EVENTS = 32
+"""Events that wait for admission. Further events fail with a message that the queue is full."""
 
 
 def import_gradio() -> Any:
-    """Gradio, without its telemetry.
+    """Import Gradio with its telemetry disabled.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: If Gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -38,26 +49,27 @@ def import_gradio() -> Any:
 
 
 def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
-    """The blocks, ready to be launched; see :func:`serve_page`.
+    """Build the page as Gradio blocks; see :func:`serve_page`.
 
     Args:
-        handlers: what they do.
-        examples: to choose from.
+        handlers: Event handlers of the page.
+        examples: Example videos to choose from.
     """
     gr = import_gradio()
-    bench = handlers.bench
-    alone = len(bench.names) == 1
-    models = [bench.describe(name) if alone else f"{name}: {bench.describe(name)}" for name in bench.names]
+    models = handlers.models
+    descriptions = [models.describe(name) for name in models.names]
+    if len(descriptions) > 1:
+        descriptions = [f"{name}: {text}" for name, text in zip(models.names, descriptions, strict=True)]
     with gr.Blocks(title="quovadis", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as blocks:
-        _endpoints(gr, handlers)  # first: what comes later under the same name is numbered
-        _html(gr, value=views.header(models, handlers.limits.max_bytes / 2**20, handlers.limits.max_seconds))
+        _add_endpoints(gr, handlers)  # first, because Gradio numbers later endpoints of the same name
+        _html(gr, value=views.header(descriptions, handlers.limits.max_bytes / 2**20, handlers.limits.max_seconds))
         with gr.Tab("Recognize"):
             _recognize_tab(gr, handlers, examples)
         with gr.Tab("Compare models"):
             _compare_tab(gr, handlers, examples)
         with gr.Tab("Compare clips"):
             _features_tab(gr, handlers, examples)
-    return blocks.queue(max_size=_LINE, default_concurrency_limit=1)
+    return blocks.queue(max_size=_MAX_QUEUED_EVENTS, default_concurrency_limit=1)
 
 
 @contextmanager
@@ -70,21 +82,21 @@ def serve_page(
     port: int | None = None,
     allowed_hosts: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Serve the blocks in a thread.
+    """Serve the page in a thread.
 
     Args:
-        blocks: of :func:`build_page`.
-        handlers: what they do.
-        examples: those that the blocks show; no other file of their folders is given out.
-        host: the address to bind to; ``0.0.0.0`` is every network that this machine is in.
-        port: None takes the first free one from 7860 on.
-        allowed_hosts: names besides its own by which browsers may call the server.
+        blocks: Result of :func:`build_page`.
+        handlers: Event handlers of the page.
+        examples: Examples of the page; other files of their folders are not served.
+        host: Address at which to listen; ``0.0.0.0`` listens on all networks of this machine.
+        port: Port; by default the first free one from 7860 on.
+        allowed_hosts: Additional host names by which browsers may access the server.
 
     Yields:
-        The address of the page.
+        The URL of the page.
 
     Raises:
-        InvalidInputError: the port is taken, or there is no such address here, or a name is not one.
+        InvalidInputError: If the port is in use, the address is not available, or a host name is invalid.
     """
     gr = import_gradio()
     from fastapi import FastAPI
@@ -105,15 +117,15 @@ def serve_page(
         allowed_paths=[str(handlers.folder), *(str(e.path) for e in examples)],
         footer_links=["api"],
         theme=gr.themes.Base(primary_hue="cyan", neutral_hue="slate", font=system, font_mono=mono),
-        css=(_HERE / "page.css").read_text(),
-        head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
+        css=(_ASSETS / "page.css").read_text(),
+        head=f"<script>{(_ASSETS / 'page.js').read_text()}</script>",
     )
     guard = Guard(
         app,
         host=host,
         allowed_hosts=allowed_hosts,
-        max_upload_bytes=2 * handlers.limits.max_bytes + 2**20,  # two clips in one request
-        upload_folder=handlers.folder / _UPLOADS,
+        max_upload_bytes=2 * handlers.limits.max_bytes + 2**20,  # an upload may contain two clips
+        upload_folder=handlers.folder / _UPLOAD_FOLDER,
     )
     server = Server(guard, host=host, port=port)
     try:
@@ -124,111 +136,117 @@ def serve_page(
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for everything that is uploaded, removed with all it holds when the page ends; to be made first."""
+    """Create the folder for uploads and previews; call this before importing Gradio. It is deleted on exit."""
     folder = tempfile.TemporaryDirectory(prefix="quovadis-serve-")
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder.name) / _UPLOADS)
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder.name) / _UPLOAD_FOLDER)
     return folder
 
 
 def _recognize_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
-    names = handlers.bench.names
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            file = gr.File(label="Drop a video here", height=150, elem_id="recognize-file")
-            gallery = _gallery(gr, examples)  # above what changes, so that it does not move
-            player = _html(gr)
+            upload = _upload(gr, "Drop a video here", "recognize-file", examples)
         with gr.Column(scale=2, min_width=300):
-            model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
-            with gr.Row():
-                run, stop = gr.Button("Recognize", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+            model = _model_choice(gr, handlers.models)
+            run, stop = _buttons(gr, "Recognize")
             status, result = _html(gr, "recognize-status"), _html(gr, "recognize-result")
-    line, frames = _html(gr, "recognize-timeline"), _html(gr)
-    outputs = [status, result, line, frames]
-    show = partial(handlers.show, which="recognize")
-    went: list[Any] = []
-    for arrived in _arrivals(gr, file, gallery, examples):
-        shown = arrived(show, file, [player, status], **_QUIET)
-        went += [shown, shown.then(handlers.recognize, [file, model], outputs, **_QUIET)]
-    went.append(run.click(handlers.recognize, [file, model], outputs, **_QUIET))
-    # What was found in the last video goes at once.
-    gallery.select(_nothing(3), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
-    stop.click(_nothing(4), None, outputs, cancels=went, queue=False, api_visibility="private")
-    file.clear(_nothing(5), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
+    outputs = RecognitionOutputs(status, result, _html(gr, "recognize-timeline"), _html(gr))
+    events = []
+    for on_file in upload.file_events(gr):
+        shown = on_file(partial(handlers.show, player_id="recognize"), upload.file, [upload.player, status], **_JOB)
+        events += [shown, shown.then(handlers.recognize, [upload.file, model], outputs, **_JOB)]
+    events.append(run.click(handlers.recognize, [upload.file, model], outputs, **_JOB))
+    _clear_on(upload.gallery.select, [result, outputs.timeline, outputs.flow_frames], events)
+    _clear_on(stop.click, outputs, events)
+    _clear_on(upload.file.clear, [upload.player, *outputs], events)
 
 
 def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
-    names, pair = handlers.bench.names, handlers.bench.pair
+    names, pair = handlers.models.names, handlers.models.default_pair
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            file = gr.File(label="Drop a video here", height=150, elem_id="compare-file")
-            gallery = _gallery(gr, examples)  # above what changes, so that it does not move
-            player = _html(gr)
+            upload = _upload(gr, "Drop a video here", "compare-file", examples)
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
-                first = gr.Dropdown(names, value=pair[0], label="First")
-                second = gr.Dropdown(names, value=pair[1], label="Second")
+                first = gr.Dropdown(names, value=pair[0], label="First model")
+                second = gr.Dropdown(names, value=pair[1], label="Second model")
             if len(names) == 1:
-                gr.Markdown("There is one network only: start with `--compare` and the weights of another one.")
-            with gr.Row():
-                run, stop = gr.Button("Compare", variant="primary", min_width=120), gr.Button("Stop", min_width=80)
+                gr.Markdown("Only one model is loaded. Start the server with `--compare WEIGHTS` to load a second one.")
+            run, stop = _buttons(gr, "Compare")
             status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
-    line = _html(gr, "compare-timeline")
-    outputs = [status, result, line]
-    show = partial(handlers.show, which="compare")
-    went = [arrived(show, file, [player, status], **_QUIET) for arrived in _arrivals(gr, file, gallery, examples)]
-    went.append(run.click(handlers.compare, [file, first, second], outputs, **_QUIET))
-    # What was found in the last video goes at once.
-    gallery.select(_nothing(2), None, outputs[1:], cancels=went, queue=False, api_visibility="private")
-    stop.click(_nothing(3), None, outputs, cancels=went, queue=False, api_visibility="private")
-    file.clear(_nothing(4), None, [player, *outputs], cancels=went, queue=False, api_visibility="private")
+    outputs = ComparisonOutputs(status, result, _html(gr, "compare-timeline"))
+    show = partial(handlers.show, player_id="compare")
+    events = [on_file(show, upload.file, [upload.player, status], **_JOB) for on_file in upload.file_events(gr)]
+    events.append(run.click(handlers.compare, [upload.file, first, second], outputs, **_JOB))
+    _clear_on(upload.gallery.select, [result, outputs.timelines], events)
+    _clear_on(stop.click, outputs, events)
+    _clear_on(upload.file.clear, [upload.player, *outputs], events)
 
 
 def _features_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
-    names = handlers.bench.names
-    went: list[Any] = []
     with gr.Row():
-        model = gr.Radio(names, value=names[0], label="Networks", visible=len(names) > 1)
-    files = []
+        model = _model_choice(gr, handlers.models)
+    files, events = [], []
     status = _html(gr, "features-status", render=False)
     with gr.Row():
         for which in ("first", "second"):
             with gr.Column(min_width=300):
-                file = gr.File(label=f"Drop the {which} clip here", height=150, elem_id=f"features-{which}")
-                player = _html(gr)
-                gallery = _gallery(gr, examples)
-            files.append(file)
-            show = partial(handlers.show, which=f"features-{which}")
-            went += [a(show, file, [player, status], **_QUIET) for a in _arrivals(gr, file, gallery, examples)]
-            file.clear(_nothing(2), None, [player, status], cancels=went, queue=False, api_visibility="private")
-    with gr.Row():
-        run, stop = (
-            gr.Button("Compare their features", variant="primary", min_width=120),
-            gr.Button("Stop", min_width=80),
-        )
+                upload = _upload(gr, f"Drop the {which} clip here", f"features-{which}", examples, player_first=True)
+            files.append(upload.file)
+            show = partial(handlers.show, player_id=f"features-{which}")
+            events += [
+                on_file(show, upload.file, [upload.player, status], **_JOB) for on_file in upload.file_events(gr)
+            ]
+            _clear_on(upload.file.clear, [upload.player, status], events)
+    run, stop = _buttons(gr, "Compare their features")
     status.render()
-    result = _html(gr, "features-result")
-    went.append(run.click(handlers.features, [*files, model], [status, result], **_QUIET))
-    stop.click(_nothing(2), None, [status, result], cancels=went, queue=False, api_visibility="private")
+    outputs = FeaturesOutputs(status, _html(gr, "features-result"))
+    events.append(run.click(handlers.features, [*files, model], outputs, **_JOB))
+    _clear_on(stop.click, outputs, events)
 
 
-_WORK = {"concurrency_id": "work", "concurrency_limit": _AT_ONCE}
-_QUIET = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **_WORK}
-"""Of what the page itself calls: it shows its own progress, programs have endpoints of their own, and a new file is not
-ignored because the last one is still at work: that is canceled."""
+_LIMITED = {"concurrency_id": "work", "concurrency_limit": _MAX_CONCURRENT_EVENTS}
+_JOB = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **_LIMITED}
+"""Options of events that run jobs. They show their own progress and are hidden from the API. A new event does not wait
+for the last one, which is canceled."""
 
 
-def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
-    """A place for HTML of our own, without Gradio's looks."""
-    return gr.HTML(elem_id=elem_id, apply_default_css=False, js_on_load=None, **options)
+@dataclass(frozen=True)
+class _Upload:
+    """Components for choosing and playing a video."""
+
+    file: Any
+    gallery: Any
+    player: Any
+    examples: Sequence[Example]
+
+    def file_events(self, gr: Any) -> list[Any]:
+        """Events after which ``file`` has a new value: an upload, and a click on an example."""
+
+        def choose(event: gr.SelectData) -> str:
+            return str(self.examples[event.index].path)
+
+        choose.__annotations__["event"] = gr.SelectData  # Gradio cannot resolve the annotation from its text
+        chosen = self.gallery.select(choose, None, self.file, queue=False, api_visibility="private")
+        return [self.file.upload, chosen.then]
+
+
+def _upload(gr: Any, label: str, elem_id: str, examples: Sequence[Example], *, player_first: bool = False) -> _Upload:
+    file = gr.File(label=label, height=150, elem_id=elem_id)
+    if player_first:
+        player = _html(gr)
+        return _Upload(file, _gallery(gr, examples), player, examples)
+    # The gallery is above the player so that it does not move when the player appears.
+    gallery = _gallery(gr, examples)
+    return _Upload(file, gallery, _html(gr), examples)
 
 
 def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
-    """Pictures of the examples, to be clicked."""
-    pictures = [(e.thumbnail.permute(1, 2, 0).numpy(), e.caption) for e in examples]
+    """Clickable thumbnails of the examples."""
     if examples:
-        _html(gr, value="<p class='qv qv-or'>Or try one of these:</p>")
+        _html(gr, value="<p class='qv qv-or'>Or choose an example:</p>")
     return gr.Gallery(
-        pictures,
+        [(e.thumbnail.permute(1, 2, 0).numpy(), e.caption) for e in examples],
         show_label=False,
         columns=4,
         allow_preview=False,
@@ -238,50 +256,63 @@ def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
     )
 
 
-def _arrivals(gr: Any, file: Any, gallery: Any, examples: Sequence[Example]) -> list[Any]:
-    """Events after which a new file lies in ``file``: an upload, and a click on an example."""
-
-    def choose(event: gr.SelectData) -> str:
-        return str(examples[event.index].path)
-
-    choose.__annotations__["event"] = gr.SelectData  # a name that Gradio cannot look up from the text alone
-    return [file.upload, gallery.select(choose, None, file, queue=False, api_visibility="private").then]
+def _model_choice(gr: Any, models: ModelRegistry) -> Any:
+    return gr.Radio(models.names, value=models.names[0], label="Model", visible=len(models.names) > 1)
 
 
-def _nothing(count: int) -> Callable[[], list[str]]:
-    """Empties so many outputs."""
-    return lambda: [""] * count
+def _buttons(gr: Any, label: str) -> tuple[Any, Any]:
+    with gr.Row():
+        return gr.Button(label, variant="primary", min_width=120), gr.Button("Stop", min_width=80)
 
 
-def _endpoints(gr: Any, handlers: Handlers) -> None:
-    """The HTTP API: components that nobody sees, for their checks of what arrives."""
+def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
+    """An HTML component without Gradio's styles and scripts."""
+    return gr.HTML(elem_id=elem_id, apply_default_css=False, js_on_load=None, **options)
+
+
+def _clear_on(event: Any, outputs: Sequence[Any], canceled_events: Sequence[Any]) -> None:
+    """Clear components and cancel running jobs when an event occurs."""
+    event(
+        lambda: [""] * len(outputs),
+        None,
+        [*outputs],
+        cancels=[*canceled_events],
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def _add_endpoints(gr: Any, handlers: Handlers) -> None:
+    """Add the endpoints of the HTTP API; their invisible components validate the inputs."""
     with gr.Row(visible=False):
         videos = [gr.File(label="video"), gr.File(label="second video")]
-        choices = ["", *handlers.bench.names]  # an empty one is the page's own choice
-        texts = [gr.Dropdown(choices, value="", label=label) for label in ("networks", "second networks")]
-        answer, button = gr.JSON(label="answer"), gr.Button()
-    for function, inputs, name, words in (
-        (
+        choices = ["", *handlers.models.names]  # the empty string selects the default
+        models = [gr.Dropdown(choices, value="", label=label) for label in ("model", "second model")]
+        result, button = gr.JSON(label="result"), gr.Button()
+    endpoints = {
+        "recognize": (
             handlers.recognize_json,
-            [videos[0], texts[0]],
-            "recognize",
-            "Name the actions in a video, and when they happen.",
+            [videos[0], models[0]],
+            "Recognize the actions in a video and when they happen.",
         ),
-        (handlers.compare_json, [videos[0], *texts], "compare", "The same video through two models."),
-        (handlers.features_json, [*videos, texts[0]], "features", "How alike two clips are to a network, over time."),
-    ):
-        words += " quovadis serve --schema prints the JSON Schema of the answer."
-        button.click(_in_words(gr, function), inputs, answer, api_name=name, api_description=words, **_WORK)
+        "compare": (handlers.compare_json, [videos[0], *models], "Recognize a video with two models."),
+        "features": (handlers.features_json, [*videos, models[0]], "Compare the features of two clips over time."),
+    }
+    for name, (function, inputs, description) in endpoints.items():
+        description += " quovadis serve --schema prints the JSON Schema of the result."
+        button.click(
+            _raise_gradio_errors(gr, function), inputs, result, api_name=name, api_description=description, **_LIMITED
+        )
 
 
-def _in_words(gr: Any, function: Callable[..., Generator[dict[str, Any], None, None]]) -> Callable[..., Any]:
-    """The same, with errors as the clients of the API are told them."""
+def _raise_gradio_errors(gr: Any, function: Callable[..., JsonStream]) -> Callable[..., JsonStream]:
+    """Convert errors so that API clients receive their messages."""
 
     @wraps(function)
-    def call(*args: str | None) -> Generator[dict[str, Any], None, None]:
+    def call(*args: str | None) -> JsonStream:
         try:
             yield from function(*args)
         except Exception as error:
-            raise gr.Error(told_words(error), print_exception=False) from error
+            raise gr.Error(error_message(error), print_exception=False) from error
 
     return call

@@ -1,51 +1,55 @@
-"""The JSON that the page gives to take away, and that its HTTP API answers with.
+"""JSON of the HTTP API and of the downloads of the web demo.
 
-Three endpoints of Gradio's HTTP API carry it; each takes files that were uploaded, and answers with one object:
+The API has three endpoints of Gradio. Each takes uploaded files and returns one object:
 
 - ``/recognize`` (video, model) -> :class:`RecognitionJson`
 - ``/compare`` (video, first, second) -> :class:`ComparisonJson`
 - ``/features`` (first, second, model) -> :class:`FeaturesJson`
 
-``model``, ``first`` and ``second`` are names of networks as the page lists them: ``rgb``, ``flow``, ``rgb+flow``,
-``compare:rgb`` ...; an empty one is the page's own choice. From Python::
+``model`` (of ``/compare``: ``first`` and ``second``) are model names as listed on the page: ``rgb``, ``flow``,
+``rgb+flow``, ``compare:rgb``; an empty string selects the default. From Python::
 
     from gradio_client import Client, handle_file
 
     client = Client("http://127.0.0.1:7860")
-    answer = client.predict(handle_file("clip.mp4"), "", api_name="/recognize")
-    print(answer["top"][0]["label"])
+    result = client.predict(handle_file("clip.mp4"), "", api_name="/recognize")
+    print(result["top"][0]["label"])
 
-With nothing but curl: ``POST /gradio_api/upload`` the file as form field ``files``, which answers with its path;
-``POST /gradio_api/call/recognize`` ``{"data": [{"path": PATH, "meta": {"_type": "gradio.FileData"}}, ""]}``, which
-answers with an ``event_id``; ``GET /gradio_api/call/recognize/EVENT_ID`` gives ``event: complete`` with the object in a
-list, or ``event: error`` with a message in words. Any number of ``event: generating`` come before, with the progress:
-``[{"progress": 0.5, "doing": "window 3 of about 6"}]``. Closing that connection cancels the work. One request is worked
-on at a time, the others wait in line; when the line is full the answer says so.
-``quovadis serve --schema`` prints all this as JSON Schema.
+With curl:
 
-Times are seconds on the clock of the file, probabilities lie in [0, 1].
+1. ``POST /gradio_api/upload`` with the file in the form field ``files`` returns its path on the server.
+2. ``POST /gradio_api/call/recognize`` with ``{"data": [{"path": PATH, "meta": {"_type": "gradio.FileData"}}, ""]}``
+   returns an ``event_id``.
+3. ``GET /gradio_api/call/recognize/EVENT_ID`` streams ``event: generating`` with the progress, such as
+   ``[{"progress": 0.5, "doing": "window 3"}]``, and then ``event: complete`` with the object in a list, or
+   ``event: error`` with a message. Closing this connection cancels the job.
+
+The server runs one job at a time and queues the others. If the queue is full, the request fails with a message.
+``quovadis serve --schema`` prints the JSON Schema of the results.
+
+Times are seconds on the clock of the file. Probabilities are in [0, 1].
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# That of the standard library cannot be turned into JSON Schema before Python 3.12; PyTorch brings this one.
+# pydantic does not support typing.TypedDict before Python 3.12. PyTorch depends on typing_extensions.
 from typing_extensions import TypedDict
 
 from quovadis.inference.timeline import Timeline
-from quovadis.web.analysis import Comparison, FeatureComparison, Recognition
+from quovadis.web.results import Comparison, FeatureComparison, Recognition
 
 
 class ClassJson(TypedDict):
-    """A class and how probable it is."""
+    """A class and its probability."""
 
     label: str
     probability: float
 
 
 class WindowJson(TypedDict):
-    """What was seen in one window."""
+    """The prediction for one window."""
 
     start_seconds: float
     stop_seconds: float
@@ -53,17 +57,17 @@ class WindowJson(TypedDict):
 
 
 class SegmentJson(TypedDict):
-    """Neighboring windows of one class, joined."""
+    """Consecutive windows with the same most probable class."""
 
     start_seconds: float
     stop_seconds: float
     label: str
     probability: float
-    """Mean over the windows."""
+    """Mean over the windows of the segment."""
 
 
 class VideoJson(TypedDict):
-    """The file."""
+    """Properties of the video file."""
 
     name: str
     width: int
@@ -74,7 +78,7 @@ class VideoJson(TypedDict):
 
 
 class TimelineJson(TypedDict):
-    """What happens when: shorter windows, which overlap."""
+    """Predictions over time, from shorter, overlapping windows."""
 
     window_seconds: float
     stride_seconds: float
@@ -83,36 +87,36 @@ class TimelineJson(TypedDict):
 
 
 class RecognitionJson(TypedDict):
-    """The answer of one model for one video."""
+    """The prediction of one model for one video."""
 
     schema: str
-    """``quovadis.recognition/2``; the number grows when something here changes its meaning."""
+    """``quovadis.recognition/2``; the number increases when the meaning of a field changes."""
     video: VideoJson
     model: str
     flow_method: str
     window_seconds: float
-    """Of the windows behind ``top``: the model's test footprint, as in ``quovadis predict``."""
+    """Length of the windows for ``top``: the test footprint of the model, as in ``quovadis predict``."""
     stride_seconds: float
     top: list[ClassJson]
-    """Of the whole video: the mean of the logits of the windows; the most probable first, ten at most."""
+    """At most ten classes of the whole video in descending order, from the mean logits of the windows."""
     timeline: TimelineJson
     notes: list[str]
-    """What a reader should know: the video was looped, it ends early ..."""
+    """Remarks on the prediction, for example that the video was looped or is truncated."""
     work_seconds: float
 
 
 class ComparisonJson(TypedDict):
-    """What two models say about one video."""
+    """The predictions of two models for one video."""
 
     schema: str
     first: RecognitionJson
     second: RecognitionJson
     agreement: float
-    """Share of the time in which both name the same class."""
+    """Fraction of the time in which both predict the same class."""
 
 
 class FeaturesJson(TypedDict):
-    """How alike two clips are to a network."""
+    """Similarities between the features of two clips."""
 
     schema: str
     videos: list[str]
@@ -121,37 +125,37 @@ class FeaturesJson(TypedDict):
     first_center_seconds: list[float]
     second_center_seconds: list[float]
     similarity: list[list[float]]
-    """Cosine of the features of each moment of the first clip (rows) and of the second (columns), in [-1, 1]."""
+    """Cosine similarity of the features of each window of the first clip (rows) and the second (columns)."""
     mean_similarity: float
-    """Cosine of the mean features."""
+    """Cosine similarity of the mean features."""
     work_seconds: float
 
 
-_TOP, _WINDOW_TOP = 10, 5
+_NUM_TOP, _NUM_WINDOW_TOP = 10, 5
 
 
-def recognition_json(found: Recognition) -> RecognitionJson:
-    """The JSON of a recognition."""
-    answer, facts = found.answer, found.answer.facts
-    prediction = answer.prediction
+def recognition_json(result: Recognition) -> RecognitionJson:
+    """Convert a recognition to JSON."""
+    overall, info = result.overall, result.overall.info
+    prediction = overall.prediction
     return {
         "schema": "quovadis.recognition/2",
         "video": {
-            "name": answer.video,
-            "width": facts.width,
-            "height": facts.height,
-            "num_frames": facts.num_frames,
-            "seconds": round(facts.seconds, 3),
-            "codec": facts.codec,
+            "name": overall.video,
+            "width": info.width,
+            "height": info.height,
+            "num_frames": info.num_frames,
+            "seconds": round(info.seconds, 3),
+            "codec": info.codec,
         },
-        "model": answer.model,
-        "flow_method": answer.flow_method,
+        "model": overall.model,
+        "flow_method": overall.flow_method,
         "window_seconds": prediction.window_seconds or 0.0,
         "stride_seconds": prediction.stride_seconds or 0.0,
-        "top": _classes(prediction.top(_TOP)),
-        "timeline": _timeline_json(found.timeline),
+        "top": _classes(prediction.top(_NUM_TOP)),
+        "timeline": _timeline_json(result.timeline),
         "notes": list(prediction.notes),
-        "work_seconds": round(found.work_seconds, 3),
+        "work_seconds": round(result.work_seconds, 3),
     }
 
 
@@ -173,45 +177,45 @@ def _timeline_json(timeline: Timeline) -> TimelineJson:
             {
                 "start_seconds": round(w.start_seconds, 3),
                 "stop_seconds": round(w.stop_seconds, 3),
-                "top": _classes(prediction.top(_WINDOW_TOP, w)),
+                "top": _classes(prediction.top(_NUM_WINDOW_TOP, w)),
             }
             for w in prediction.windows
         ],
     }
 
 
-def comparison_json(found: Comparison) -> ComparisonJson:
-    """The JSON of a comparison."""
+def comparison_json(result: Comparison) -> ComparisonJson:
+    """Convert a comparison of models to JSON."""
     return {
         "schema": "quovadis.comparison/2",
-        "first": recognition_json(found.first),
-        "second": recognition_json(found.second),
-        "agreement": found.agreement,
+        "first": recognition_json(result.first),
+        "second": recognition_json(result.second),
+        "agreement": result.agreement,
     }
 
 
-def features_json(found: FeatureComparison) -> FeaturesJson:
-    """The JSON of a comparison of features."""
-    first, second = found.center_seconds
+def features_json(result: FeatureComparison) -> FeaturesJson:
+    """Convert a comparison of features to JSON."""
+    first, second = result.center_seconds
     return {
         "schema": "quovadis.features/1",
-        "videos": list(found.videos),
-        "streams": list(found.streams),
-        "window_seconds": found.window_seconds,
+        "videos": list(result.videos),
+        "streams": list(result.streams),
+        "window_seconds": result.window_seconds,
         "first_center_seconds": [round(t, 3) for t in first],
         "second_center_seconds": [round(t, 3) for t in second],
-        "similarity": [[round(value, 4) for value in row] for row in found.similarity.tolist()],
-        "mean_similarity": found.mean_similarity,
-        "work_seconds": round(found.work_seconds, 3),
+        "similarity": [[round(value, 4) for value in row] for row in result.similarity.tolist()],
+        "mean_similarity": result.mean_similarity,
+        "work_seconds": round(result.work_seconds, 3),
     }
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of what each endpoint answers with, by endpoint; needs the extra ``web`` for pydantic."""
+    """Return the JSON Schema of the result of each endpoint; requires pydantic from the extra ``web``."""
     from pydantic import TypeAdapter
 
-    answers = {"/recognize": RecognitionJson, "/compare": ComparisonJson, "/features": FeaturesJson}
-    return {endpoint: TypeAdapter(answer).json_schema() for endpoint, answer in answers.items()}
+    results = {"/recognize": RecognitionJson, "/compare": ComparisonJson, "/features": FeaturesJson}
+    return {endpoint: TypeAdapter(result).json_schema() for endpoint, result in results.items()}
 
 
 def _classes(top: list[tuple[str, float]]) -> list[ClassJson]:

@@ -1,4 +1,4 @@
-"""The HTTP server of the page: uvicorn in a thread, which closes connections of clients that stall."""
+"""HTTP server of the web demo: uvicorn in a thread, with timeouts for stalled clients."""
 
 from __future__ import annotations
 
@@ -19,99 +19,100 @@ _MAX_CONNECTIONS = 512
 
 
 class TimeoutProtocol(H11Protocol):
-    """HTTP/1.1 with a limit on the time that a connection waits for its client.
+    """HTTP/1.1 protocol with timeouts for stalled clients.
 
-    uvicorn itself only limits the time between two requests.
+    uvicorn limits only the time between two requests.
     """
 
     header_seconds = 20.0
-    """For a complete header, from the connection or the last response on."""
+    """Timeout for a complete header, from the start of the connection or the end of the last response."""
     body_seconds = 30.0
-    """For a complete body, besides the time for its bytes."""
+    """Timeout for a complete body, in addition to the time for its bytes."""
     min_bytes_per_second = 1000.0
-    """Slowest upload."""
+    """Minimum upload rate."""
     linger_seconds = 10.0
-    """For the rest of a body that was refused."""
+    """Timeout for the rest of a rejected body."""
     write_seconds = 120.0
-    """For a client that reads nothing of its response."""
+    """Timeout for a client that does not read its response."""
 
-    _waits_for: object = None
+    _waiting_for: object = None
     _since = 0.0
     _num_bytes = 0
     _timer: Any = None
     _write_timer: Any = None
 
     def connection_made(self, transport: Any) -> None:
-        """Start to wait for a request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
-        self._watch()
+        self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
+        """Cancel all timers."""
         super().connection_lost(exc)
         for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Go on with the request."""
+        """Count the received bytes and process them."""
         self._num_bytes += len(data)
         super().data_received(data)
-        self._watch()
+        self._update_timer()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Start the timer for the next request."""
         super().on_response_complete()
-        self._watch()
+        self._update_timer()
 
     def pause_writing(self) -> None:
-        """Wait for the client to read."""
+        """Start the timer for a client that does not read."""
         super().pause_writing()
         self._write_timer = self.loop.call_later(self.write_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Cancel the timer for a client that does not read."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
 
     def allowed_seconds(self) -> float:
-        """How long the connection may wait for its client, from the moment on when it started to."""
+        """Return how long the connection may wait for its client in its current state."""
         if self.conn.their_state is h11.IDLE:
             return self.header_seconds
         if self.conn.our_state is h11.DONE:
             return self.linger_seconds
         return self.body_seconds + self._num_bytes / self.min_bytes_per_second
 
-    def _watch(self) -> None:
-        """Start the clock when the connection starts to wait for something else."""
-        waits_for = (self.conn.their_state, self.conn.our_state is h11.DONE, self.cycle)
-        if waits_for == self._waits_for:
+    def _update_timer(self) -> None:
+        """Restart the timer if the state of the connection changed."""
+        waiting_for = (self.conn.their_state, self.conn.our_state is h11.DONE, self.cycle)
+        if waiting_for == self._waiting_for:
             return
-        self._waits_for, self._since, self._num_bytes = waits_for, self.loop.time(), 0
+        self._waiting_for, self._since, self._num_bytes = waiting_for, self.loop.time(), 0
         if self._timer is not None:
             self._timer.cancel()
         if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._timer = self.loop.call_later(self.allowed_seconds(), self._check)
+            self._timer = self.loop.call_later(self.allowed_seconds(), self._abort_if_expired)
 
-    def _check(self) -> None:
-        left = self._since + self.allowed_seconds() - self.loop.time()
-        if left > 0:
-            self._timer = self.loop.call_later(left, self._check)
+    def _abort_if_expired(self) -> None:
+        remaining_seconds = self._since + self.allowed_seconds() - self.loop.time()
+        if remaining_seconds > 0:
+            self._timer = self.loop.call_later(remaining_seconds, self._abort_if_expired)
         else:
             self.transport.abort()
 
 
 class Server:
-    """An ASGI application that is served by a thread until :meth:`close`.
+    """Serve an ASGI application in a thread until :meth:`close` is called.
 
     Args:
         app: The application.
-        host: The address to listen at.
-        port: None takes the first free one from 7860 on.
+        host: The address at which to listen.
+        port: The port; by default the first free one from 7860 on.
 
     Raises:
-        InvalidInputError: The port is taken, or there is no such address here. JobError: It did not start.
+        InvalidInputError: If the port is in use or the address is not available.
+        JobError: If the server does not start.
     """
 
     def __init__(self, app: Any, *, host: str, port: int | None = None):
@@ -130,12 +131,12 @@ class Server:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
-        until = time.monotonic() + _START_SECONDS
-        while not self._server.started and self._thread.is_alive() and time.monotonic() < until:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not self._server.started:
             self.close()
-            raise JobError("the server did not start; the messages above say why")
+            raise JobError("the server did not start; see the messages above")
 
     def close(self) -> None:
         """Stop serving."""
@@ -153,7 +154,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server(address[:2], family=family)
         except (OSError, UnicodeError, OverflowError) as error:
             reason = error
-    taken = f"port {port} is" if port is not None else f"the ports from {FIRST_PORT} on are"
+    attempted = f"port {port}" if port is not None else f"ports {ports[0]} to {ports[-1]}"
     raise InvalidInputError(
-        f"{taken} taken at {host}, or there is no such address here: choose another --port or --host"
+        f"cannot listen on {attempted} of {host}: the port is in use or the address is not available; choose another "
+        "--port or --host"
     ) from reason

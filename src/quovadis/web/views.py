@@ -1,4 +1,4 @@
-"""Results as HTML: every name and message goes through ``escape``, pictures lie in the text."""
+"""HTML fragments of the web demo, rendered from ``templates/``."""
 
 from __future__ import annotations
 
@@ -6,221 +6,191 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from quovadis.flow.draw import draw_legend
-from quovadis.report.pictures import picture_uri
-from quovadis.runtime.plain_text import escape
-from quovadis.web.analysis import Answer, Comparison, Evidence, FeatureComparison, Moment, Recognition
-from quovadis.web.limits import VideoFacts, clock
+from quovadis.report.html import render
+from quovadis.report.pictures import picture_uri, png_uri
+from quovadis.web.limits import UploadInfo, format_time
+from quovadis.web.results import Comparison, FeatureComparison, Recognition, VideoPrediction
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
-_CURVES, _TOP = 6, 5
+_NUM_CURVES, _NUM_TOP = 6, 5
 _COLORS = tuple(f"var(--qv-{i})" for i in range(1, 11))
-_OTHER = "var(--qv-other)"
+_OTHER_COLOR = "var(--qv-other)"
+
+_render = partial(render, "quovadis.web", format_time=format_time, picture_uri=picture_uri)
+
+
+@dataclass(frozen=True)
+class _Download:
+    name: str
+    label: str
+    uri: str
+    """``data:`` URL, so that no file has to be kept on the server."""
 
 
 def header(models: Sequence[str], max_mib: float, max_seconds: float) -> str:
-    """The head of the page."""
-    lines = "".join(f"<p class='qv-soft'>{escape(model)}</p>" for model in models)
-    return (
-        "<header class='qv qv-head'><h1>quovadis</h1><p>What happens in a video, and when. "
-        f"Videos up to {clock(max_seconds)} and {max_mib:.0f} MiB; they stay on this machine, for an hour.</p>"
-        f"{lines}</header>"
-    )
+    """Render the header of the page: its purpose, limits and models."""
+    return _render("header.html", models=models, max_mib=max_mib, max_seconds=max_seconds)
 
 
-def player(path: str, name: str, facts: VideoFacts, which: str) -> str:
-    """The video; ``which`` is the name that the time line under it calls it by."""
-    words = f"{facts.width} x {facts.height}, {clock(facts.seconds)}, {facts.codec}"
-    return (
-        f"<figure class='qv qv-player'><video controls playsinline muted preload='auto' data-video='{escape(which)}' "
-        f"src='gradio_api/file={escape(quote(path))}'></video>"
-        f"<figcaption><b>{escape(name)}</b> <span>{escape(words)}</span></figcaption></figure>"
-    )
+def player(path: str, name: str, info: UploadInfo, player_id: str) -> str:
+    """Render a video player.
+
+    Args:
+        path: File to play; Gradio must be allowed to serve it.
+        name: Display name of the file.
+        info: Measurements of the video.
+        player_id: Name by which timelines and buttons refer to the player.
+    """
+    return _render("player.html", url_path=quote(path), name=name, info=info, player_id=player_id)
 
 
-def progress(share: float, what: str) -> str:
-    """How far the work is."""
-    return (
-        f"<div class='qv qv-progress' role='progressbar' aria-valuenow='{100 * share:.0f}' aria-valuemin='0' "
-        f"aria-valuemax='100'><i style='width:{100 * share:.1f}%'></i><span>{escape(what)}</span>"
-        f"<b>{share:.0%}</b></div>"
-    )
+def progress(fraction: float, description: str) -> str:
+    """Render a progress bar."""
+    return _render("progress.html", fraction=fraction, description=description)
 
 
 def error(message: str) -> str:
-    """What went wrong, and what to do."""
-    return f"<div class='qv qv-error' role='alert'>{escape(message)}</div>"
+    """Render an error message."""
+    return _render("error.html", message=message)
 
 
-def answer(found: Answer) -> str:
-    """The classes of the whole video, and what was done."""
-    return (
-        f"<section class='qv'><h3>{escape(found.model)}</h3>{_bars(found.prediction.top(_TOP))}"
-        f"<p class='qv-soft'>Whole video in {found.prediction.describe_windows()}, {found.work_seconds:.1f} s of work. "
-        f"{_notes(found)}</p></section>"
+def prediction(overall: VideoPrediction) -> str:
+    """Render the most probable classes of a whole video."""
+    return _render("prediction.html", overall=overall, num_top=_NUM_TOP)
+
+
+def recognition(result: Recognition) -> str:
+    """Render the most probable classes, the evidence for the first one, and download links."""
+    video = result.overall.video
+    return _render(
+        "recognition.html",
+        prediction=prediction(result.overall),
+        evidence=result.evidence,
+        downloads=_downloads(video, recognition_json(result), result.timeline.to_csv()),
     )
 
 
-def recognition(found: Recognition) -> str:
-    """The classes, the evidence for the first one, and the files to take away."""
-    files = _downloads(found.answer.video, recognition_json(found), found.timeline.to_csv())
-    return f"{answer(found.answer)}<section class='qv'>{_evidence(found.evidence)}{files}</section>"
+def timeline(result: Recognition, player_id: str) -> str:
+    """Render the segments and class probabilities over time; a click seeks in the player ``player_id``."""
+    return _timeline(result, player_id, dict(zip(result.timeline.top_labels(_NUM_CURVES), _COLORS, strict=False)))
 
 
-def _evidence(found: Evidence | None) -> str:
-    if found is None:
-        return ""
-    frames = "".join(
-        f"<button type='button' data-seek='{seconds:.3f}' title='show {clock(seconds)}'>"
-        f"<img src='{picture_uri(frame)}' alt='evidence at {clock(seconds)}'><span>{clock(seconds)}</span></button>"
-        for seconds, frame in zip(found.seconds, found.frames, strict=True)
-    )
-    return (
-        f"<h4>Evidence for {escape(found.label)}</h4><div class='qv-moments qv-evidence' data-player='recognize'>"
-        f"{frames}</div><p class='qv-soft'>Bright is where {escape(found.model)} finds evidence (class activation "
-        "map); the darkened margin is not part of its input.</p>"
-    )
-
-
-def timeline(found: Recognition, which: str) -> str:
-    """The segments as a colored band and the curves of the classes; a click seeks in the player ``which``."""
-    return _timeline(found, which, dict(zip(found.timeline.top_labels(_CURVES), _COLORS, strict=False)))
-
-
-def timelines(found: Comparison, which: str) -> str:
-    """Those of two models under each other; a class has one color in both."""
-    both = (found.first, found.second)
-    labels = dict.fromkeys(label for r in both for label in r.timeline.top_labels(_CURVES))
+def timelines(result: Comparison, player_id: str) -> str:
+    """Render the timelines of two models with the same color for a class in both."""
+    both = (result.first, result.second)
+    labels = dict.fromkeys(label for r in both for label in r.timeline.top_labels(_NUM_CURVES))
     colors = dict(zip(labels, _COLORS, strict=False))
-    return "".join(_timeline(r, which, colors, r.answer.model) for r in both)
+    return "".join(_timeline(r, player_id, colors, r.overall.model) for r in both)
 
 
-def _timeline(found: Recognition, which: str, colors: Mapping[str, str], title: str = "") -> str:
-    start, stop = found.span_seconds
-    length = max(stop - start, 1e-9)
-    line = found.timeline
-    labels = line.top_labels(_CURVES)
-    pieces = []
-    for s in line.segments():
-        left, width = 100 * (s.start_seconds - start) / length, 100 * (s.stop_seconds - s.start_seconds) / length
-        words = f"{s.label}, {clock(s.start_seconds)} to {clock(s.stop_seconds)}, {s.probability:.0%}"
-        pieces.append(
-            f"<button type='button' data-seek='{s.start_seconds:.3f}' title='{escape(words)}' "
-            f"aria-label='{escape(words)}' style='left:{left:.3f}%;width:{width:.3f}%;"
-            f"--c:{colors.get(s.label, _OTHER)}'>{escape(s.label)}</button>"
-        )
-    cells = [(1000 * (a - start) / length, 1000 * (b - start) / length) for a, b in line.cells()]
-    curves = "".join(
-        f"<polyline style='stroke:{colors.get(name, _OTHER)}' points='{_steps(cells, values)}'/>"
-        for name, values in line.curves(labels).items()
-    )
-    chips = "".join(f"<li style='--c:{colors.get(name, _OTHER)}'>{escape(name)}</li>" for name in labels)
-    heading = f"<h4>{escape(title)}</h4>" if title else ""
-    return (
-        f"<section class='qv'>{heading}<div class='qv-timeline' data-player='{escape(which)}' data-start='{start:.3f}' "
-        f"data-stop='{stop:.3f}'><div class='qv-band'>{''.join(pieces)}</div>"
-        "<svg viewBox='0 0 1000 100' preserveAspectRatio='none' aria-hidden='true'>"
-        f"<line x1='0' x2='1000' y1='50' y2='50'/>{curves}</svg><i class='qv-now'></i>"
-        f"<div class='qv-ticks'><span>{clock(start)}</span><span>{clock((start + stop) / 2)}</span>"
-        f"<span>{clock(stop)}</span></div></div><ul class='qv-chips'>{chips}</ul>"
-        f"<p class='qv-soft'>Timeline in {line.prediction.describe_windows()}.</p></section>"
+def flow_frames(result: Recognition, player_id: str) -> str:
+    """Render frames and their optical flow."""
+    return _render(
+        "flow_frames.html",
+        flow_frames=result.flow_frames,
+        flow_method=result.overall.flow_method,
+        color_wheel=draw_legend(64)[0],
+        player_id=player_id,
     )
 
 
-def moments(found: Recognition, which: str) -> str:
-    """Frames with their flow in colors."""
-    wheel = picture_uri(draw_legend(64)[0])
-    return (
-        f"<section class='qv'><h3>Frames and their optical flow</h3><div class='qv-moments' "
-        f"data-player='{escape(which)}'>{''.join(_moment(m) for m in found.moments)}</div>"
-        f"<p class='qv-soft qv-wheel'><img src='{wheel}' alt=''> The color is the direction that a point moves "
-        f"in, its strength the speed; white stands still. {escape(found.answer.flow_method)}.</p></section>"
+def comparison(result: Comparison) -> str:
+    """Render the predictions of two models side by side."""
+    return _render(
+        "comparison.html",
+        agreement=result.agreement,
+        predictions=[prediction(r.overall) for r in (result.first, result.second)],
+        downloads=_downloads(result.first.overall.video, comparison_json(result)),
     )
 
 
-def comparison(found: Comparison) -> str:
-    """Two models beside each other."""
-    columns = "".join(f"<div>{answer(r.answer)}</div>" for r in (found.first, found.second))
-    return (
-        f"<section class='qv'><p class='qv-number'><b>{found.agreement:.0%}</b> of the time both name the same "
-        f"class</p><div class='qv-pair'>{columns}</div>"
-        f"{_downloads(found.first.answer.video, comparison_json(found))}</section>"
+def features(result: FeatureComparison) -> str:
+    """Render the similarity matrix of two clips."""
+    rows_json, columns_json = (json.dumps([round(t, 3) for t in times]) for times in result.center_seconds)
+    return _render(
+        "features.html",
+        result=result,
+        lowest=float(result.similarity.min()),
+        highest=float(result.similarity.max()),
+        matrix_uri=_matrix_uri(result),
+        rows_json=rows_json,
+        columns_json=columns_json,
+        downloads=_downloads(result.videos[0], features_json(result)),
     )
 
 
-def features(found: FeatureComparison) -> str:
-    """The cosines of all moments of two clips as a picture, and one number."""
-    low, high = float(found.similarity.min()), float(found.similarity.max())
-    first, second = found.center_seconds
-    words = f"cosines of the features: {found.videos[0]} downwards, {found.videos[1]} to the right"
-    return (
-        f"<section class='qv'><p class='qv-number'><b>{found.mean_similarity:.3f}</b> is the cosine of their mean "
-        f"features ({escape(' + '.join(found.streams))}); 1 is the same direction</p>"
-        f"<div class='qv-matrix'><span class='qv-down'>{escape(found.videos[0])}, {clock(first[0])} to "
-        f"{clock(first[-1])}</span><img src='{_matrix_uri(found)}' alt='{escape(words)}' tabindex='0' "
-        f"data-rows='{escape(json.dumps([round(t, 3) for t in first]))}' "
-        f"data-columns='{escape(json.dumps([round(t, 3) for t in second]))}'>"
-        f"<span class='qv-right'>{escape(found.videos[1])}, {clock(second[0])} to {clock(second[-1])}</span></div>"
-        f"<p class='qv-soft qv-scale'><span>{low:.2f}</span><i></i><span>{high:.2f}</span></p>"
-        f"<p class='qv-soft'>{len(first)} x {len(second)} windows of {found.window_seconds:.3g} s; a click shows both "
-        f"moments in the players. {found.work_seconds:.1f} s of work.</p>"
-        f"{_downloads(found.videos[0], features_json(found))}</section>"
+def _timeline(result: Recognition, player_id: str, colors: Mapping[str, str], title: str = "") -> str:
+    start, stop = result.span_seconds
+    seconds = max(stop - start, 1e-9)
+    line = result.timeline
+    segments = [
+        {
+            "label": s.label,
+            "description": f"{s.label}, {format_time(s.start_seconds)} to {format_time(s.stop_seconds)}, "
+            f"{s.probability:.0%}",
+            "start_seconds": s.start_seconds,
+            "left": 100 * (s.start_seconds - start) / seconds,
+            "width": 100 * (s.stop_seconds - s.start_seconds) / seconds,
+            "color": colors.get(s.label, _OTHER_COLOR),
+        }
+        for s in line.segments()
+    ]
+    cells = [(1000 * (a - start) / seconds, 1000 * (b - start) / seconds) for a, b in line.cells()]
+    curves = [
+        {"label": label, "color": colors.get(label, _OTHER_COLOR), "points": _steps(cells, values)}
+        for label, values in line.curves(line.top_labels(_NUM_CURVES)).items()
+    ]
+    return _render(
+        "timeline.html",
+        title=title,
+        player_id=player_id,
+        start=start,
+        stop=stop,
+        segments=segments,
+        curves=curves,
+        windows=line.prediction.describe_windows(),
     )
-
-
-def _bars(top: Sequence[tuple[str, float]]) -> str:
-    rows = "".join(
-        f"<li><i style='width:{100 * p:.2f}%'></i><span>{escape(name)}</span><b>{p:.1%}</b></li>" for name, p in top
-    )
-    return f"<ol class='qv-bars'>{rows}</ol>"
-
-
-def _moment(moment: Moment) -> str:
-    return (
-        f"<button type='button' data-seek='{moment.seconds:.3f}' title='show {clock(moment.seconds)}'>"
-        f"<img src='{picture_uri(moment.frame)}' alt='frame at {clock(moment.seconds)}'>"
-        f"<img src='{picture_uri(moment.flow)}' alt='its optical flow'><span>{clock(moment.seconds)}</span></button>"
-    )
-
-
-def _notes(found: Answer) -> str:
-    return " ".join(f"{escape(note)}." for note in found.prediction.notes)
 
 
 def _steps(cells: Sequence[tuple[float, float]], values: Sequence[float]) -> str:
-    """A curve that is level over each cell: a window speaks for all of its stretch."""
+    """SVG points of a step function that is constant over each cell."""
     points = [(x, 100 - 100 * p) for cell, p in zip(cells, values, strict=True) for x in cell]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def _downloads(video: str, document: Mapping[str, Any], table: str | None = None) -> str:
-    """Links to files that lie in the page itself, so that no file is left behind on the server."""
+def _downloads(video: str, document: Mapping[str, Any], table: str | None = None) -> list[_Download]:
+    """Embed a JSON document, and a CSV table if given."""
     stem = video.rpartition(".")[0] or video
     kind = str(document["schema"]).split(".")[1].split("/")[0]
     files = {"json": ("application/json", json.dumps(document, indent=1))}
     if table is not None:
         files["csv"] = ("text/csv", table)
-    links = "".join(
-        f"<a download='{escape(f'{stem}.{kind}.{end}')}' "
-        f"href='data:{media};base64,{base64.b64encode(text.encode()).decode()}'>{end.upper()}</a>"
-        for end, (media, text) in files.items()
-    )
-    return f"<p class='qv-files'>{links}</p>"
+    return [
+        _Download(
+            name=f"{stem}.{kind}.{suffix}",
+            label=suffix.upper(),
+            uri=f"data:{media_type};base64,{base64.b64encode(text.encode()).decode()}",
+        )
+        for suffix, (media_type, text) in files.items()
+    ]
 
 
-def _matrix_uri(found: FeatureComparison) -> str:
-    """One pixel a pair of moments, as the ``data:`` address of a PNG; the colors are scaled from least to most."""
+def _matrix_uri(result: FeatureComparison) -> str:
+    """Draw the similarity matrix with one pixel per pair of windows, scaled to its own range."""
     from matplotlib import colormaps
     from PIL import Image
 
-    values = found.similarity.numpy()
+    values = result.similarity.numpy()
     low, high = values.min(), values.max()
     colors = colormaps["viridis"]((values - low) / max(float(high - low), 1e-9), bytes=True)[..., :3]
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(colors)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return png_uri(buffer.getvalue())
