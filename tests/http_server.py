@@ -1,4 +1,4 @@
-"""A server of our own that misbehaves on purpose."""
+"""A local HTTP server that simulates failures."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ CONTENT = np.random.default_rng(0).bytes(1_000_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Answers by a script: one word for each request, then honestly."""
+    """Responds according to ``script``, with one entry per request, and then normally."""
 
     daemon_threads = True
 
@@ -25,10 +25,10 @@ class Server(ThreadingHTTPServer):
         self.paths: list[str] = []
         self.content = CONTENT
         self.files: dict[str, bytes] = {}
-        """By path; what is not among them is ``content``, or missing where there are any."""
+        """Files by path. If it is empty, every path returns ``content``."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # a client that went away is no matter
+        if not isinstance(sys.exception(), ConnectionError):  # clients may disconnect
             super().handle_error(request, client_address)
 
     @property
@@ -47,30 +47,30 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
+        range_header = self.headers.get("Range")
+        self.server.ranges.append(range_header)
         self.server.paths.append(self.path)
-        word = self.server.script.pop(0) if self.server.script else "honest"
+        behavior = self.server.script.pop(0) if self.server.script else "normal"
         if self.server.files and unquote(self.path) not in self.server.files:
-            word = "404"
-        if word.isdigit():
-            self.send_response(int(word))
+            behavior = "404"
+        if behavior.isdigit():
+            self.send_response(int(behavior))
             self.send_header("Retry-After", "0")
             self.send_header("Content-Length", "0")
             self.end_headers()
-        elif word == "redirect":
+        elif behavior == "redirect":
             self.send_response(302)
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
-        elif word == "hang up":
+        elif behavior == "hang up":
             self.close_connection = True
         else:
-            self._send(word, asked)
+            self._send(behavior, range_header)
 
-    def _send(self, word: str, asked: str | None) -> None:
+    def _send(self, behavior: str, range_header: str | None) -> None:
         content = self.server.files.get(unquote(self.path), self.server.content)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and word != "no ranges" else 0
+        start = int(range_header.removeprefix("bytes=").rstrip("-")) if range_header and behavior != "no ranges" else 0
         if start >= len(content):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -78,15 +78,15 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         body = content[start:]
-        if word == "wrong":
+        if behavior == "wrong":
             body = bytes([body[0] ^ 1]) + body[1:]
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        if word != "no length":
+        if behavior != "no length":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if word == "cut":
+        if behavior == "cut":
             body = body[: max(len(body) // 2, 1)]
             self.close_connection = True
         self.wfile.write(body)
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """A server on a free port of this machine, for as long as the block lasts."""
+    """Run a server on a free port during the block."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine: the endpoints that quovadis uses, for models in memory."""
+"""A local Hugging Face Hub with the endpoints that quovadis uses and models in memory."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ TOKEN = "hf_ofTheTests"
 
 @dataclass
 class Repo:
-    """A repository of one model; every commit keeps all its files."""
+    """A model repository; each commit contains all files."""
 
     private: bool = False
     gated: bool = False
@@ -30,7 +30,7 @@ class Repo:
         return commit if commit in self.commits else None
 
     def commit(self, files: dict[str, bytes], revision: str = "main") -> str:
-        """Add files on top of a branch; returns the new commit."""
+        """Commit files to a branch; returns the new commit."""
         parent = self.refs.get(revision, "0" * 40)
         content = {**self.commits[parent], **files}
         name = hashlib.sha1(repr((parent, sorted(content.items()))).encode()).hexdigest()
@@ -40,7 +40,7 @@ class Repo:
 
 
 class Hub(ThreadingHTTPServer):
-    """Answers as the Hub does."""
+    """Server with the API of the Hub."""
 
     daemon_threads = True
 
@@ -52,7 +52,7 @@ class Hub(ThreadingHTTPServer):
         self.requests: list[str] = []
         """Method and path of every request."""
         self.status: int | None = None
-        """Answer every request with it."""
+        """If set, the status of every response."""
         self.may_write = True
         """Whether the token gives write access."""
 
@@ -61,19 +61,19 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def add(self, name: str, **files: bytes) -> Repo:
-        """A repository with one commit; ``__`` in a name of a file stands for a dot."""
+        """Create a repository with one commit; ``__`` in a file name stands for a dot."""
         repo = self.repos.setdefault(name, Repo())
         repo.commit({file.replace("__", "."): content for file, content in files.items()})
         return repo
 
     def head(self, name: str = "org/name") -> tuple[str, dict[str, bytes]]:
-        """The newest commit of the main branch, and its files."""
+        """Return the newest commit of the main branch and its files."""
         commit = self.repos[name].refs["main"]
         return commit, self.repos[name].commits[commit]
 
     @property
     def downloads(self) -> list[str]:
-        """Names of the files that were sent."""
+        """Names of the downloaded files."""
         return [line.rpartition("/")[2] for line in self.requests if line.startswith("GET") and "/resolve/" in line]
 
 
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         if given and given != TOKEN:
             return self._refuse(401, "", "Invalid credentials in Authorization header")
         if self.command in ("POST", "PUT"):
-            if path.startswith("/lfs/"):  # addresses that the batch endpoint gave out carry their own permission
+            if path.startswith("/lfs/"):  # upload URLs of the batch endpoint need no token
                 return self._keep(path.removeprefix("/lfs/"), body)
             if not given:
                 return self._refuse(401, "", "Please log in")
@@ -204,7 +204,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving_hub() -> Iterator[Hub]:
-    """A Hub on a free port of this machine, for as long as the block lasts."""
+    """Run a Hub on a free port during the block."""
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -1,4 +1,4 @@
-"""Processes that work together on this machine, as a launcher starts them."""
+"""Start groups of distributed processes."""
 
 import multiprocessing
 import os
@@ -11,14 +11,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 _SECONDS = 120
-# A server that has loaded PyTorch once, and from which processes branch off at once.
+# The fork server imports PyTorch once, so that processes start quickly.
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(["torch", "accelerate", "quovadis.training.loop", "tests.launch"])
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended."""
+    """Exit code and output of a process."""
 
     code: int | None
     stdout: str
@@ -26,7 +26,7 @@ class Ended:
 
 
 def launch(script: str, num_processes: int) -> list[Ended]:
-    """Run ``script`` in several processes that find each other, without a launcher that ends them all."""
+    """Run ``script`` in a process group, without a launcher that stops all processes if one fails."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         started = [
@@ -66,7 +66,7 @@ def _run(script: str, rank: int, num_processes: int, port: int, folder: str) -> 
 
 
 def torchrun(arguments: list[str], num_processes: int) -> subprocess.Popen[str]:
-    """Start ``quovadis`` with torchrun, output and errors in one stream."""
+    """Start ``quovadis`` with torchrun; stdout and stderr are one stream."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)]
     launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", "quovadis"]
     environment = {

@@ -1,4 +1,4 @@
-"""What an installed quovadis has to do without its extras and without its sources: run by ``make smoke``."""
+"""Check an installed quovadis without extras and without its sources; run by ``make smoke``."""
 
 import contextlib
 import subprocess
@@ -17,7 +17,7 @@ from quovadis.video.writer import write_video
 
 
 def quovadis_command(*arguments: object) -> str:
-    """What a command prints."""
+    """Run a command and return its output."""
     return subprocess.check_output([sys.executable, "-m", "quovadis", *map(str, arguments)], text=True)
 
 
@@ -40,7 +40,7 @@ def check(place: Path) -> None:
     assert quovadis.estimate_flow(quovadis.read_clip(place / "clips" / "left" / "0.mp4").frames[:2]).shape[0] == 1
     model = quovadis.load_model(run)
     assert export_model(model, place / "tiny.pt", format="torchscript").check is not None
-    with contextlib.suppress(MissingExtraError):  # where the extra is not there it says so, and nothing else goes wrong
+    with contextlib.suppress(MissingExtraError):  # the extra may not be installed
         export_model(model, place / "tiny.onnx")
 
 

@@ -1,4 +1,4 @@
-"""Small inputs made on the fly: videos, clips, logits, networks."""
+"""Generate small inputs for tests: videos, clips, logits, networks."""
 
 import os
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from quovadis.video.clip import Clip
 from quovadis.video.writer import write_video
 
 SHARED = Path(os.environ.get("QUOVADIS_SHARED") or Path(__file__).parent.parent.parent / "shared")
-"""Reference data next to the checkout; may be absent. Tests get it from the fixture ``shared``."""
+"""Folder of reference data next to the checkout; may be absent. Tests use the fixture ``shared``."""
 
 
 def reference_data() -> Path:
-    """The folder of reference data; skips the calling test if it is absent."""
+    """Return the folder of reference data, or skip the calling test if it is absent."""
     if not SHARED.is_dir():
         pytest.skip(f"needs the reference data in {SHARED}")
     return SHARED
 
 
 def moving_square(num_frames: int = 30, height: int = 48, width: int = 64, seed: int = 0) -> torch.Tensor:
-    """uint8 (T, 3, H, W): a bright square that moves over fixed noise; every frame differs from every other."""
+    """Draw a bright square that moves over fixed noise, uint8 (T, 3, H, W). All frames differ."""
     rng = np.random.default_rng(seed)
     frames = np.repeat(rng.integers(0, 90, (1, 3, height, width), dtype=np.uint8), num_frames, axis=0)
     for t in range(num_frames):
@@ -40,38 +40,38 @@ def moving_square(num_frames: int = 30, height: int = 48, width: int = 64, seed:
 
 
 def write_square(path: Path, *, seed: int, reverse: bool = False, num_frames: int = 24) -> Path:
-    """A small video of a square that moves right, or left when reversed."""
+    """Write a small video of a square that moves right, or left if ``reverse``."""
     frames = moving_square(num_frames, 40, 48, seed)
     return write_video(path, frames.flip(0) if reverse else frames, fps=25, options={"preset": "ultrafast"})
 
 
 def random_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Random values everywhere, so that two tensors that change places are seen; variances are positive."""
+    """Return random values for all tensors, so that swapped tensors are detected; variances are positive."""
     state = {name: torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}
     return {name: values.abs() if name.endswith("running_var") else values for name, values in state.items()}
 
 
 def numbered_clip(num_frames: int, size_px: int = 16) -> Clip:
-    """A clip that tells which frame is which: pixels and flow bytes of frame t are t (modulo 256)."""
+    """Return a clip in which the pixels and flow bytes of frame t are t (modulo 256)."""
     numbers = torch.arange(num_frames).remainder(256).to(torch.uint8).view(-1, 1, 1, 1)
     clip = Clip(numbers.expand(-1, 3, size_px, size_px).contiguous(), torch.arange(num_frames) / 25)
     return with_numbered_flow(clip)
 
 
 def with_numbered_flow(clip: Clip, **_: object) -> Clip:
-    """In the place of ``flow_for_clip``: flow whose bytes are the pixels of its frame."""
+    """Replacement for ``flow_for_clip``: add flow whose bytes are the pixels of its frame."""
     return replace(clip, flow=decode_flow(clip.frames[:, :2].contiguous()))
 
 
 def numbers_of(stream: torch.Tensor) -> list[int]:
-    """Which frames of a numbered clip a stream (T, C, H, W) holds; every pixel has to say the same."""
+    """Return the frame numbers in a stream (T, C, H, W) of a numbered clip; all pixels of a frame must agree."""
     numbers = stream[:, 0, 0, 0]
     assert torch.equal(stream, numbers.view(-1, 1, 1, 1).expand_as(stream))
     return numbers.tolist()
 
 
 def dump_of(logits: torch.Tensor, targets: Sequence[int] | None = None, **changes: object) -> LogitDump:
-    """A dump of logits (streams, videos, classes) with invented names; every target is class 0 unless given."""
+    """Create a dump of logits (streams, videos, classes) with generic names; targets are class 0 by default."""
     streams, videos, classes = logits.shape
     fields = {
         "dataset": "toy",
@@ -89,10 +89,10 @@ def dump_of(logits: torch.Tensor, targets: Sequence[int] | None = None, **change
 
 
 def awake(model: VideoModel, seed: int = 0) -> VideoModel:
-    """A random network whose features are of order one and differ from clip to clip, in evaluation mode.
+    """Calibrate a randomly initialized network, so that its features are of order one and differ between clips.
 
-    Fresh weights shrink everything from layer to layer, until a mistake is smaller than any tolerance. Here every batch
-    norm takes the statistics of a clip of moving stripes for its own.
+    Activations of initial weights shrink with depth, and errors become smaller than test tolerances. Here the batch
+    norms use the statistics of a clip of moving stripes. The network is returned in evaluation mode.
     """
     rng = torch.Generator().manual_seed(seed)
     size, channels = model.spec.size_px, model.spec.streams[0].channels

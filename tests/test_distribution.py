@@ -1,4 +1,4 @@
-"""What is given out: a wheel and a source archive that hold what they should. ``make smoke`` installs them."""
+"""Contents of the wheel and the source archive. ``make smoke`` installs them."""
 
 import tarfile
 import tomllib
@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if find_spec("hatchling") is None:
-        pytest.skip("needs hatchling, which builds")
+        pytest.skip("needs hatchling")
     from hatchling import build
 
     place = tmp_path_factory.mktemp("dist")
@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         return place / build.build_wheel(str(place)), place / build.build_sdist(str(place))
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) -> None:
+def test_wheel_contains_the_package_only(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[0]) as wheel:
         names = set(wheel.namelist())
         metadata = Parser().parsestr(wheel.read(f"quovadis-{__version__}.dist-info/METADATA").decode())
@@ -43,7 +43,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
     assert set(metadata.get_all("License-File") or []) == {"LICENSE", "NOTICE.md"}
 
 
-def test_the_source_archive_holds_what_the_tests_need(built: tuple[Path, Path]) -> None:
+def test_source_archive_contains_the_files_needed_by_tests(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = (
@@ -67,7 +67,7 @@ def test_versions_agree() -> None:
     assert {"title", "authors", "message"} <= set(citation)
 
 
-def test_ci_tests_the_versions_that_the_package_names() -> None:
+def test_ci_tests_the_declared_python_versions() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     named = {c.rpartition(" ")[2] for c in PROJECT["classifiers"] if c.startswith("Programming Language :: Python ::")}
     assert set(jobs["test"]["strategy"]["matrix"]["python"]) == named

@@ -1,4 +1,4 @@
-"""Every error that a user can cause is a QuovadisError and the builtin that fits."""
+"""Errors that users can cause are QuovadisErrors and matching builtin exceptions."""
 
 import pickle
 import re
@@ -32,12 +32,12 @@ CLASSES = {
 }
 
 
-def test_every_error_has_its_builtin_in_this_table() -> None:
+def test_every_error_is_in_the_table() -> None:
     assert set(CLASSES) - {"QuovadisError"} == set(BUILTINS)
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_each_error_is_caught_by_ours_and_by_the_builtin(name: str) -> None:
+def test_each_error_is_a_quovadis_error_and_a_builtin(name: str) -> None:
     error = CLASSES[name]("what happened")
     assert isinstance(error, QuovadisError)
     assert isinstance(error, BUILTINS[name])
@@ -45,26 +45,26 @@ def test_each_error_is_caught_by_ours_and_by_the_builtin(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_each_error_survives_the_way_out_of_a_worker_process(name: str) -> None:
+def test_each_error_can_be_pickled(name: str) -> None:
     copy = pickle.loads(pickle.dumps(CLASSES[name]("clip.mp4 is gone")))
     assert type(copy) is CLASSES[name]
     assert str(copy) == "clip.mp4 is gone"
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_the_tree_at_the_top_of_the_file_shows_each_error(name: str) -> None:
+def test_the_module_docstring_lists_each_error(name: str) -> None:
     assert re.search(rf"── {name}\b", str(errors.__doc__))
 
 
-def test_an_unknown_name_suggests_the_nearest_and_lists_all() -> None:
+def test_unknown_names_get_suggestions_and_the_known_names() -> None:
     message = str(UnknownNameError.among("recipe", "i3d_motion", ["i3d_motions", "charades"]))
     assert message == "unknown recipe 'i3d_motion'; did you mean 'i3d_motions'? Known: charades, i3d_motions"
 
 
-def test_an_unknown_name_far_from_all_suggests_nothing() -> None:
+def test_unknown_names_without_similar_names_get_no_suggestion() -> None:
     assert str(UnknownNameError.among("model", "zzz", ["i3d"])) == "unknown model 'zzz'; Known: i3d"
     assert str(UnknownNameError.among("model", "zzz", [])) == "unknown model 'zzz'; Known: none"
 
 
-def test_a_missing_part_names_what_to_install() -> None:
+def test_missing_extras_name_the_install_command() -> None:
     assert str(missing_extra("The page", "web")).endswith(install_command("web"))

@@ -1,4 +1,4 @@
-"""Options may come before, between or after the videos."""
+"""Options before, between and after positional arguments."""
 
 from dataclasses import dataclass
 from itertools import permutations
@@ -40,7 +40,7 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     return Path("a.mp4"), Path("clips")
 
 
-def test_any_order_means_the_same(videos: tuple[Path, Path]) -> None:
+def test_the_order_of_arguments_does_not_matter(videos: tuple[Path, Path]) -> None:
     parts = (("a.mp4", "clips"), ("--weights", "run", "i3d-flow-kinetics400"), ("--window-seconds", "2"), ("--json",))
     expected = Options(videos, (Path("run"), Path("i3d-flow-kinetics400")), window_seconds=2.0, json=True)
     for order in permutations(parts):
@@ -56,21 +56,21 @@ def test_any_order_means_the_same(videos: tuple[Path, Path]) -> None:
         "a.mp4 --weights run --weights=model.ckpt -- clips",
     ],
 )
-def test_weights_and_videos_are_told_apart(args: str, videos: tuple[Path, Path]) -> None:
+def test_weights_and_videos_are_distinguished(args: str, videos: tuple[Path, Path]) -> None:
     assert parsed(*args.split()) == Options(videos, (Path("run"), Path("model.ckpt")))
 
 
-def test_options_with_several_values_leave_the_videos_alone(videos: tuple[Path, Path]) -> None:
+def test_options_with_several_values_do_not_take_videos(videos: tuple[Path, Path]) -> None:
     expected = Options(videos, streams=("rgb", "flow"), devices=("cpu", "cuda:0"))
     assert parsed("--devices", "cpu", "cuda:0", "a.mp4", "--streams", "rgb", "flow", "clips") == expected
 
 
-def test_a_file_of_any_name_is_weights_directly_after_the_option(videos: tuple[Path, Path]) -> None:
+def test_the_argument_after_weights_may_have_any_name(videos: tuple[Path, Path]) -> None:
     assert parsed("--weights", "clips", "a.mp4") == Options((Path("a.mp4"),), (Path("clips"),))
 
 
 @pytest.mark.parametrize("args", ["--weights", "a.mp4 --window-seconds", "a.mp4 --nonsense", "--window-seconds x"])
-def test_wrong_usage_is_left_to_the_parser(args: str, videos: tuple[Path, Path]) -> None:
+def test_invalid_usage_exits_with_code_2(args: str, videos: tuple[Path, Path]) -> None:
     with pytest.raises(SystemExit) as stop:
         parsed(*args.split())
     assert stop.value.code == 2
@@ -93,5 +93,5 @@ def test_wrong_usage_is_left_to_the_parser(args: str, videos: tuple[Path, Path])
         ("new.mp4", False),
     ],
 )
-def test_what_names_weights(word: str, expected: bool, videos: tuple[Path, Path]) -> None:
+def test_names_weights(word: str, expected: bool, videos: tuple[Path, Path]) -> None:
     assert names_weights(word) is expected

@@ -10,6 +10,7 @@ from quovadis.errors import DownloadError
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.info import WeightsInfo
+from tests.command import run
 
 
 @pytest.fixture(scope="module")
@@ -19,47 +20,38 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_weights(path, build_model("i3d_tiny", num_classes=2).state_dict(), info)
 
 
-def run(*args: object) -> int:
-    """The exit code of a command."""
-    try:
-        main([str(a) for a in args])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def test_every_verb_has_a_file_and_every_file_a_verb() -> None:
+def test_every_command_has_a_module_and_every_module_a_command() -> None:
     folder = Path(sys.modules["quovadis.cli"].__file__ or "").parent
     files = {f.stem for f in folder.glob("*.py")} - {"__init__", "_arguments", "_inputs"}
     assert set(VERBS) == {name.partition("_")[0] for name in files}
-    assert set(VERBS) <= files  # VERB_PART.py is a part of VERB.py
+    assert set(VERBS) <= files  # COMMAND_PART.py is a part of COMMAND.py
 
 
-def test_help_lists_the_verbs_without_loading_anything_heavy() -> None:
+def test_help_lists_the_commands_without_heavy_imports() -> None:
     code = (
         "import sys; from quovadis.cli import main; main(['--help']);"
         "print(sorted({'torch', 'numpy', 'av', 'rich', 'tyro'} & set(sys.modules)))"
     )
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     assert lines[-1] == "[]"
-    assert all(any(line.strip().startswith(verb) for line in lines) for verb in VERBS)
+    assert all(any(line.strip().startswith(command) for line in lines) for command in VERBS)
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(verb, "--help") == 0
-    assert f"quovadis {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize("command", sorted(VERBS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"quovadis {command}" in capsys.readouterr().out
 
 
-def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_usage_exits_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("predcit") == 2
-    assert "unknown verb 'predcit'; did you mean 'predict'?" in capsys.readouterr().err
+    assert "unknown command 'predcit'; did you mean 'predict'?" in capsys.readouterr().err
     assert run("predict", "--nonsense") == 2
     assert run("train") == 2
     assert run() == 0
 
 
-def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line_with_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("probe", tmp_path / "none.mp4") == 1
     captured = capsys.readouterr()
     assert captured.err == f"error: no file at {tmp_path / 'none.mp4'}\n"
@@ -68,14 +60,14 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.Cap
         main(["probe", str(tmp_path / "none.mp4"), "--debug"])
 
 
-def test_probe_speaks_and_writes_json(clip_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probe_prints_text_and_json(clip_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("probe", clip_path) == 0
     assert "64x48, 25 fps, 30 frames, 1.20 s, h264 in" in capsys.readouterr().out
     assert run("probe", clip_path, "--count", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["num_frames"] == 30
 
 
-def test_predict_names_classes_and_goes_on_after_a_bad_file(
+def test_predict_continues_after_an_unreadable_file(
     clip_path: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = tmp_path / "bad.mp4"
@@ -92,7 +84,7 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(
     assert run("predict", "--weights", weights) == 1
 
 
-def test_unknown_recipes_and_datasets_are_suggested(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
+def test_unknown_recipes_and_datasets_get_suggestions(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
     assert run("train", "tinny", "--data", "motions") == 1
     assert "unknown recipe 'tinny'; did you mean 'tiny'?" in capsys.readouterr().err
     assert run("evaluate", "--data", "motoins", "--weights", weights) == 1
@@ -116,13 +108,13 @@ def test_train_then_evaluate_then_predict(
     assert "top-1" in text
     assert "protocol whole: whole video at 25 fps" in text
     assert (tmp_path / "e" / "report.html").is_file()
-    (figures,) = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    assert figures["num_videos"] == 6
+    (metrics,) = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert metrics["num_videos"] == 6
     assert run("predict", two_classes / "test" / "left" / "0.mp4", "--weights", out) == 0
 
 
 @pytest.mark.slow
-def test_the_demo_from_scratch_runs_from_videos_to_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_from_scratch_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--from-scratch", "--max-steps", 2, "--train-per-class", 1, "--test-per-class", 1)
     assert run("demo", "--out", tmp_path, *options) == 0
     text = capsys.readouterr().out
@@ -142,7 +134,7 @@ def test_the_demo_from_scratch_runs_from_videos_to_page(tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
-def test_the_demo_teaches_a_pretrained_network_new_classes(
+def test_demo_trains_a_classifier_on_a_pretrained_network(
     weights: Path, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
@@ -160,13 +152,13 @@ def test_the_demo_teaches_a_pretrained_network_new_classes(
     assert len(row["top"]) == 5
 
 
-def test_the_demo_refuses_a_video_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_rejects_a_missing_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", tmp_path / "none.mp4", "--out", tmp_path) == 1
     assert "no file at" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_without_a_connection_the_demo_trains_from_scratch(
+def test_demo_trains_from_scratch_without_a_connection(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Commands that are stopped by a signal: quickly, with all their processes, and nothing half done is left."""
+"""Commands stopped by a signal exit quickly, stop their worker processes and leave no partial files."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ from quovadis.errors import StorageError
 from quovadis.runtime import interrupts
 from tests.synthetic import write_square
 
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to see which processes there are")
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to list processes")
 
-# Workers do not import the script, so their functions are in a module.
+# Worker processes do not import the script, so their functions are in a module.
 MODULE = """
 import time
 from quovadis.runtime.atomic import atomic_path
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 
 class Command:
-    """A command in a session of its own, as a terminal starts it."""
+    """A command in its own session, as started by a terminal."""
 
     def __init__(self, script: Path, kind: str, out: Path):
         self.out = out
@@ -81,7 +81,7 @@ class Command:
         return list(self.out.rglob(".quovadis-*"))
 
     def others(self) -> list[str]:
-        """The other processes of the session that still run."""
+        """Names of other running processes in the session."""
         found = []
         for status in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -109,8 +109,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_signal_stops_the_workers_and_leaves_nothing(tmp_path: Path, script: Path) -> None:
-    """Of a terminal all processes get the signal, of ``kill`` and of a service manager one or all."""
+def test_every_signal_stops_the_workers_and_removes_partial_files(tmp_path: Path, script: Path) -> None:
+    """A terminal signals all processes; ``kill`` and service managers signal one or all."""
     signals = {
         "ctrl-c": (os.killpg, signal.SIGINT),
         "term": (os.kill, signal.SIGTERM),
@@ -130,7 +130,7 @@ def test_every_signal_stops_the_workers_and_leaves_nothing(tmp_path: Path, scrip
         wait_until(lambda command=command: not command.others())  # type: ignore[misc]
 
 
-def test_a_worker_that_does_not_react_is_killed(tmp_path: Path, script: Path) -> None:
+def test_an_unresponsive_worker_is_killed(tmp_path: Path, script: Path) -> None:
     command = Command(script, "stuck", tmp_path)
     wait_until(command.is_busy)
     command.process.send_signal(signal.SIGINT)
@@ -139,7 +139,7 @@ def test_a_worker_that_does_not_react_is_killed(tmp_path: Path, script: Path) ->
     wait_until(lambda: not command.others())
 
 
-def test_workers_of_a_killed_command_stop_and_remove_what_is_half_done(tmp_path: Path, script: Path) -> None:
+def test_workers_of_a_killed_command_stop_and_remove_partial_files(tmp_path: Path, script: Path) -> None:
     command = Command(script, "half_a_file", tmp_path)
     wait_until(command.is_busy)
     command.process.kill()
@@ -148,7 +148,7 @@ def test_workers_of_a_killed_command_stop_and_remove_what_is_half_done(tmp_path:
     assert command.partial_files() == []
 
 
-def test_prepare_goes_on_after_an_interrupt(tmp_path: Path) -> None:
+def test_prepare_resumes_after_an_interrupt(tmp_path: Path) -> None:
     for number in range(4):
         for label in ("left", "right"):
             write_square(tmp_path / "raw" / label / f"{number}.mp4", seed=number, reverse=label == "left")
@@ -162,11 +162,11 @@ def test_prepare_goes_on_after_an_interrupt(tmp_path: Path) -> None:
     cli.main([*arguments, "--num-workers", "0"])
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
     assert len(list(tmp_path.glob("store/*/*.mp4"))) == 8
-    assert list((tmp_path / "store").rglob(".*")) == [], "what a stopped worker left is swept by the next run"
+    assert list((tmp_path / "store").rglob(".*")) == [], "the next run must remove files of stopped workers"
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_an_error_that_follows_an_interrupt_is_not_shown(
+def test_errors_after_an_interrupt_are_hidden(
     number: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Verb:
@@ -179,7 +179,7 @@ def test_an_error_that_follows_an_interrupt_is_not_shown(
                 raise StorageError("a worker process died") from error
 
     monkeypatch.setitem(sys.modules, "quovadis.cli.prepare", Verb)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background switches it off
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells disable it
     try:
         handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         with pytest.raises(SystemExit) as stopped:
@@ -192,14 +192,14 @@ def test_an_error_that_follows_an_interrupt_is_not_shown(
     interrupts.check()  # later work in this process is not interrupted
 
 
-def test_a_signal_that_is_switched_off_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     class Verb:
         @staticmethod
         def main(args: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGHUP)
 
     monkeypatch.setitem(sys.modules, "quovadis.cli.prepare", Verb)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # like nohup
     try:
         cli.main(["prepare"])
     finally:

@@ -1,4 +1,4 @@
-"""The command line: ``quovadis VERB ...``, one file a verb, loaded only when it is called."""
+"""Command line ``quovadis COMMAND``. Each command is a module of this package, imported when it is run."""
 
 import io
 import signal
@@ -13,20 +13,20 @@ from quovadis.version import __version__
 
 GROUPS = {
     "Recognize actions": {
-        "predict": "name the action in videos",
-        "timeline": "find what happens when in long videos: segments and a picture",
-        "explain": "show where and when a network finds evidence for an action",
-        "watch": "name the actions in a camera or a stream while it runs",
-        "serve": "open the web demo and its HTTP API",
-        "demo": "try everything on a small dataset and on your video, in minutes",
+        "predict": "name the actions in videos",
+        "timeline": "find when actions happen in long videos: segments and a chart",
+        "explain": "show where and when a network finds evidence for a class",
+        "watch": "recognize actions live, from a camera or a stream",
+        "serve": "open the web demo with its HTTP API",
+        "demo": "try the main features on a small dataset and on your video, in minutes",
     },
     "Train": {
         "train": "train a model on labeled videos",
-        "transfer": "train on a small dataset from a pretrained network, in three settings, and evaluate each",
+        "transfer": "train a pretrained network on small datasets in three settings, and evaluate each",
     },
     "Evaluate": {
-        "evaluate": "evaluate a model on labeled videos by a protocol",
-        "fuse": "evaluate and fuse the scores that evaluate --dump wrote, without a network",
+        "evaluate": "evaluate a model on labeled videos",
+        "fuse": "evaluate and fuse the scores written by evaluate --dump, without running a network",
         "reproduce": "run the tables of the paper and print the results next to the published ones",
     },
     "Datasets": {
@@ -34,51 +34,53 @@ GROUPS = {
         "prepare": "re-encode a dataset for fast training, with optical flow",
     },
     "Features, flow and metrics": {
-        "extract": "write features of videos to files",
-        "flow": "estimate the optical flow of videos and store it",
-        "fvd": "compute the Frechet Video Distance of generated videos to real ones",
+        "extract": "extract features of videos to files",
+        "flow": "estimate and store the optical flow of videos",
+        "fvd": "compute the Frechet Video Distance between generated and real videos",
     },
     "Tools": {
         "weights": "list, download, convert, verify, draw and push weights",
-        "export": "write a network for other runtimes: ONNX, torch.export, TorchScript",
-        "probe": "describe a video file",
+        "export": "export a network to ONNX, torch.export or TorchScript",
+        "probe": "describe video files",
         "doctor": "check this machine and print the command that fixes each problem",
     },
 }
-"""The commands by what they are for."""
+"""Descriptions of the commands by group."""
 
-VERBS = {verb: what for group in GROUPS.values() for verb, what in group.items()}
+VERBS = {name: description for group in GROUPS.values() for name, description in group.items()}
 
-_USAGE = """usage: quovadis [--debug] VERB ...
+_USAGE = """usage: quovadis [--version] [--debug] COMMAND ...
 
-Video action recognition with I3D.
+Classify actions in videos with I3D: pretrained networks, training, reproducible evaluation.
 
-{verbs}
+{groups}
 
-quovadis VERB --help lists the options. --version prints the version, --debug prints the traceback of an error."""
-
+Run quovadis COMMAND --help to list the options of a command. --debug prints the traceback of an error."""
 
 _SECONDS_TO_EXIT = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command.
+    """Run a command.
 
-    Errors that a user can cause become one line and exit code 1, wrong usage exit code 2. SIGINT, SIGTERM and SIGHUP
-    stop the command with exit code 128 plus the number of the signal: 130, 143, 129.
+    Errors that users can cause are printed on one line and exit with code 1; invalid usage exits with code 2. SIGINT,
+    SIGTERM and SIGHUP stop the command with exit code 128 plus the signal number: 130, 143, 129.
+
+    Args:
+        argv: Command and arguments; by default those of the process.
     """
-    _replace_what_cannot_be_encoded()
+    _escape_unencodable_characters()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     if not args or args[0] in ("-h", "--help", "help"):
-        print(_USAGE.format(verbs="\n\n".join(_describe_group(name) for name in GROUPS)))
+        print(_USAGE.format(groups="\n\n".join(map(_describe_group, GROUPS))))
         return
     if args[0] in ("-V", "--version"):
         print(f"quovadis {__version__}")
         return
     if args[0] not in VERBS:
-        print(f"error: {UnknownNameError.among('verb', args[0], VERBS)}", file=sys.stderr)
+        print(f"error: {UnknownNameError.among('command', args[0], VERBS)}", file=sys.stderr)
         sys.exit(2)
     with interrupts.stop_on_signals():
         try:
@@ -86,16 +88,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 raise
-            code = _explain(error)
+            code = _print_error(error)
             if argv is None and interrupts.received_signal() is not None:
                 interrupts.exit_within(_SECONDS_TO_EXIT, code)
             sys.exit(code)
 
 
-def _explain(error: Exception | KeyboardInterrupt) -> int:
-    """Print why a command ends early; returns the exit code. What users cannot cause is raised again."""
+def _print_error(error: Exception | KeyboardInterrupt) -> int:
+    """Print an error and return the exit code. Unexpected errors are raised again."""
     number = interrupts.received_signal()
-    if isinstance(error, KeyboardInterrupt) or number is not None:  # a stopped worker process may cause another error
+    if isinstance(error, KeyboardInterrupt) or number is not None:  # a stopped worker may raise another error
         print("stopped", file=sys.stderr)
         return 128 + (number or signal.SIGINT)
     if isinstance(error, BrokenPipeError):
@@ -104,7 +106,7 @@ def _explain(error: Exception | KeyboardInterrupt) -> int:
     if isinstance(error, OtherProcessError):
         return 1
     if isinstance(error, OSError) and not isinstance(error, QuovadisError) and error.filename is not None:
-        error = StorageError(f"{error.filename}: {error.strerror}")  # a path that no room checks: too long, no access
+        error = StorageError(f"{error.filename}: {error.strerror}")  # for example a path that is too long
     if not isinstance(error, QuovadisError):
         raise error
     print(f"error: {error}", file=sys.stderr)
@@ -113,11 +115,11 @@ def _explain(error: Exception | KeyboardInterrupt) -> int:
 
 def _describe_group(name: str) -> str:
     width = max(map(len, VERBS))
-    return "\n".join([f"{name}:", *(f"  {verb:<{width}}  {what}" for verb, what in GROUPS[name].items())])
+    return "\n".join([f"{name}:", *(f"  {command:<{width}}  {text}" for command, text in GROUPS[name].items())])
 
 
-def _replace_what_cannot_be_encoded() -> None:
-    """Write the code point of a letter that the encoding of the output lacks, instead of failing."""
+def _escape_unencodable_characters() -> None:
+    """Escape characters that the encoding of the output lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Command-line arguments in any order: options may come before, between or after the videos."""
+"""Accept options before, between and after the positional arguments of a command."""
 
 import sys
 from collections.abc import Iterator
@@ -9,24 +9,24 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from quovadis.runtime.plain_text import print
 from quovadis.weights.catalog import CATALOG
 
-RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+_RUN_FILES = ("recipe.json", "best.safetensors", "last.safetensors")
 
-_WEIGHTS_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".index", ".tar.gz")
-_HUB = "hf://"
+_WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".index", ".tar.gz")
+_HUB_PREFIX = "hf://"
 
 
 def arrange(options: type, args: list[str]) -> list[str]:
     """Move the positional arguments of a command to the front, where the parser expects them.
 
-    An option takes as many values as its type says. ``--weights`` takes its first value and the following ones that
-    name weights, so a video after it stays a video; an argument that names weights joins them wherever it is.
+    An option takes as many values as its type allows. ``--weights`` takes the next argument, and all other arguments
+    that name weights, wherever they are; a video after it remains positional.
 
     Args:
-        options: The dataclass of the command.
-        args: What the user typed after the verb.
+        options: Dataclass with the options of the command.
+        args: Command-line arguments after the command.
 
     Returns:
-        The same arguments, positional ones first; after the options and ``--`` where the user wrote ``--``.
+        The same arguments with positional ones first, or last after ``--`` if ``args`` contains ``--``.
 
     Example:
         >>> from quovadis.cli.predict import Predict
@@ -34,62 +34,62 @@ def arrange(options: type, args: list[str]) -> list[str]:
         ['v.mp4', 'w.mp4', '--weights', 'rgb.pt', 'flow.pt', '--top', '3', '--json']
     """
     hints = get_type_hints(options, include_extras=False)
-    kinds = {f"--{field.name.replace('_', '-')}": hints[field.name] for field in fields(options)}
+    types = {f"--{field.name.replace('_', '-')}": hints[field.name] for field in fields(options)}
     after_dashes: list[str] = []
     if "--" in args:
         cut = args.index("--")
         args, after_dashes = args[:cut], args[cut + 1 :]
     positional: list[str] = []
     weights: list[str] = []
-    others: list[str] = []
+    named: list[str] = []
     rest = list(args)
     while rest:
         word = rest.pop(0)
         name, has_value, value = word.partition("=")
         name = name.replace("_", "-") if name.startswith("--") else name
-        if name == "--weights" and name in kinds:
+        if name == "--weights" and name in types:
             if not has_value and (not rest or rest[0].startswith("--")):
                 print("error: --weights needs a value: a published name, a file or a run folder", file=sys.stderr)
                 sys.exit(2)
             weights.append(value if has_value else rest.pop(0))
-        elif name in kinds and not has_value:
-            values = list(_values_of(kinds[name], rest))
-            others += [word, *values]
+        elif name in types and not has_value:
+            values = list(_option_values(types[name], rest))
+            named += [word, *values]
             del rest[: len(values)]
         elif word.startswith("-") and word != "-":
-            others.append(word)
-        elif "--weights" in kinds and names_weights(word):
+            named.append(word)
+        elif "--weights" in types and names_weights(word):
             weights.append(word)
         else:
             positional.append(word)
     if weights:
         weights.insert(0, "--weights")
     if after_dashes:
-        return [*weights, *others, "--", *positional, *after_dashes]
-    return [*positional, *weights, *others]
+        return [*weights, *named, "--", *positional, *after_dashes]
+    return [*positional, *weights, *named]
 
 
 def names_weights(word: str) -> bool:
-    """Whether an argument names weights: a published name, a Hub address, a weights file or the folder of a run."""
+    """Return whether an argument is a published name, a Hub address, a weights file or a run folder."""
     path = Path(word)
-    if word in CATALOG or word.startswith(_HUB) or path.name.lower().endswith(_WEIGHTS_ENDINGS):
+    if word in CATALOG or word.startswith(_HUB_PREFIX) or path.name.lower().endswith(_WEIGHTS_SUFFIXES):
         return True
     if path.is_dir():
-        return any((path / name).is_file() for name in ("recipe.json", *RUN_WEIGHTS)) or any(path.glob("*.ckpt.index"))
+        return any((path / name).is_file() for name in _RUN_FILES) or any(path.glob("*.ckpt.index"))
     return path.with_name(f"{path.name}.index").is_file()
 
 
-def _values_of(kind: Any, rest: list[str]) -> Iterator[str]:
-    """The values that belong to an option of this type, from what follows it."""
-    if kind is bool:
+def _option_values(annotation: Any, rest: list[str]) -> Iterator[str]:
+    """Yield the arguments after an option that are its values."""
+    if annotation is bool:
         return
-    many = get_origin(kind) is tuple
-    inner = get_args(kind)[0] if many else kind
-    for number, word in enumerate(rest):
-        if word.startswith("--") or (number and not many):
+    is_tuple = get_origin(annotation) is tuple
+    item_type = get_args(annotation)[0] if is_tuple else annotation
+    for index, word in enumerate(rest):
+        if word.startswith("--") or (index and not is_tuple):
             return
-        if many and number and get_origin(inner) is Literal and word not in get_args(inner):
+        if is_tuple and index and get_origin(item_type) is Literal and word not in get_args(item_type):
             return
-        if many and number and inner is not Path and Path(word).exists():
+        if is_tuple and index and item_type is not Path and Path(word).exists():
             return
         yield word

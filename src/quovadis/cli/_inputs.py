@@ -1,4 +1,4 @@
-"""The videos of a command: files, folders and lists, checked before the network is loaded."""
+"""Video arguments of commands: files, folders and lists, checked before a network is loaded."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 
 def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
-    """List the named videos that can be opened, and report the others.
+    """List the videos that can be opened, and print errors for the others.
 
     Args:
-        inputs: Video files, folders with videos, or text files with one path a line.
-        usage: The command, for the message where nothing is named.
+        inputs: Video files, folders with videos, or text files with one path per line.
+        usage: Usage of the command, for the error message.
 
     Returns:
-        The videos, and the number of those that cannot be read.
+        The videos, and the number of videos that cannot be read.
 
     Raises:
-        InvalidInputError: If nothing is named. DatasetError: If a folder or list has no videos.
+        InvalidInputError: If ``inputs`` is empty.
+        DatasetError: If a folder or list contains no videos.
     """
     from quovadis.datasets.video_inputs import list_videos
     from quovadis.errors import InvalidInputError, VideoError
@@ -33,9 +34,9 @@ def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
 
     if not inputs:
         raise InvalidInputError(f"name at least one video, folder or list: {usage}")
-    videos, failed = [], 0
-    for given in dict.fromkeys(inputs):
-        for path in list_videos([given]).values():
+    videos, num_failed = [], 0
+    for argument in dict.fromkeys(inputs):
+        for path in list_videos([argument]).values():
             try:
                 container = open_container(path)
                 try:
@@ -43,42 +44,44 @@ def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
                 finally:
                     close_container(container)
             except VideoError as error:
-                failed += 1
+                num_failed += 1
                 print(f"error: {error}", file=sys.stderr)
             else:
                 videos.append(path)
-    return list(dict.fromkeys(videos)), failed
+    return list(dict.fromkeys(videos)), num_failed
 
 
 def require_distinct_names(videos: Sequence[Path]) -> None:
-    """Raise :class:`~quovadis.errors.InvalidInputError` if two videos would be written to files of one name."""
+    """Raise an error if the outputs of two videos would have the same file name."""
     from quovadis.errors import InvalidInputError
 
     stems: dict[str, Path] = {}
     for video in videos:
         if stems.setdefault(video.stem, video) != video:
-            raise InvalidInputError(f"{stems[video.stem]} and {video} would be written to one file: give each an --out")
+            raise InvalidInputError(
+                f"{stems[video.stem]} and {video} would be written to one file: process them with different --out"
+            )
 
 
 class VideoProgress:
-    """Progress over the seconds of several videos, with the time that is left, on stderr.
+    """Progress bar on stderr over the total duration of several videos.
 
     Args:
-        videos: In the order in which :meth:`video` is called.
+        videos: The videos, in the order in which they are processed.
     """
 
     def __init__(self, videos: Sequence[Path]):
         from quovadis.runtime.console import Console
         from quovadis.runtime.progress import progress_bar
 
-        self._seconds = [_seconds_of(path) for path in videos]
+        self._seconds = [_duration_seconds(path) for path in videos]
         self._bar = progress_bar(Console(stderr=True), transient=True)
         self._task = self._bar.add_task("", total=max(round(sum(self._seconds)), 1))
         self._done = 0.0
 
     @contextmanager
     def video(self, path: Path) -> Iterator[None]:
-        """Show the bar while the block works on a video."""
+        """Show the bar while a video is processed."""
         self._start: float | None = None
         self._bar.update(self._task, description=f"seconds of video, {path.name}")
         try:
@@ -89,12 +92,12 @@ class VideoProgress:
             self._bar.update(self._task, completed=round(self._done))
 
     def window(self, window: Window) -> None:
-        """Advance to the end of a window."""
+        """Advance to the end of a window of the current video."""
         self._start = window.start_seconds if self._start is None else self._start
         self._bar.update(self._task, completed=round(self._done + window.stop_seconds - self._start))
 
 
-def _seconds_of(path: Path) -> float:
+def _duration_seconds(path: Path) -> float:
     from quovadis.errors import VideoError
     from quovadis.video.read import probe
 

@@ -1,4 +1,4 @@
-"""``quovadis serve``: a page and an HTTP API on this machine."""
+"""``quovadis serve``: the web demo and its HTTP API."""
 
 import json
 import signal
@@ -15,43 +15,45 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Serve:
-    """Open a page: drop a video, see the actions, when they happen, and the optical flow; compare models and clips.
+    """Start the web demo: actions in a video over time, optical flow, and comparison of models and clips.
 
-    Works offline and sends nothing anywhere. Files that people send are removed after an hour, and all of them at the
-    end. The same as an HTTP API for programs: /recognize (video, networks), /compare (video, networks, networks) and
-    /features (video, video, networks), through gradio_client or plain HTTP; --schema prints what they answer with.
+    The server works offline and sends no data to other servers. Uploaded files are deleted after an hour and when the
+    server stops. The HTTP API has the endpoints /recognize (video, model), /compare (video, first, second) and
+    /features (first, second, model); call it with gradio_client or plain HTTP. --schema prints the JSON Schema of its
+    results.
     """
 
     weights: tuple[str, ...] = ()
-    """A published name, a weights file or the folder of a training run; several are streams whose logits are added, and
-    each can also be chosen alone. By default the official Kinetics-400 network, which is downloaded once."""
+    """Published names, weights files or run folders. The logits of several networks are added; each network can also be
+    selected alone. By default the official Kinetics-400 network, which is downloaded once."""
     compare: tuple[str, ...] = ()
-    """The same of a second recognizer to compare with."""
+    """Weights of a second recognizer for comparison."""
     examples: Path | None = None
-    """A folder of videos to offer; by default drawn ones where the model knows the classes of "motions", else none."""
+    """A folder of example videos. By default, models of the classes of "motions" have generated examples; others have
+    none."""
     host: str = "127.0.0.1"
-    """Where to listen: by default this machine only; 0.0.0.0 is every network that it is in."""
+    """Address at which to listen; the default allows access from this machine only, 0.0.0.0 from all networks."""
     port: int | None = None
-    """By default the first free one from 7860 on."""
+    """Port; by default the first free one from 7860 on."""
     allowed_hosts: tuple[str, ...] = ()
-    """More names by which browsers may call the server, such as that of a reverse proxy; by default those of this
-    machine, as far as --host reaches. Requests of other web sites are refused."""
+    """Additional host names by which browsers may access the server, such as the name of a reverse proxy. Requests with
+    other host names or from other web sites are rejected."""
     max_mib: int = 200
-    """The largest file that is taken."""
+    """Maximum size of a file."""
     max_seconds: float = 600.0
-    """The longest video that is taken."""
+    """Maximum duration of a video."""
     max_megapixels: float = 9.5
-    """The largest picture that is taken, width times height; 9.5 million hold 4096 x 2304."""
+    """Maximum frame size, width times height in million pixels; 9.5 allows 4096 x 2304."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated; use what the networks were trained with."""
+    """Method for estimating optical flow; use the method that the networks were trained with."""
     device: str | None = None
-    """cpu, cuda, cuda:1 ...; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1 ...; by default a GPU if available."""
     schema: bool = False
-    """Print the JSON Schema of the answers of the HTTP API, and end."""
+    """Print the JSON Schema of the results of the HTTP API and exit."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb until it is interrupted."""
+    """Run the command until it is interrupted."""
     options = tyro.cli(Serve, args=args, prog="quovadis serve", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.web.examples import fitting_examples, folder_examples
     from quovadis.web.handlers import Handlers
@@ -70,7 +72,7 @@ def main(args: list[str]) -> None:
 
         print(json.dumps(json_schema(), indent=2))
         return
-    for number in (signal.SIGTERM, signal.SIGINT):  # both remove the files; a shell may have switched off SIGINT
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell may disable SIGINT for background jobs
         signal.signal(number, _interrupt)
     with temporary_folder() as folder:
         import_gradio()
@@ -91,7 +93,7 @@ def main(args: list[str]) -> None:
         try:
             with served as url:
                 print(url, flush=True)
-                print("open this address in a browser; Ctrl-C ends it", file=sys.stderr)
+                print("Open this address in a browser. Press Ctrl-C to stop the server.", file=sys.stderr)
                 threading.Event().wait()
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
