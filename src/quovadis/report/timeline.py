@@ -181,7 +181,7 @@ def _draw_curves(
     axis.set_ylim(0, 1.02)
     axis.set_ylabel("probability")
     axis.set_xticks(_ticks(span))
-    axis.xaxis.set_major_formatter(lambda seconds, _: _clock(seconds))
+    axis.xaxis.set_major_formatter(lambda seconds, _: format_time(seconds))
     axis.grid(axis="y", color="#e4e7eb")
     axis.spines[["top", "right"]].set_visible(False)
     return lines
@@ -244,7 +244,7 @@ def _draw_numbers(axis: Any, key: Any, bars: Sequence[Bar], colors: Mapping[str,
         row = index % _NUMBER_ROWS + 0.5
         axis.text(bar.center_seconds, row, str(index + 1), ha="center", va="center", fontsize=7, color=color)
         column, line = divmod(index, num_key_rows)
-        text = f"{index + 1}  {_clock(round(bar.start_seconds, 1))}  {bar.label}  {bar.probability:.0%}"
+        text = f"{index + 1}  {format_time(round(bar.start_seconds, 1))}  {bar.label}  {bar.probability:.0%}"
         key.text(column, line + 0.5, text, va="center", fontsize=8, color=color)
 
 
@@ -273,14 +273,15 @@ def _ticks(span: tuple[float, float]) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def _clock(seconds: float) -> str:
-    """Format a time.
+def format_time(seconds: float) -> str:
+    """Format a time or duration.
 
-    >>> _clock(7.5), _clock(75), _clock(3675)
-    ('7.5 s', '1:15', '1:01:15')
+    Example:
+        >>> format_time(7.5), format_time(75), format_time(3675)
+        ('7.5 s', '1:15', '1:01:15')
     """
     if seconds < 60:
-        return f"{seconds:g} s"
+        return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -11,13 +11,12 @@ from torch import Tensor
 from quovadis import transforms
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import InvalidInputError, VideoError
-from quovadis.video.reader import VideoReader
+from quovadis.report.dataset_page import middle_frame
 from quovadis.video.resize import resize_frames
 from quovadis.video.writer import write_video
 from quovadis.web.limits import Limits
 
 _MAX_EXAMPLES = 12
-_THUMBNAIL_PX = 120
 _SEQUENCE_LABELS = ("disc spins", "star slides", "square pulses", "ring bounces")
 _SINGLE_LABELS = ("triangle drifts", "star spins", "disc slides")
 
@@ -47,9 +46,11 @@ def folder_examples(folder: str | Path, limits: Limits) -> list[Example]:
             break
         try:
             limits.check(path)
-            found.append(Example(path.resolve(), path.stem, _thumbnail(path)))
         except (VideoError, InvalidInputError):
             continue  # not a video, such as a list of labels, or beyond the limits
+        thumbnail = middle_frame(path)
+        if thumbnail is not None:
+            found.append(Example(path.resolve(), path.stem, thumbnail))
     if not found:
         raise InvalidInputError(
             f"no file in {folder} is a video within the limits; see --max-mib, --max-seconds and --max-megapixels"
@@ -77,7 +78,8 @@ def motions_examples(folder: str | Path) -> list[Example]:
         paths.append(
             write_video(folder / f"{label.replace(' ', '_')}.mp4", clip.frames, fps=fps, options={"crf": "18"})
         )
-    return [Example(path, path.stem.replace("_", " "), _thumbnail(path)) for path in paths]
+    thumbnails = map(middle_frame, paths)
+    return [Example(p, p.stem.replace("_", " "), t) for p, t in zip(paths, thumbnails, strict=True) if t is not None]
 
 
 def _sequence_frames() -> Iterator[Tensor]:
@@ -86,10 +88,3 @@ def _sequence_frames() -> Iterator[Tensor]:
         clip = motions_clip(MotionsConfig(seconds=2.4), "test", MotionsConfig().labels.index(label), number=1001)
         small = replace(clip, frames=resize_frames(clip.frames, 80))
         yield from transforms.center_crop(small, 80).frames
-
-
-def _thumbnail(path: Path) -> Tensor:
-    """Read a small frame from the middle of a video."""
-    with VideoReader(path) as reader:
-        frame = reader.frame_at(reader.first_pts_seconds + (reader.info.duration_seconds or 0.0) / 2)
-        return resize_frames(frame.pixels[None], _THUMBNAIL_PX)[0]

@@ -12,6 +12,7 @@ import av
 from av.error import FFmpegError
 
 from quovadis.errors import InvalidInputError, QuovadisError, VideoError
+from quovadis.report.timeline import format_time
 from quovadis.video.opening import open_container, video_stream
 
 
@@ -145,16 +146,3 @@ def use_display_name(path: Path, name: str) -> Iterator[None]:
     except QuovadisError as error:
         error.args = tuple(str(a).replace(str(path), name) for a in error.args)
         raise
-
-
-def format_time(seconds: float) -> str:
-    """Format a time or duration.
-
-    >>> format_time(1.2), format_time(75), format_time(7200)
-    ('1.2 s', '1:15', '2:00:00')
-    """
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

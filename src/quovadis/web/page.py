@@ -289,7 +289,7 @@ def _add_endpoints(gr: Any, handlers: Handlers) -> None:
         choices = ["", *handlers.models.names]  # the empty string selects the default
         models = [gr.Dropdown(choices, value="", label=label) for label in ("model", "second model")]
         result, button = gr.JSON(label="result"), gr.Button()
-    endpoints = {
+    endpoints: dict[str, tuple[Callable[..., JsonStream], list[Any], str]] = {
         "recognize": (
             handlers.recognize_json,
             [videos[0], models[0]],

@@ -16,7 +16,8 @@ import numpy as np
 from quovadis.flow.draw import draw_legend
 from quovadis.report.html import render
 from quovadis.report.pictures import picture_uri, png_uri
-from quovadis.web.limits import UploadInfo, format_time
+from quovadis.report.timeline import format_time
+from quovadis.web.limits import UploadInfo
 from quovadis.web.results import Comparison, FeatureComparison, Recognition, VideoPrediction
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
