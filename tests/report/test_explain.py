@@ -13,7 +13,7 @@ from quovadis.inference.activation_maps import ActivationMaps
 from quovadis.inference.prediction import Prediction, Window
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
-from quovadis.report.explain import explanation_picture, write_explanation
+from quovadis.report.explain import draw_explanation, write_explanation
 from quovadis.video.read import read_clip
 from quovadis.video.writer import write_video
 from quovadis.weights.files import save_weights
@@ -99,7 +99,7 @@ def test_overlay_is_at_the_position_and_time_of_the_evidence(clip_path: Path, tm
 
 
 def test_maps_without_positive_evidence_can_be_drawn(clip_path: Path) -> None:
-    assert explanation_picture(example(-torch.ones(1, 1, 2, 2), [0.5], str(clip_path)), clip_path)[:4] == b"\x89PNG"
+    assert draw_explanation(example(-torch.ones(1, 1, 2, 2), [0.5], str(clip_path)), clip_path)[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize(

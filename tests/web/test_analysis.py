@@ -12,7 +12,7 @@ from quovadis.inference.prediction import Prediction, Window
 from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import make_timeline
 from quovadis.models.zoo import build_model
-from quovadis.report.explain import explaining_part, explanation_frames
+from quovadis.report.explain import draw_explanation_frames, select_explainable
 from quovadis.video.read import read_clip
 from quovadis.video.writer import write_video
 from quovadis.web.analysis import compare, compare_features, recognize
@@ -70,7 +70,7 @@ def test_evidence_equals_explain(recognizer: Recognizer, clip: Path) -> None:
     found = recognize(recognizer, clip).evidence
     assert found is not None
     assert found.label == recognizer.predict(clip).label
-    times, frames = explanation_frames(recognizer.explain(clip), clip)
+    times, frames = draw_explanation_frames(recognizer.explain(clip), clip)
     assert list(found.seconds) == times
     assert torch.equal(found.frames, frames)
     assert recognize(recognizer, clip, draw_images=False).evidence is None
@@ -78,12 +78,12 @@ def test_evidence_equals_explain(recognizer: Recognizer, clip: Path) -> None:
 
 def test_evidence_of_two_streams_uses_rgb(recognizer: Recognizer) -> None:
     rgb, flow = (build_model("i3d_tiny", num_classes=2, stream=stream) for stream in ("rgb", "flow"))
-    part = explaining_part(Recognizer([flow, rgb], ["left", "right"], device="cpu"))
+    part = select_explainable(Recognizer([flow, rgb], ["left", "right"], device="cpu"))
     assert part is not None
     assert part.describe() == "i3d_tiny (rgb)"
     alone = Recognizer([flow], ["left", "right"], device="cpu")
-    assert explaining_part(alone) is alone
-    assert explaining_part(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"])) is None
+    assert select_explainable(alone) is alone
+    assert select_explainable(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"])) is None
 
 
 def test_networks_without_maps_have_no_evidence(clip: Path) -> None:

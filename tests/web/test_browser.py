@@ -191,7 +191,7 @@ def test_compare_models_and_clips(visit: Visit, clip: Path) -> None:
     visit.send(clip, "features-second")
     page.wait_for_selector("video[data-video=features-second]")
     page.wait_for_selector("video[data-video=features-first]")
-    page.get_by_role("button", name="Compare their features").click()
+    page.get_by_role("button", name="Compare features").click()
     assert page.locator("#features-result .qv-number b").inner_text() == "1.000"
     matrix = page.locator(".qv-matrix img")
     matrix.click(position={"x": 2, "y": matrix.bounding_box()["height"] - 2})

@@ -13,7 +13,7 @@ from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.statistics import DatasetStatistics
 from quovadis.errors import QuovadisError
 from quovadis.report.dataset import dataset_page
-from quovadis.report.pictures import picture_uri
+from quovadis.report.pictures import frame_uri
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
@@ -53,7 +53,7 @@ def write_dataset_page(
         frames = (middle_frame(record.path) for record in records[index][:_MAX_ATTEMPTS])
         frame = next((f for f in frames if f is not None), None)
         if frame is not None:
-            pictures[label] = picture_uri(frame)
+            pictures[label] = frame_uri(frame)
         if on_class is not None:
             on_class(index + 1)
     return write_atomically(path, dataset_page(data.name, statistics, pictures))

@@ -16,7 +16,7 @@ from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.draw import draw_flow
 from quovadis.inference.recognizer import Recognizer
 from quovadis.report.activation_maps import overlay_maps
-from quovadis.report.explain import explaining_part
+from quovadis.report.explain import select_explainable
 from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
 from quovadis.runtime.atomic import write_atomically
@@ -97,7 +97,7 @@ def pick_examples(
     chosen = correct[::step][: num_examples // 2]
     chosen += wrong[: num_examples - len(chosen)]
     paths = {data.relative(record): record.path for record in data.records}
-    part = explaining_part(recognizer)
+    part = select_explainable(recognizer)
     if part is not None and part.needs_flow:
         part = None  # computing the flow of whole videos takes too long
     examples = []
@@ -116,10 +116,12 @@ def pick_examples(
 
 def _evidence(recognizer: Recognizer, path: Path, label: str, clip: Clip) -> Tensor:
     """Draw the class activation maps of a class over the frames of a clip."""
-    found = recognizer.explain(path, labels=[label])
-    most = max(float(found.map_of(label).max()), 1e-6)
-    crop_px = round(found.crop_px * min(clip.height, clip.width) / found.short_side_px)
-    return overlay_maps(clip.frames, found.at(clip.pts_seconds, label), max_evidence=most, crop_px=crop_px)
+    explanation = recognizer.explain(path, labels=[label])
+    max_evidence = max(float(explanation.map_of(label).max()), 1e-6)
+    crop_px = round(explanation.crop_px * min(clip.height, clip.width) / explanation.short_side_px)
+    return overlay_maps(
+        clip.frames, explanation.at(clip.pts_seconds, label), max_evidence=max_evidence, crop_px=crop_px
+    )
 
 
 def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:

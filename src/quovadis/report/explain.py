@@ -23,13 +23,13 @@ OVERLAY_FPS = 25
 _NUM_FRAMES = 8
 
 
-def write_explanation(found: ActivationMaps, folder: str | PathLike[str]) -> list[Path]:
+def write_explanation(explanation: ActivationMaps, folder: str | PathLike[str]) -> list[Path]:
     """Write ``NAME.explain.mp4``, ``.png`` and ``.npz``.
 
-    The MP4 and the PNG show the first class of ``found``; the arrays contain all of them.
+    The MP4 and the PNG show the first class of ``explanation``; the arrays contain all of them.
 
     Args:
-        found: Maps of a video file that still exists.
+        explanation: Maps of a video file that still exists.
         folder: Output folder.
 
     Returns:
@@ -39,41 +39,41 @@ def write_explanation(found: ActivationMaps, folder: str | PathLike[str]) -> lis
         VideoError: If the video cannot be read.
         StorageError: If a file cannot be written.
     """
-    source = Path(found.prediction.source)
+    source = Path(explanation.prediction.source)
     stem = Path(folder) / f"{source.stem}.explain"
     video = write_video(
         stem.with_name(f"{stem.name}.mp4"),
-        overlay_frames(found, source),
+        overlay_frames(explanation, source),
         fps=OVERLAY_FPS,
         options={"crf": "20", "preset": "veryfast"},
     )
-    picture = write_atomically(stem.with_name(f"{stem.name}.png"), explanation_picture(found, source))
-    return [video, picture, found.save(stem.with_name(f"{stem.name}.npz"))]
+    picture = write_atomically(stem.with_name(f"{stem.name}.png"), draw_explanation(explanation, source))
+    return [video, picture, explanation.save(stem.with_name(f"{stem.name}.npz"))]
 
 
-def overlay_frames(found: ActivationMaps, source: Path) -> Iterator[Tensor]:
+def overlay_frames(explanation: ActivationMaps, source: Path) -> Iterator[Tensor]:
     """Yield the frames of a video at 25 fps with the map of the first class, uint8 (3, H, W)."""
     with VideoReader(source) as reader:
-        resize = partial(resize_frames, short_side_px=found.short_side_px)
+        resize = partial(resize_frames, short_side_px=explanation.short_side_px)
         origin = reader.first_pts_seconds
         for index, frame in reader.resampled_frames(OVERLAY_FPS):
             seconds = torch.tensor([origin + index / OVERLAY_FPS])
-            yield _overlay(found, resize(frame.pixels[None]), seconds)[0]
+            yield _overlay(explanation, resize(frame.pixels[None]), seconds)[0]
 
 
-def explanation_picture(found: ActivationMaps, source: Path) -> bytes:
+def draw_explanation(explanation: ActivationMaps, source: Path) -> bytes:
     """Draw evenly spaced frames with the map of the first class as a PNG.
 
     Raises:
         VideoError: If the video has no frames.
     """
-    times, drawn = explanation_frames(found, source)
-    label = found.labels[0]
-    probability = float(found.prediction.probabilities[found.prediction.labels.index(label)])
+    times, drawn = draw_explanation_frames(explanation, source)
+    label = explanation.labels[0]
+    probability = float(explanation.prediction.probabilities[explanation.prediction.labels.index(label)])
     return draw_filmstrip(drawn, times, title=f"{source.name}: evidence for {label} ({probability:.1%})")
 
 
-def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float], Tensor]:
+def draw_explanation_frames(explanation: ActivationMaps, source: Path) -> tuple[list[float], Tensor]:
     """Draw the map of the first class over evenly spaced frames.
 
     Returns:
@@ -82,7 +82,7 @@ def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float]
     Raises:
         VideoError: If the video has no frames.
     """
-    windows = found.prediction.windows
+    windows = explanation.prediction.windows
     start, stop = windows[0].start_seconds, windows[-1].stop_seconds
     frames, times = [], []
     with VideoReader(source) as reader:
@@ -90,14 +90,14 @@ def explanation_frames(found: ActivationMaps, source: Path) -> tuple[list[float]
             seconds = start + (i + 0.5) * (stop - start) / _NUM_FRAMES
             frame = next(reader.frames(seconds), None)
             if frame is not None:
-                frames.append(resize_frames(frame.pixels[None], found.short_side_px))
+                frames.append(resize_frames(frame.pixels[None], explanation.short_side_px))
                 times.append(seconds)
     if not frames:
         raise VideoError(f"{source} has no frames")
-    return times, _overlay(found, torch.cat(frames), torch.tensor(times))
+    return times, _overlay(explanation, torch.cat(frames), torch.tensor(times))
 
 
-def explaining_part(recognizer: Recognizer) -> Recognizer | None:
+def select_explainable(recognizer: Recognizer) -> Recognizer | None:
     """Select the networks of a recognizer to explain on a page: its RGB networks, or all if it has none.
 
     RGB networks are preferred because their maps need no optical flow.
@@ -112,7 +112,7 @@ def explaining_part(recognizer: Recognizer) -> Recognizer | None:
     return part if part.has_class_maps else None
 
 
-def _overlay(found: ActivationMaps, frames: Tensor, seconds: Tensor) -> Tensor:
-    label = found.labels[0]
-    most = max(float(found.map_of(label).max()), 1e-6)
-    return overlay_maps(frames, found.at(seconds, label), max_evidence=most, crop_px=found.crop_px)
+def _overlay(explanation: ActivationMaps, frames: Tensor, seconds: Tensor) -> Tensor:
+    label = explanation.labels[0]
+    max_evidence = max(float(explanation.map_of(label).max()), 1e-6)
+    return overlay_maps(frames, explanation.at(seconds, label), max_evidence=max_evidence, crop_px=explanation.crop_px)

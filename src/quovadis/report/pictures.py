@@ -94,7 +94,7 @@ def filmstrip_uri(frames: Tensor, num_frames: int = 8, height_px: int = 96) -> s
     return _jpeg_uri(strip)
 
 
-def picture_uri(frame: Tensor) -> str:
+def frame_uri(frame: Tensor) -> str:
     """Encode a frame, uint8 (3, H, W), as the ``data:`` URL of a JPEG."""
     return _jpeg_uri(frame.permute(1, 2, 0).numpy())
 

@@ -20,7 +20,7 @@ from quovadis.inference.features import FeatureExtractor, FeatureRows
 from quovadis.inference.prediction import Window
 from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import Timeline, make_timeline
-from quovadis.report.explain import explaining_part, explanation_frames
+from quovadis.report.explain import draw_explanation_frames, select_explainable
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
 from quovadis.web.job_queue import ProgressCallback
@@ -107,12 +107,12 @@ def find_evidence(
     recognizer: Recognizer, path: Path, label: str, info: UploadInfo, on_progress: ProgressCallback
 ) -> Evidence | None:
     """Draw frames with the class activation maps of a class; None if the networks have no such maps."""
-    part = explaining_part(recognizer)
+    part = select_explainable(recognizer)
     if part is None:
         return None
     on_window = _window_counter(0.85, 1.0, info, on_progress, "evidence, ")
     maps = part.explain(path, labels=[label], on_window=on_window)
-    seconds, frames = explanation_frames(maps, path)
+    seconds, frames = draw_explanation_frames(maps, path)
     thumbnails = resize_frames(frames, min(_THUMBNAIL_PX, *frames.shape[2:]))
     return Evidence(label, part.describe(), tuple(seconds), thumbnails)
 

@@ -198,7 +198,7 @@ def _features_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> N
                 on_file(show, upload.file, [upload.player, status], **_JOB) for on_file in upload.file_events(gr)
             ]
             _clear_on(upload.file.clear, [upload.player, status], events)
-    run, stop = _buttons(gr, "Compare their features")
+    run, stop = _buttons(gr, "Compare features")
     status.render()
     outputs = FeaturesOutputs(status, _html(gr, "features-result"))
     events.append(run.click(handlers.features, [*files, model], outputs, **_JOB))

@@ -15,7 +15,7 @@ import numpy as np
 
 from quovadis.flow.draw import draw_legend
 from quovadis.report.html import render
-from quovadis.report.pictures import picture_uri, png_uri
+from quovadis.report.pictures import frame_uri, png_uri
 from quovadis.report.timeline import format_time
 from quovadis.web.limits import UploadInfo
 from quovadis.web.results import Comparison, FeatureComparison, Recognition, VideoPrediction
@@ -25,7 +25,7 @@ _NUM_CURVES, _NUM_TOP = 6, 5
 _COLORS = tuple(f"var(--qv-{i})" for i in range(1, 11))
 _OTHER_COLOR = "var(--qv-other)"
 
-_render = partial(render, "quovadis.web", format_time=format_time, picture_uri=picture_uri)
+_render = partial(render, "quovadis.web", format_time=format_time, frame_uri=frame_uri)
 
 
 @dataclass(frozen=True)
