@@ -59,13 +59,13 @@ def describe(statistics: DatasetStatistics) -> dict[str, str]:
     return facts
 
 
-def dataset_page(title: str, statistics: DatasetStatistics, pictures: Mapping[str, str]) -> str:
+def dataset_page(title: str, statistics: DatasetStatistics, images: Mapping[str, str]) -> str:
     """Render a self-contained HTML page about a dataset.
 
     Args:
         title: Title of the page.
         statistics: Statistics of the dataset.
-        pictures: ``data:`` URL of an example image for each class; classes without one get a placeholder.
+        images: ``data:`` URL of an example image for each class; classes without one get a placeholder.
     """
     facts = describe(statistics)
     return render(
@@ -78,7 +78,7 @@ def dataset_page(title: str, statistics: DatasetStatistics, pictures: Mapping[st
         # Those that invalidate metrics come first: in several splits, then with several labels.
         duplicates=sorted(statistics.duplicates, key=lambda d: (-len(d.splits), -len(d.labels))),
         charts=_charts(statistics),
-        pictures=pictures,
+        images=images,
         class_name=_class_name,
         max_listed=_MAX_LISTED,
     )

@@ -48,15 +48,15 @@ def write_dataset_page(
     for record in data.records:
         if record.label != UNLABELED and record.status in ("listed", "ok"):
             records[record.label].append(record)
-    pictures = {}
+    images = {}
     for index, label in enumerate(data.labels):
         frames = (middle_frame(record.path) for record in records[index][:_MAX_ATTEMPTS])
         frame = next((f for f in frames if f is not None), None)
         if frame is not None:
-            pictures[label] = frame_uri(frame)
+            images[label] = frame_uri(frame)
         if on_class is not None:
             on_class(index + 1)
-    return write_atomically(path, dataset_page(data.name, statistics, pictures))
+    return write_atomically(path, dataset_page(data.name, statistics, images))
 
 
 def middle_frame(path: Path) -> Tensor | None:

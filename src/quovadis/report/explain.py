@@ -47,8 +47,8 @@ def write_explanation(explanation: ActivationMaps, folder: str | PathLike[str]) 
         fps=OVERLAY_FPS,
         options={"crf": "20", "preset": "veryfast"},
     )
-    picture = write_atomically(stem.with_name(f"{stem.name}.png"), draw_explanation(explanation, source))
-    return [video, picture, explanation.save(stem.with_name(f"{stem.name}.npz"))]
+    image = write_atomically(stem.with_name(f"{stem.name}.png"), draw_explanation(explanation, source))
+    return [video, image, explanation.save(stem.with_name(f"{stem.name}.npz"))]
 
 
 def overlay_frames(explanation: ActivationMaps, source: Path) -> Iterator[Tensor]:

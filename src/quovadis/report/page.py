@@ -69,13 +69,13 @@ class Page:
         )
 
 
-def recognition_section(title: str, prediction: Prediction, pictures: Mapping[str, bytes], k: int = 5) -> str:
+def recognition_section(title: str, prediction: Prediction, images: Mapping[str, bytes], k: int = 5) -> str:
     """Render a section about one video: its most probable classes and images.
 
     Args:
         title: Heading, plain text.
         prediction: The prediction for the video.
-        pictures: PNG files by description.
+        images: PNG files by description.
         k: Number of classes to show.
 
     Returns:
@@ -86,7 +86,7 @@ def recognition_section(title: str, prediction: Prediction, pictures: Mapping[st
         "recognition.html",
         title=title,
         prediction=prediction,
-        pictures=pictures,
+        images=images,
         k=k,
         windows=prediction.describe_windows(),
         png_uri=png_uri,

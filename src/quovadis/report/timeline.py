@@ -312,7 +312,7 @@ def write_timeline(
     start, stop = timeline.cells()[0][0], timeline.cells()[-1][1]
     bars = [Bar(**asdict(segment)) for segment in timeline.segments(min_probability)]
     times, frames = read_pictures(source, bars, (start, stop))
-    picture = draw_timeline(
+    image = draw_timeline(
         frames,
         times,
         timeline.center_seconds,
@@ -325,7 +325,7 @@ def write_timeline(
     contents = {
         "json": text.encode(),
         "csv": timeline.to_csv(min_probability).encode(errors="backslashreplace"),
-        "png": picture,
+        "png": image,
     }
     return [write_atomically(stem.with_name(f"{stem.name}.{suffix}"), content) for suffix, content in contents.items()]
 
