@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from quovadis.datasets.statistics import ClassCount, DatasetStatistics, Duplicate, Overlap
-from quovadis.report.dataset import dataset_page, describe, statistics_table
+from quovadis.report.dataset import dataset_page, describe_statistics, statistics_table
 from quovadis.report.pictures import bars_svg
 from quovadis.report.terminal import to_text
 
@@ -25,7 +25,7 @@ PLAIN = DatasetStatistics(
 
 
 def test_statistics_are_described_in_words() -> None:
-    assert describe(PLAIN) == {
+    assert describe_statistics(PLAIN) == {
         "videos": "60 of 30 classes (40 train, 20 test)",
         "data": "toy 0123456789ab",
         "status": "57 decoded to the end, 1 not verified, 1 missing, 1 corrupt; 1 not checked: "
@@ -37,8 +37,8 @@ def test_statistics_are_described_in_words() -> None:
         "duplicates": "5 files with only 2 different contents; 1 in more than one split, 1 with more than one label",
     }
     unknown = replace(PLAIN, durations_seconds=(), num_bytes=0)
-    assert list(describe(unknown)) == ["videos", "data", "status"]
-    assert describe(replace(PLAIN, duplicates=()))["duplicates"] == "none"
+    assert list(describe_statistics(unknown)) == ["videos", "data", "status"]
+    assert describe_statistics(replace(PLAIN, duplicates=()))["duplicates"] == "none"
 
 
 def test_terminal_table_lists_classes_with_problems_first_and_escapes_markup() -> None:

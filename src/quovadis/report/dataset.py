@@ -20,7 +20,7 @@ _STATUS_TEXT = {"ok": "decoded to the end", "listed": "not verified", "missing":
 def statistics_table(statistics: DatasetStatistics) -> RenderableType:
     """Build a terminal table of the statistics, the classes with most problems, the overlaps and the first problems."""
     facts = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in describe(statistics).items():
+    for name, value in describe_statistics(statistics).items():
         facts.add_row(plain(name, style="dim"), plain(value))
     parts: list[RenderableType] = [facts, Text(), _class_table(statistics)]
     if len(statistics.classes) > _MAX_CLASSES:
@@ -35,7 +35,7 @@ def statistics_table(statistics: DatasetStatistics) -> RenderableType:
     return Group(*parts)
 
 
-def describe(statistics: DatasetStatistics) -> dict[str, str]:
+def describe_statistics(statistics: DatasetStatistics) -> dict[str, str]:
     """Summarize the statistics in words, by name."""
     s = statistics
     splits = ", ".join(f"{count} {split}" for split, count in s.splits.items())
@@ -67,7 +67,7 @@ def dataset_page(title: str, statistics: DatasetStatistics, images: Mapping[str,
         statistics: Statistics of the dataset.
         images: ``data:`` URL of an example image for each class; classes without one get a placeholder.
     """
-    facts = describe(statistics)
+    facts = describe_statistics(statistics)
     return render(
         "quovadis.report",
         "dataset.html",
