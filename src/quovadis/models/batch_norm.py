@@ -88,6 +88,8 @@ def batch_norm(
             "batch norm needs more than one value per channel in training; got a batch of one. Use at least two clips, "
             "or call model.eval()"
         )
+    if weight is None and x.is_cuda:
+        weight = torch.ones_like(running_mean)  # without it, PyTorch returns an empty gradient for the bias on a GPU
     return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
