@@ -65,7 +65,14 @@ def _interpolate(frames: Tensor, height: int, width: int) -> Tensor:
         # Decoded frames are channels-last, for which PyTorch has a kernel that is twice as fast. For a single frame it
         # detects the layout only if the (otherwise arbitrary) stride of the batch dimension matches.
         frames = frames[0].permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2)
-    return F.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False)
+    if frames.device.type == "cpu":
+        return F.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False)
+    # PyTorch interpolates bytes on a CPU only. Floats take four times the memory, so convert some frames at a time.
+    parts = (
+        F.interpolate(part.float(), size=(height, width), mode="bilinear", align_corners=False).round_()
+        for part in frames.split(64)
+    )
+    return torch.cat([part.to(torch.uint8) for part in parts])
 
 
 def _require_frames(frames: Tensor) -> None:
