@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import overload
 
 import torch
@@ -97,7 +99,7 @@ def estimate_flow(
 
         def compute(first: Tensor, second: Tensor) -> Tensor:
             target = device if device is not None else first.device
-            return tvl1(first.to(target), second.to(target), parameters).cpu()
+            return tvl1(first.to(target), second.to(target), parameters)
     else:
 
         def compute(first: Tensor, second: Tensor) -> Tensor:
@@ -179,8 +181,11 @@ def _in_batches(grays: list[Tensor], compute: BatchFunction, pairs_per_batch: in
     for size in sizes:
         pairs = [(c, t) for c, gray in enumerate(grays) if gray.shape[1:] == size for t in range(len(gray) - 1)]
         for batch, flow in _batches(grays, pairs, compute, pairs_per_batch):
-            for (c, t), result in zip(batch, flow, strict=True):
-                flows[c][t] = result
+            done = 0
+            for c, group in groupby(batch, key=itemgetter(0)):
+                (_, first), *rest = group  # consecutive pairs of a clip are copied from the GPU at once
+                flows[c][first : first + 1 + len(rest)].copy_(flow[done : done + 1 + len(rest)])
+                done += 1 + len(rest)
     return flows
 
 

@@ -5,10 +5,9 @@ one for the dual variables. The stopping rule is evaluated on the GPU, from sums
 pair is deterministic and independent of its batch. Programs of stopped pairs return at once, and the host checks only
 every few iterations whether any pair is still running.
 
-The kernels are limited by memory bandwidth. An iteration moves 22 planes of float32 (12 for the flow, 10 for the dual
-variables), 7.7 MB at 340x256, for about 60 operations per pixel. A pair of a real video takes about 300 iterations.
-This limits an H100 (3.3 TB/s) to about 1,400 pairs/s and an H200 (4.8 TB/s) to 2,100. Running several iterations per
-tile could raise this limit.
+An iteration moves 22 planes of float32 (12 for the flow, 10 for the dual variables). With 64 pairs, the GPU is busy for
+70 % of the time. With fewer pairs, the host limits the speed because it launches 3 kernels per iteration. For
+measurements, also of a single kernel per iteration (not faster), see ``benchmarks/results``.
 """
 
 import torch
@@ -34,6 +33,11 @@ def tvl1_triton(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Te
     Returns:
         float32 tensor (N, 2, H, W) in pixels, on the GPU; channel 0 points right, channel 1 down.
     """
+    with torch.cuda.device_of(first):  # Triton launches on the current device
+        return _estimate(first, second, parameters)
+
+
+def _estimate(first: Tensor, second: Tensor, parameters: TVL1Parameters) -> Tensor:
     levels = [(first.float(), second.float())]
     zoom = 1 / parameters.scale_step
     for size in parameters.pyramid_sizes(first.shape[1], first.shape[2])[1:]:
