@@ -23,7 +23,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 # Can be imported, to look for doctests, only where Triton is, or the extra web.
-_NEEDS = {"src/quovadis/flow/tvl1_triton.py": "triton", "src/quovadis/web/server.py": "uvicorn"}
+_NEEDS = {
+    "src/quovadis/flow/tvl1_triton.py": "triton",
+    "src/quovadis/models/triton_layers.py": "triton",
+    "src/quovadis/web/server.py": "uvicorn",
+}
 collect_ignore = [file for file, module in _NEEDS.items() if not find_spec(module)]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from quovadis.errors import InvalidInputError
 from quovadis.models.batch_norm import BatchNormMixin, BatchStatistics
 from quovadis.models.checkpointing import RecomputableModule
+from quovadis.models.paired_convolution import convolve_pairs
 from quovadis.models.safe_convolution import convolve
 
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -37,7 +38,13 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def conv_same(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
-    """Apply a convolution with SAME padding. The input is only copied if the padding is asymmetric."""
+    """Apply a convolution with SAME padding. The input is only copied if the padding is asymmetric.
+
+    On a GPU, the first convolution of a 3D network uses :func:`~quovadis.models.paired_convolution.convolve_pairs`.
+    """
+    if x.is_cuda and conv.in_channels <= 4 and tuple(conv.stride) == (2, 2, 2):
+        y = convolve_pairs(x, conv.weight)
+        return y if conv.bias is None else y + conv.bias.view(-1, 1, 1, 1)
     pads = [
         same_padding(size, kernel, stride)
         for size, kernel, stride in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)
