@@ -25,3 +25,14 @@ def server() -> Iterator[Server]:
     """A local HTTP server whose responses are controlled by the test."""
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Train on the CPU even if there is a GPU, whose steps are not the same to the last bit each time."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -97,6 +97,7 @@ def test_without_a_choice_a_network_looks_at_what_it_does_in_the_paper(motions: 
         train(recipe("two_stream_tiny", "both"), motions, tmp_path / "other")
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_the_lstm_learns_at_every_step(motions: Manifest, tmp_path: Path) -> None:
     """One step of training against the same by hand, with the cross-entropy of each step written out."""
     plain = replace(

@@ -83,6 +83,7 @@ def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path
     assert info.source["data_fingerprint"] == data.fingerprint
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Path) -> None:
     recipe = replace(RECIPE, max_steps=3, validate_every=2, model=replace(RECIPE.model, batch_norm_clips=4))
     whole = train(replace(recipe, max_steps=4), data, tmp_path / "whole")
@@ -286,6 +287,7 @@ def test_unreadable_training_videos_are_counted(data: Manifest, tmp_path: Path) 
     assert any("1 training videos could not be read and were replaced" in note for note in notes)
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_an_unreadable_validation_video_counts_as_wrong_and_is_named_at_once(data: Manifest, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_text("no video")
     notes = _Collect([])
@@ -319,6 +321,7 @@ def test_a_class_without_a_readable_video_is_refused_before_training(
         train(RECIPE, gone, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_weights_are_saved_with_the_statistics_of_training_clips(data: Manifest, tmp_path: Path) -> None:
     """Whatever the momentum is; and they are those of the clips of the first batches under the saved weights."""
     found = []
@@ -496,6 +499,7 @@ def test_a_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Pa
     torch.testing.assert_close(both.predict(path).logits, parts[0] + parts[1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_mixed_precision_keeps_the_weights_in_float32(data: Manifest, tmp_path: Path) -> None:
     short = replace(RECIPE, max_steps=1, validate_every=1, data=replace(RECIPE.data, batch_size=2))
     full, mixed = (train(replace(short, precision=p), data, tmp_path / p) for p in ("no", "bf16"))
@@ -543,6 +547,7 @@ def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("on_cpu")
 def test_the_rate_changes_after_the_steps_that_were_given(data: Manifest, tmp_path: Path) -> None:
     changes = ((2, 0.1), (3, 0.01), (5, 1.0))
     steps = replace(RECIPE, schedule=Schedule(kind="multi-step", changes=changes))
@@ -566,6 +571,7 @@ def test_every_recipe_is_what_it_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["recompute", pytest.param("compile", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("on_cpu")
 def test_steps_that_save_memory_or_time_are_the_same_steps(option: str, data: Manifest, tmp_path: Path) -> None:
     """The graph is traced as for every compiler; what the C++ one does with it takes minutes."""
     recipe = replace(RECIPE, max_steps=2)
