@@ -11,7 +11,8 @@ are interleaved (A B C A B C ...) on the same input. The table contains:
 - fraction: arithmetic of the direct convolution per second, divided by that of a large matrix product in the same
   rounds; above 100 % if a way needs less arithmetic
 - drift: largest difference of the logits from those of the first way, in standard deviations
-- peak MiB: memory of a new process (VmHWM) that runs the way once; on a GPU, memory of PyTorch's allocator
+- peak MiB: memory of a new process (VmHWM) that runs the way once; on a GPU, memory that PyTorch's
+  allocator hands out during one run, without weights and inputs
 
 ``--ways``: plain (the structure of the PyTorch ports; for networks other than I3D, quovadis before ``optimize``), ours
 (before ``optimize``, channels last), optimize, compile (both also with -bf16), openvino, onnxruntime, port (a copy of
@@ -162,10 +163,17 @@ def in_onnxruntime(model: VideoModel, inputs: list[Tensor]) -> Work:
 
 
 def matrix_product(device: str, dtype: torch.dtype) -> tuple[Work, float]:
-    """A large one, and its arithmetic in GFLOP."""
+    """A large one, and its arithmetic in GFLOP; on a GPU float32 is TF32, as it is in PyTorch's convolutions."""
     side = 2048 if device == "cpu" else 8192
     a = torch.randn(side, side, device=device).to(dtype)
-    return lambda: a @ a, 2 * side**3 / 1e9
+
+    def product() -> None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest" if device == "cpu" else "high")
+        torch.mm(a, a)
+        torch.set_float32_matmul_precision(before)
+
+    return product, 2 * side**3 / 1e9
 
 
 def gflop_of(case: Case, *, training: bool = False) -> float:
@@ -217,6 +225,7 @@ def missing(way: str, case: Case, options: argparse.Namespace) -> str:
 def measure(case: Case, options: argparse.Namespace) -> list[Row]:
     """Measure all ways of running a case."""
     works: dict[str, Work] = {}
+    memory: dict[str, float] = {}
     for way in options.ways:
         reason = missing(way, case, options)
         if reason:
@@ -224,6 +233,8 @@ def measure(case: Case, options: argparse.Namespace) -> list[Row]:
             continue
         print(f"{case.describe()}: building {way}", file=sys.stderr, flush=True)
         works[way] = work_of(way, case, options.port)
+        if case.device != "cpu":  # the first run: a graph that is replayed allocates nothing
+            memory[way] = working_mib(works[way])
     reference = next(iter(works.values()))().double()
     products = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
@@ -250,7 +261,7 @@ def measure(case: Case, options: argparse.Namespace) -> list[Row]:
                 statistics.median(a[column] / b[column] for a, b in zip(first, own, strict=True)),
                 gflop / statistics.median(t[column] for t in own) / rate,
                 float("nan") if way == "port" else drift,  # it has other weights
-                peak_mib(way, case, options),
+                memory[way] if way in memory else peak_mib(way, case, options),
             )
         )
     return rows
@@ -264,6 +275,14 @@ def peak_mib(way: str, case: Case, options: argparse.Namespace) -> float:
     command += ["--port", str(options.port)] if options.port else []
     answer = subprocess.run(command, text=True, capture_output=True, check=True).stdout
     return float(answer.splitlines()[-1])
+
+
+def working_mib(work: Work) -> float:
+    """Memory of the GPU that one run takes, without weights and inputs."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def child(task: dict[str, Any], port: Path | None) -> None:

@@ -9,7 +9,7 @@ cuDNN computes the convolutions and cuBLAS those of one cell. The kernels here d
 All of them expect the channels last in memory. Measurements are in ``benchmarks/results``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -147,28 +147,37 @@ class TritonInceptionBlock(nn.Module):
         return out
 
 
-class TritonTrunk(InceptionV1):
-    """I3D's trunk; see the module's description.
+class TritonTrunk(nn.Module):
+    """Replacement for the 3D :class:`~quovadis.models.inception.InceptionV1` of I3D.
 
     Args:
-        trunk: Trunk with three dimensions, its batch norm folded into the convolutions, channels last.
+        trunk: A channels-last trunk whose batch norm is folded into the convolutions.
     """
 
+    Conv3d_1a_7x7: TritonStem
+    MaxPool3d_2a_3x3: TritonPool
+    Conv3d_2b_1x1: TritonPointwise
+    Conv3d_2c_3x3: TritonConv
+    MaxPool3d_3a_3x3: TritonPool
+
     def __init__(self, trunk: InceptionV1):
-        nn.Module.__init__(self)
-        self.dims, self.out_channels, self.endpoint_names = trunk.dims, trunk.out_channels, trunk.endpoint_names
-        for name in trunk.endpoint_names:
+        super().__init__()
+        self.endpoint_names = trunk.endpoint_names
+        for name in self.endpoint_names:
             self.add_module(name, _fused(trunk.get_submodule(name)))
+
+    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run layer by layer and yield ``(endpoint name, output)``."""
+        for name in self.endpoint_names:
+            x = self.get_submodule(name)(x)
+            yield name, x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) to (B, 1024, T/8, H/32, W/32), rounded up."""
-        stem, pool2, conv2b, conv2c, pool3, *rest = (self.get_submodule(name) for name in self.endpoint_names)
-        assert isinstance(stem, TritonStem)
-        assert isinstance(conv2c, TritonConv)
-        x = conv2b(pool2(stem.raw(x), stem.bias))
-        x = pool3(conv2c.raw(x), conv2c.bias)
-        for stage in rest:
-            x = stage(x)
+        x = self.Conv3d_2b_1x1(self.MaxPool3d_2a_3x3(self.Conv3d_1a_7x7.raw(x), self.Conv3d_1a_7x7.bias))
+        x = self.MaxPool3d_3a_3x3(self.Conv3d_2c_3x3.raw(x), self.Conv3d_2c_3x3.bias)
+        for name in self.endpoint_names[self.endpoint_names.index("MaxPool3d_3a_3x3") + 1 :]:
+            x = self.get_submodule(name)(x)
         return x
 
 
