@@ -1,27 +1,27 @@
-"""Every error that a user can cause.
+"""Exceptions for errors that a user can cause.
 
-Each is a :class:`QuovadisError` and also the builtin that fits, so ``except QuovadisError`` catches all of ours
-and ``except FileNotFoundError`` still works where one would expect it::
+Each is a :class:`QuovadisError` and also the matching builtin exception: ``except QuovadisError`` catches all of them,
+and ``except FileNotFoundError`` works as usual::
 
     QuovadisError
-    ├── VideoError (OSError)                  the file is no video, or cannot be decoded
+    ├── VideoError (OSError)                  not a video, or cannot be decoded
     │   ├── VideoNotFoundError (FileNotFoundError)
-    │   └── VideoDamagedError                 it decodes in part: it ends early or has broken frames
-    ├── TooFewFramesError (ValueError)        fewer frames than the work needs
-    ├── InvalidInputError (ValueError)        a tensor or an argument with a wrong shape or value
-    ├── InvalidTypeError (TypeError)          a tensor or an argument of a wrong type
-    ├── UnknownNameError (LookupError)        no model, recipe, protocol ... of that name
-    ├── DatasetError (ValueError)             an annotation file or folder that cannot be used
-    ├── WeightsError (ValueError)             a weights file that does not fit or cannot be trusted
-    ├── DownloadError (OSError)               a file that the network did not give, or gave wrongly
-    ├── TrainingError (RuntimeError)          a run that cannot start or go on
+    │   └── VideoDamagedError                 partly decodable: truncated or with broken frames
+    ├── TooFewFramesError (ValueError)        fewer frames than needed
+    ├── InvalidInputError (ValueError)        wrong shape or value of a tensor or argument
+    ├── InvalidTypeError (TypeError)          wrong type of a tensor or argument
+    ├── UnknownNameError (LookupError)        no model, recipe, protocol ... with this name
+    ├── DatasetError (ValueError)             unusable annotation file or folder of videos
+    ├── WeightsError (ValueError)             weights file that is broken, unsafe or does not fit
+    ├── DownloadError (OSError)               file not available, or received with wrong bytes
+    ├── TrainingError (RuntimeError)          run that cannot start or continue
     │   └── LossNotFiniteError (ArithmeticError)
-    ├── StorageError (OSError)                writing failed: disk full, no permission
+    ├── StorageError (OSError)                cannot write: disk full, no permission
     ├── JobError (RuntimeError)               a worker process died
-    │   └── OtherProcessError                 another process of the run failed first, and says why
-    └── MissingExtraError (ImportError)       an optional part is not installed
+    │   └── OtherProcessError                 another process of the run failed and reports why
+    └── MissingExtraError (ImportError)       optional dependency not installed
 
-A message says what happened, what was found, what was expected, and what to do.
+A message says what is wrong, what was given, what is expected and how to fix it.
 """
 
 import difflib
@@ -29,44 +29,44 @@ from collections.abc import Iterable
 
 
 class QuovadisError(Exception):
-    """Any error that quovadis raises on purpose."""
+    """Base class of the exceptions in this module."""
 
 
 class VideoError(QuovadisError, OSError):
-    """A file that FFmpeg cannot open or decode as video."""
+    """A file cannot be opened or decoded as a video."""
 
 
 class VideoNotFoundError(VideoError, FileNotFoundError):
-    """No file at that path."""
+    """A video file does not exist."""
 
 
 class VideoDamagedError(VideoError):
-    """A video of which only a part could be decoded."""
+    """A video can be decoded only in part."""
 
 
 class TooFewFramesError(QuovadisError, ValueError):
-    """A clip with fewer frames than needed, where the policy for short clips is ``error``."""
+    """A clip has fewer frames than needed, and the policy for short clips is ``error``."""
 
 
 class InvalidInputError(QuovadisError, ValueError):
-    """A tensor or an argument whose shape or value does not fit."""
+    """A tensor or an argument has the wrong shape or value."""
 
 
 class InvalidTypeError(QuovadisError, TypeError):
-    """A tensor or an argument of the wrong type."""
+    """A tensor or an argument has the wrong type."""
 
 
 class UnknownNameError(QuovadisError, LookupError):
-    """A name that nothing in the project has."""
+    """A model, recipe, protocol or other object with the given name does not exist."""
 
     @classmethod
     def among(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownNameError":
-        """The error for an unknown name, with the nearest known names suggested.
+        """Create the error for an unknown name, with the closest known names as suggestions.
 
         Args:
-            kind: what was looked for, for example ``"model"``.
-            name: the name that was asked for.
-            known: all names that exist.
+            kind: Kind of object, for example ``"model"``.
+            name: The unknown name.
+            known: All valid names.
 
         >>> print(UnknownNameError.among("model", "i3f", ["i3d", "conv3d"]))
         unknown model 'i3f'; did you mean 'i3d'? Known: conv3d, i3d
@@ -78,36 +78,36 @@ class UnknownNameError(QuovadisError, LookupError):
 
 
 class DatasetError(QuovadisError, ValueError):
-    """An annotation file or a folder of videos that cannot be used as a dataset."""
+    """An annotation file or a folder of videos cannot be used as a dataset."""
 
 
 class WeightsError(QuovadisError, ValueError):
-    """A weights file that is broken, or that does not fit the model."""
+    """A weights file is broken or does not fit the model."""
 
 
 class DownloadError(QuovadisError, OSError):
-    """A file that the network did not give, or of which it gave wrong bytes."""
+    """A file cannot be downloaded, or wrong bytes were received."""
 
 
 class TrainingError(QuovadisError, RuntimeError):
-    """A training run that cannot start or cannot go on."""
+    """A training run cannot start or continue."""
 
 
 class LossNotFiniteError(TrainingError, ArithmeticError):
-    """The loss became NaN or infinite; the last good checkpoint is kept."""
+    """The loss or a gradient is NaN or infinite. The last good checkpoint is kept."""
 
 
 class StorageError(QuovadisError, OSError):
-    """A file could not be written; what was there before is still there."""
+    """A file cannot be written. An existing file is unchanged."""
 
 
 class JobError(QuovadisError, RuntimeError):
-    """A worker process died; what was finished is kept."""
+    """A worker process died. Finished results are kept."""
 
 
 class OtherProcessError(JobError):
-    """This process ends because another one of the same run failed first, and says why."""
+    """Another process of the same run failed first and reports the reason."""
 
 
 class MissingExtraError(QuovadisError, ImportError):
-    """An optional part of quovadis is not installed."""
+    """An optional dependency of quovadis is not installed."""

@@ -1,3 +1,3 @@
-"""The version, in one place: the build reads it from here, and run folders record it."""
+"""The version of the package."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""One process at a time: seen with real processes, one of which is killed."""
+"""Folder locks between real processes, one of which is killed."""
 
 import json
 import os
@@ -6,19 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
-from io import TextIOWrapper
 from pathlib import Path
 
 import pytest
+from filelock import _unix as unix
 
 from quovadis.errors import StorageError
-from quovadis.runtime import locks as folder_lock
 from quovadis.runtime.locks import LOCK_NAME, FolderLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from quovadis.runtime import locks as folder_lock
 from quovadis.runtime.locks import FolderLock
 with FolderLock(Path(sys.argv[1]), "holding"):
     print("held", flush=True)
@@ -39,18 +37,18 @@ def end(process: "subprocess.Popen[str]", how: int) -> None:
     process.communicate()
 
 
-def test_another_process_is_refused_and_told_who_works_there(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+def test_error_names_the_process_that_holds_the_lock(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     with (
         pytest.raises(StorageError, match=rf"in use by process {holder.pid} on .*\(holding, since 2.*UTC\): wait"),
         FolderLock(tmp_path, "mine"),
     ):
         pass
-    assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == holder.pid  # and nothing was overwritten
+    assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == holder.pid  # not overwritten
     end(holder, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_lock_that_was_left_is_taken_over(tmp_path: Path, holder: "subprocess.Popen[str]", how: int) -> None:
+def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path, holder: "subprocess.Popen[str]", how: int) -> None:
     end(holder, how)
     assert (tmp_path / LOCK_NAME).exists()
     with FolderLock(tmp_path, "mine"):
@@ -58,43 +56,42 @@ def test_a_lock_that_was_left_is_taken_over(tmp_path: Path, holder: "subprocess.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_file_in_which_nothing_stands_is_taken_over(tmp_path: Path) -> None:
+def test_unreadable_lock_file_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_text("no JSON")
     with FolderLock(tmp_path / "new" / "..", "mine"), pytest.raises(StorageError, match="in use by process"):
         FolderLock(tmp_path, "again").__enter__()
 
 
-def test_a_lock_file_that_was_removed_while_it_was_opened_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flock, calls = folder_lock._flock, []
+def test_a_lock_on_a_removed_file_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder removes the file after another process has opened and before it has locked it."""
+    lock, calls = unix.lock_fd_nonblocking, []
 
-    def holder_leaves_first(file: TextIOWrapper) -> bool:
-        calls.append(file)
+    def holder_leaves_first(descriptor: int) -> bool:
+        calls.append(descriptor)
         if len(calls) == 1:
             (tmp_path / LOCK_NAME).unlink()
-        return flock(file)
+        return lock(descriptor)
 
-    monkeypatch.setattr(folder_lock, "_flock", holder_leaves_first)
+    monkeypatch.setattr(unix, "lock_fd_nonblocking", holder_leaves_first)
     with FolderLock(tmp_path, "mine"):
         assert len(calls) == 2
-        assert (tmp_path / LOCK_NAME).exists()  # else a third one would make it anew, and lock that
+        assert (tmp_path / LOCK_NAME).exists()
 
 
-def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
+def test_lock_is_released_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), FolderLock(tmp_path, "mine"):
         raise ZeroDivisionError
     with FolderLock(tmp_path, "mine"):
         pass
 
 
-def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+def test_unwritable_folder_raises_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write to"), FolderLock(tmp_path / "file" / "x", "mine"):
         pass
 
 
-def test_never_two_at_once_however_many_try(tmp_path: Path) -> None:
+def test_lock_excludes_concurrent_threads(tmp_path: Path) -> None:
     inside, most, taken = 0, 0, 0
     counting = threading.Lock()
 

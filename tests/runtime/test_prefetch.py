@@ -6,7 +6,7 @@ import pytest
 from quovadis.runtime.prefetch import prefetch
 
 
-def test_items_come_in_order_from_another_thread() -> None:
+def test_items_are_in_order_and_computed_in_another_thread() -> None:
     threads = set()
 
     def items() -> Iterator[int | None]:
@@ -18,7 +18,7 @@ def test_items_come_in_order_from_another_thread() -> None:
     assert threads.isdisjoint({threading.get_ident()})
 
 
-def test_it_is_never_further_ahead_than_asked() -> None:
+def test_prefetching_is_limited_by_depth() -> None:
     made = 0
 
     def items() -> Iterator[int]:
@@ -31,10 +31,10 @@ def test_it_is_never_further_ahead_than_asked() -> None:
     for taken, _ in enumerate(prefetch(items(), depth=3), start=1):
         most = max(most, made - taken)
     assert made == 20
-    assert most <= 4  # three lie ready, one is in the hand of the thread
+    assert most <= 4  # three are finished, one is being computed
 
 
-def test_an_exception_arises_where_the_item_is_asked_for() -> None:
+def test_exception_is_raised_where_its_item_is_requested() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise ValueError("in the thread")
@@ -45,7 +45,7 @@ def test_an_exception_arises_where_the_item_is_asked_for() -> None:
         next(fetched)
 
 
-def test_closing_ends_the_thread_and_the_chain() -> None:
+def test_closing_stops_the_thread_and_closes_the_iterable() -> None:
     ended = []
 
     def items() -> Iterator[int]:

@@ -248,7 +248,7 @@ def test_a_full_disk_keeps_what_was_saved(data: Manifest, tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="No space left on device; what was there before stays"):
+    with pytest.raises(StorageError, match="No space left on device; an existing file is unchanged"):
         train(replace(RECIPE, max_steps=4), data, tmp_path / "run")
     monkeypatch.undo()
     assert folder.checkpoint.read_bytes() == before

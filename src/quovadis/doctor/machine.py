@@ -28,6 +28,7 @@ REQUIRED = (
     "matplotlib",
     "pillow",
     "platformdirs",
+    "filelock",
 )
 """Distributions that ``pip install quovadis`` brings."""
 

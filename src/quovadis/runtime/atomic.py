@@ -1,16 +1,15 @@
 """Write files so that they appear complete or not at all.
 
-Every file that quovadis writes goes through this module. Use :func:`write_atomically` for content in memory,
+All files of quovadis are written through this module. Use :func:`write_atomically` for content in memory,
 :func:`atomic_path` for a library that writes to a path, and :class:`PartialFile` for an object that writes over time.
 
-The data are written next to the target as ``.quovadis-HOST-RANDOM.part`` and renamed at the end. The writer holds an
-operating system lock on that file, which is released when the process ends, even if it is killed. The first write into
-a folder can therefore tell which partial files are abandoned, and removes them.
+Data are written next to the target as ``.quovadis-HOST-RANDOM.part`` and renamed at the end. The writer holds an
+operating system lock on that file, which is released when the process exits or is killed. The first write to a folder
+removes the partial files that are no longer locked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -23,24 +22,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quovadis.errors import QuovadisError, StorageError
+from quovadis.runtime.hashing import sha256_text
 
 _PARTIAL = re.compile(r"\.quovadis-([0-9a-f]{8})-[0-9a-f]{16}\.part(\.[^.]+)?")
 _LONGEST_SUFFIX = 16
-# Where a lock proves nothing (another host, a file system without locks), the time of the last change has to.
+# Used where locks cannot be checked: files of another host, or file systems without locks.
 _ABANDONED_AFTER_SECONDS = 24 * 3600.0
 
 _swept: set[Path] = set()
 
 
 class PartialFile:
-    """A file or folder that is being written and not yet in its place.
+    """A file or folder that is moved to its target when it is complete.
 
     Args:
-        target: Where it goes at the end. The folder is created.
-        folder: Write a folder, which replaces the target at the end.
+        target: The final path. Its parent folder is created.
+        folder: Write a folder instead of a file. It replaces an existing folder.
 
     Raises:
-        StorageError: The target cannot be written.
+        StorageError: If the target cannot be written.
 
     >>> target = getfixture("tmp_path") / "a.txt"
     >>> partial = PartialFile(target)
@@ -53,7 +53,7 @@ class PartialFile:
     """
 
     path: Path
-    """Write here. The suffix is that of the target."""
+    """The path to write to. It has the suffix of the target."""
     _descriptor: int | None = None
 
     def __init__(self, target: Path, *, folder: bool = False):
@@ -69,7 +69,7 @@ class PartialFile:
         """Move the complete file to its target.
 
         Raises:
-            StorageError: It cannot be moved. The target is unchanged.
+            StorageError: If it cannot be moved. The target is unchanged.
         """
         with storage_errors(self.target):
             if self._is_folder:
@@ -78,7 +78,7 @@ class PartialFile:
         self._unlock()
 
     def discard(self) -> None:
-        """Remove what was written. No-op after :meth:`commit`."""
+        """Remove the partial file. No-op after :meth:`commit`."""
         if self._descriptor is not None:
             _remove(self.path)
             self._unlock()
@@ -92,7 +92,7 @@ class PartialFile:
                 self.path.mkdir()
             else:
                 self.path.touch(exist_ok=False)
-            # A sweep by another process before the file is locked treats it as abandoned and may remove it.
+            # Another process may remove the file as abandoned before it is locked.
             with suppress(FileNotFoundError):
                 self._descriptor = _open(self.path)
                 if _lock(self._descriptor) is not False and self.path.exists():
@@ -107,18 +107,18 @@ class PartialFile:
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to; the file is moved to ``target`` at the end of the block.
+    """Yield a temporary path; the file is moved to ``target`` at the end of the block.
 
-    If the block raises, what it wrote is removed and ``target`` is unchanged.
+    If the block raises an exception, the temporary file is removed and ``target`` is unchanged.
 
     Args:
-        target: The file. Its folder is created.
+        target: The final path. Its parent folder is created.
 
     Yields:
         A path in the same folder, with the same suffix.
 
     Raises:
-        StorageError: The target cannot be written, or the block raised an OSError.
+        StorageError: If the target cannot be written, or the block raised an OSError.
 
     >>> target = getfixture("tmp_path") / "a.txt"
     >>> with atomic_path(target) as path:
@@ -136,17 +136,17 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path:
-    """Write a file, flushed to the disk before it appears.
+    """Write a file, flushed to disk before it replaces an existing one.
 
     Args:
-        path: The file. Its folder is created.
-        content: Text is written as UTF-8.
+        path: The file. Its parent folder is created.
+        content: Bytes, or text that is written as UTF-8.
 
     Returns:
         The path.
 
     Raises:
-        StorageError: The file cannot be written. What was there before is unchanged.
+        StorageError: If the file cannot be written. An existing file is unchanged.
 
     >>> write_atomically(getfixture("tmp_path") / "a.txt", "text").read_text()
     'text'
@@ -159,7 +159,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path
 
 
 @contextmanager
-def storage_errors(target: Path, hint: str = "what was there before stays") -> Iterator[None]:
+def storage_errors(target: Path, hint: str = "an existing file is unchanged") -> Iterator[None]:
     """Turn an OSError into a :class:`~quovadis.errors.StorageError` that names the target."""
     try:
         yield
@@ -170,9 +170,9 @@ def storage_errors(target: Path, hint: str = "what was there before stays") -> I
 
 
 def sweep_partials(folder: Path) -> None:
-    """Remove the partial files below a folder whose writers no longer run.
+    """Remove partial files of terminated processes from a folder and its subfolders.
 
-    Files of another host, and files on a file system without locks, are removed when they have not changed for a day.
+    Files of another host, and files on a file system without locks, are removed a day after their last change.
     """
     for root, folders, files in os.walk(folder):
         _remove_abandoned(Path(root), folders + files)
@@ -180,7 +180,7 @@ def sweep_partials(folder: Path) -> None:
 
 
 def _sweep_once(folder: Path) -> None:
-    """Sweep one folder, without those below it, unless this process has done so."""
+    """Sweep one folder without its subfolders, once per process."""
     folder = folder.absolute()
     if folder not in _swept:
         _swept.add(folder)
@@ -191,7 +191,7 @@ def _sweep_once(folder: Path) -> None:
 def _remove_abandoned(folder: Path, names: list[str]) -> None:
     for name in names:
         if match := _PARTIAL.fullmatch(name):
-            with suppress(OSError):  # it was moved to its target meanwhile, or it is another user's
+            with suppress(OSError):  # moved to its target in the meantime, or owned by another user
                 _remove_if_abandoned(folder / name, own_host=match[1] == _host())
 
 
@@ -209,15 +209,15 @@ def _remove_if_abandoned(path: Path, *, own_host: bool) -> None:
 
 
 def _open(path: Path) -> int:
-    """Open a file or folder to lock it; -1 where the system has no such locks (Windows)."""
-    if os.name == "nt":  # an open file could be neither renamed nor removed there
+    """Open a file or folder to lock it. Returns -1 on Windows, which has no such locks."""
+    if os.name == "nt":  # open files cannot be renamed or removed
         return -1
     mode = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
     return os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock an open file: True. False if another process holds it, None where there are no locks."""
+    """Lock an open file. Returns False if another process holds the lock, None if locks are not supported."""
     if descriptor < 0:
         return None
     import fcntl
@@ -240,11 +240,11 @@ def _remove(path: Path) -> None:
 
 
 def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return sha256_text(socket.gethostname())[:8]
 
 
 def _require_kind(target: Path, *, folder: bool) -> None:
-    """Fail before the work and not after it: a name too long, a folder where a file is to go, or the reverse."""
+    """Raise before any work if the name is too long or the target is of the other kind."""
     with suppress(FileNotFoundError):
         is_folder = stat.S_ISDIR(target.lstat().st_mode)
         if is_folder and not folder:

@@ -1,4 +1,4 @@
-"""How fast to ask a service that may say no: all workers together slow down, and at last give up."""
+"""Rate limiting for a remote service: all workers slow down together and eventually give up."""
 
 import threading
 import time
@@ -8,27 +8,26 @@ from quovadis.errors import DownloadError
 
 
 class Backoff:
-    """Waits that grow while the service refuses, shared by all workers.
+    """Exponential backoff shared by all workers.
 
-    The first refusal makes everyone wait, the next one twice as long, up to a limit; an answer, whatever it says about
-    its video, ends that. Failures of the connection count as a refusal only when several come in a row: one video that
-    cannot be had must not slow the others down.
+    The first refusal makes all workers wait, the next one twice as long, up to a limit. Any response of the service
+    resets the wait. Connection failures count as a refusal only when several occur in a row, so that one unavailable
+    video does not slow the others down.
 
-    The default adds up to an hour, because that is how long YouTube refuses an address that asked too much, as yt-dlp
-    says.
+    The default waits add up to about an hour, which is how long YouTube blocks an address according to yt-dlp.
 
     Args:
-        first_wait_seconds: after the first refusal.
-        longest_wait_seconds: no wait is longer.
-        max_waits: in a row; then it is given up.
-        failures_in_a_row: of the connection, that count as a refusal.
-        sleep: waits; by default until ``stopped`` is set.
+        first_wait_seconds: Wait after the first refusal.
+        longest_wait_seconds: Upper limit of a wait.
+        max_waits: Number of consecutive waits before giving up.
+        failures_in_a_row: Number of consecutive connection failures that count as a refusal.
+        sleep: Called to wait; by default waits until ``stopped`` is set.
 
     >>> waits = []
-    >>> pace = Backoff(sleep=waits.append)
+    >>> backoff = Backoff(sleep=waits.append)
     >>> for _ in range(3):
-    ...     pace.refused(pace.wait(), "HTTP Error 429: Too Many Requests")
-    >>> _ = pace.wait()
+    ...     backoff.refused(backoff.wait(), "HTTP Error 429: Too Many Requests")
+    >>> _ = backoff.wait()
     >>> [round(seconds) for seconds in waits]
     [10, 20, 40]
     """
@@ -47,49 +46,50 @@ class Backoff:
         self.stopped = threading.Event()
         self._sleep = sleep or self.stopped.wait
         self._lock = threading.Lock()
-        self._turn = 0
+        self._turn = 0  # increases with each refusal
         self._num_waits = 0
         self._num_failures = 0
         self._not_before = 0.0
 
     def wait(self) -> int:
-        """Wait until it is allowed to ask, or all is stopped; returns the turn, to be given to what happened then."""
+        """Wait until a request is allowed or ``stopped`` is set.
+
+        Returns:
+            The current turn, to be passed to :meth:`answered`, :meth:`failed` or :meth:`refused`.
+        """
         slept_for = -1
         while True:
             with self._lock:
-                turn, left = self._turn, self._not_before - time.monotonic()
-            if left <= 0 or turn == slept_for or self.stopped.is_set():
+                turn, remaining = self._turn, self._not_before - time.monotonic()
+            if remaining <= 0 or turn == slept_for or self.stopped.is_set():
                 return turn
-            self._sleep(left)
+            self._sleep(remaining)
             slept_for = turn
 
     def answered(self, turn: int) -> None:
-        """The service answered: with a video, or with why there is none.
-
-        An answer to a question from before the last refusal says nothing about now.
-        """
+        """Record a response of the service, with or without a video. Ignored if the request predates a refusal."""
         with self._lock:
             if turn == self._turn:
                 self._num_waits = self._num_failures = 0
                 self._not_before = 0.0
 
     def failed(self, turn: int, reason: str) -> None:
-        """The connection failed.
+        """Record a connection failure.
 
         Raises:
-            DownloadError: it is given up.
+            DownloadError: After ``max_waits`` consecutive waits.
         """
         with self._lock:
             self._num_failures += 1
-            alone = self._num_failures < self._failures_in_a_row
-        if not alone:
+            is_refusal = self._num_failures >= self._failures_in_a_row
+        if is_refusal:
             self.refused(turn, reason)
 
     def refused(self, turn: int, reason: str) -> None:
-        """The service asked to slow down; workers that asked in the same turn count once.
+        """Record that the service asked to slow down. Requests of the same turn count once.
 
         Raises:
-            DownloadError: it is given up.
+            DownloadError: After ``max_waits`` consecutive waits.
         """
         with self._lock:
             if turn != self._turn:
@@ -98,8 +98,8 @@ class Backoff:
             self._num_waits += 1
             if self._num_waits > self._max_waits:
                 raise DownloadError(
-                    f"given up after {self._max_waits} waits in a row: {reason}. What is done is kept; run it again "
-                    "later, with fewer workers, or from another address"
+                    f"given up after {self._max_waits} waits in a row: {reason}. Finished files are kept; run the "
+                    "command again later, with fewer workers, or from another address"
                 )
             wait = min(self._first * 2 ** (self._num_waits - 1), self._longest)
             self._not_before = time.monotonic() + wait

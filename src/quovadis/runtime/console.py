@@ -1,4 +1,4 @@
-"""The rich console of every command: strings are plain text, without markup, emoji codes or terminal commands."""
+"""Rich console that prints strings as plain text, without markup, emoji codes or control characters."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from quovadis.runtime.plain_text import printable
 
 
 class Console(rich.console.Console):
-    """A rich console that shows strings as they are; use :func:`plain` for styled text.
+    """A rich console without markup in strings. Use :func:`plain` for styled text.
 
     Args:
         options: Options of ``rich.console.Console``.
@@ -21,11 +21,11 @@ class Console(rich.console.Console):
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make the text of a string, with control characters escaped."""
+        """Convert a string to text, with control characters escaped."""
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: Any, options: rich.console.ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render with control characters escaped, and with bars of ``#`` where the encoding has no blocks."""
+        """Render with control characters escaped, and with ``#`` for bars if the encoding has no block characters."""
         blocks = "#" if (options or self.options).ascii_only else "█"
         for segment in super().render(renderable, options):
             if not segment.control:
@@ -34,5 +34,5 @@ class Console(rich.console.Console):
 
 
 def plain(text: str, style: str = "") -> Text:
-    """A text for a rich table, with control characters escaped before its width is measured."""
+    """Create text for a rich table, with control characters escaped before the width is computed."""
     return Text(printable(text), style)

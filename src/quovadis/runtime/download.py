@@ -1,47 +1,50 @@
-"""One file from the network to the disk, whole and proven, or an error that says what to do by hand.
+"""Download one file over HTTP, with resuming, retries and verification.
 
-Written on urllib and not on a download library: the house's usual one starts again from the beginning when a
-connection is cut, and throws away what did not match its hash. Fifty megabytes over a bad line need resuming, and wrong
-bytes are evidence (a proxy's login page, a moved file), so they are kept aside as ``.rejected``.
+Built on urllib because common download libraries restart an interrupted transfer and discard a file with a wrong hash.
+Large files over an unreliable connection need resuming, and wrong bytes help to find the cause (a proxy's login page, a
+moved file), so they are kept as ``NAME.rejected``.
 """
 
-import contextlib
-import hashlib
 import http.client
 import socket
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from quovadis.errors import DownloadError, StorageError
+from quovadis.runtime.hashing import git_blob_id as git_blob_id
+from quovadis.runtime.hashing import sha256 as sha256
+from quovadis.runtime.locks import file_lock
 from quovadis.version import __version__
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes of the whole file, if the server said."""
+"""Called with the number of bytes received and the size of the file, or None if the server did not send the size."""
 
 _CHUNK_BYTES = 2**18
 _LONGEST_WAIT_SECONDS = 60.0
 
+alone = file_lock
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to try. The defaults suit a person who waits at a terminal."""
+    """When to give up a download. The defaults suit interactive use."""
 
     attempts: int = 4
-    """Without any progress between them."""
+    """Number of consecutive attempts without progress."""
     first_wait_seconds: float = 1.0
-    """Doubles after each failure; a server's ``Retry-After`` goes first."""
+    """Wait after the first failure; doubled after each further one. A ``Retry-After`` header takes precedence."""
     timeout_seconds: float = 30.0
-    """Without a byte."""
+    """Longest time without receiving data."""
 
 
 class _TryAgain(Exception):
-    """The network or the server failed in a way that may pass."""
+    """A failure of the network or the server that may be temporary."""
 
     def __init__(self, reason: str, wait_seconds: float | None = None):
         super().__init__(reason)
@@ -49,48 +52,53 @@ class _TryAgain(Exception):
 
 
 class _NoSuchHost(Exception):
-    """The name does not resolve: there is no network, and waiting does not help."""
+    """The host name does not resolve; trying again does not help."""
 
 
 def download(
     url: str,
     target: Path,
-    problem_with: Callable[[Path], str],
+    verify: Callable[[Path], str],
     *,
     progress: Progress | None = None,
     patience: RetryPolicy | None = None,
     advice: str | None = None,
 ) -> Path:
-    """Fetch a file unless it is there, going on from where an earlier try was cut.
+    """Download a file unless it exists, continuing a partial download.
 
     Args:
-        url: where the file is.
-        target: where it shall lie. Until it is whole and proven it is called ``NAME.part`` beside that.
-        problem_with: looks at the whole file and says what is wrong with its bytes, or ``""``.
-        progress: told about every chunk.
-        patience: how often to try and how long to wait.
-        advice: ends the message of an error for want of a connection; by default, what to fetch by hand.
+        url: URL of the file.
+        target: Path of the file. Until it is complete and verified, it is called ``NAME.part``.
+        verify: Called with the path of the complete file; returns what is wrong with it, or ``""``.
+        progress: Called after each received chunk.
+        patience: Number of attempts and waiting times.
+        advice: End of the error message when there is no connection. By default, which file to download by hand.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        DownloadError: the server has no such file, stays silent or broken, or sent wrong bytes (kept as
+        DownloadError: If the server does not have the file, does not respond, or sent wrong bytes (kept as
             ``NAME.rejected``).
-        StorageError: it cannot be written.
+        StorageError: If the file cannot be written.
     """
     patience = patience or RetryPolicy()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
-        with alone(part):
-            if target.exists():  # another process fetched it while this one waited
+        with file_lock(part):
+            if target.exists():  # another process downloaded it while this one waited
                 return target
-            _fetch(url, part, patience, progress, _by_hand(url, target) if advice is None else advice)
-            problem = problem_with(part)
+            if advice is None:
+                advice = f"To download by hand, fetch {url} on another machine and save it as {target}"
+            _fetch(url, part, patience, progress, advice)
+            problem = verify(part)
             if problem:
                 rejected = target.with_name(target.name + ".rejected")
                 part.replace(rejected)
                 raise DownloadError(
-                    f"{url} sent wrong bytes: {problem}. They are kept as {rejected} and not used; look whether a "
-                    "proxy answered in its place, and try again"
+                    f"{url} sent wrong bytes: {problem}. They were saved as {rejected} and are not used; check "
+                    "whether a proxy answered instead of the server, and try again"
                 )
             part.replace(target)
     except OSError as error:
@@ -101,7 +109,7 @@ def download(
 
 
 def _fetch(url: str, part: Path, patience: RetryPolicy, progress: Progress | None, advice: str) -> None:
-    """Bring ``part`` to its full length."""
+    """Complete the partial file, with retries."""
     wait, failures = patience.first_wait_seconds, 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -109,13 +117,13 @@ def _fetch(url: str, part: Path, patience: RetryPolicy, progress: Progress | Non
             _attempt(url, part, before, patience.timeout_seconds, progress)
             return
         except _NoSuchHost as failure:
-            raise DownloadError(f"cannot fetch {url}: {failure}. {advice}".rstrip()) from failure
+            raise DownloadError(f"cannot download {url}: {failure}. {advice}".rstrip()) from failure
         except _TryAgain as failure:
             grown = part.exists() and part.stat().st_size > before
             failures = 1 if grown else failures + 1
             if failures >= patience.attempts:
                 raise DownloadError(
-                    f"cannot fetch {url}: {failure} ({failures} times in a row). {advice}".rstrip()
+                    f"cannot download {url}: {failure} ({failures} times in a row). {advice}".rstrip()
                 ) from failure
             asked = failure.wait_seconds
             time.sleep(min(asked if asked is not None else wait, _LONGEST_WAIT_SECONDS))
@@ -123,41 +131,41 @@ def _fetch(url: str, part: Path, patience: RetryPolicy, progress: Progress | Non
 
 
 def _attempt(url: str, part: Path, have: int, timeout_seconds: float, progress: Progress | None) -> None:
-    """One connection: from byte ``have`` to the end."""
-    # "identity": a compressed answer would have other lengths and other bytes.
+    """Receive the file from byte ``have`` on, in one connection."""
+    # "identity": the lengths and offsets of a compressed response do not apply to the file.
     headers = {"User-Agent": f"quovadis/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_seconds) as answer:
-            resumed = answer.status == 206 and _starts_at(answer.headers.get("Content-Range"), have)
-            length = answer.headers.get("Content-Length")
-            start = have if resumed else 0  # a server that does not resume sends everything again
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_seconds) as response:
+            resumed = response.status == 206 and _starts_at(response.headers.get("Content-Range"), have)
+            length = response.headers.get("Content-Length")
+            start = have if resumed else 0  # a server without range support sends the whole file
             total = start + int(length) if length and length.isdigit() else None
             with part.open("r+b" if resumed else "wb") as file:
                 file.seek(start)
-                received = _copy(answer, file, start, total, progress)
+                received = _copy(response, file, start, total, progress)
             if total is not None and received < total:
-                raise _TryAgain(f"the connection was cut after {received} of {total} bytes")
+                raise _TryAgain(f"the connection was closed after {received} of {total} bytes")
     except urllib.error.HTTPError as error:
-        _judge(error, url, part)
+        _handle_http_error(error, url, part)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, socket.gaierror):
             host = urllib.parse.urlsplit(url).hostname
-            raise _NoSuchHost(f"no connection: the name {host} does not resolve ({reason.strerror})") from error
+            raise _NoSuchHost(f"no connection: the host name {host} does not resolve ({reason.strerror})") from error
         raise _TryAgain(str(reason) or type(error).__name__) from error
     except ValueError as error:
-        raise DownloadError(f"{url} is no address that can be fetched: {error}") from error
+        raise DownloadError(f"{url} is not a valid URL: {error}") from error
 
 
-def _copy(answer: IO[bytes], file: IO[bytes], done: int, total: int | None, progress: Progress | None) -> int:
+def _copy(response: IO[bytes], file: IO[bytes], done: int, total: int | None, progress: Progress | None) -> int:
     while True:
         try:
-            chunk = answer.read(_CHUNK_BYTES)
+            chunk = response.read(_CHUNK_BYTES)
         except http.client.IncompleteRead as error:
             file.write(error.partial)
-            raise _TryAgain("the connection was cut") from error
+            raise _TryAgain("the connection was closed") from error
         if not chunk:
             return done
         file.write(chunk)
@@ -166,15 +174,15 @@ def _copy(answer: IO[bytes], file: IO[bytes], done: int, total: int | None, prog
             progress(done, total)
 
 
-def _judge(error: urllib.error.HTTPError, url: str, part: Path) -> None:
-    """An answer that is no success: worth waiting for, or final."""
+def _handle_http_error(error: urllib.error.HTTPError, url: str, part: Path) -> None:
+    """Raise :class:`_TryAgain` or :class:`DownloadError`; return if the partial file is complete."""
     with error:
-        if error.code == 416:  # "nothing after that": the part is whole, or it belongs to something else
+        if error.code == 416:  # range not satisfiable: the partial file is complete, or it belongs to another file
             total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
             if total.isdigit() and part.stat().st_size == int(total):
                 return
             part.unlink()
-            raise _TryAgain("the server refused to go on from the part that was here; starting again", 0.0)
+            raise _TryAgain("the server cannot resume from the partial file; restarting", 0.0)
         if error.code in (408, 425, 429) or error.code >= 500:
             asked = error.headers.get("Retry-After") or ""
             raise _TryAgain(
@@ -185,43 +193,3 @@ def _judge(error: urllib.error.HTTPError, url: str, part: Path) -> None:
 
 def _starts_at(content_range: str | None, have: int) -> bool:
     return (content_range or "").startswith(f"bytes {have}-")
-
-
-def _by_hand(url: str, target: Path) -> str:
-    return f"Without a connection: fetch {url} on another machine and put it at {target}"
-
-
-@contextlib.contextmanager
-def alone(part: Path) -> Iterator[None]:
-    """Let one process at a time write this file; where the system has no such locks, trust the caller."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    lock = part.with_name(part.name + ".lock")
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            if not part.exists():  # else others wait for this very file, to go on
-                lock.unlink(missing_ok=True)
-
-
-def git_blob_id(path: Path) -> str:
-    """What git calls a file with these bytes: sha1 of "blob", its size, a zero byte and the content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    return _hash_into(digest, path)
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, as hexadecimal digits."""
-    return _hash_into(hashlib.sha256(), path)
-
-
-def _hash_into(digest: "hashlib._Hash", path: Path) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How to install the optional parts of quovadis, by the way in which it is installed itself."""
+"""Install commands for optional dependencies."""
 
 import shlex
 from pathlib import Path
@@ -10,13 +10,13 @@ _CHECKOUT = Path(__file__).parents[3]
 
 
 def install_command(extra: str) -> str:
-    """Return the command that adds an optional part to this installation.
+    """Return the command that adds an extra to this installation.
 
-    The package is installed from a checkout or an archive, which pip records in ``direct_url.json`` (PEP 610). The
-    command names the same source again, so that the version stays.
+    pip records in ``direct_url.json`` (PEP 610) whether the package was installed from a checkout, an archive or a
+    repository. The command installs from the same source, so the version does not change.
 
     Args:
-        extra: The name of the optional part, such as ``"web"``.
+        extra: Name of the extra, such as ``"web"``.
 
     Example:
         >>> install_command("web").startswith("pip install ")
@@ -38,11 +38,11 @@ def install_command(extra: str) -> str:
 
 
 def missing_extra(purpose: str, extra: str) -> MissingExtraError:
-    """Return the error for a missing optional part, with the command that installs it.
+    """Create the error for a missing extra, with the command that installs it.
 
     Args:
-        purpose: What needs it, in the plural, for example ``"TensorBoard logs"``.
-        extra: The name of the optional part.
+        purpose: What needs the extra, in the plural, for example ``"TensorBoard logs"``.
+        extra: Name of the extra.
 
     Example:
         >>> print(missing_extra("TensorBoard logs", "tensorboard"))
@@ -56,7 +56,7 @@ def _command(requirement: str, *, editable: bool = False) -> str:
 
 
 def _origin() -> dict[str, Any]:
-    """What pip recorded about the source of this installation; empty where it is not known."""
+    """Return what pip recorded about the source of this installation; empty if unknown."""
     import json
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -68,7 +68,7 @@ def _origin() -> dict[str, Any]:
 
 
 def _local_path(url: str) -> Path | None:
-    """The path of a ``file:`` URL; None for any other."""
+    """Return the path of a ``file:`` URL, or None for other URLs."""
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 

@@ -1,7 +1,7 @@
-"""Stop on Ctrl-C, SIGTERM and SIGHUP alike: at once, with the child processes, and after cleaning up.
+"""Stop on Ctrl-C, SIGTERM and SIGHUP, together with the child processes and after cleaning up.
 
-All three raise ``KeyboardInterrupt`` in the main thread, so that ``finally`` clauses remove partial files and release
-locks. Work in other threads, which no exception can reach, calls :func:`check` between its steps.
+All three signals raise ``KeyboardInterrupt`` in the main thread, so that ``finally`` clauses remove partial files and
+release locks. Other threads call :func:`check` between their steps.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _received: int | None = None
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP too, and stop the child processes on all three.
+    """Raise KeyboardInterrupt also on SIGTERM and SIGHUP, and terminate child processes on all three signals.
 
-    A signal that the parent process switched off, as ``nohup`` does, stays off. No-op outside of the main thread.
+    Signals ignored by the parent process, for example by ``nohup``, stay ignored. No-op outside the main thread.
     """
     global _received
     if threading.current_thread() is not threading.main_thread():
@@ -44,17 +44,17 @@ def stop_on_signals() -> Iterator[None]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Signal handler: stop the child processes and raise KeyboardInterrupt.
+    """Signal handler: terminate child processes and raise KeyboardInterrupt.
 
-    Only Ctrl-C interrupts the cleaning up: a terminal that is closed may send SIGHUP twice.
+    After the first signal only Ctrl-C is handled, because a closed terminal may send SIGHUP twice.
     """
     global _received
     if _received is not None and number != signal.SIGINT:
         return
     _received = number
-    if hasattr(signal, "SIGCHLD"):  # torch's handler raises an error for each data-loading worker that is stopped
+    if hasattr(signal, "SIGCHLD"):  # torch's handler raises an error for each terminated data-loading worker
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    from multiprocessing import active_children  # late, so that "quovadis --help" stays fast
+    from multiprocessing import active_children  # imported here to keep "quovadis --help" fast
 
     for child in active_children():
         child.terminate()
@@ -62,12 +62,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def received_signal() -> int | None:
-    """The signal that interrupted this process; None if none did."""
+    """Return the signal that interrupted this process, or None."""
     return _received
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt in a thread of a process that was interrupted.
+    """Raise KeyboardInterrupt if this process was interrupted. For threads other than the main thread.
 
     >>> check()
     """
@@ -76,7 +76,7 @@ def check() -> None:
 
 
 def exit_within(seconds: float, code: int) -> None:
-    """Exit even if a thread that cannot be interrupted is still at work after that time."""
+    """Exit after a time limit, even if a thread cannot be interrupted."""
 
     def leave() -> None:
         sys.stdout.flush()
@@ -89,7 +89,7 @@ def exit_within(seconds: float, code: int) -> None:
 
 @contextmanager
 def keyboard_signals_blocked() -> Iterator[None]:
-    """Start processes that a terminal does not interrupt: they inherit the mask. They still receive SIGTERM."""
+    """Block SIGINT and SIGHUP in processes started within the block, which inherit the mask."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

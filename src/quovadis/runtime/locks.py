@@ -1,32 +1,48 @@
-"""One process at a time in a folder."""
+"""File locks between processes, released by the operating system when the process ends."""
 
 import json
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from quovadis.errors import StorageError
 
 LOCK_NAME = ".quovadis.lock"
+_ATTEMPT_SECONDS = 0.2
+"""Longer than one attempt: a holder that leaves removes the file, perhaps while another process opens it."""
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait until no other process writes a file, and keep other processes out during the block.
+
+    The lock is a file ``NAME.lock`` next to the path; it is removed at the end.
+    """
+    lock = path.with_name(path.name + ".lock")
+    with FileLock(lock, fallback_to_soft=False):
+        try:
+            yield
+        finally:
+            _remove(lock)
 
 
 class FolderLock:
-    """Keep other processes out of a folder while this one writes there.
+    """Keep other processes out of a folder while this one writes to it.
 
-    The file ``.quovadis.lock`` says who works there. The lock itself is the operating system's (``flock``), which frees
-    it when the process ends, however it ends: a file that was left by a process that was killed is taken over. Systems
-    without such locks (Windows) trust the caller.
+    The file ``.quovadis.lock`` in the folder names the holder of the lock. A file left by a killed process does not
+    block others.
 
     Args:
-        folder: the folder; made if it is not there.
-        work: what is done there, for the message that the other process shows.
+        folder: The folder. It is created.
+        work: What this process does there, for the error message in other processes.
 
     Raises:
-        StorageError: another process works there (says which), or the folder cannot be written to.
+        StorageError: If another process holds the lock, or the folder is not writable.
 
     >>> folder = getfixture("tmp_path")
     >>> with FolderLock(folder, "a download"):
@@ -38,67 +54,41 @@ class FolderLock:
 
     def __init__(self, folder: Path, work: str):
         self.folder = folder
-        self._path = folder / LOCK_NAME
         self._work = work
-        self._file: TextIOWrapper | None = None
+        self._path = folder / LOCK_NAME
+        self._lock = FileLock(self._path, timeout=_ATTEMPT_SECONDS, thread_local=False, fallback_to_soft=False)
 
     def __enter__(self) -> "FolderLock":
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._acquire()
-            self._file.truncate(0)
-            who = {"pid": os.getpid(), "host": socket.gethostname(), "work": self._work, "since": _now()}
-            self._file.write(json.dumps(who) + "\n")
-            self._file.flush()
+            self._lock.acquire()
+            self._write_holder()
+        except Timeout as error:
+            raise StorageError(f"{self.folder} is in use by {self._holder()}: wait for it, or stop it") from error
         except OSError as error:
-            if self._file is not None:
-                self._file.close()
-            if isinstance(error, StorageError):
-                raise
+            self._lock.release()
             raise StorageError(f"cannot write to {self.folder}: {error.strerror or error}") from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-        self._path.unlink(missing_ok=True)  # while it is still held: who opened it before sees that it is gone
-        self._file.close()
+    def __exit__(self, *_: object) -> None:
+        _remove(self._path)
+        self._lock.release()
 
-    def _acquire(self) -> TextIOWrapper:
-        while True:
-            file = self._path.open("a+", encoding="utf-8")
-            if not _flock(file):
-                file.seek(0)
-                holder = file.read()
-                file.close()
-                raise StorageError(f"{self.folder} is in use by {_describe(holder)}: wait for it, or stop it")
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
-                    return file
-            file.close()  # the holder before removed this very file between our opening and our locking it
+    def _write_holder(self) -> None:
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "work": self._work, "since": since}
+        with suppress(PermissionError):  # Windows does not write to a locked file
+            self._path.write_text(json.dumps(holder) + "\n", encoding="utf-8")
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self._path.read_text(encoding="utf-8"))
+            return f"process {holder['pid']} on {holder['host']} ({holder['work']}, since {holder['since']})"
+        except (OSError, ValueError, KeyError, TypeError):  # the holder has not written it yet
+            return "another process"
 
 
-def _flock(file: TextIOWrapper) -> bool:
-    """Lock an open file, or say that another holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _describe(holder: str) -> str:
-    try:
-        who = json.loads(holder)
-        return f"process {who['pid']} on {who['host']} ({who['work']}, since {who['since']})"
-    except (ValueError, KeyError, TypeError):  # it has the lock, and has not written yet who it is
-        return "another process"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _remove(lock: Path) -> None:
+    """Remove a lock file that this process holds. A process that has opened it tries again with a new file."""
+    with suppress(OSError):
+        lock.unlink()

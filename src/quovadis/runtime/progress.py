@@ -1,4 +1,4 @@
-"""What a long command shows on the terminal while it works; results go to stdout, this goes to stderr."""
+"""Progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from quovadis.runtime.console import Console, plain
 
 
 def progress_bar(console: Console, *, transient: bool = False) -> Progress:
-    """Create a progress bar with the elapsed and the remaining time.
+    """Create a progress bar with elapsed and remaining time.
 
     Args:
-        console: Where it is shown.
+        console: The console to print to.
         transient: Remove the bar when it is complete.
     """
     return Progress(
@@ -46,9 +46,10 @@ def progress_bar(console: Console, *, transient: bool = False) -> Progress:
 
 @contextmanager
 def download_bar(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Show a download on stderr, once it has started; yields what takes the bytes done and the bytes in all.
+    """Show the progress of a download on stderr, after its first chunk.
 
-    Yields None where stderr is not a terminal.
+    Yields:
+        A function to call with the number of bytes received and the total; None if stderr is not a terminal.
     """
     if not sys.stderr.isatty():
         yield None
@@ -68,14 +69,14 @@ def download_bar(name: str) -> Iterator[Callable[[int, int | None], None] | None
 
 
 class _Description(ProgressColumn):
-    """The description of a task as plain text."""
+    """Task description as plain text."""
 
     def render(self, task: Task) -> Text:
         return plain(task.description)
 
 
 class TrainingProgress:
-    """A training run on the terminal: a bar for the steps, a line for each validation and each note."""
+    """Progress of a training run on the terminal: a bar for steps, a line for each validation and note."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -98,11 +99,11 @@ class TrainingProgress:
         )
 
     def validation(self, row: dict[str, Any]) -> None:
-        """A line with the figures."""
+        """Print the validation metrics."""
         self._console.print(
             f"step {row['step']:>6}  validation loss {row['val_loss']:.3f}  accuracy {row['val_accuracy']:.1%}"
         )
 
     def note(self, message: str) -> None:
-        """A line."""
+        """Print a note."""
         self._console.print(f"note: {message}", style="dim")

@@ -1,4 +1,4 @@
-"""Where files grow until they are whole."""
+"""Temporary folders for files that are still being written."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from quovadis.runtime import atomic
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """A folder for what is under way, on the same disk as ``folder``: empty at the beginning, gone at the end.
+    """Create an empty temporary folder below ``folder``, on the same disk, and remove it at the end.
 
     The caller holds the :class:`~quovadis.runtime.locks.FolderLock` of ``folder``.
 
@@ -19,7 +19,7 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
     []
     """
     scratch = folder / ".partial"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process
     with storage_errors(scratch):
         scratch.mkdir(parents=True)
     try:
@@ -30,6 +30,6 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """:func:`quovadis.runtime.atomic.storage_errors` of a job that can be resumed."""
-    with atomic.storage_errors(path, "what is done is kept; run it again when there is room"):
+    """Apply :func:`quovadis.runtime.atomic.storage_errors` with the advice for jobs that can be resumed."""
+    with atomic.storage_errors(path, "what is done is kept; run the command again when there is space"):
         yield

@@ -1,4 +1,4 @@
-"""The same work on many things at a time, where the first serious error ends it all."""
+"""Run a function on many items in threads; the first error stops all of them."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -7,19 +7,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Called with what is done and with all there is to do."""
+"""Called with the number of finished items and the total."""
 
 
 class WorkStopped(Exception):
-    """Work that was left because all work ends."""
+    """Raised in a worker that leaves its item unfinished because all work is stopping."""
 
 
 class ProgressCounter:
-    """Counts what several threads do, and tells one call at a time.
+    """Thread-safe progress counter.
 
     Args:
-        total: all there is to do.
-        progress: who is told.
+        total: Number of items.
+        progress: Called after each item, by one thread at a time.
     """
 
     def __init__(self, total: int, progress: Progress | None):
@@ -28,7 +28,7 @@ class ProgressCounter:
         self._lock = threading.Lock()
 
     def step(self) -> None:
-        """One more is done."""
+        """Count one more finished item."""
         with self._lock:
             self._done += 1
             if self._progress is not None:
@@ -36,14 +36,14 @@ class ProgressCounter:
 
 
 def in_parallel(work: Callable[[T], None], items: Iterable[T], num_workers: int, stop: threading.Event) -> None:
-    """Do ``work`` on every item in threads; when one raises, no further item is begun and the first error comes out.
+    """Call ``work`` with every item in threads. After an exception no further item is started, and it is raised here.
 
     Args:
-        work: called with one item, from several threads. What takes long may look at ``stop`` and raise
+        work: Called with one item, from several threads. A long call may check ``stop`` and raise
             :class:`WorkStopped`.
-        items: taken one by one, as workers become free.
-        num_workers: threads.
-        stop: set when no further item shall begin: after an error, when the user interrupts, or from outside.
+        items: Consumed one by one, as workers become free.
+        num_workers: Number of threads.
+        stop: Set when no further item may start: after an exception or an interrupt, or by the caller.
 
     >>> done = []
     >>> in_parallel(done.append, range(4), 2, threading.Event())
