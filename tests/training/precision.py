@@ -18,7 +18,7 @@ def float64() -> Iterator[None]:
         return create_model(*args, **options).double()
 
     with (
-        patch("quovadis.training.loop.create_model", create),
-        patch("quovadis.training.loop.to_model", lambda x: to_model(x).double()),
+        patch("quovadis.training.build.create_model", create),
+        patch("quovadis.training.clips.to_model", lambda x: to_model(x).double()),
     ):
         yield

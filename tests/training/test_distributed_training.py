@@ -29,9 +29,11 @@ from quovadis.models.safe_convolution import BF16_TOLERANCE, bf16_error
 from quovadis.models.zoo import build_model
 from quovadis.paper.transfer import TransferRecipes, transfer
 from quovadis.runtime import distributed
+from quovadis.training.build import average_gradients
 from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.experiment import SCORES
-from quovadis.training.loop import NullProgress, _exchanging, step_seed, train
+from quovadis.training.loop import step_seed, train
+from quovadis.training.progress import NullProgress
 from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
@@ -72,7 +74,7 @@ def gradients(name: str, statistics: BatchStatistics) -> dict[str, Tensor]:
     own = slice(
         distributed.rank() * 8 // distributed.world_size(), (distributed.rank() + 1) * 8 // distributed.world_size()
     )
-    exchanging = _exchanging(model, torch.device("cpu"))  # to be kept as long as gradients are exchanged
+    exchanging = average_gradients(model, torch.device("cpu"))  # to be kept as long as gradients are exchanged
     model.loss(exchanging(x[own]), labels[own]).backward()
     found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     return found | dict(model.named_buffers())
@@ -231,11 +233,11 @@ def test_the_number_of_processes_may_change_and_the_effective_batch_stays(
     with float64():
         train(whole, data, two / "half", progress=noting)
     assert noting.steps == [3, 4]
-    assert not any("batch norm saw" in note for note in noting.notes)
+    assert not any("batch norm now normalizes" in note for note in noting.notes)
     assert losses(two / "half") == pytest.approx(losses(two / "synchronized"), rel=1e-6)
     in_parts = replace(RECIPE, max_steps=5, data=replace(RECIPE.data, effective_batch_size=4))
     train(in_parts, data, two / "half", progress=noting)
-    assert any("batch norm saw 4 clips together before and sees 2 now" in note for note in noting.notes)
+    assert any("batch norm now normalizes 2 clips together, before it was 4" in note for note in noting.notes)
 
 
 def test_per_process_statistics_follow_the_batch_and_not_the_processes(
@@ -283,7 +285,7 @@ def test_mixed_precision_in_two_processes(two: Path) -> None:
 
 def test_processes_that_see_other_data_are_refused(two: Path) -> None:
     text = (two / "refused.txt").read_text()
-    assert re.match(r"the processes do not see the same data: 12 \+ 4 videos of \w+, 11 \+ 4 videos of \w+; give", text)
+    assert re.match(r"the processes have different data: 12 \+ 4 videos of \w+, 11 \+ 4 videos of \w+; give", text)
 
 
 def test_one_process_is_killed_and_the_run_goes_on(two_classes: Path, tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_one_process_is_killed_and_the_run_goes_on(two_classes: Path, tmp_path: 
     again = torchrun(command, 2)
     output = again.communicate(timeout=120)[0]
     assert again.returncode == 0, output
-    assert output.count("going on from step") == 1, "one process speaks"
+    assert output.count("from step") == 1, "only the main process prints"
     tiny = find_recipe("tiny")
     recipe = replace(
         tiny,

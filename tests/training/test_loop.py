@@ -29,7 +29,8 @@ from quovadis.models.i3d import I3D
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.locks import LOCK_NAME, FolderLock
 from quovadis.training import run_folder
-from quovadis.training.loop import NullProgress, step_seed, train
+from quovadis.training.loop import step_seed, train
+from quovadis.training.progress import NullProgress
 from quovadis.training.recipes import RECIPES, DataConfig, ModelConfig, OptimizerConfig, Recipe, Schedule, find_recipe
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
@@ -98,7 +99,7 @@ def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Pa
 _SCRIPT = """
 import sys, torch
 from quovadis.datasets.load import load_dataset
-from quovadis.training.loop import NullProgress, train
+from quovadis.training.loop import train
 from dataclasses import replace
 from itertools import islice
 sys.path.insert(0, {here!r})
@@ -203,7 +204,7 @@ def test_the_rate_falls_when_validation_saturates_and_ends_the_run(data: Manifes
     assert rates[0] == pytest.approx(1e-12)
     assert len(rates) < 40
     assert min(rates) < 2e-13
-    assert any("reached its end" in note for note in notes)
+    assert any("fell below --schedule.min-learning-rate" in note for note in notes)
 
 
 class _Collect(NullProgress):
@@ -459,7 +460,7 @@ def test_a_run_continues_when_its_data_folder_was_renamed(finished: Path, two_cl
     notes: list[str] = []
     moved_flow = replace(SHORT, data=replace(SHORT.data, flow_folder=str(tmp_path / "renamed")))
     train(moved_flow, data, tmp_path / "run", progress=_Collect(notes))
-    assert any("going on from step 2" in note for note in notes)
+    assert any("from step 2" in note for note in notes)
 
 
 def test_starting_from_weights_replaces_the_head_where_classes_differ(
@@ -530,7 +531,7 @@ def test_a_recipe_that_cannot_run_is_refused() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, where fp16 runs")
 def test_half_precision_without_a_gpu_is_refused(data: Manifest, tmp_path: Path) -> None:
     with pytest.raises(
-        TrainingError, match="--precision fp16 needs a GPU, and this runs on the CPU: use --precision no"
+        TrainingError, match=r"--precision fp16 needs a CUDA GPU; got the device cpu\. Use --precision no"
     ):
         train(replace(RECIPE, precision="fp16"), data, tmp_path / "run")
 

@@ -20,7 +20,6 @@ REQUIRED = (
     "av",
     "numba",
     "safetensors",
-    "accelerate",
     "pyarrow",
     "torchmetrics",
     "tyro",

@@ -1,0 +1,108 @@
+"""Save and restore the state of a training run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch.optim import Optimizer
+
+from quovadis.datasets.manifest import Manifest
+from quovadis.models.video_model import VideoModel
+from quovadis.runtime import distributed
+from quovadis.training.precision import Precision
+from quovadis.training.progress import Progress
+from quovadis.training.recipes import Recipe
+from quovadis.training.run_folder import RunFolder
+from quovadis.training.schedule import LearningRateSchedule
+from quovadis.weights.files import save_weights
+from quovadis.weights.info import WeightsInfo
+
+
+class Checkpointer:
+    """Write weights and resumable checkpoints to a run folder."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        recipe: Recipe,
+        data: Manifest,
+        model: VideoModel,
+        optimizer: Optimizer,
+        schedule: LearningRateSchedule,
+        precision: Precision,
+    ):
+        self._folder, self._recipe, self._data = folder, recipe, data
+        self._model, self._optimizer, self._schedule, self._precision = model, optimizer, schedule, precision
+        self._best_loss = math.inf
+
+    def save(self, row: dict[str, Any]) -> None:
+        """Save the weights first and the resumable checkpoint last.
+
+        Args:
+            row: Step and metrics of the validation.
+        """
+        if not distributed.is_main():
+            return
+        info = WeightsInfo(
+            model=self._recipe.model.name,
+            options={"stream": self._model.spec.stream, "num_classes": len(self._data.labels)},
+            labels=self._data.labels,
+            source={
+                "recipe": self._recipe.name,
+                "data": self._data.name,
+                "data_fingerprint": self._data.fingerprint,
+                "flow_method": self._recipe.data.flow_method if self._model.spec.needs_flow else None,
+                **row,
+            },
+        )
+        if row["val_loss"] < self._best_loss:
+            self._best_loss = row["val_loss"]
+            save_weights(self._folder.best, self._model.state_dict(), info)
+        save_weights(self._folder.last, self._model.state_dict(), info)
+        self._folder.save_checkpoint(
+            {
+                "step": row["step"],
+                "best_loss": self._best_loss,
+                "model": self._model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "scheduler": self._schedule.state_dict(),
+                "scaler": self._precision.state_dict(),
+                "batch_norm_clips": self._num_normalized_clips(),
+            }
+        )
+
+    def resume(self, progress: Progress) -> int:
+        """Restore the last checkpoint.
+
+        Returns:
+            The number of finished steps.
+
+        Raises:
+            TrainingError: If the checkpoint or the log is damaged.
+        """
+        state = self._folder.load_checkpoint()
+        try:
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._schedule.load_state_dict(state["scheduler"])
+            self._precision.load_state_dict(state["scaler"])
+            step, self._best_loss = int(state["step"]), float(state["best_loss"])
+            before = state["batch_norm_clips"]
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise self._folder.broken_checkpoint(str(error).partition("\n")[0]) from error
+        if distributed.is_main():
+            self._folder.rewind_log(step)
+        progress.note(f"resuming {self._folder.root} from step {step}")
+        now = self._num_normalized_clips()
+        if before != now:
+            progress.note(
+                f"batch norm now normalizes {now} clips together, before it was {before}: the following steps differ "
+                "from those of an uninterrupted run"
+            )
+        return step
+
+    def _num_normalized_clips(self) -> int | None:
+        """Number of clips that batch norm normalizes together; None if its statistics are frozen."""
+        kind, size = self._recipe.model.batch_norm, self._recipe.data.batch_size
+        return None if kind == "frozen" else size * (distributed.world_size() if kind == "synchronized" else 1)

@@ -1,0 +1,129 @@
+"""Batches of training and validation clips, and checks of the videos before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, Splits, collate
+from quovadis.datasets.loader import SafeDataLoader
+from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.errors import TrainingError
+from quovadis.flow.source import FlowSource
+from quovadis.models.spec import ModelSpec
+from quovadis.runtime import distributed
+from quovadis.training.recipes import Recipe
+from quovadis.transforms import to_model
+
+
+class TrainingClips:
+    """The clips of a run; each process gets its part of every batch.
+
+    Args:
+        recipe: A recipe with its defaults resolved, see :meth:`Recipe.for_processes`.
+        data: Labeled videos. Videos whose files do not exist are left out.
+
+    Raises:
+        TrainingError: If a class has no training video, there is no validation video, or the processes have different
+            data.
+    """
+
+    def __init__(self, recipe: Recipe, data: Manifest):
+        self.recipe, self.data = recipe, data
+        self.train = [r for r in data.split("train") if r.path.is_file()]
+        self.val = [r for r in data.split("val") if r.path.is_file()]
+        self._check_classes()
+        self._check_same_data()
+
+    def training_batches(self, spec: ModelSpec, done_steps: int, device: torch.device) -> SafeDataLoader:
+        """Load the batches that follow after ``done_steps`` optimizer steps. Endless."""
+        config = self.recipe.data
+        clips = self._dataset(self.train, spec, augment=True)
+        return self._loader(clips, self._batches(len(clips), done_steps * config.accumulate_steps), device)
+
+    def validation_batches(self, spec: ModelSpec, device: torch.device) -> SafeDataLoader:
+        """Load ``num_statistics_batches`` batches of training clips, always the same, then the validation clips."""
+        train = self._dataset(self.train, spec, augment=True)
+        val = self._dataset(self.val, spec, augment=False)
+        parts = islice(self._batches(len(train)), self.num_statistics_batches)
+        keys = [[("train", *key) for key in batch] for batch in parts]
+        own = [("val", 0, i) for i in range(distributed.rank(), len(val), distributed.world_size())]
+        size = self.recipe.data.batch_size
+        keys += [own[i : i + size] for i in range(0, len(own), size)]
+        return self._loader(Splits({"train": train, "val": val}), keys, device)
+
+    @cached_property
+    def num_statistics_batches(self) -> int:
+        """Number of batches from which the running averages of batch norm are recomputed before validation."""
+        clips = min(self.recipe.model.batch_norm_clips or 0, len(self.train))
+        return -(-clips // (self.recipe.data.batch_size * distributed.world_size()))
+
+    def check_readable(self, spec: ModelSpec) -> None:
+        """Raise TrainingError if no video of a class can be read. Decodes one video of each class and split."""
+        for name, records in (("training", self.train), ("validation", self.val)):
+            unreadable = ClipDataset(records, spec).unreadable_classes()
+            if unreadable:
+                reasons = [f"{self.data.labels[label]} ({why})" for label, why in sorted(unreadable.items())[:5]]
+                raise TrainingError(
+                    f"{len(unreadable)} classes of {self.data.name} have no {name} video that can be read: "
+                    f"{'; '.join(reasons)}. Replace the files, or remove the class"
+                )
+
+    def _check_classes(self) -> None:
+        present = {r.label for r in self.train}
+        missing = [name for i, name in enumerate(self.data.labels) if i not in present]
+        if missing:
+            raise TrainingError(
+                f"{len(missing)} classes of {self.data.name} have no training video that exists: "
+                f"{', '.join(missing[:5])}; add videos or remove the class"
+            )
+        if not self.val:
+            raise TrainingError(
+                f"none of the validation videos of {self.data.name} exists: add them, or correct the paths"
+            )
+
+    def _check_same_data(self) -> None:
+        found = distributed.gather((self.data.fingerprint, len(self.train), len(self.val)))
+        if len(set(found)) > 1:
+            raise TrainingError(
+                "the processes have different data: "
+                f"{', '.join(f'{train} + {val} videos of {fingerprint}' for fingerprint, train, val in found)}; "
+                "give all machines the same files at the same path"
+            )
+
+    def _batches(self, num_clips: int, start: int = 0) -> EpochBatches:
+        return EpochBatches(
+            num_clips,
+            self.recipe.data.batch_size,
+            seed=self.recipe.seed,
+            start=start,
+            rank=distributed.rank(),
+            num_ranks=distributed.world_size(),
+        )
+
+    def _dataset(self, records: Sequence[VideoRecord], spec: ModelSpec, *, augment: bool) -> ClipDataset:
+        config = self.recipe.data
+        folder = None if config.flow_folder is None else Path(config.flow_folder)
+        flow = FlowSource(config.flow_method, folder, self.data.root)
+        return ClipDataset(records, spec, seed=self.recipe.seed, augment=augment, flip=config.flip, flow=flow)
+
+    def _loader(self, dataset: Any, batches: Any, device: torch.device) -> SafeDataLoader:
+        return SafeDataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.recipe.data.num_workers,
+            pin_memory=device.type == "cuda",
+        )
+
+
+def model_inputs(batch: dict[str, Any], device: torch.device) -> list[Tensor]:
+    """Convert the streams of a batch to float tensors on the device."""
+    inputs = [to_model(stream.to(device, non_blocking=True)) for stream in batch["streams"]]
+    return [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
