@@ -1,14 +1,17 @@
-# Two commands do everything: `make demo` and `make test`. Both build .venv first, with the pinned versions.
-# Besides: `make test-all` (also the slow tests, with coverage), `make test-extras` and `make test-no-extras` (all tests with
-# every optional part, and with none), `make docs` (the pages, in build/site), `make dist` (wheel and sdist), `make smoke`
-# (both, into empty environments).
+# make demo          Run the demo.
+# make test          Lint and fast tests.
+# make test-all      Lint and all tests, with coverage.
+# make test-extras   All tests with every optional dependency; make test-no-extras: with none.
+# make docs          Build the documentation in build/site.
+# make dist          Build wheel and sdist; make smoke: install both into empty environments and run them.
+# Each command creates .venv with pinned versions if it does not exist.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 EXTRAS ?= dev,docs,export,tensorboard
-# All tests of a file run in one process, so that its fixtures are made once.
+# All tests of a file run in one process, which creates their fixtures once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all test-without-shared test-extras test-no-extras pytest lint parity docs dist smoke clean
@@ -37,6 +40,7 @@ pytest: $(VENV)/.ready
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 parity: $(VENV)/.ready
