@@ -20,6 +20,7 @@ from quovadis.paper.reproduce import reproduce
 from quovadis.paper.tables import result_grid
 from quovadis.training import experiment as experiments
 from quovadis.training.classifier import ClassifierRecipe
+from quovadis.training.progress import NullProgress
 from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from quovadis.training.run_folder import RunFolder
 from tests.synthetic import write_square
@@ -58,7 +59,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Manifest("small", root, ("left", "right"), tuple(records))
 
 
-def material(large: Manifest, *small: Manifest) -> TrainingInputs:
+def make_inputs(large: Manifest, *small: Manifest) -> TrainingInputs:
     data = {"kinetics": [large], **({"ucf101": small} if small else {})}
     return TrainingInputs(data, RECIPES, variant="tiny", protocol="center-clip")
 
@@ -126,11 +127,11 @@ def test_a_killed_reproduction_goes_on(
 
     monkeypatch.setattr(experiments, "train", counted)
     with pytest.raises(KeyboardInterrupt):
-        reproduce("table5", material(large, small), tmp_path)
+        reproduce("table5", make_inputs(large, small), tmp_path)
     kept = json.loads((tmp_path / "table5.json").read_text())
     filled = [(c["row"], c["column"]) for c in kept["cells"] if c["ours"] is not None]
     assert filled == [("i3d rgb random", "ucf101")]
-    cells = reproduce("table5", material(large, small), tmp_path)
+    cells = reproduce("table5", make_inputs(large, small), tmp_path)
     assert trained == [("flow", "squares"), ("flow", "small")], "the two runs on RGB were kept"
 
     ours = {(c.cell.row, c.cell.column): c for c in cells if c.results}
@@ -148,7 +149,7 @@ def test_a_killed_reproduction_goes_on(
         "no data for hmdb51 split 1; no data for hmdb51 split 2; no data for hmdb51 split 3",
     }
     text = (tmp_path / "table5.md").read_text()
-    assert text.strip() == result_grid("table5", material(large, small), cells).to_markdown()
+    assert text.strip() == result_grid("table5", make_inputs(large, small), cells).to_markdown()
     for needed in (
         small.fingerprint,
         large.fingerprint,
@@ -164,7 +165,7 @@ def test_a_killed_reproduction_goes_on(
     # Table 4 finds its sources here, and a further split only needs what is new.
     trained.clear()
     monkeypatch.setattr(reproduction, "plan_table", lambda *_, **__: (cell("table4", "i3d", "ucf101 fixed random"),))
-    (frozen,) = reproduce("table4", material(large, small), tmp_path)
+    (frozen,) = reproduce("table4", make_inputs(large, small), tmp_path)
     assert trained == []
     assert len(frozen.folders) == 2
     assert all("fixed" in folder for folder in frozen.folders)
@@ -180,31 +181,31 @@ def test_the_mean_is_over_splits(
         small, name="second", records=tuple(replace(r, split=swap.get(r.split, r.split)) for r in small.records)
     )
     monkeypatch.setattr(reproduction, "plan_table", lambda *_, **__: (cell("table5", "i3d rgb random", "ucf101"),))
-    (found,) = reproduce("table5", material(large, small, second, small), tmp_path)
+    (found,) = reproduce("table5", make_inputs(large, small, second, small), tmp_path)
     assert found.ours == pytest.approx(100 * np.mean([r.top1 for r in found.results]))
     assert [r.dataset for r in found.results] == ["small", "second", "small"]
     assert found.reason == ""
-    again = replace(material(large, small), recipes=replace(RECIPES, full_ft=replace(QUICK, seed=1)))
+    again = replace(make_inputs(large, small), recipes=replace(RECIPES, full_ft=replace(QUICK, seed=1)))
     (other,) = reproduce("table5", again, tmp_path)
     assert other.folders[0] != found.folders[0], "another recipe is another run"
 
 
 def test_what_cannot_be_is_refused(large: Manifest, small: Manifest, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown table with results 'table1'"):
-        reproduce("table1", material(large), tmp_path)
+        reproduce("table1", make_inputs(large), tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'ucf101'"):
         TrainingInputs({"ucf10": [small]}, RECIPES)
     with pytest.raises(TrainingError, match="ucf101 has 3 splits; got 4"):
-        material(large, *[small] * 4)
+        make_inputs(large, *[small] * 4)
     with pytest.raises(TrainingError, match="no published weights"):
-        replace(material(large, small), published_weights=True)
+        replace(make_inputs(large, small), published_weights=True)
     swap = {"train": "test", "test": "train"}
     leaking = replace(large, records=tuple(replace(r, split=swap.get(r.split, r.split)) for r in large.records))
     with pytest.raises(DatasetError, match="were seen in training on squares"):
-        reproduce("table5", material(large, leaking), tmp_path)
+        reproduce("table5", make_inputs(large, leaking), tmp_path)
     testless = replace(large, records=tuple(r for r in large.records if r.split != "test"))
     with pytest.raises(DatasetError, match="no videos in its test split"):
-        reproduce("table3", material(testless), tmp_path)
+        reproduce("table3", make_inputs(testless), tmp_path)
 
 
 def test_without_anything_all_cells_stay_empty(tmp_path: Path) -> None:
@@ -219,13 +220,13 @@ def test_without_anything_all_cells_stay_empty(tmp_path: Path) -> None:
 def test_published_weights_stand_for_i3d_on_kinetics(small: Manifest, tmp_path: Path) -> None:
     """They are not fetched here; what the plan makes of them is looked at."""
     with_published = TrainingInputs({"ucf101": [small]}, RECIPES, published_weights=True)
-    runs = reproduction._Runs(with_published, tmp_path, reproduction.NullProgress())
+    runs = reproduction._Runs(with_published, tmp_path, NullProgress())
     tuned = Run("i3d", "flow", "imagenet", "full-ft", "ucf101")
-    assert runs.why_not(tuned) == ""
+    assert runs.missing_input(tuned) == ""
     assert runs._source_weights(tuned.source or tuned) == "i3d-flow-imagenet-kinetics400"
-    assert runs.why_not(replace(tuned, setting="original")) == "no 2D network for the cells with ImageNet"
-    assert runs.why_not(Run("conv3d", "rgb", "random", "fixed", "ucf101")) == "no data for kinetics"
-    assert runs.why_not(replace(tuned, data="kinetics", setting="original")) == "no data for kinetics"
+    assert runs.missing_input(replace(tuned, setting="original")) == "no 2D network for the cells with ImageNet"
+    assert runs.missing_input(Run("conv3d", "rgb", "random", "fixed", "ucf101")) == "no data for kinetics"
+    assert runs.missing_input(replace(tuned, data="kinetics", setting="original")) == "no data for kinetics"
 
 
 @pytest.mark.slow

@@ -432,7 +432,7 @@ DAMAGES = [
     ("log.jsonl", b'{"step": 1}\n{"loss": 1}\n{"step": 2}\n', r"log.jsonl, line 2 is damaged"),
     ("log.jsonl", b'7\n{"step": 2}\n', r"log.jsonl, line 1 is damaged"),
     ("last.pt", b"", r"last.pt cannot be read as a checkpoint"),
-    ("last.pt", {"step": 2}, r"last.pt cannot be read as a checkpoint \('model'\); remove it to begin again"),
+    ("last.pt", {"step": 2}, r"last.pt cannot be read as a checkpoint \('model'\); remove it to restart"),
     ("last.pt", [1], r"last.pt cannot be read as a checkpoint \(it holds a list\)"),
     ("last.pt", {"model": {}}, r"last.pt cannot be read as a checkpoint \(Error\(s\) in loading"),
 ]
@@ -512,7 +512,7 @@ def test_mixed_precision_keeps_the_weights_in_float32(data: Manifest, tmp_path: 
 def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoint.write_bytes(b"nonsense")
-    with pytest.raises(TrainingError, match=r"cannot be read as a checkpoint .*remove it to begin again"):
+    with pytest.raises(TrainingError, match=r"cannot be read as a checkpoint .*remove it to restart"):
         folder.load_checkpoint()
 
 
@@ -524,7 +524,7 @@ def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_up_to_it(tmp_path: P
 def test_a_recipe_that_cannot_run_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"learning-rate 1e-06 is below --schedule.min-learning-rate 1e-05"):
         replace(RECIPE, optimizer=OptimizerConfig(learning_rate=1e-6))
-    with pytest.raises(TrainingError, match="--max-steps must be a whole number, at least 1; got 0"):
+    with pytest.raises(TrainingError, match="--max-steps must be an integer, at least 1; got 0"):
         replace(RECIPE, max_steps=0)
 
 

@@ -1,4 +1,4 @@
-"""What a reproduction of the paper's tables is made of, and what stands in a cell."""
+"""Inputs and results of a reproduction of the paper's tables."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError, UnknownNameError
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.paper.plan import DATASETS, Cell, Variant
-from quovadis.paper.transfer import TransferRecipes
 from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.recipes import DataConfig, Recipe, finetune, kinetics, scratch, tiny
 
 
 @dataclass(frozen=True)
+class TransferRecipes:
+    """Recipes of each setting. Network and stream are always those of the source."""
+
+    original: Recipe = field(default_factory=scratch)
+    """Training on the target only. ``model.weights`` may be a 2D network."""
+    fixed: ClassifierRecipe = field(default_factory=ClassifierRecipe)
+    """A new classifier on frozen features."""
+    full_ft: Recipe = field(default_factory=finetune)
+    """End-to-end fine-tuning from the weights of the source."""
+
+
+@dataclass(frozen=True)
 class ReproduceRecipes(TransferRecipes):
-    """How each kind of run is trained; the plan says the network, its stream and its first weights."""
+    """Recipes of each kind of run. Network, stream and initial weights are set by the plan."""
 
     source: Recipe = field(default_factory=kinetics)
-    """On Kinetics."""
+    """Training on Kinetics."""
 
 
 def recipes_for(variant: Variant) -> ReproduceRecipes:
-    """The recipes that a variant begins with: the paper's schedules, or ones for minutes on a CPU.
+    """Return the default recipes of a variant: the paper's schedules, or short ones for a CPU.
 
     >>> recipes_for("paper").source.max_steps, recipes_for("tiny").source.max_steps
     (110000, 600)
@@ -41,25 +52,26 @@ def recipes_for(variant: Variant) -> ReproduceRecipes:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a reproduction is made of.
+    """Data, recipes and initial weights of a reproduction.
 
     Raises:
-        TrainingError: data for a dataset that no table has, or more splits than it has.
+        UnknownNameError: If a dataset is not one of the paper's.
+        TrainingError: If a dataset has the wrong number of splits, or the tiny variant is combined with weights.
     """
 
     data: Mapping[str, Sequence[Manifest]]
-    """By ``kinetics``, ``ucf101`` and ``hmdb51``, whatever stands in their place; several are splits 1 to 3."""
+    """Datasets to use as ``kinetics``, ``ucf101`` and ``hmdb51``; several manifests are splits 1 to 3."""
     recipes: ReproduceRecipes
     variant: Variant = "paper"
     image_model: str | None = None
-    """The 2D Inception-v1 that the cells with ImageNet start from: a file of torchvision's GoogLeNet, or a run of
-    ``two_stream`` (or its tiny variant) with the stream ``rgb``, which sees single frames."""
+    """2D Inception-v1 for the cells with ImageNet: a file of torchvision's GoogLeNet, or a run of ``two_stream`` (or
+    ``two_stream_tiny``) with the stream ``rgb``."""
     published_weights: bool = False
-    """Take DeepMind's checkpoints for I3D on Kinetics instead of training it."""
+    """Use DeepMind's checkpoints for I3D on Kinetics instead of training it."""
     kinetics_split: str = "test"
-    """The split of Kinetics that is measured."""
+    """The split of Kinetics to evaluate."""
     protocol: str | None = None
-    """None is each network's own: the paper's."""
+    """Evaluation protocol; by default the protocol of each network, as in the paper."""
 
     def __post_init__(self) -> None:
         for name, splits in self.data.items():
@@ -69,35 +81,35 @@ class TrainingInputs:
             if not 1 <= len(splits) <= most:
                 raise TrainingError(f"{name} has {most} split{'s' * (most > 1)}; got {len(splits)}")
         if self.variant == "tiny" and (self.image_model or self.published_weights):
-            raise TrainingError("tiny networks can start from no published weights: leave them out, or use the paper's")
+            raise TrainingError("the variant tiny has no published weights: omit them, or use the variant paper")
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What stands in a cell."""
+    """The result of a cell."""
 
     cell: Cell
     published: float
-    """Percent."""
+    """Top-1 of the paper in percent."""
     results: tuple[EvaluationResult, ...]
-    """One a split that was run, of all its runs' logits together; empty where the cell was not run."""
+    """One for each split that was run, with the logits of its runs added."""
     folders: tuple[str, ...] = ()
-    """Names of the experiments behind it."""
+    """Names of the experiment folders."""
     reason: str = ""
-    """Why it, or one of its splits, was not run."""
+    """Why the cell or one of its splits was not run."""
 
     @property
     def ours(self) -> float | None:
-        """Top-1 in percent, the mean over the splits that were run; None where there are none."""
+        """Top-1 in percent: the mean over the splits that were run, or None."""
         return 100 * mean(r.top1 for r in self.results) if self.results else None
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the published number, in points."""
+        """Our number minus the published one, in percentage points."""
         return None if self.ours is None else self.ours - self.published
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the outcome of each video is in the experiments' folders."""
+        """Convert to plain values for JSON. Results of single videos are in the experiment folders."""
         return {
             "row": self.cell.row,
             "column": self.cell.column,

@@ -1,15 +1,21 @@
-"""The published tables as data, to stand beside our figures. Nothing here was measured by us.
+"""The tables of the paper as data.
 
-The paper: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", arXiv
-1705.07750 version 3. Rows are networks by the names of :func:`quovadis.list_models` where the paper's own are meant.
-
-Source: FACTS sections 1 and 2.1 to 2.4, where it is said which transcriptions agree.
+References:
+    Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", arXiv:1705.07750v3.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from quovadis.errors import UnknownNameError
+from quovadis.models.spec import StreamChoice
+
+if TYPE_CHECKING:
+    from quovadis.training.experiment import Setting
+
+Init = Literal["imagenet", "random"]
+"""Initial weights: inflated from an Inception-v1 trained on ImageNet, or random."""
 
 ARCHITECTURES: dict[str, str] = {
     "convnet_lstm": "ConvNet+LSTM",
@@ -18,13 +24,12 @@ ARCHITECTURES: dict[str, str] = {
     "fused_two_stream": "3D-Fused Two-Stream",
     "i3d": "Two-Stream I3D",
 }
-"""The five networks, in the order of every table, with the names that the paper gives them."""
+"""The five networks in the order of the tables: name in :func:`quovadis.list_models`, and name in the paper."""
 
-STREAMS = ("rgb", "flow", "rgb+flow")
-SETTINGS = ("original", "fixed", "full-ft")
-"""On the small dataset alone; a new classifier on frozen features; fine-tuned from end to end (section 4.1)."""
-INITS = ("imagenet", "random")
-"""Whether the first weights came from an Inception-v1 trained on ImageNet."""
+STREAMS: tuple[StreamChoice, ...] = ("rgb", "flow", "rgb+flow")
+SETTINGS: "tuple[Setting, ...]" = ("original", "fixed", "full-ft")
+"""Training on the small dataset only; a new classifier on frozen features; end-to-end fine-tuning (section 4.1)."""
+INITS: tuple[Init, ...] = ("imagenet", "random")
 
 
 @dataclass(frozen=True)
@@ -39,20 +44,20 @@ class PaperTable:
     name: str
     title: str
     unit: str
-    """What the numbers are; empty where each column has its own."""
+    """Unit of the numbers; empty if each column has a different one."""
     rows: dict[str, str]
-    """Name of each row, and how the paper writes it."""
+    """Name of each row, and its name in the paper."""
     columns: tuple[str, ...]
     cells: tuple[tuple[float | None, ...], ...]
-    """Row by row; None where the paper has no number."""
+    """The numbers row by row; None where the paper has none."""
     notes: tuple[str, ...]
-    """What a reader has to know to compare with them."""
+    """What to know when comparing with these numbers."""
 
     def value(self, row: str, column: str) -> float | None:
-        """The published number, or None where the paper leaves the cell empty.
+        """Return the published number, or None if the paper leaves the cell empty.
 
         Raises:
-            UnknownNameError: no such row or column.
+            UnknownNameError: If the row or column does not exist.
         """
         if row not in self.rows:
             raise UnknownNameError.among(f"row of {self.name}", row, self.rows)
@@ -62,10 +67,13 @@ class PaperTable:
 
 
 def paper_table(name: str) -> PaperTable:
-    """One of the tables ``table1`` to ``table5``, or ``table3-top5``, which the official README adds for I3D.
+    """Return a table of the paper.
+
+    Args:
+        name: ``"table1"`` to ``"table5"``, or ``"table3-top5"`` (top-5 of I3D, from the official README).
 
     Raises:
-        UnknownNameError: no such table.
+        UnknownNameError: If the table does not exist.
     """
     if name not in PAPER:
         raise UnknownNameError.among("table", name, PAPER)
@@ -73,10 +81,10 @@ def paper_table(name: str) -> PaperTable:
 
 
 def paper_value(table: str, row: str, column: str) -> float | None:
-    """The published number of a cell, or None where the paper leaves it empty.
+    """Return the published number of a cell, or None if the paper leaves it empty.
 
     Raises:
-        UnknownNameError: no such table, row or column.
+        UnknownNameError: If the table, row or column does not exist.
 
     >>> paper_value("table4", "i3d", "ucf101 full-ft imagenet")
     98.0
@@ -85,14 +93,14 @@ def paper_value(table: str, row: str, column: str) -> float | None:
 
 
 def _rows(text: str, num_columns: int) -> tuple[tuple[float | None, ...], ...]:
-    """Numbers as they are typed, a row a line; a dash is an empty cell."""
+    """Parse one row per line; a dash is an empty cell."""
     rows = tuple(tuple(None if w == "-" else float(w) for w in line.split()) for line in text.split("\n") if line)
     assert {len(row) for row in rows} == {num_columns}
     return rows
 
 
 def _columns(*parts: Sequence[str]) -> tuple[str, ...]:
-    """Every combination, the last part running fastest.
+    """Return the names of all combinations.
 
     >>> _columns(("a", "b"), ("x", "y"))
     ('a x', 'a y', 'b x', 'b y')
@@ -180,7 +188,10 @@ _TABLE_5 = """
 """
 
 _TOP1 = "top-1 accuracy, percent"
-_KINETICS_TEST = "Kinetics: its held-out test set; the released weights, measured by others on validation, give less."
+_KINETICS_TEST = (
+    "Kinetics: held-out test set. The released weights, evaluated by third parties on the validation set, give lower "
+    "numbers."
+)
 
 PAPER: dict[str, PaperTable] = {
     table.name: table
@@ -193,13 +204,13 @@ PAPER: dict[str, PaperTable] = {
             columns=("parameters", *_columns(("train", "test"), ("rgb frames", "flow frames", "seconds"))),
             cells=_rows(_TABLE_1, 7),
             notes=(
-                "Parameters are millions; frames are at 25 a second.",
-                "Two-Stream I3D: two networks together.",
+                "Parameters in millions; frames at 25 fps.",
+                "Two-Stream I3D: sum of two networks.",
             ),
         ),
         PaperTable(
             name="table2",
-            title="Trained and tested on the same dataset",
+            title="Training and testing on the same dataset",
             unit=_TOP1,
             rows=ARCHITECTURES,
             columns=_columns(("ucf101", "hmdb51", "kinetics"), STREAMS),
@@ -207,9 +218,9 @@ PAPER: dict[str, PaperTable] = {
             notes=(
                 "UCF-101 and HMDB-51: split 1.",
                 _KINETICS_TEST,
-                "From an Inception-v1 trained on ImageNet, but for 3D-ConvNet, which began from random weights.",
-                "Two-Stream, RGB or flow alone: a network of single samples, 25 of them averaged.",
-                "ConvNet+LSTM on Kinetics is 63.3 here as in Table 3; one transcription of this table has 63.6.",
+                "Initialized from an Inception-v1 trained on ImageNet, except 3D-ConvNet (random weights).",
+                "Two-Stream, RGB or flow only: a network for single frames or flow stacks, averaged over 25 samples.",
+                "ConvNet+LSTM on Kinetics is 63.3 as in Table 3; one transcription of this table has 63.6.",
             ),
         ),
         PaperTable(
@@ -238,9 +249,9 @@ PAPER: dict[str, PaperTable] = {
             columns=_columns(("ucf101", "hmdb51"), SETTINGS, INITS),
             cells=_rows(_TABLE_4, 12),
             notes=(
-                "Split 1 of each dataset. HMDB-51 of Table 5 is lower because it is the mean of three splits.",
-                "imagenet, random: what the first weights, before Kinetics, were.",
-                "All streams that a network has: RGB for ConvNet+LSTM and 3D-ConvNet, RGB and flow for the others.",
+                "Split 1 of each dataset. HMDB-51 is lower in Table 5, which is the mean of three splits.",
+                "imagenet, random: initial weights before training on Kinetics.",
+                "RGB for ConvNet+LSTM and 3D-ConvNet, RGB and flow for the other networks.",
             ),
         ),
         PaperTable(
@@ -252,11 +263,11 @@ PAPER: dict[str, PaperTable] = {
             cells=_rows(_TABLE_5, 2),
             notes=(
                 "Mean of the three official splits.",
-                "The abstract's pair, 98.0 and 80.9, comes from two models: 98.0 on UCF-101 from the one with "
-                "ImageNet, 80.9 on HMDB-51 from the one without.",
-                "An earlier version of the paper had 97.9 and 80.2 in their place.",
+                "The numbers of the abstract come from two models: 98.0 on UCF-101 with ImageNet, 80.9 on HMDB-51 "
+                "without.",
+                "An earlier version of the paper reported 97.9 and 80.2.",
             ),
         ),
     )
 }
-"""All tables by name."""
+"""The tables by name."""

@@ -1,12 +1,10 @@
-"""The paper's tables with our numbers beside the published ones: what is missing is run, what is done is kept."""
+"""Reproduce the paper's tables."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from quovadis.datasets.leakage import refuse_shared_videos
 from quovadis.errors import UnknownNameError
@@ -19,145 +17,146 @@ from quovadis.paper.plan import TABLES, Cell, Run, network_name, plan_table
 from quovadis.paper.published import paper_table
 from quovadis.paper.tables import write_results
 from quovadis.runtime import distributed
+from quovadis.runtime.hashing import sha256_text
 from quovadis.training.experiment import SCORES, Experiment, run_experiment
-from quovadis.training.loop import NullProgress, Progress
+from quovadis.training.progress import NullProgress, Progress
 from quovadis.training.run_folder import lock_folder
 
 _PUBLISHED_WEIGHTS = {"imagenet": "i3d-{}-imagenet-kinetics400", "random": "i3d-{}-kinetics400"}
 
 
 def reproduce(
-    table: str, material: TrainingInputs, out: str | PathLike[str], *, progress: Progress | None = None
+    table: str, inputs: TrainingInputs, out: str | PathLike[str], *, progress: Progress | None = None
 ) -> list[CellResult]:
-    """Run what a table's cells need and was not run before, and write the table with the published numbers beside.
+    """Run the experiments that a table needs, and write it with the published numbers for comparison.
 
-    Every run is an experiment in ``out``, named with a hash of its recipe, data and first weights, so tables share
-    runs, a changed recipe is another run, and a reproduction that was killed goes on. After every cell the table is
-    written as ``TABLE.md``, ``TABLE.json`` and ``TABLE.html``.
+    Each run is an experiment in ``out``, identified by a hash of its recipe, data and initial weights. Tables share
+    runs, and an interrupted reproduction continues. The table is written after every cell, as ``TABLE.md``,
+    ``TABLE.json`` and ``TABLE.html``.
 
     Args:
-        table: ``table2`` to ``table5``; the first is :func:`quovadis.paper.plan.table_1`.
-        material: data, recipes, and where first weights come from; what it lacks leaves cells empty.
-        out: a folder for all tables.
-        progress: is told about steps, validations and notes.
+        table: ``"table2"`` to ``"table5"``. For Table 1 see :func:`quovadis.paper.plan.table_1`.
+        inputs: Data, recipes and initial weights. Cells with missing inputs stay empty.
+        out: Folder for all tables.
+        progress: Callbacks for steps, validations and notes.
 
     Returns:
-        The cells for which the paper has a number, row by row.
+        The cells for which the paper reports a number, row by row.
 
     Raises:
-        UnknownNameError: no such table. DatasetError: UCF-101 or HMDB-51 share test videos with Kinetics.
-        StorageError: another process writes into the folder. And whatever :func:`quovadis.training.loop.train` raises.
+        UnknownNameError: If the table does not exist.
+        DatasetError: If UCF-101 or HMDB-51 share test videos with Kinetics.
+        StorageError: If another process writes to the folder.
+        TrainingError: See :func:`quovadis.training.loop.train`.
     """
     if table not in TABLES[1:]:
         raise UnknownNameError.among("table with results", table, TABLES[1:])
-    for kinetics_data in material.data.get("kinetics", ()):
+    for kinetics_data in inputs.data.get("kinetics", ()):
         for name in ("ucf101", "hmdb51"):
-            for target in material.data.get(name, ()):
+            for target in inputs.data.get(name, ()):
                 refuse_shared_videos(kinetics_data, target)
     with distributed.process_group(), lock_folder(Path(out), "reproducing tables"):
-        return _reproduce(table, material, Path(out), progress or NullProgress())
+        return _reproduce(table, inputs, Path(out), progress or NullProgress())
 
 
-def _reproduce(table: str, material: TrainingInputs, out: Path, progress: Progress) -> list[CellResult]:
-    runs = _Runs(material, out, progress)
-    plan = plan_table(table, inflated=material.variant == "paper" or material.image_model is not None)
+def _reproduce(table: str, inputs: TrainingInputs, out: Path, progress: Progress) -> list[CellResult]:
+    runs = _Runs(inputs, out, progress)
+    plan = plan_table(table, inflated=inputs.variant == "paper" or inputs.image_model is not None)
     cells = [CellResult(cell, _published(table, cell), (), reason="not yet") for cell in plan]
     for i, cell in enumerate(plan):
         cells[i] = runs.cell(cell, _published(table, cell))
-        distributed.run_on_main(lambda: write_results(table, material, cells, out))
+        distributed.run_on_main(lambda: write_results(table, inputs, cells, out))
     return cells
 
 
 class _Runs:
-    """Runs that were done or found undoable, so that none is looked at twice."""
+    """Scores of runs; each run is computed once."""
 
-    def __init__(self, material: TrainingInputs, out: Path, progress: Progress):
-        self.material, self.out, self.progress = material, out, progress
-        self.known: dict[Run, tuple[LogitDump, Path | str]] = {}
+    def __init__(self, inputs: TrainingInputs, out: Path, progress: Progress):
+        self.inputs, self.out, self.progress = inputs, out, progress
+        self._scores: dict[Run, tuple[LogitDump, Path | str]] = {}
 
     def cell(self, cell: Cell, published: float) -> CellResult:
-        """Everything that a cell needs."""
+        """Compute a cell."""
         results: list[EvaluationResult] = []
         folders: list[str] = []
         reasons: list[str] = []
         for together in cell.splits:
-            lacking = [why for run in together if (why := self.why_not(run))]
-            if lacking:
-                reasons.append(lacking[0])
+            missing = [reason for run in together if (reason := self.missing_input(run))]
+            if missing:
+                reasons.append(missing[0])
                 continue
             done = [self.scores(run) for run in together]
             results.append(score_dump(join_dumps([dump for dump, _ in done]))[-1])
             folders += [Path(weights).name for _, weights in done]
         return CellResult(cell, published, tuple(results), tuple(folders), "; ".join(dict.fromkeys(reasons)))
 
-    def why_not(self, run: Run) -> str:
-        """What a run lacks; empty where nothing."""
-        material = self.material
-        if run.split > len(material.data.get(run.data, ())):
+    def missing_input(self, run: Run) -> str:
+        """Return which input of a run is missing, or ``""``."""
+        if run.split > len(self.inputs.data.get(run.data, ())):
             return f"no data for {run.data}" + (f" split {run.split}" if run.data != "kinetics" else "")
         if run.source is not None and not self._is_published(run.source):
-            return self.why_not(run.source)
-        if run.init == "imagenet" and not material.image_model and not self._is_published(run.source or run):
+            return self.missing_input(run.source)
+        if run.init == "imagenet" and not self.inputs.image_model and not self._is_published(run.source or run):
             return "no 2D network for the cells with ImageNet"
         return ""
 
     def scores(self, run: Run) -> tuple[LogitDump, Path | str]:
-        """The scores of a run, and its weights."""
-        if run not in self.known:
+        """Return the scores of a run and its weights."""
+        if run not in self._scores:
             published = self._is_published(run)
-            self.known[run] = self._measure_published(run) if published else self._run(run)
-        return self.known[run]
+            self._scores[run] = self._evaluate_published(run) if published else self._run(run)
+        return self._scores[run]
 
     def _run(self, run: Run) -> tuple[LogitDump, Path]:
-        material, recipes = self.material, self.material.recipes
-        data = material.data[run.data][run.split - 1]
+        inputs, recipes = self.inputs, self.inputs.recipes
+        data = inputs.data[run.data][run.split - 1]
         if run.source is not None:
             recipe = recipes.full_ft
         else:
             recipe = recipes.source if run.data == "kinetics" else recipes.original
-        stream: Any = run.stream
-        start = material.image_model if run.setting == "original" and run.init == "imagenet" else None
-        name = network_name(run.model, material.variant)
+        start = inputs.image_model if run.setting == "original" and run.init == "imagenet" else None
+        name = network_name(run.model, inputs.variant)
         experiment = Experiment(
             run.setting,
-            replace(recipe, model=replace(recipe.model, name=name, stream=stream, weights=start)),
+            replace(recipe, model=replace(recipe.model, name=name, stream=run.stream, weights=start)),
             data,
             classifier=recipes.fixed if run.setting == "fixed" else None,
             source=None if run.source is None else self._source_weights(run.source),
-            split=material.kinetics_split if run.data == "kinetics" else "test",
-            protocol=material.protocol,
+            split=inputs.kinetics_split if run.data == "kinetics" else "test",
+            protocol=inputs.protocol,
         )
         return run_experiment(experiment, self.out, progress=self.progress)
 
     def _source_weights(self, source: Run) -> Path | str:
-        """What to start from; published weights need not be measured for that."""
+        """Return the weights to start from. Published weights are not evaluated first."""
         return self._published_name(source) if self._is_published(source) else self.scores(source)[1]
 
     def _is_published(self, run: Run) -> bool:
         from_kinetics = run.model == "i3d" and run.data == "kinetics" and run.setting == "original"
-        return self.material.published_weights and from_kinetics
+        return self.inputs.published_weights and from_kinetics
 
     def _published_name(self, run: Run) -> str:
         return _PUBLISHED_WEIGHTS[run.init].format(run.stream)
 
-    def _measure_published(self, run: Run) -> tuple[LogitDump, str]:
-        """The scores of DeepMind's weights on Kinetics, kept like those of a run."""
-        name, material = self._published_name(run), self.material
-        data, choice = material.data["kinetics"][0], material.recipes.source.data
-        made_of = [name, data.fingerprint, material.kinetics_split, str(material.protocol), choice.flow_method]
-        key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
+    def _evaluate_published(self, run: Run) -> tuple[LogitDump, str]:
+        """Evaluate DeepMind's weights on Kinetics, and store the scores like those of a run."""
+        name, inputs = self._published_name(run), self.inputs
+        data, config = inputs.data["kinetics"][0], inputs.recipes.source.data
+        identity = [name, data.fingerprint, inputs.kinetics_split, str(inputs.protocol), config.flow_method]
+        key = sha256_text("\n".join(identity))[:12]
         path = self.out / f"{data.name}-published-{name}-{key}" / SCORES
         if not distributed.run_on_main(path.is_file):
             if distributed.is_main():
-                self.progress.note(f"measuring {name} on {data.name}")
-            folder = None if choice.flow_folder is None else Path(choice.flow_folder)
-            recognizer = Recognizer.load(name, flow_method=choice.flow_method, flow_folder=folder)
+                self.progress.note(f"evaluating {name} on {data.name}")
+            folder = None if config.flow_folder is None else Path(config.flow_folder)
+            recognizer = Recognizer.load(name, flow_method=config.flow_method, flow_folder=folder)
             results = evaluate_streams(
                 recognizer,
                 data,
-                split=material.kinetics_split,
-                protocol=material.protocol,
-                num_workers=choice.num_workers,
+                split=inputs.kinetics_split,
+                protocol=inputs.protocol,
+                num_workers=config.num_workers,
             )
             distributed.run_on_main(lambda: write_dump(path, LogitDump.of(results[:1])))
         return read_dump(path), name

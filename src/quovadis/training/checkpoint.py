@@ -19,6 +19,24 @@ from quovadis.weights.files import save_weights
 from quovadis.weights.info import WeightsInfo
 
 
+def trained_weights_info(
+    model: VideoModel, data: Manifest, *, recipe: str, flow_method: str, **source: Any
+) -> WeightsInfo:
+    """Describe weights trained on ``data``, for the header of the weights file."""
+    return WeightsInfo(
+        model=model.spec.name,
+        options={"stream": model.spec.stream, "num_classes": len(data.labels)},
+        labels=data.labels,
+        source={
+            "recipe": recipe,
+            "data": data.name,
+            "data_fingerprint": data.fingerprint,
+            "flow_method": flow_method if model.spec.needs_flow else None,
+            **source,
+        },
+    )
+
+
 class Checkpointer:
     """Write weights and resumable checkpoints to a run folder."""
 
@@ -44,18 +62,8 @@ class Checkpointer:
         """
         if not distributed.is_main():
             return
-        info = WeightsInfo(
-            model=self._recipe.model.name,
-            options={"stream": self._model.spec.stream, "num_classes": len(self._data.labels)},
-            labels=self._data.labels,
-            source={
-                "recipe": self._recipe.name,
-                "data": self._data.name,
-                "data_fingerprint": self._data.fingerprint,
-                "flow_method": self._recipe.data.flow_method if self._model.spec.needs_flow else None,
-                **row,
-            },
-        )
+        flow_method = self._recipe.data.flow_method
+        info = trained_weights_info(self._model, self._data, recipe=self._recipe.name, flow_method=flow_method, **row)
         if row["val_loss"] < self._best_loss:
             self._best_loss = row["val_loss"]
             save_weights(self._folder.best, self._model.state_dict(), info)

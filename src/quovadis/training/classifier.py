@@ -1,4 +1,4 @@
-"""A new classifier on frozen features: the setting "Fixed" of Table 4."""
+"""Train a new classifier on frozen features: the setting "Fixed" of Table 4."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from quovadis.datasets.clip_dataset import EpochBatches
+from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
+from quovadis.evaluation.dump import LogitDump
+from quovadis.inference.recognizer import Recognizer
 from quovadis.models.video_model import VideoModel
 from quovadis.training.frozen_features import Features
 from quovadis.training.recipes import CLASSIFIER_LIMITS, check_numbers
@@ -21,13 +24,12 @@ from quovadis.training.recipes import CLASSIFIER_LIMITS, check_numbers
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """How a classifier is trained on frozen features. The paper says nothing of it, so all of this is our choice.
+    """Hyperparameters of a classifier on frozen features. The paper does not specify them.
 
-    The rate rises over the first third of the steps and falls to nothing by the last; of the weights at each
-    validation, those with the lowest loss are kept.
+    The learning rate follows a one-cycle schedule. The weights of the validation with the lowest loss are kept.
 
     Raises:
-        TrainingError: values that cannot make a run.
+        TrainingError: If a value is out of range.
     """
 
     max_steps: int = 3_000
@@ -35,23 +37,23 @@ class ClassifierRecipe:
     validate_every: int = 100
     """Steps between validations."""
     batch_size: int = 64
-    """Clips a step."""
+    """Clips per step."""
     learning_rate: float = 0.05
-    """The highest."""
+    """Maximum of the one-cycle schedule."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: float = 1e-5
-    """On every parameter of the classifier."""
+    """Weight decay of all parameters of the classifier."""
     dropout: float = 0.5
-    """Share of features dropped before the classifier."""
+    """Fraction of features dropped before the classifier."""
     seed: int = 0
-    """Of the first weights and of every random choice."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         check_numbers(self, CLASSIFIER_LIMITS)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return asdict(self)
 
 
@@ -64,21 +66,21 @@ def train_classifier(
     *,
     on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Give a network a new classifier and train only that, on features that were computed before.
+    """Replace the classifier of a network and train it on precomputed features.
 
     Args:
-        model: is changed; the rest of it stays as it is, to the bit.
-        labels: the new classes.
-        train: what to learn from; each clip of each video is a sample.
-        val: what chooses the weights.
-        recipe: see there.
-        on_row: called with each step's and each validation's figures.
+        model: The network. Its classifier and labels are replaced; all other weights are unchanged.
+        labels: The new classes.
+        train: Training features; each clip of each video is a sample.
+        val: Validation features, which select the weights.
+        recipe: Hyperparameters.
+        on_row: Called with the metrics of each step and validation.
 
     Returns:
-        Step, loss and accuracy of the weights that were chosen.
+        Step, loss and accuracy of the selected weights.
 
     Raises:
-        TrainingError: the loss is no number.
+        TrainingError: If the loss is NaN or infinite.
     """
     device = next(model.parameters()).device
     torch.manual_seed(recipe.seed)
@@ -90,10 +92,11 @@ def train_classifier(
     optimizer = torch.optim.SGD(
         model.head.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    rate = OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.max_steps + 1)
+    scheduler = OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.max_steps + 1)
     samples = train.values.flatten(0, 1)
     classes = train.targets.repeat_interleave(train.values.shape[1])
     batches = iter(EpochBatches(len(samples), min(recipe.batch_size, len(samples)), seed=recipe.seed))
+    report = on_row or (lambda row: None)
     best: dict[str, Any] = {}
     best_head = copy.deepcopy(model.head.state_dict())
     for step in range(1, recipe.max_steps + 1):
@@ -107,12 +110,12 @@ def train_classifier(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        rate.step()
-        right = float((model.answer(outputs).argmax(1) == targets).float().mean())
-        _tell(on_row, {"step": step, "loss": loss.item(), "accuracy": right})
+        scheduler.step()
+        accuracy = float((model.answer(outputs).argmax(1) == targets).float().mean())
+        report({"step": step, "loss": loss.item(), "accuracy": accuracy})
         if step % recipe.validate_every == 0 or step == recipe.max_steps:
             row = {"step": step, **_validate(model, val)}
-            _tell(on_row, row)
+            report(row)
             if not best or row["val_loss"] < best["val_loss"]:
                 best, best_head = row, copy.deepcopy(model.head.state_dict())
     model.head.load_state_dict(best_head)
@@ -122,10 +125,29 @@ def train_classifier(
 
 @torch.no_grad()
 def classify_features(model: VideoModel, features: Features) -> Tensor:
-    """Logits of each readable video, float32 (videos, classes): the mean over its clips, as in measuring."""
+    """Compute the logits of each readable video, float32 (videos, classes): the mean over its clips."""
     model.eval()
     device = next(model.parameters()).device
     return torch.stack([model.classify(clips.to(device)).float().mean(0).cpu() for clips in features.values])
+
+
+def score_features(model: VideoModel, features: Features, data: Manifest, split: str, protocol: str) -> LogitDump:
+    """Compute the scores of the videos of a split from their features."""
+    readable = torch.tensor([not error for error in features.errors])
+    logits = torch.full((len(readable), len(data.labels)), torch.nan)
+    logits[readable] = classify_features(model, features)
+    return LogitDump(
+        dataset=data.name,
+        data_fingerprint=data.fingerprint,
+        split=split,
+        models=tuple(Recognizer([model], data.labels).describe_models()),
+        protocols=(protocol,),
+        labels=data.labels,
+        paths=tuple(data.relative(r) for r in features.records),
+        errors=features.errors,
+        targets=torch.tensor([r.label for r in features.records]),
+        logits=logits[None],
+    )
 
 
 def _validate(model: VideoModel, val: Features) -> dict[str, float]:
@@ -134,8 +156,3 @@ def _validate(model: VideoModel, val: Features) -> dict[str, float]:
         "val_loss": float(F.cross_entropy(logits, targets)),
         "val_accuracy": float((logits.argmax(1) == targets).float().mean()),
     }
-
-
-def _tell(on_row: Callable[[dict[str, Any]], None] | None, row: dict[str, Any]) -> None:
-    if on_row is not None:
-        on_row(row)

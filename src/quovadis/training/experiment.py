@@ -1,7 +1,7 @@
-"""One experiment: a network, a setting and a dataset, from training to the scores of every test video; done only once.
+"""Experiments: train one network in one setting on one dataset, and score the test videos.
 
-An experiment has a folder whose name ends with a hash of everything that decides its outcome: recipe, data fingerprint,
-the weights that it starts from, protocol and split. Its scores come last, so where they are, all is done.
+The name of an experiment's folder ends with a hash of everything that determines its result: recipe, data fingerprint,
+initial weights, protocol and split. The scores are written last; an experiment with scores is complete.
 """
 
 from __future__ import annotations
@@ -26,66 +26,69 @@ from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime import distributed
-from quovadis.training.classifier import ClassifierRecipe, classify_features, train_classifier
-from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
-from quovadis.training.loop import NullProgress, Progress, train
+from quovadis.runtime.atomic import write_atomically
+from quovadis.runtime.hashing import sha256, sha256_text
+from quovadis.training.checkpoint import trained_weights_info
+from quovadis.training.classifier import ClassifierRecipe, score_features, train_classifier
+from quovadis.training.frozen_features import Features, frozen_features, hash_trunk, require_all_classes
+from quovadis.training.loop import train
+from quovadis.training.progress import NullProgress, Progress
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import lock_folder
-from quovadis.weights.files import save_weights, write_atomically
-from quovadis.weights.info import WeightsInfo
+from quovadis.weights.files import save_weights
 from quovadis.weights.load import load_model, locate
 
 Setting = Literal["original", "fixed", "full-ft"]
-"""On the dataset alone; a new classifier on frozen features of a source; from a source, end to end (section 4.1)."""
+"""Training on the dataset only; a new classifier on frozen features; end-to-end fine-tuning (section 4.1)."""
 
 SCORES = "scores.npz"
-_MACHINE_ONLY = ("num_workers", "flow_folder")  # decide how fast, and nothing else
+_MACHINE_ONLY = ("num_workers", "flow_folder")  # do not affect the result
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is done, and on what.
+    """Definition of an experiment.
 
     Raises:
-        TrainingError: a source where there must be none, or none where there must be one.
-        DatasetError: the data lack a split that is needed, which is better known before training than after.
+        TrainingError: If ``source`` or ``classifier`` does not match the setting.
+        DatasetError: If the data do not have a required split.
     """
 
     setting: Setting
     recipe: Recipe
-    """Of the network. With the setting ``fixed`` only its model, flow and number of workers count."""
+    """Recipe of the network. The setting ``fixed`` uses only its model, flow and number of workers."""
     data: Manifest
     classifier: ClassifierRecipe | None = None
-    """With the setting ``fixed``."""
+    """Recipe of the classifier, for the setting ``fixed``."""
     source: str | PathLike[str] | None = None
-    """Weights to transfer from, for ``fixed`` and ``full-ft``. The network and stream in them are taken."""
+    """Weights to transfer from, for ``fixed`` and ``full-ft``. They determine network and stream."""
     split: str = "test"
-    """Which videos are measured."""
+    """The split to evaluate."""
     protocol: str | None = None
-    """How; by default the model's own way."""
+    """Evaluation protocol; by default the protocol of the model."""
 
     def __post_init__(self) -> None:
         if (self.source is None) != (self.setting == "original"):
-            needs = "starts from no source" if self.setting == "original" else "needs the weights of a source"
+            needs = "does not use source weights" if self.setting == "original" else "needs source weights"
             raise TrainingError(f"the setting {self.setting} {needs}")
         if (self.classifier is None) == (self.setting == "fixed"):
-            raise TrainingError("the setting fixed, and no other, needs a recipe for its classifier")
+            raise TrainingError("the setting fixed needs a classifier recipe, and other settings do not use one")
         for split in ("train", "val", self.split):
             self.data.split(split)
 
     @cached_property
     def key(self) -> str:
-        """Hash of everything that decides the outcome, 12 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self._made_of(), sort_keys=True).encode()).hexdigest()[:12]
+        """Hash of everything that determines the result, 12 hexadecimal digits."""
+        return sha256_text(json.dumps(self._identity(), sort_keys=True))[:12]
 
     @property
     def folder_name(self) -> str:
-        """Readable, and unlike that of any other experiment."""
+        """Readable and unique name of the experiment's folder."""
         model = self.recipe.model
         stream = model.stream or "default"
         return f"{self.data.name}-{self.setting}-{model.name}-{stream}-{self.key}"
 
-    def _made_of(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         recipe = self.recipe.to_dict()
         for name in _MACHINE_ONLY:
             recipe["data"].pop(name, None)
@@ -115,9 +118,9 @@ def transfer_experiment(
     fixed: ClassifierRecipe,
     protocol: str | None = None,
 ) -> Experiment:
-    """The experiment of a setting with the network that a source holds.
+    """Create the experiment of a setting for the network of a source.
 
-    With ``original`` the source only says which network; its weights are not used.
+    With the setting ``original`` the source determines the network, but its weights are not used.
     """
     spec = load_model(source).spec
     recipe = original if setting == "original" else full_ft
@@ -135,42 +138,46 @@ def transfer_experiment(
 
 
 def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | None = None) -> tuple[LogitDump, Path]:
-    """Do what is not done yet, and give the scores of the test videos.
+    """Run an experiment unless it is complete, and return its scores.
 
-    Started by ``torchrun``, all processes train, compute features and measure together; the first one trains the
-    classifier of ``fixed``, writes and speaks.
+    Under ``torchrun`` all processes train, extract features and evaluate together. The main process trains the
+    classifier of ``fixed`` and writes files.
 
     Args:
-        experiment: what to do.
-        out: the folder of all experiments; a training run goes on where a kill left it, features are shared.
-        progress: is told about steps, validations and notes.
+        experiment: The experiment.
+        out: Folder of all experiments, which share features. An interrupted training run is resumed.
+        progress: Callbacks for steps, validations and notes.
 
     Returns:
-        The scores, and the experiment's folder, which is a run folder that ``quovadis evaluate --weights`` takes.
+        The scores of the test videos, and the run folder of the experiment.
 
     Raises:
-        TrainingError, DatasetError, WeightsError, StorageError: as :func:`quovadis.training.loop.train`.
+        TrainingError: See :func:`quovadis.training.loop.train`.
+        DatasetError: If videos cannot be read.
+        WeightsError: If the source cannot be loaded.
+        StorageError: If files cannot be written.
     """
     with distributed.process_group():
-        told = progress if progress is not None and distributed.is_main() else NullProgress()
+        if progress is None or not distributed.is_main():
+            progress = NullProgress()
         folder = distributed.run_on_main(lambda: _folder_of(experiment, out))
         if distributed.run_on_main(lambda: (folder / SCORES).is_file()):
-            told.note(f"{folder} is done")
+            progress.note(f"{folder} is complete")
             return read_dump(folder / SCORES), folder
-        told.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
+        progress.note(f"{experiment.setting} on {experiment.data.name}: {folder}")
         if experiment.setting == "fixed":
             with lock_folder(folder, "training"):
-                dump = _fixed(experiment, folder, told)
+                dump = _fixed(experiment, folder, progress)
         else:
-            dump = _end_to_end(experiment, folder, told)
+            dump = _end_to_end(experiment, folder, progress)
         distributed.run_on_main(lambda: write_dump(folder / SCORES, dump))
         return dump, folder
 
 
 def _folder_of(experiment: Experiment, out: Path) -> Path:
-    """Where the experiment was begun, under whatever name its data had; else where it will be."""
-    begun = sorted(out.glob(f"*-{experiment.key}"))
-    return begun[0] if begun else out / experiment.folder_name
+    """Return the folder of the experiment. An existing one may have another name if the data were renamed."""
+    existing = sorted(out.glob(f"*-{experiment.key}"))
+    return existing[0] if existing else out / experiment.folder_name
 
 
 def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> LogitDump:
@@ -181,14 +188,14 @@ def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> Log
     recognizer = Recognizer.load(
         folder, flow_method=recipe.data.flow_method, flow_folder=_path(recipe.data.flow_folder)
     )
-    progress.note(f"measuring {len(data.split(experiment.split))} {experiment.split} videos of {data.name}")
+    progress.note(f"evaluating {len(data.split(experiment.split))} {experiment.split} videos of {data.name}")
     results = evaluate_streams(
         recognizer,
         data,
         split=experiment.split,
         protocol=experiment.protocol,
         num_workers=recipe.data.num_workers,
-        on_video=_tenths(progress, len(data.split(experiment.split))),
+        on_video=_every_tenth(progress, len(data.split(experiment.split))),
     )
     return LogitDump.of(results[:1])
 
@@ -203,7 +210,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
     protocol = find_protocol(experiment.protocol or model.spec.protocol)
 
     def features_of(part: str) -> Features:
-        progress.note(f"features of the {part} videos of {data.name}")
+        progress.note(f"extracting features of the {part} videos of {data.name}")
         return frozen_features(
             model,
             data,
@@ -213,7 +220,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
             flow=flow,
             device=device,
             num_workers=experiment.recipe.data.num_workers,
-            on_video=_tenths(progress, len(data.split(part))),
+            on_video=_every_tenth(progress, len(data.split(part))),
         )
 
     parts = {part: features_of(part) for part in dict.fromkeys(("train", "val", split))}
@@ -235,66 +242,23 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
 def _save_fixed(
     experiment: Experiment, folder: Path, model: VideoModel, facts: Mapping[str, Any], rows: list[dict[str, Any]]
 ) -> None:
-    """What a training run leaves too: weights, log, and what it was made of."""
-    data = experiment.data
-    info = WeightsInfo(
-        model=model.spec.name,
-        options={"stream": model.spec.stream, "num_classes": len(data.labels)},
-        labels=data.labels,
-        source={
-            "recipe": "fixed",
-            "data": data.name,
-            "data_fingerprint": data.fingerprint,
-            "flow_method": experiment.recipe.data.flow_method if model.spec.needs_flow else None,
-            **facts,
-        },
-    )
+    """Write the files of a run folder: weights, recipe and log."""
     assert experiment.classifier is not None
+    flow_method = experiment.recipe.data.flow_method
+    info = trained_weights_info(model, experiment.data, recipe="fixed", flow_method=flow_method, **facts)
     save_weights(folder / "best.safetensors", model.state_dict(), info)
-    write_atomically(folder / "recipe.json", (json.dumps(experiment.classifier.to_dict(), indent=2) + "\n").encode())
-    write_atomically(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def score_features(model: VideoModel, features: Features, data: Manifest, split: str, protocol: str) -> LogitDump:
-    """Scores of the videos of a split from features that were computed before."""
-    readable = torch.tensor([not error for error in features.errors])
-    logits = torch.full((len(readable), len(data.labels)), torch.nan)
-    logits[readable] = classify_features(model, features)
-    return LogitDump(
-        dataset=data.name,
-        data_fingerprint=data.fingerprint,
-        split=split,
-        models=tuple(Recognizer([model], data.labels).describe_models()),
-        protocols=(protocol,),
-        labels=data.labels,
-        paths=tuple(data.relative(r) for r in features.records),
-        errors=features.errors,
-        targets=torch.tensor([r.label for r in features.records]),
-        logits=logits[None],
-    )
-
-
-def require_all_classes(features: Features, data: Manifest) -> None:
-    """Raise :class:`~quovadis.errors.TrainingError` if a class has no training video that can be read."""
-    lacking = sorted(set(range(len(data.labels))) - set(features.targets.tolist()))
-    if lacking:
-        raise TrainingError(
-            f"{len(lacking)} classes of {data.name} have no training video that can be read: "
-            f"{', '.join(data.labels[i] for i in lacking[:5])}; add videos or remove the class"
-        )
+    write_atomically(folder / "recipe.json", json.dumps(experiment.classifier.to_dict(), indent=2) + "\n")
+    write_atomically(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _hash_file(weights: str) -> str:
-    """sha256 of a file of weights; of all tensors where it is not a single file."""
+    """Return the SHA-256 of a weights file, or of all tensors if the weights are not a single file."""
     path = locate(weights)[0]
-    if not path.is_file():
-        return _hash_model(weights)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path) if path.is_file() else _hash_model(weights)
 
 
 def _hash_model(weights: str | PathLike[str]) -> str:
-    """Of all tensors, the classifier's too: fine-tuning begins with it where the classes are the same."""
+    """Return a hash of all tensors, including the classifier, which fine-tuning keeps if the classes are the same."""
     model = load_model(weights)
     head = hashlib.sha256()
     for name, tensor in sorted(model.head.state_dict().items()):
@@ -302,15 +266,15 @@ def _hash_model(weights: str | PathLike[str]) -> str:
     return f"{hash_trunk(model)} {head.hexdigest()}"
 
 
-def _tenths(progress: Progress, total: int) -> Callable[[int], None]:
-    """Tells after every tenth of the videos how many are done."""
+def _every_tenth(progress: Progress, total: int) -> Callable[[int], None]:
+    """Return a callback that adds a note after every tenth of the videos."""
     every = max(total // 10, 1)
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         if done % every == 0 and total >= 100:
             progress.note(f"{done} of {total} videos")
 
-    return tell
+    return report
 
 
 def _path(folder: str | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""A classifier for new classes on the features of a pretrained network: minutes on a CPU."""
+"""Train a classifier for new classes on the features of a pretrained network, in minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from quovadis.evaluation.protocols import find_protocol
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.source import FlowSource
 from quovadis.runtime.atomic import write_atomically
-from quovadis.training.experiment import require_all_classes, score_features
-from quovadis.training.frozen_features import frozen_features, hash_trunk
+from quovadis.training.checkpoint import trained_weights_info
+from quovadis.training.classifier import score_features
+from quovadis.training.frozen_features import frozen_features, hash_trunk, require_all_classes
 from quovadis.training.logistic import LogisticFit, fit_head
 from quovadis.weights.files import save_weights
-from quovadis.weights.info import WeightsInfo
 from quovadis.weights.load import load_model
 
 
@@ -29,10 +29,10 @@ class FrozenRun:
     """A trained classifier and its test metrics."""
 
     folder: Path
-    """The run folder; every command takes it as ``--weights``."""
+    """The run folder, which commands accept as ``--weights``."""
     fit: LogisticFit
     result: EvaluationResult
-    """On the test split."""
+    """Metrics on the test split."""
 
 
 def train_frozen(
@@ -46,19 +46,23 @@ def train_frozen(
 ) -> FrozenRun:
     """Train a logistic regression on frozen features and evaluate it.
 
-    Features are kept in ``out/features``, so an interrupted or repeated run computes none twice. The classifier is
-    folded into the network, and the run folder holds the complete model.
+    Features are cached in ``out/features``, so an interrupted or repeated run does not compute them again. The run
+    folder contains the complete network with the new classifier.
 
     Args:
         weights: The pretrained network: a published name, a file or a run folder.
-        data: Videos with the splits train, val (chooses the strength of the regularization) and test.
+        data: Dataset with the splits train, val (selects the strength of the regularization) and test.
         out: The run folder.
-        protocol: Which clips of a video give features; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
-        flow: Where optical flow comes from, if the network needs it.
-        on_video: Called with the split and the number of its videos that are done.
+        protocol: The clips of each video; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
+        flow: Source of optical flow, for networks that need it.
+        on_video: Called with the split and the number of its finished videos.
+
+    Returns:
+        The run folder, the classifier and its test metrics.
 
     Raises:
-        WeightsError: If the weights cannot be read. DatasetError: If the data lack a split or cannot be read.
+        WeightsError: If the weights cannot be read.
+        DatasetError: If the data do not have a required split or cannot be read.
         TrainingError: If a class has no readable training video, or the network has no single linear classifier.
         StorageError: If ``out`` cannot be written to.
     """
@@ -84,20 +88,15 @@ def train_frozen(
     source = hash_trunk(model)
     fit = fit_head(model, data.labels, parts["train"], parts["val"])
     described = chosen.describe(model.spec)
-    info = WeightsInfo(
-        model=model.spec.name,
-        options={"stream": model.spec.stream, "num_classes": len(data.labels)},
-        labels=data.labels,
-        source={
-            "recipe": "frozen",
-            "weights": fspath(weights),
-            "source_weights": source,
-            "data": data.name,
-            "data_fingerprint": data.fingerprint,
-            "protocol": described,
-            "flow_method": flow.method if model.spec.needs_flow else None,
-            **asdict(fit),
-        },
+    info = trained_weights_info(
+        model,
+        data,
+        recipe="frozen",
+        flow_method=flow.method,
+        weights=fspath(weights),
+        source_weights=source,
+        protocol=described,
+        **asdict(fit),
     )
     save_weights(out / "best.safetensors", model.state_dict(), info)
     recipe = {"name": "frozen", "weights": fspath(weights), "protocol": described, "l2": fit.l2}

@@ -1,4 +1,4 @@
-"""L2-regularized multinomial logistic regression on frozen features, folded into the classifier of a network."""
+"""L2-regularized multinomial logistic regression on frozen features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ L2_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """The classifier that was chosen."""
+    """The selected classifier."""
 
     l2: float
     """Strength of the penalty, see :func:`fit_logistic`."""
@@ -32,9 +32,9 @@ class LogisticFit:
 def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: float) -> tuple[Tensor, Tensor]:
     """Fit a multinomial logistic regression.
 
-    Features are standardized with the mean and standard deviation of the samples; the result applies to the features as
-    they are. Minimizes the sum of cross-entropies plus ``l2 / 2`` times the squared norm of the weights on standardized
-    features (the bias is free), with L-BFGS in float64. ``l2`` is 1 / C of scikit-learn.
+    Minimizes the sum of cross-entropies plus ``l2 / 2`` times the squared norm of the weights, with L-BFGS in float64.
+    The bias is not penalized. The fit uses features standardized by the mean and standard deviation of the samples; the
+    returned weights apply to the original features. ``l2`` corresponds to 1 / C in scikit-learn.
 
     Args:
         features: float (N, D).
@@ -56,12 +56,15 @@ def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: flo
     """
     missing = sorted(set(range(num_classes)) - set(targets.tolist()))
     if num_classes < 2 or missing:
-        raise InvalidInputError(f"logistic regression needs two classes and a sample of each; none of class {missing}")
+        raise InvalidInputError(
+            f"logistic regression needs at least two classes and a sample of each; got {num_classes} classes, none of "
+            f"class {missing}"
+        )
     if not features.isfinite().all():
         raise InvalidInputError("the features contain NaN or infinite values; check the weights of the network")
     x = features.double()
     mean, std = x.mean(0), x.std(0, correction=0)
-    std = torch.where(std > 1e-12, std, 1.0)  # a constant feature says nothing, and must not divide by zero
+    std = torch.where(std > 1e-12, std, 1.0)  # no division by zero for constant features
     x = (x - mean) / std
     weight = torch.zeros(num_classes, x.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
@@ -89,20 +92,23 @@ def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: flo
 def fit_head(
     model: VideoModel, labels: Sequence[str], train: Features, val: Features, strengths: Sequence[float] = L2_STRENGTHS
 ) -> LogisticFit:
-    """Give a network a new classifier, fitted on features that were computed before.
+    """Replace the classifier of a network by a logistic regression on precomputed features.
 
     The strength of the penalty with the lowest validation loss is chosen.
 
     Args:
         model: A network whose classifier is one linear layer, such as I3D. Its head and labels are replaced.
         labels: The new classes.
-        train: Every clip of every readable video is a sample.
-        val: Chooses the strength.
+        train: Training features; each clip of each readable video is a sample.
+        val: Validation features, which select the strength.
         strengths: Penalties to try, each above 0.
+
+    Returns:
+        The selected strength and its validation metrics.
 
     Raises:
         TrainingError: If the classifier of the network is not a single linear layer.
-        InvalidInputError: As :func:`fit_logistic`.
+        InvalidInputError: See :func:`fit_logistic`.
     """
     model.reset_head(len(labels))
     model.labels = tuple(labels)

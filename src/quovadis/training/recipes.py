@@ -1,6 +1,6 @@
-"""A training run as data. A recipe is a function that returns one frozen :class:`Recipe`.
+"""Training recipes: functions that return a frozen :class:`Recipe`.
 
-On the command line a recipe is chosen by name and any field is overridden by its dotted name::
+On the command line any field of a recipe can be overridden by its dotted name::
 
     quovadis train finetune --data clips/ --optimizer.learning-rate 0.001
 """
@@ -13,35 +13,36 @@ from typing import Any, Literal, NamedTuple
 
 from quovadis.errors import TrainingError, UnknownNameError
 from quovadis.models.batch_norm import BatchStatistics
+from quovadis.models.spec import StreamChoice
 
 _README_BATCH = 6 * 64
 _BATCH_NORM_CLIPS = 256
 _MANY_AVERAGING_TIMES = 100
-"""A run of so many times 1 / momentum steps is long: its rate is small for long enough that the averages catch up."""
+"""After this many times 1 / momentum steps the running averages keep up with the slowly changing weights."""
 
 
 class Limits(NamedTuple):
-    """The numbers that a field of a recipe may have."""
+    """Range of a numeric field of a recipe."""
 
-    least: float
-    most: float = math.inf
-    """Infinity means any finite number."""
+    minimum: float
+    maximum: float = math.inf
+    """Infinity allows any finite number."""
     below: bool = False
-    """Whether ``most`` itself is excluded."""
+    """Exclude ``maximum``."""
     above: bool = False
-    """Whether ``least`` itself is excluded."""
+    """Exclude ``minimum``."""
 
     def allow(self, value: float) -> bool:
-        """Whether a number is within the limits; NaN and infinities never are."""
-        too_small = value <= self.least if self.above else value < self.least
-        too_large = value >= self.most if self.below else value > self.most
+        """Return whether a number is in the range. NaN and infinities never are."""
+        too_small = value <= self.minimum if self.above else value < self.minimum
+        too_large = value >= self.maximum if self.below else value > self.maximum
         return math.isfinite(value) and not too_small and not too_large
 
     def __str__(self) -> str:
-        lower = f"{'above' if self.above else 'at least'} {self.least:g}"
-        if math.isinf(self.most):
+        lower = f"{'above' if self.above else 'at least'} {self.minimum:g}"
+        if math.isinf(self.maximum):
             return lower
-        return f"{lower} and {'below' if self.below else 'at most'} {self.most:g}"
+        return f"{lower} and {'below' if self.below else 'at most'} {self.maximum:g}"
 
 
 _SEED = Limits(0, 2**63, below=True)
@@ -64,7 +65,7 @@ RECIPE_LIMITS = {
     "data.effective_batch_size": Limits(1),
     "data.num_workers": Limits(0),
 }
-"""For every numeric field of :class:`Recipe`, by its dotted name."""
+"""Ranges of all numeric fields of :class:`Recipe`, by dotted name."""
 CLASSIFIER_LIMITS = {
     "max_steps": Limits(1),
     "validate_every": Limits(1),
@@ -75,18 +76,18 @@ CLASSIFIER_LIMITS = {
     "dropout": _FRACTION,
     "seed": _SEED,
 }
-"""For every numeric field of :class:`quovadis.training.classifier.ClassifierRecipe`."""
+"""Ranges of all numeric fields of :class:`quovadis.training.classifier.ClassifierRecipe`."""
 
 
 def check_numbers(recipe: object, limits: Mapping[str, Limits]) -> None:
-    """Raise unless every numeric field of a recipe is a number of its type within its limits.
+    """Check the numeric fields of a recipe. Fields that are None are not checked.
 
     Args:
-        recipe: a dataclass.
-        limits: by the dotted names of the fields; fields that are None are not checked.
+        recipe: A dataclass.
+        limits: Ranges by the dotted names of the fields.
 
     Raises:
-        TrainingError: a field is outside of its limits, NaN or infinite, or not a number.
+        TrainingError: If a field is out of range, NaN, infinite or not a number.
     """
     for name, limit in limits.items():
         *parents, last = name.split(".")
@@ -94,39 +95,39 @@ def check_numbers(recipe: object, limits: Mapping[str, Limits]) -> None:
         value = getattr(owner, last)
         if value is None:
             continue
-        whole = "float" not in str(type(owner).__dataclass_fields__[last].type)  # type: ignore[attr-defined]
-        allowed = int if whole else (int, float)
+        is_integer = "float" not in str(type(owner).__dataclass_fields__[last].type)  # type: ignore[attr-defined]
+        allowed = int if is_integer else (int, float)
         if not isinstance(value, allowed) or isinstance(value, bool) or not limit.allow(value):
             option = name.replace("_", "-")
-            kind = "a whole number" if whole else "a number"
+            kind = "an integer" if is_integer else "a number"
             raise TrainingError(f"--{option} must be {kind}, {limit}; got {value!r}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network."""
+    """The network and its initial weights."""
 
     name: str = "i3d"
-    """See ``quovadis.list_models()``."""
-    stream: Literal["rgb", "flow", "rgb+flow"] | None = None
-    """What it looks at; by default what it does in the paper: rgb+flow for the two that look at both, else rgb."""
+    """Name of the network, see ``quovadis.list_models()``."""
+    stream: StreamChoice | None = None
+    """Input streams. By default as in the paper: rgb+flow for the two models that use both, otherwise rgb."""
     dropout: float = 0.5
-    """Share of features dropped before the classifier."""
+    """Fraction of features dropped before the classifier."""
     weights: str | None = None
-    """What to start from: a weights file, a run folder, a published name, or a 2D network of torchvision, which is
-    inflated (GoogLeNet for all networks of the paper but conv3d). The classifier is replaced where the classes
+    """Initial weights: a weights file, a run folder, a published name, or a 2D network of torchvision, which is
+    inflated (GoogLeNet for all networks of the paper except conv3d). The classifier is replaced if the classes
     differ."""
     batch_norm_momentum: float = 0.001
-    """Share of the new batch in the running averages. 0.001 suits 100,000 steps; a short run needs more."""
+    """Weight of the new batch in the running averages. 0.001 is for 100,000 steps; use more for short runs."""
     batch_norm_clips: int | None = None
-    """Training clips from which the running averages are recomputed before each validation, and so before weights are
-    saved (precise batch norm); 0 keeps the averages of the training steps, which lag behind the weights by about 1 /
-    batch_norm_momentum steps. By default 256 for runs of fewer than 100 / batch_norm_momentum steps, and 0 for longer
-    ones, such as those of the paper."""
+    """Number of training clips from which the running averages are recomputed before each validation and before saving
+    (precise batch norm). 0 keeps the averages of the training steps, which lag about 1 / batch_norm_momentum steps
+    behind the weights. Default: 256 for runs with fewer than 100 / batch_norm_momentum steps, 0 for longer runs, such
+    as those of the paper."""
     batch_norm: BatchStatistics = "per-process"
-    """Which clips are normalized together. per-process: those of this process, as the authors had it; their running
-    averages are averaged over the processes before they are used or saved. synchronized: those of all processes.
-    frozen: none; the averages that came with --model.weights are used and stay, shift and scale still learn."""
+    """Clips that are normalized together. per-process: the clips of one process, as in the paper; running averages are
+    averaged over the processes before they are used or saved. synchronized: the clips of all processes. frozen: use and
+    keep the running averages of --model.weights; shift and scale are still trained."""
 
 
 @dataclass(frozen=True)
@@ -134,121 +135,123 @@ class OptimizerConfig:
     """SGD with momentum."""
 
     learning_rate: float = 0.1
-    """At the start."""
+    """Initial learning rate."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: float = 1e-7
-    """On every parameter."""
+    """Weight decay of all parameters."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate moves."""
+    """Learning rate schedule."""
 
     kind: Literal["plateau", "multi-step", "one-cycle"] = "plateau"
-    """plateau: divide the rate when the validation loss no longer falls, as in the paper (section 4). multi-step:
-    change it after given steps, as the official README has it. one-cycle: rise to the rate over the first third of the
-    steps and fall to nothing by the last; for runs too short to wait for a plateau."""
+    """plateau: reduce the learning rate when the validation loss stops decreasing, as in the paper (section 4).
+    multi-step: change it after given steps, as in the official README. one-cycle: increase it during the first third of
+    the steps and decrease it to almost zero by the last; for runs too short for plateaus."""
     changes: tuple[tuple[int, float], ...] = ()
-    """For multi-step: after how many steps the rate becomes which multiple of --optimizer.learning-rate. After 10 steps
-    a tenth, after 20 a hundredth: 10 0.1 20 0.01."""
+    """For multi-step: pairs of a number of steps and the multiple of --optimizer.learning-rate that applies from then
+    on. "10 0.1 20 0.01" is a tenth after 10 steps and a hundredth after 20."""
     factor: float = 0.1
-    """What the rate is multiplied by at a plateau."""
+    """For plateau: factor of the learning rate at a plateau."""
     patience: int = 3
-    """Validations without progress that make a plateau."""
+    """For plateau: number of validations without improvement before the learning rate is reduced."""
     min_learning_rate: float = 1e-5
-    """The run ends when plateaus bring the rate below this."""
+    """For plateau: the run is complete when the learning rate falls below this."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How clips are cut and batched."""
+    """Batches, augmentation and optical flow."""
 
     batch_size: int = 6
-    """Clips a step in each process."""
+    """Clips per batch in each process."""
     accumulate_steps: int = 1
-    """Batches whose gradients are averaged into one step, in each process."""
+    """Batches per optimizer step in each process; their gradients are averaged."""
     effective_batch_size: int | None = None
-    """Clips a step in all processes together. Where it is given, accumulate_steps follows from it and from the number
-    of processes, so that a run is the same on any number of GPUs that divides it."""
+    """Clips per optimizer step in all processes together. If given, accumulate_steps is derived from it and from the
+    number of processes, so that results do not depend on the number of GPUs."""
     flip: bool = True
-    """Mirror half of the clips; turn it off where left and right are different classes."""
+    """Flip half of the clips horizontally. Disable it if classes differ in left and right."""
     num_workers: int = 2
-    """Processes that decode."""
+    """Number of data-loading processes."""
     flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
-    """How optical flow is estimated, for models that want it. tvl1 is the paper's; the others are faster, and another
+    """Optical flow method, for models with a flow stream. tvl1 is the paper's; the others are faster and give different
     flow."""
     flow_folder: str | None = None
-    """Where ``quovadis flow`` stored it; by default it is looked for beside each video, and estimated where there is
-    none."""
+    """Folder of flow stored by ``quovadis flow``. By default flow files next to the videos are used, and flow is
+    estimated if there are none."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run, but the data itself.
+    """All settings of a training run except the data.
 
     Raises:
-        TrainingError: values that cannot make a run.
+        TrainingError: If a value is out of range, or values contradict each other.
     """
 
     name: str
-    """Of the recipe."""
+    """Name of the recipe."""
     max_steps: int
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     validate_every: int
-    """Steps between validations; a checkpoint is written at each."""
+    """Steps between validations. A checkpoint is saved after each validation."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: Schedule = field(default_factory=Schedule)
     data: DataConfig = field(default_factory=DataConfig)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision of the forward pass."""
+    """Mixed precision of the forward pass: no, bf16, or fp16 with loss scaling (GPU only)."""
     compile: bool = False
-    """Compile the training step with torch.compile, which needs a C++ compiler on a CPU: the first step takes a minute
-    or more, the later ones less time. Gradients are the same but for rounding."""
+    """Compile the model with torch.compile, which needs a C++ compiler on a CPU. The first step takes a minute or more,
+    later steps are faster. Gradients are equal up to rounding."""
     recompute: bool = False
-    """Keep few activations and compute them again in the backward pass: less memory, about a third more time. Gradients
-    are the same."""
+    """Recompute activations in the backward pass (gradient checkpointing): less memory, about a third more time.
+    Gradients are identical."""
     seed: int = 0
-    """Of the initial weights and of every random choice."""
+    """Seed of the initial weights, the order of clips, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         check_numbers(self, RECIPE_LIMITS)
         rate, end = self.optimizer.learning_rate, self.schedule.min_learning_rate
         if self.schedule.kind == "plateau" and rate < end:
             raise TrainingError(
-                f"--optimizer.learning-rate {rate:g} is below --schedule.min-learning-rate {end:g}, where the run "
-                "ends: lower the second"
+                f"--optimizer.learning-rate {rate:g} is below --schedule.min-learning-rate {end:g}, so the run would "
+                "end at once; decrease --schedule.min-learning-rate"
             )
         self._check_changes()
         if self.model.batch_norm == "frozen" and self.model.weights is None:
             raise TrainingError(
-                "--model.batch-norm frozen keeps the averages that came with the weights, and random weights have "
-                "none: give --model.weights, or take per-process or synchronized"
+                "--model.batch-norm frozen needs the running averages of trained weights; set --model.weights, or use "
+                "per-process or synchronized"
             )
 
     def _check_changes(self) -> None:
         steps, kind = [step for step, _ in self.schedule.changes], self.schedule.kind
         if bool(steps) != (kind == "multi-step"):
             raise TrainingError(
-                f"--schedule.changes goes with --schedule.kind multi-step; got {len(steps)} changes and {kind}"
+                "--schedule.kind multi-step needs --schedule.changes, and other kinds do not use it; got "
+                f"{len(steps)} changes and {kind}"
             )
         if steps != sorted(set(steps)) or any(step < 1 for step in steps):
-            raise TrainingError(f"the steps of --schedule.changes must rise from 1 on; got {steps}")
+            raise TrainingError(f"the steps of --schedule.changes must be increasing and at least 1; got {steps}")
         for _, multiple in self.schedule.changes:
             if not 0 <= multiple < math.inf:
                 raise TrainingError(
-                    f"the multiples of --schedule.changes must be finite and at least 0; got {multiple}"
+                    f"the multiples in --schedule.changes must be finite and at least 0; got {multiple}"
                 )
 
     def for_processes(self, num_processes: int) -> "Recipe":
-        """The recipe with its defaults resolved: accumulate_steps, effective_batch_size and batch_norm_clips are set.
+        """Return the recipe with accumulate_steps, effective_batch_size and batch_norm_clips resolved.
 
         Args:
-            num_processes: that train together.
+            num_processes: Number of processes of the run.
 
         Raises:
-            TrainingError: the effective batch cannot be made of whole batches, or accumulate_steps is given as well.
+            TrainingError: If the effective batch size is not a multiple of the batch size of all processes, or
+                accumulate_steps is set as well.
 
         >>> kinetics().for_processes(8).data.accumulate_steps
         8
@@ -260,13 +263,13 @@ class Recipe:
         elif data.accumulate_steps != 1:
             raise TrainingError(
                 f"got --data.effective-batch-size {data.effective_batch_size} and --data.accumulate-steps "
-                f"{data.accumulate_steps}: the second follows from the first, leave it out"
+                f"{data.accumulate_steps}; omit the second, which is derived from the first"
             )
         elif data.effective_batch_size % together:
             raise TrainingError(
-                f"--data.effective-batch-size {data.effective_batch_size} is no multiple of {together} "
-                f"({num_processes} processes x --data.batch-size {data.batch_size}): choose a batch size that divides "
-                "it, or another number of processes"
+                f"--data.effective-batch-size {data.effective_batch_size} is not a multiple of {together} "
+                f"({num_processes} processes x --data.batch-size {data.batch_size}); change --data.batch-size or the "
+                "number of processes"
             )
         else:
             data = replace(data, accumulate_steps=data.effective_batch_size // together)
@@ -281,16 +284,16 @@ class Recipe:
         return replace(self.model, batch_norm_clips=_BATCH_NORM_CLIPS if is_short else 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return asdict(self)
 
 
 def kinetics() -> Recipe:
-    """I3D on Kinetics, one stream: the schedule of the paper (section 4) with the rates of the official README.
+    """I3D on Kinetics, one stream, with the schedule of the paper (section 4).
 
-    384 clips a step, 6 a process: the 64 processes of the authors. With fewer GPUs batches are accumulated. 110,000
-    steps, rate 0.1, divided by 10 when the validation loss saturates. Expected (Table 3, Kinetics-400 test, from
-    scratch): RGB 68.4 %, flow 61.5 % top-1.
+    Learning rate 0.1 as in the official README, divided by 10 when the validation loss saturates; 110,000 steps with
+    384 clips (6 on each of 64 GPUs; with fewer GPUs gradients are accumulated). Table 3 reports 68.4 % (RGB) and 61.5 %
+    (flow) top-1 on the Kinetics-400 test set, from scratch.
     """
     return Recipe(
         name="kinetics", max_steps=110_000, validate_every=2_000, data=DataConfig(effective_batch_size=_README_BATCH)
@@ -298,10 +301,9 @@ def kinetics() -> Recipe:
 
 
 def kinetics_rgb() -> Recipe:
-    """I3D on Kinetics as the published RGB weights were made, by the steps of the official README.
+    """I3D on Kinetics with the schedule of the published RGB weights (official README).
 
-    115,000 steps of 384 clips: rate 0.1, after 97,000 steps 0.01, after 108,000 steps 0.001. (Four backup replicas of
-    the authors only replaced slow ones.)
+    115,000 steps with 384 clips. Learning rate 0.1, from step 97,000 on 0.01, from step 108,000 on 0.001.
     """
     return Recipe(
         name="kinetics_rgb",
@@ -313,10 +315,10 @@ def kinetics_rgb() -> Recipe:
 
 
 def kinetics_flow() -> Recipe:
-    """I3D on Kinetics as the published flow weights were made: 155,000 steps, in two cycles.
+    """I3D on Kinetics with the schedule of the published flow weights (official README).
 
-    By the official README: rate 0.1, after 97,000 steps 0.01, after 104,500 steps 0.001; that was not enough, so from
-    115,000 on again 0.1, after 140,000 steps 0.01, after 150,000 steps 0.001.
+    155,000 steps with 384 clips. Learning rate 0.1, from step 97,000 on 0.01, from 104,500 on 0.001; then again 0.1
+    from 115,000 on, 0.01 from 140,000 on and 0.001 from 150,000 on.
     """
     changes = ((97_000, 0.1), (104_500, 0.01), (115_000, 1.0), (140_000, 0.1), (150_000, 0.01))
     return Recipe(
@@ -330,10 +332,9 @@ def kinetics_flow() -> Recipe:
 
 
 def finetune() -> Recipe:
-    """I3D on a small dataset from weights that were trained on a large one: Full-FT of Table 4.
+    """I3D fine-tuned on a small dataset: Full-FT of Table 4. Set ``--model.weights``.
 
-    Up to 5,000 steps as in the paper. The authors did not publish rate, decay and batch; these are ours. Set
-    ``--model.weights``.
+    Up to 5,000 steps as in the paper, which does not specify learning rate, weight decay and batch size.
     """
     return Recipe(
         name="finetune",
@@ -346,7 +347,7 @@ def finetune() -> Recipe:
 
 
 def scratch() -> Recipe:
-    """I3D on a small dataset alone: Original of Table 4."""
+    """I3D trained from scratch on a small dataset: Original of Table 4."""
     return Recipe(
         name="scratch",
         max_steps=5_000,
@@ -358,7 +359,7 @@ def scratch() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The tiny I3D (16 frames of 64 x 64, 0.8 M parameters) on any small dataset: minutes on two CPU cores."""
+    """Tiny I3D (16 frames of 64 x 64, 0.8 M parameters) on a small dataset, in minutes on two CPU cores."""
     return Recipe(
         name="tiny",
         max_steps=600,
@@ -376,10 +377,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by name.
+    """Return a recipe by name.
 
     Raises:
-        UnknownNameError: no such recipe.
+        UnknownNameError: If the recipe does not exist.
 
     >>> find_recipe("tiny").model.name
     'i3d_tiny'

@@ -1,14 +1,15 @@
-"""The folder of a training run: what went in, what happened, what came out.
+"""The folder of a training run.
 
 ::
 
-    recipe.json        the recipe, every field resolved
-    data.json          the dataset: its fingerprint, classes and counts
+    recipe.json        the recipe with all defaults resolved
+    data.json          fingerprint, classes and number of videos
     environment.json   versions and hardware
-    log.jsonl          one JSON line a step, and one a validation
-    tensorboard/       the same as curves, where TensorBoard is installed
-    last.pt            everything that going on needs
-    best.safetensors   the weights with the lowest validation loss; last.safetensors those at the end
+    log.jsonl          metrics of each step and validation
+    tensorboard/       the same as curves, if TensorBoard is installed
+    last.pt            resumable checkpoint
+    best.safetensors   weights with the lowest validation loss
+    last.safetensors   weights of the last validation
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ import torch
 from quovadis.datasets.manifest import SPLITS, Manifest
 from quovadis.errors import StorageError, TrainingError
 from quovadis.runtime import distributed
+from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.recipes import Recipe
 from quovadis.version import __version__
-from quovadis.weights.files import write_atomically
 
 _MAY_DIFFER = {"data.batch_size", "data.accumulate_steps", "data.num_workers", "data.flow_folder"}
-"""Fields of a recipe that depend on the machine. The effective batch, a product of the first two, has to stay."""
+"""Fields of a recipe that depend on the machine. The effective batch size must not change."""
 _DATA_COMPARED = ("fingerprint", "labels")
-"""What makes the data the same. Names and notes change when a folder is renamed."""
+"""Fields that must be equal. Names and notes change when a folder is renamed."""
 
 
 @dataclass(frozen=True)
@@ -47,36 +48,36 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The state to go on from."""
+        """Path of the resumable checkpoint."""
         return self.root / "last.pt"
 
     @property
     def best(self) -> Path:
-        """The weights to use."""
+        """Path of the weights with the lowest validation loss."""
         return self.root / "best.safetensors"
 
     @property
     def last(self) -> Path:
-        """The weights of the last validation."""
+        """Path of the weights of the last validation."""
         return self.root / "last.safetensors"
 
     @property
     def log(self) -> Path:
-        """One JSON line a step."""
+        """Path of the log, with one JSON object per line."""
         return self.root / "log.jsonl"
 
     def begin(self, recipe: Recipe, data: Manifest) -> bool:
-        """Record what the run is made of, or check that a run to go on with is made of the same.
+        """Write recipe, data and environment, or check that an existing run has the same.
 
         Returns:
-            True when there is a checkpoint to go on from.
+            Whether there is a checkpoint to resume from.
 
         Raises:
-            TrainingError: the folder holds a run of another recipe or of other data.
-            StorageError: it cannot be written.
+            TrainingError: If the folder holds a run with another recipe or other data.
+            StorageError: If the folder cannot be written to.
         """
         counts = {s: sum(r.split == s for r in data.records) for s in SPLITS}
-        made_of = {
+        contents = {
             "recipe.json": recipe.to_dict(),
             "data.json": {
                 "name": data.name,
@@ -86,7 +87,7 @@ class RunFolder:
                 "notes": list(data.notes),
             },
         }
-        for name, content in made_of.items():
+        for name, content in contents.items():
             path = self.root / name
             if self.checkpoint.exists() and path.exists():
                 self._refuse_other(path, content)
@@ -101,28 +102,28 @@ class RunFolder:
             there, here = ({key: values.get(key) for key in _DATA_COMPARED} for values in (there, here))
         differing = {key for key in there | here if there.get(key) != here.get(key)} - _MAY_DIFFER
         if differing == {"max_steps"} and here["schedule.kind"] != "one-cycle":
-            return  # a longer run of the same
+            return  # a longer run
         if differing:
             raise TrainingError(
                 f"{self.root} holds a run whose {path.stem} differs in "
                 + ", ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in sorted(differing))
-                + ": go on with the same, or choose another --out"
+                + ": use the same values, or another --out"
             )
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
-        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        write_atomically(path, json.dumps(content, indent=2) + "\n")
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write the state to go on from; the old one stays until the new one is complete."""
+        """Replace the resumable checkpoint."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.checkpoint, buffer.getvalue())
 
     def load_checkpoint(self) -> dict[str, Any]:
-        """The state to go on from.
+        """Load the resumable checkpoint.
 
         Raises:
-            TrainingError: the file is broken, or is not a checkpoint of a run.
+            TrainingError: If the file is broken or not a checkpoint.
         """
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
@@ -133,8 +134,8 @@ class RunFolder:
         return state
 
     def broken_checkpoint(self, reason: str) -> TrainingError:
-        """The error for a checkpoint from which no run can continue."""
-        return TrainingError(f"{self.checkpoint} cannot be read as a checkpoint ({reason}); remove it to begin again")
+        """Create the error for a checkpoint that cannot be loaded."""
+        return TrainingError(f"{self.checkpoint} cannot be read as a checkpoint ({reason}); remove it to restart")
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -145,10 +146,10 @@ class RunFolder:
             raise StorageError(f"cannot write {self.log}: {error.strerror}") from error
 
     def rewind_log(self, step: int) -> None:
-        """Drop the lines after ``step``: steps that a killed run made and that will be made again.
+        """Remove the lines after ``step``; these steps are repeated.
 
         Raises:
-            TrainingError: the log is damaged, or does not reach ``step``.
+            TrainingError: If the log is damaged or has no line of ``step``.
         """
         if not self.log.exists():
             return
@@ -159,14 +160,14 @@ class RunFolder:
                 "to continue without the log of the earlier steps"
             )
         kept = [row for row in rows if row["step"] <= step]
-        write_atomically(self.log, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        write_atomically(self.log, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run folder that holds one object.
+    """Read a JSON object from a file of a run folder.
 
     Raises:
-        TrainingError: the file is empty, damaged or holds something else.
+        TrainingError: If the file is empty, damaged or does not hold an object.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -183,16 +184,16 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def lock_folder(folder: Path, work: str) -> AbstractContextManager[object]:
-    """Keep other runs out of a folder, by a lock that the main process of a run takes for all of them.
+    """Lock a folder for the processes of this run. The main process holds the lock.
 
     Raises:
-        StorageError: another process works there.
+        StorageError: If another run holds the lock.
     """
     return FolderLock(folder, work) if distributed.is_main() else nullcontext()
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields by their dotted names."""
+    """Flatten nested fields to dotted names."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -200,10 +201,10 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the lines of a log. An incomplete last line, which a killed run may leave, is skipped.
+    """Read the rows of a log. An incomplete last line of a killed run is skipped.
 
     Raises:
-        TrainingError: another line is damaged, or the log cannot be read.
+        TrainingError: If another line is damaged, or the log cannot be read.
     """
     if not path.exists():
         return
@@ -227,7 +228,7 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, for the record."""
+    """Return versions, hardware and the command line."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "quovadis": __version__,

@@ -1,4 +1,4 @@
-"""How the learning rate moves: by plateaus of the validation loss, by steps, or in one cycle."""
+"""Learning rate schedules: plateau, multi-step and one-cycle."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from quovadis.training.recipes import Recipe
 
 
 class LearningRateSchedule:
-    """The learning rate of one run.
-
-    It moves by what all processes have alike, the number of steps and the validation loss of all, so the rate is the
-    same in all of them.
+    """The learning rate schedule of a recipe, equal in all processes of a run.
 
     Args:
-        recipe: says which schedule.
-        optimizer: whose rate moves.
+        recipe: The recipe.
+        optimizer: The optimizer whose learning rate is set.
 
     >>> import torch
     >>> from quovadis.training.recipes import kinetics_rgb
@@ -38,37 +35,37 @@ class LearningRateSchedule:
             self._scheduler = OneCycleLR(optimizer, rate, total_steps=recipe.max_steps + 1)
         elif choice.kind == "multi-step":
             self._scheduler = LambdaLR(optimizer, lambda done_steps: self._multiple(done_steps))
-        else:  # without eps a small rate would stop falling on its own
+        else:  # eps=0: also reduce very small rates
             self._scheduler = ReduceLROnPlateau(optimizer, factor=choice.factor, patience=choice.patience, eps=0.0)
 
     @property
     def rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     @property
     def has_ended(self) -> bool:
-        """Whether plateaus have brought the rate below where the run ends."""
+        """Whether the plateau schedule has fallen below its minimum, which completes the run."""
         return self._choice.kind == "plateau" and self.rate < self._choice.min_learning_rate
 
     def after_step(self) -> None:
-        """A step was made."""
+        """Step a schedule that depends on the number of steps."""
         if not isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step()
 
     def after_validation(self, loss: float) -> None:
-        """A validation was made; ``loss`` is that of all processes together."""
+        """Step the plateau schedule with the validation loss of all processes."""
         if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """What going on needs."""
+        """Return the state for a checkpoint."""
         return self._scheduler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on."""
+        """Restore the state of a checkpoint."""
         self._scheduler.load_state_dict(state)
 
     def _multiple(self, done_steps: int) -> float:
-        """What the rate is multiplied by after so many steps."""
+        """Return the factor of the learning rate after a number of steps."""
         return next((factor for step, factor in reversed(self._choice.changes) if step <= done_steps), 1.0)
