@@ -21,14 +21,14 @@ def the(name: str, findings: Iterator[Finding] | list[Finding]) -> Finding:
     return next(f for f in findings if f.name == name)
 
 
-def test_tables_name_what_the_project_declares() -> None:
+def test_tables_match_the_dependencies_in_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {line.split(">")[0] for line in project["dependencies"]}
     assert needed == set(machine.REQUIRED)
     assert set(project["optional-dependencies"]) - {"browser", "dev", "docs"} <= set(parts.EXTRAS)
 
 
-def test_a_missing_dependency_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dependency_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "REQUIRED", ("numpy", "no-such-distribution"))
     assert the("numpy", machine.versions()).status == "ok"
     found = the("no-such-distribution", machine.versions())
@@ -57,7 +57,7 @@ def test_cpu_flags_and_memory_are_read(tmp_path: Path) -> None:
     info.write_text("MemTotal:       8388608 kB\nMemAvailable:   2097152 kB\nHugePages_Total:       0\n")
     (tmp_path / "memory.max").write_text(f"{1024**3}\n")
     assert machine.memory(info, tmp_path).found == "2.0 GiB available of 8.0 GiB; limited to 1.0 GiB"
-    assert machine.memory(tmp_path / "none", tmp_path).found == "not known on this system"
+    assert machine.memory(tmp_path / "none", tmp_path).found == "unknown on this system"
 
 
 def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     (none,) = machine.gpus()
     assert none.status == "missing"
-    assert none.remedy.startswith("with an NVIDIA GPU, install a torch for CUDA")
+    assert none.remedy.startswith("for an NVIDIA GPU, install a CUDA build of torch")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert machine.gpus()[0].remedy == "check the driver: nvidia-smi"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -80,7 +80,7 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = CATALOG[DEFAULT_WEIGHTS]
     folder = tmp_path / "weights" / entry.name
     folder.mkdir(parents=True)
-    (tmp_path / "weights" / "i3d-flow-kinetics400").mkdir()  # empty: a download that failed
+    (tmp_path / "weights" / "i3d-flow-kinetics400").mkdir()  # empty after a failed download
     (folder / f"{entry.files[0].name}.part").write_bytes(b"half")
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 1024**3))
     assert machine.cache().found == f"{tmp_path}/weights: 0 sets of weights, 3.0 GiB free"
@@ -88,10 +88,10 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / file.name).write_bytes(b"whole")
     assert machine.cache() == Finding("machine", "cache", "ok", f"{tmp_path}/weights: 1 set of weights, 3.0 GiB free")
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=1024**3))
-    assert "that is too little" in machine.cache().found
+    assert "at least 2.0 GiB are needed" in machine.cache().found
     monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
     assert machine.cache().is_fatal
-    assert "cannot be written to" in machine.cache().found
+    assert "is not writable" in machine.cache().found
     assert "QUOVADIS_CACHE" in machine.cache().remedy
 
 
@@ -126,12 +126,12 @@ def test_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.triton().remedy == "pip install triton"
 
 
-def test_arithmetic_that_is_right() -> None:
+def test_numerical_checks_pass() -> None:
     findings = [*arithmetic.networks(), arithmetic.flow(), arithmetic.decoding()]
     assert [f.status for f in findings] == ["ok"] * len(findings), findings
 
 
-def test_a_network_with_the_padding_of_most_ports_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_with_wrong_padding_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def other_end(size: int, kernel: int, stride: int) -> tuple[int, int]:
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         return total - total // 2, total // 2
@@ -163,7 +163,7 @@ def test_wrong_flow_is_broken(wrong: object, monkeypatch: pytest.MonkeyPatch) ->
     assert arithmetic.flow().is_fatal
 
 
-def test_wrong_gradients_in_bf16_are_reported_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_bf16_gradients_are_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert arithmetic.bf16_training().status == "ok"
     monkeypatch.setattr(arithmetic, "bf16_error", lambda: float("inf"))
     found = arithmetic.bf16_training()
@@ -176,7 +176,7 @@ def test_lossy_decoding_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert arithmetic.decoding().is_fatal
 
 
-def test_a_check_that_fails_is_a_finding_and_the_others_go_on(
+def test_failing_check_is_a_finding_and_others_still_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def networks() -> Iterator[Finding]:
@@ -190,7 +190,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(
     assert stop.value.code == 1
     shown = capsys.readouterr().out
     assert "illegal instruction" in shown
-    assert "lossless frames came back bit by bit" in shown
+    assert "lossless frames decoded exactly" in shown
     assert "[opencv]'" in shown
     assert "1 broken, " in shown
 

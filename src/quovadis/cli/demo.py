@@ -1,4 +1,4 @@
-"""``quovadis demo``: the pretrained network on new classes and on your video, in minutes."""
+"""``quovadis demo``: try the pretrained network on new classes and on your video."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ _REEL_PX = 96
 
 @dataclass(frozen=True)
 class Demo:
-    """Recognize actions with the pretrained network, and teach it new classes from frozen features.
+    """Recognize actions with the pretrained network, and train a classifier for new classes on its features.
 
-    Downloads the default network once, writes the small dataset "motions", trains a classifier on frozen features,
-    evaluates it, and writes a page with a timeline and activation maps. Name a video to recognize it first. Started
-    again, it continues where it was. Where the network cannot be downloaded, it trains a small one from scratch.
+    Downloads the default network, generates the small dataset "motions", trains a classifier on frozen features,
+    evaluates it, and writes an HTML page with a timeline and activation maps. Run the command again to continue. If the
+    network cannot be downloaded, a small one is trained from scratch.
     """
 
     video: tyro.conf.Positional[Path | None] = None
-    """A video of yours, to be recognized with the 400 classes of Kinetics."""
+    """A video to recognize with the 400 classes of Kinetics."""
     out: Path = Path("runs/demo")
-    """Where everything goes: the videos, the runs, the page."""
+    """Folder for videos, runs and the HTML page."""
     from_scratch: bool = False
-    """Train both streams of a small network from random weights instead (eight minutes, no download)."""
+    """Train a small two-stream network from random weights instead (about eight minutes, no download)."""
     max_steps: int = 300
-    """With --from-scratch: training steps of each stream."""
+    """Training steps of each stream, for --from-scratch."""
     train_per_class: int | None = None
-    """Training videos for each of the 25 classes; by default 8, or 16 from scratch."""
+    """Training videos per class. Default: 8, or 16 with --from-scratch."""
     test_per_class: int | None = None
-    """Test videos for each class; by default 4, or 6 from scratch."""
+    """Test videos per class. Default: 4, or 6 with --from-scratch."""
     weights: str | None = None
-    """Another pretrained network: a published name, a file or a run folder."""
+    """Pretrained network: a published name, a weights file or a run folder. Default: the official RGB network."""
     seed: int = 0
-    """Of the videos and of the training."""
+    """Seed of the videos and of training."""
 
 
 def main(args: list[str]) -> None:
@@ -65,7 +65,7 @@ def main(args: list[str]) -> None:
     from quovadis.video.read import probe
 
     if options.video is not None:
-        probe(options.video)  # a wrong path is better known before the download
+        probe(options.video)  # report a wrong path before the download
     if options.from_scratch:
         run_from_scratch(options)
         return
@@ -78,7 +78,7 @@ def main(args: list[str]) -> None:
 
 
 def run_pretrained(options: Demo) -> None:
-    """Recognize the video of the user, train on frozen features, evaluate, and write the page.
+    """Recognize the given video, train on frozen features, evaluate, and write the HTML page.
 
     Raises:
         DownloadError: If the network cannot be downloaded.
@@ -104,7 +104,7 @@ def run_pretrained(options: Demo) -> None:
         sections.append(
             _recognize(pretrained, options.video, f"Your video: {options.video.name}", options.out, console)
         )
-    print_step(console, "2. Videos", ": what moves x how it moves; one frame shows the thing, never the motion")
+    print_step(console, "2. Videos", ": 5 objects x 5 motions; a single frame shows the object but not the motion")
     config = MotionsConfig(
         train_per_class=options.train_per_class or 8,
         val_per_class=2,
@@ -113,7 +113,7 @@ def run_pretrained(options: Demo) -> None:
     )
     data = make_videos(config, errors, options.out)
     console.print(f"   {data.describe()}, in {data.root}")
-    print_step(console, "3. Classifier", " for the 25 new classes: logistic regression on the network's features")
+    print_step(console, "3. Classifier", " for the 25 new classes: logistic regression on features of the network")
     with progress_bar(errors) as bar:
         task = bar.add_task("features", total=config.total)
         done: dict[str, int] = {}
@@ -125,10 +125,10 @@ def run_pretrained(options: Demo) -> None:
         run = train_frozen(weights, data, options.out / "frozen", protocol=_PROTOCOL, on_video=advance)
     print_step(console, "4. Evaluation", " on the test split")
     console.print(evaluation_table([run.result]))
-    console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
+    console.print(f"   chance is {1 / len(data.labels):.1%}; a model of single frames can reach at most 20 %")
     recognizer = Recognizer.load(run.folder)
     held_out = data.split("test")[0]
-    print_step(console, "5. A video", f" that training never saw (it is: {data.labels[held_out.label]})")
+    print_step(console, "5. A video", f" from the test split (class: {data.labels[held_out.label]})")
     prediction = recognizer.predict(held_out.path, window_seconds=_WINDOW_SECONDS, stride_seconds=_WINDOW_SECONDS / 2)
     console.print(prediction_table(prediction, 3))
     reel = _write_reel(data, options.out / "reel.mp4")
@@ -136,7 +136,7 @@ def run_pretrained(options: Demo) -> None:
         _recognize(
             recognizer,
             reel,
-            "Five test videos in a row",
+            "Five concatenated test videos",
             options.out,
             None,
             window_seconds=_WINDOW_SECONDS,
@@ -153,20 +153,20 @@ def run_pretrained(options: Demo) -> None:
         recognizer,
         title="quovadis demo",
         summary=(
-            f"A new classifier on the features of {weights}: {len(data.split('train'))} small videos of what moves and "
-            f"how it moves, one clip of 16 frames each, evaluated on {run.result.num_videos} videos it never saw."
+            f"A classifier trained on features of {weights}: {len(data.split('train'))} videos of moving objects, "
+            f"one clip of 16 frames each. Evaluated on {run.result.num_videos} test videos."
         ),
         sections=sections,
         facts={
             "command": "quovadis demo" + (f" {options.video}" if options.video else ""),
             "network": f"{pretrained.describe()}, {weights}",
-            "classifier": f"L2-regularized logistic regression, l2 {run.fit.l2:g} chosen on the validation split",
+            "classifier": f"L2-regularized logistic regression, l2 = {run.fit.l2:g} selected on the validation split",
             "data": f"{data.describe()}, fingerprint {data.fingerprint}",
             "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
-            "time": f"{seconds:.0f} seconds in all",
+            "time": f"{seconds:.0f} seconds in total",
         },
     )
-    print_step(console, "6. Page", f": {page}  ({seconds:.0f} s in all)")
+    print_step(console, "6. Page", f": {page}  ({seconds:.0f} s in total)")
     print(
         "\nNext:\n"
         "  quovadis predict YOUR_VIDEO\n"
@@ -175,15 +175,15 @@ def run_pretrained(options: Demo) -> None:
     )
 
 
-def print_step(console: Console, name: str, words: str) -> None:
-    """Print a line with a bold beginning."""
+def print_step(console: Console, name: str, description: str) -> None:
+    """Print the heading of a step, with a bold name."""
     from rich.text import Text
 
-    console.print(Text.assemble((name, "bold"), words))
+    console.print(Text.assemble((name, "bold"), description))
 
 
 def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
-    """Write the dataset "motions", or load it where it is complete."""
+    """Generate the dataset "motions", or load it if it is complete."""
     from quovadis.datasets.motions import load_motions
     from quovadis.runtime.progress import progress_bar
 
@@ -207,7 +207,7 @@ def _recognize(
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
 ) -> str:
-    """Write timeline and activation maps of a video; returns the section of the page, and prints the answer."""
+    """Write timeline and activation maps of a video, print the prediction, and return a section of the HTML page."""
     from quovadis.inference.timeline import make_timeline
     from quovadis.report.explain import write_explanation
     from quovadis.report.page import recognition_section
@@ -215,27 +215,27 @@ def _recognize(
     from quovadis.report.timeline import write_timeline
 
     timeline = make_timeline(recognizer, video, window_seconds=window_seconds, stride_seconds=stride_seconds)
-    found = recognizer.explain(video, window_seconds=window_seconds)
+    explanation = recognizer.explain(video, window_seconds=window_seconds)
     if console is not None:
-        console.print(prediction_table(found.prediction))
-    pictures = {
+        console.print(prediction_table(explanation.prediction))
+    images = {
         "Timeline": write_timeline(timeline, out)[2].read_bytes(),
-        f"Evidence for {found.labels[0]}": write_explanation(found, out)[1].read_bytes(),
+        f"Evidence for {explanation.labels[0]}": write_explanation(explanation, out)[1].read_bytes(),
     }
-    return recognition_section(title, found.prediction, pictures)
+    return recognition_section(title, explanation.prediction, images)
 
 
 def _write_reel(data: Manifest, path: Path) -> Path:
-    """Five test videos of different things and motions, one after the other, at one size."""
+    """Concatenate five test videos with different objects and motions, at one size."""
     from quovadis import transforms
     from quovadis.video.read import read_clip
     from quovadis.video.writer import write_video
 
     chosen: dict[tuple[str, str], VideoRecord] = {}
     for record in data.split("test"):
-        thing, motion = data.labels[record.label].split()
-        if thing not in {t for t, _ in chosen} and motion not in {m for _, m in chosen}:
-            chosen[thing, motion] = record
+        shape, motion = data.labels[record.label].split()
+        if shape not in {s for s, _ in chosen} and motion not in {m for _, m in chosen}:
+            chosen[shape, motion] = record
 
     def frames() -> Iterator[Tensor]:
         for record in chosen.values():

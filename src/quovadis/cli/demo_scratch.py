@@ -1,4 +1,4 @@
-"""``quovadis demo --from-scratch``: train a small two-stream network on the dataset motions, without a download."""
+"""``quovadis demo --from-scratch``: train a small two-stream network on the dataset motions."""
 
 import os
 import time
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from quovadis.training.run_folder import RunFolder
 
 _STREAMS: tuple[Literal["rgb", "flow"], ...] = ("rgb", "flow")
-_FLOW_METHOD: Final = "tvl1-fast"  # whole TV-L1 of 31,000 pairs of frames would take longer than all the rest
+_FLOW_METHOD: Final = "tvl1-fast"  # tvl1 for 31,000 frame pairs would take longer than everything else
 
 
 def run_from_scratch(options: "Demo") -> None:
-    """Train both streams from random weights on the small dataset, evaluate, recognize a video, and write the page."""
+    """Train both streams from random weights, evaluate, recognize a video, and write the HTML page."""
     import torch
 
     from quovadis.cli.demo import make_videos, print_step
@@ -31,19 +31,19 @@ def run_from_scratch(options: "Demo") -> None:
     from quovadis.runtime.progress import progress_bar
     from quovadis.training.run_folder import environment, read_log
 
-    # One core decodes; threads that outnumber the cores wait for each other.
+    # Leave one core for decoding.
     torch.set_num_threads(max(torch.get_num_threads() - 1, 1))
     started = time.perf_counter()
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
-    print_step(console, "1. Videos", ": what moves x how it moves; one frame tells the thing, never the motion")
+    print_step(console, "1. Videos", ": 5 objects x 5 motions; a single frame shows the object but not the motion")
     config = MotionsConfig(
         train_per_class=options.train_per_class or 16, test_per_class=options.test_per_class or 6, seed=options.seed
     )
     data = make_videos(config, errors, options.out)
     console.print(f"   {data.describe()}, in {data.root}")
 
-    print_step(console, "2. Optical flow", f" of each video: {_FLOW_METHOD}, at the size that the network sees")
+    print_step(console, "2. Optical flow", f" of each video: {_FLOW_METHOD}, at the input size of the network")
     _store_flow(data, errors)
 
     recipes: dict[str, Recipe] = {stream: _recipe(stream, options) for stream in _STREAMS}
@@ -51,22 +51,20 @@ def run_from_scratch(options: "Demo") -> None:
     print_step(
         console,
         "3. Training",
-        f": two {recipe.model.name}, one on RGB and one on flow, from random weights, up to "
-        f"{recipe.max_steps} steps each",
+        f": two {recipe.model.name} networks, RGB and flow, from random weights, up to {recipe.max_steps} steps each",
     )
     folders = _train(recipes, data, options.out, errors)
 
-    print_step(console, "4. Measuring", " the test split")
+    print_step(console, "4. Evaluation", " on the test split")
     recognizer = Recognizer.load(*(folder.root for folder in folders), flow_method=_FLOW_METHOD)
     with progress_bar(errors) as bar:
         task = bar.add_task("evaluating test", total=len(data.split("test")))
         results = evaluate_streams(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
     console.print(evaluation_table(results))
-    console.print(f"   chance is {1 / len(data.labels):.1%}; a network that sees single frames can reach 20 %")
+    console.print(f"   chance is {1 / len(data.labels):.1%}; a model of single frames can reach at most 20 %")
 
     held_out = data.split("test")[0]
-    truth = data.labels[held_out.label]
-    print_step(console, "5. Predicting", f" a video that training never saw (it is: {truth})")
+    print_step(console, "5. A video", f" from the test split (class: {data.labels[held_out.label]})")
     console.print(prediction_table(recognizer.predict(held_out.path), 3))
 
     seconds = time.perf_counter() - started
@@ -79,21 +77,21 @@ def run_from_scratch(options: "Demo") -> None:
         recognizer,
         title="quovadis demo",
         summary=(
-            "Two-stream I3D with few channels: one network sees RGB and one optical flow, trained apart from random "
-            f"weights on {len(data.split('train'))} small videos of what moves and how it moves, their logits added, "
-            f"and measured on {results[-1].num_videos} videos that they never saw."
+            "Two-stream I3D with few channels: separate networks for RGB and optical flow, trained from random weights "
+            f"on {len(data.split('train'))} small videos of moving objects. The sum of their logits is evaluated on "
+            f"{results[-1].num_videos} test videos."
         ),
         logs={stream: list(read_log(f.log)) for stream, f in zip(recipes, folders, strict=True)},
         facts={
             "command": "quovadis demo --from-scratch",
             "recipe": f"{recipe.name}: {recipe.to_dict()}",
             "data": f"{data.describe()}, fingerprint {data.fingerprint}",
-            "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than the paper's, to be done in minutes",
+            "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than in the paper",
             "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
-            "time": f"{seconds:.0f} seconds in all",
+            "time": f"{seconds:.0f} seconds in total",
         },
     )
-    print_step(console, "6. The page", f": {page}  ({seconds:.0f} s in all)")
+    print_step(console, "6. Page", f": {page}  ({seconds:.0f} s in total)")
     rgb, flow = (folder.root for folder in folders)
     console.print(
         "\nNext:\n"
@@ -104,7 +102,7 @@ def run_from_scratch(options: "Demo") -> None:
 
 
 def _store_flow(data: "Manifest", errors: "Console") -> None:
-    """Flow files beside the videos, for those that have none yet."""
+    """Write flow files next to the videos that do not have one."""
     from quovadis.flow.codec import preset_for
     from quovadis.flow.source import FlowJob, FlowSource, finish_flow
     from quovadis.models.zoo import build_model
@@ -113,8 +111,8 @@ def _store_flow(data: "Manifest", errors: "Console") -> None:
 
     spec = build_model("i3d_tiny", stream="flow", num_classes=len(data.labels)).spec
     preset = preset_for(_FLOW_METHOD, fps=spec.fps, short_side_px=spec.short_side_px)
-    place = FlowSource(_FLOW_METHOD)
-    jobs = [FlowJob(r.path, place.file_of(r.path), preset) for r in data.records]
+    source = FlowSource(_FLOW_METHOD)
+    jobs = [FlowJob(r.path, source.file_of(r.path), preset) for r in data.records]
     todo = [job for job in jobs if not job.target.is_file()]
     with progress_bar(errors) as bar:
         task = bar.add_task("optical flow", total=len(jobs), completed=len(jobs) - len(todo))
@@ -131,7 +129,7 @@ def _recipe(stream: Literal["rgb", "flow"], options: "Demo") -> "Recipe":
         seed=options.seed,
         max_steps=options.max_steps,
         model=replace(recipe.model, stream=stream),
-        # Each process has cores of its own, so it decodes for itself.
+        # Both training processes run at once; each decodes its own videos.
         data=replace(recipe.data, flow_method=_FLOW_METHOD, num_workers=0),
     )
 
@@ -154,7 +152,7 @@ def _train_one(job: _Training) -> "RunFolder":
 
 
 def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "Console") -> "list[RunFolder]":
-    """The streams at the same time, each in a process of its own; their logs say how far they are."""
+    """Train the streams in parallel processes; progress is read from their logs."""
     from quovadis.runtime.jobs import run_jobs
     from quovadis.runtime.progress import progress_bar
     from quovadis.training.run_folder import RunFolder, read_log
@@ -169,8 +167,8 @@ def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "C
             for task, stream, folder in zip(tasks, recipes, folders, strict=True):
                 steps = [row for row in read_log(folder.log) if "loss" in row]
                 if steps:
-                    words = f"training {stream}, loss {steps[-1]['loss']:.3f}"
-                    bar.update(task, completed=steps[-1]["step"], description=words)
+                    description = f"training {stream}, loss {steps[-1]['loss']:.3f}"
+                    bar.update(task, completed=steps[-1]["step"], description=description)
 
         for _ in run_jobs(_train_one, jobs, num_workers=len(jobs), while_waiting=show):
             show()

@@ -1,4 +1,4 @@
-"""``quovadis doctor``: what works on this machine, and how to mend what does not."""
+"""``quovadis doctor``: check the installation."""
 
 import json
 import sys
@@ -11,18 +11,18 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what works on this machine and what does not, with the command that mends it.
+    """Check the installation, and print the command that fixes each problem.
 
-    Looks at versions, processor, memory, GPUs, decoders, optional parts, the cache and the disk, and lets the machine
-    calculate: a small network, a small flow, a small video. The exit code is 1 where something essential is broken.
+    Checks versions, processor, memory, GPUs, decoders, optional dependencies, cache folder and disk space, and the
+    results of a small network, optical flow and video. The exit code is 1 if something essential is broken.
     """
 
     json: bool = False
-    """Print JSON, to be put into a report of a problem."""
+    """Print JSON, for bug reports."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
+    """Run the command."""
     options = tyro.cli(Doctor, args=args, prog="quovadis doctor", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.doctor.examine import examine
 
@@ -37,6 +37,6 @@ def main(args: list[str]) -> None:
         rows = [(f.area, f.name, f.status, f.found, f.remedy) for f in findings]
         Console(soft_wrap=True).print(findings_table(rows))
         missing = sum(f.status == "missing" for f in findings)
-        print(f"\n{len(broken)} broken, {missing} optional not there, {len(findings) - len(broken) - missing} well")
+        print(f"\n{len(broken)} broken, {missing} optional missing, {len(findings) - len(broken) - missing} ok")
     if broken:
         sys.exit(1)

@@ -1,9 +1,10 @@
-"""``quovadis reproduce``: the paper's tables with our numbers beside the published ones."""
+"""``quovadis reproduce``: reproduce the tables of the paper."""
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -14,42 +15,44 @@ from quovadis.paper.plan import Variant
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run what a table of the paper needs, keep what is done, and print our numbers beside the published ones.
+    """Run the experiments of a table of the paper, and print our results next to the published ones.
 
-    table1 needs no data: it is computed from the networks. Cells for which something is lacking stay empty, and the
-    table says what. Started again, it goes on; with more data or weights, it fills more cells.
+    table1 is computed from the networks and needs no data. Cells with missing inputs stay empty, and the table lists
+    what is missing. Run the command again to continue, or with more data or weights to fill more cells.
     """
 
     table: tyro.conf.Positional[Literal["table1", "table2", "table3", "table4", "table5"]]
-    """Which table."""
+    """The table to reproduce."""
     recipes: Annotated[ReproduceRecipes, tyro.conf.arg(name="")]
     data: tuple[str, ...] = ()
-    """kinetics=DATA, ucf101=DATA, hmdb51=DATA, with DATA as for ``quovadis train``: a folder, a table, a manifest or
-    "motions". ucf101 and hmdb51 up to three times, for splits 1 to 3. DATA alone stands for kinetics."""
+    """kinetics=DATA, ucf101=DATA or hmdb51=DATA, with DATA as for ``quovadis train``: a folder, a table, a manifest or
+    "motions". Repeat ucf101 and hmdb51 for splits 1 to 3. DATA without a name is used as kinetics."""
     out: Path = Path("runs/reproduce")
-    """For all tables: runs are shared, and TABLE.md, TABLE.json, TABLE.html are written."""
+    """Folder for TABLE.md, TABLE.json, TABLE.html and the runs, which all tables share."""
     variant: Variant = "paper"
-    """tiny: the same plan with small networks and short recipes, to be tried on "motions" on a CPU. Its numbers are not
-    comparable with the paper's."""
+    """paper: the networks and recipes of the paper. tiny: the same plan with small networks and short recipes, for a
+    CPU; its numbers are not comparable with the paper's."""
     image_model: str | None = None
-    """A 2D Inception-v1 for the cells with ImageNet: a file of torchvision's GoogLeNet, googlenet-imagenet1k, or a run
-    of two_stream (two_stream_tiny) with --model.stream rgb, which learns from single frames."""
+    """2D Inception-v1 for the cells with ImageNet: a file of torchvision's GoogLeNet, googlenet-imagenet1k, or a run of
+    two_stream (two_stream_tiny) with --model.stream rgb."""
     published_weights: bool = False
-    """Take DeepMind's checkpoints for I3D on Kinetics instead of training it."""
+    """Use DeepMind's checkpoints for I3D on Kinetics instead of training it."""
     kinetics_split: Literal["val", "test"] = "test"
-    """Which videos of Kinetics are measured; the paper's numbers are of the test set."""
+    """Split of Kinetics to evaluate. The paper reports the test set."""
     protocol: str | None = None
-    """paper, whole, center-clip, ten-clips, 10x3; by default each network's own, the paper's."""
+    """Evaluation protocol: paper, whole, center-clip, ten-clips or 10x3. Default: the protocol of each network."""
     split_seed: int = 0
-    """Of the splits, where data come without."""
+    """Seed of the random splits, for data without splits."""
     json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
-    # The recipes' defaults follow the variant, so it is looked for before the rest is read.
-    variant: Variant = "tiny" if "--variant tiny" in " ".join(args).replace("=", " ") else "paper"
+    """Run the command."""
+    # The default recipes depend on the variant, which is therefore parsed first.
+    variant_parser = argparse.ArgumentParser(prog="quovadis reproduce", add_help=False, allow_abbrev=False)
+    variant_parser.add_argument("--variant", choices=get_args(Variant), default="paper")
+    variant = variant_parser.parse_known_args(args)[0].variant
     options = tyro.cli(
         Reproduce,
         args=args,
@@ -87,7 +90,7 @@ def _reproduce(options: Reproduce) -> None:
     else:
         with distributed.main_first():
             data = _load(options.data, options.split_seed)
-        material = TrainingInputs(
+        inputs = TrainingInputs(
             data,
             options.recipes,
             variant=options.variant,
@@ -97,8 +100,8 @@ def _reproduce(options: Reproduce) -> None:
             protocol=options.protocol,
         )
         with TrainingProgress(errors) as progress:
-            results = reproduce(options.table, material, options.out, progress=progress)
-        grid = result_grid(options.table, material, results)
+            results = reproduce(options.table, inputs, options.out, progress=progress)
+        grid = result_grid(options.table, inputs, results)
     if not distributed.is_main():
         return
     if options.json:
@@ -109,7 +112,7 @@ def _reproduce(options: Reproduce) -> None:
 
 
 def _load(given: tuple[str, ...], split_seed: int) -> dict:
-    """From ``NAME=DATA`` to the datasets by name."""
+    """Load the datasets given as ``NAME=DATA``, by name."""
     from quovadis.datasets.load import load_dataset
     from quovadis.paper.plan import DATASETS
 

@@ -1,4 +1,4 @@
-"""``quovadis train``: make a model from labeled videos."""
+"""``quovadis train``: train a model on labeled videos."""
 
 import sys
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from quovadis.training.recipes import RECIPES, Recipe, find_recipe
 
 @dataclass(frozen=True)
 class Train:
-    """Make a model from labeled videos by a recipe. Started again with the same arguments, it goes on where it was."""
+    """Train a model on labeled videos with a recipe. Run the same command again to resume an interrupted run."""
 
     data: str
-    """A folder with one sub-folder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
-    "motions"."""
+    """A folder with one subfolder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
+    "motions" (a small synthetic dataset)."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     out: Path | None = None
-    """The run folder; by default runs/RECIPE-DATA."""
+    """Run folder. Default: runs/RECIPE-DATA."""
     split_seed: int = 0
-    """Of the split, where the data come without one."""
+    """Seed of the random split, for data without splits."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb: ``quovadis train RECIPE --data DATA [--field value ...]``."""
+    """Run the command: ``quovadis train RECIPE --data DATA [--field value ...]``."""
     if not args or args[0].startswith("-"):
         print(_usage(), file=sys.stdout if {"-h", "--help"} & set(args) else sys.stderr)
         sys.exit(0 if {"-h", "--help"} & set(args) else 2)
@@ -64,7 +64,7 @@ def _train(options: Train) -> None:
     with TrainingProgress(console) as progress:
         folder = train(options.recipe, data, out, progress=progress)
     print(folder.best)
-    console.print(f"measure it: quovadis evaluate --data {options.data} --weights {out}")
+    console.print(f"evaluate it: quovadis evaluate --data {options.data} --weights {out}")
 
 
 def _usage() -> str:

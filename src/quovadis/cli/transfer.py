@@ -1,4 +1,4 @@
-"""``quovadis transfer``: what a trained network brings to a small dataset."""
+"""``quovadis transfer``: transfer a trained network to a small dataset."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,40 +7,40 @@ from typing import Annotated, Literal
 
 import tyro
 
-from quovadis.paper.transfer import TransferRecipes
+from quovadis.paper.inputs import TransferRecipes
 from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Train a network on a small dataset in the paper's three settings, and measure each.
+    """Train and evaluate a network on a small dataset in the paper's three settings.
 
-    original: on the dataset alone. fixed: a new classifier on frozen features. full-ft: fine-tuned from end to end.
-    Started again, what is done is kept, and a training run goes on where it was.
+    original: train on the dataset only. fixed: train a new classifier on frozen features. full-ft: fine-tune end to
+    end. Run the same command again to continue; finished experiments are kept.
     """
 
     weights: tuple[Path, ...]
-    """The source: weights files, run folders or published names, one a stream. They also say which network."""
+    """Source networks: weights files, run folders or published names, one for each stream."""
     data: tuple[str, ...]
-    """The target, as for ``quovadis train``; several, such as the three splits of UCF-101, give their mean and
-    spread."""
+    """Target datasets, as for ``quovadis train``. For several, such as the three splits of UCF-101, mean and standard
+    deviation are reported."""
     out: Path = Path("runs/transfer")
-    """Where everything goes: the runs, the features, results.json and report.html."""
+    """Folder for runs, features, results.json and report.html."""
     settings: tuple[Literal["original", "fixed", "full-ft"], ...] = ("original", "fixed", "full-ft")
-    """Which of them."""
+    """Settings to run."""
     recipes: Annotated[TransferRecipes, tyro.conf.arg(name="")] = field(default_factory=TransferRecipes)
     source_data: str | None = None
-    """What the source was trained on: then test videos that it has seen are refused."""
+    """Training data of the source, to reject targets whose test videos are among them."""
     protocol: str | None = None
-    """paper, whole, center-clip, ten-clips, 10x3; by default the model's own."""
+    """Evaluation protocol: paper, whole, center-clip, ten-clips or 10x3. Default: the protocol of the model."""
     split_seed: int = 0
-    """Of the splits, where data come without."""
+    """Seed of the random splits, for data without splits."""
     json: bool = False
     """Print JSON."""
 
 
 def main(args: list[str]) -> None:
-    """Run the verb."""
+    """Run the command."""
     options = tyro.cli(Transfer, args=args, prog="quovadis transfer", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.runtime import distributed
 
@@ -58,7 +58,9 @@ def _transfer(options: Transfer) -> None:
 
     with distributed.main_first():
         targets = [load_dataset(source, split_seed=options.split_seed) for source in options.data]
-        seen = None if options.source_data is None else load_dataset(options.source_data, split_seed=options.split_seed)
+        source_data = None
+        if options.source_data is not None:
+            source_data = load_dataset(options.source_data, split_seed=options.split_seed)
     errors = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     with TrainingProgress(errors) as progress:
         rows = transfer(
@@ -67,7 +69,7 @@ def _transfer(options: Transfer) -> None:
             options.out,
             settings=options.settings,
             recipes=options.recipes,
-            source_data=seen,
+            source_data=source_data,
             protocol=options.protocol,
             progress=progress,
         )

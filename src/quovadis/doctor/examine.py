@@ -1,4 +1,4 @@
-"""All checks in order."""
+"""Run all checks of ``quovadis doctor``."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -7,7 +7,7 @@ from quovadis.doctor.finding import Finding
 
 
 def examine() -> Iterator[Finding]:
-    """Everything that the doctor looks at, as it is found; a check that fails to run is a finding too.
+    """Run all checks and yield their findings. A check that raises an exception gives a finding, too.
 
     >>> found = next(examine())
     >>> found.area, found.name, found.status
@@ -32,6 +32,8 @@ def examine() -> Iterator[Finding]:
         try:
             found = check()
             yield from [found] if isinstance(found, Finding) else found
-        except Exception as error:  # whatever is wrong with a machine, the other checks go on
+        except Exception as error:  # the other checks still run
             name = check.__name__.replace("_", " ")
-            yield Finding(area, name, "broken", f"the check failed: {error!r}", "report it with the output of --json")
+            yield Finding(
+                area, name, "broken", f"the check failed: {error!r}", "report this error with the output of --json"
+            )

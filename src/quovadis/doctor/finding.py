@@ -1,15 +1,15 @@
-"""One thing that the doctor looked at."""
+"""Results of checks."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["ok", "missing", "broken"]
-"""missing: an optional part is not there. broken: something that quovadis cannot do without does not work."""
+"""missing: an optional dependency is not available. broken: something essential does not work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and how to mend it.
+    """Result of a check.
 
     >>> Finding("parts", "opencv", "missing", "not installed", "pip install '.[opencv]'").is_fatal
     False
@@ -20,9 +20,9 @@ class Finding:
     status: Status
     found: str
     remedy: str = ""
-    """A command or an advice; empty where nothing is wrong."""
+    """Command or advice that fixes the problem; empty if there is none."""
 
     @property
     def is_fatal(self) -> bool:
-        """Whether quovadis cannot work as it is."""
+        """Whether quovadis does not work because of this problem."""
         return self.status == "broken"

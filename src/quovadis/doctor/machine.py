@@ -1,4 +1,4 @@
-"""Versions, processors, memory, GPUs, and room for what is fetched."""
+"""Checks of versions, processor, memory, GPUs and disk space."""
 
 import os
 import platform
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from quovadis.doctor.finding import Finding
+from quovadis.runtime.jobs import num_cores
 from quovadis.version import __version__
 from quovadis.weights.catalog import CATALOG
 from quovadis.weights.download import cache_folder, is_here
@@ -29,17 +30,17 @@ REQUIRED = (
     "platformdirs",
     "filelock",
 )
-"""Distributions that ``pip install quovadis`` brings."""
+"""Distributions that ``pip install quovadis`` installs."""
 
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "neon", "asimd", "bf16")
-"""Of all that a processor says about itself, what decides how fast networks run on it."""
+"""Instruction sets that affect the speed of networks."""
 
-LITTLE_BYTES = 2 * 1024**3
-"""Less room than this is too little for the published weights and a small dataset."""
+MIN_FREE_BYTES = 2 * 1024**3
+"""Disk space for the published weights and a small dataset."""
 
 
 def versions() -> Iterator[Finding]:
-    """Python, quovadis and everything that it needs."""
+    """Report the versions of Python, quovadis and its dependencies."""
     yield Finding("versions", "quovadis", "ok", __version__)
     yield Finding("versions", "python", "ok", f"{platform.python_version()}, {platform.platform()}")
     for name in REQUIRED:
@@ -50,22 +51,17 @@ def versions() -> Iterator[Finding]:
 
 
 def processors() -> Finding:
-    """Cores that this process may use, which in a container are often fewer than the machine has."""
-    cores, quota = usable_cores(), cgroup_cores()
-    found = f"{cores} of {os.cpu_count()} cores"
+    """Report the cores that this process may use; in a container often fewer than the machine has."""
+    quota = cgroup_cores()
+    found = f"{num_cores()} of {os.cpu_count()} cores"
     if quota is not None:
-        found += f", limited to the time of {quota:g}"
+        found += f", limited to {quota:g} by the container"
     flags = cpu_flags()
     return Finding("machine", "processor", "ok", f"{found}; {platform.machine()} {' '.join(flags)}".rstrip())
 
 
-def usable_cores() -> int:
-    """Cores that the operating system lets this process run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """How many cores' time a container may use (cgroup v2, then v1); None where there is no limit."""
+    """Return the CPU limit of the container in cores (cgroup v2 or v1), or None."""
     try:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -78,7 +74,7 @@ def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Those of :data:`CPU_FLAGS` that the processor has, where the system tells."""
+    """Return the :data:`CPU_FLAGS` of the processor; empty if unknown."""
     if not cpuinfo.is_file():
         return []
     lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
@@ -87,9 +83,9 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 
 
 def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> Finding:
-    """Memory that is available, and the limit of a container."""
+    """Report the available memory and the limit of the container."""
     if not meminfo.is_file():
-        return Finding("machine", "memory", "ok", "not known on this system")
+        return Finding("machine", "memory", "ok", "unknown on this system")
     kilobytes = {key: int(rest.split()[0]) for key, rest in _pairs(meminfo) if rest.split()}
     found = f"{_gib(kilobytes['MemAvailable'] * 1024)} available of {_gib(kilobytes['MemTotal'] * 1024)}"
     limit_file = cgroup / "memory.max"
@@ -98,36 +94,36 @@ def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/c
 
 
 def gpus() -> list[Finding]:
-    """Every GPU that torch can use."""
+    """Report the GPUs that torch can use."""
     if not torch.cuda.is_available():
         build = torch.version.cuda or torch.version.hip
-        found = f"none that torch {torch.__version__} can use"
+        found = f"torch {torch.__version__} does not find a GPU"
         remedy = (
             "check the driver: nvidia-smi"
             if build
-            else "with an NVIDIA GPU, install a torch for CUDA: https://pytorch.org/get-started/locally"
+            else "for an NVIDIA GPU, install a CUDA build of torch: https://pytorch.org/get-started/locally"
         )
         return [Finding("machine", "gpu", "missing", found, remedy)]
     found_gpus = []
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
-        what = f"{properties.name}, {_gib(properties.total_memory)}, capability {properties.major}.{properties.minor}"
-        found_gpus.append(Finding("machine", f"gpu {number}", "ok", what))
+        found = f"{properties.name}, {_gib(properties.total_memory)}, capability {properties.major}.{properties.minor}"
+        found_gpus.append(Finding("machine", f"gpu {number}", "ok", found))
     return found_gpus
 
 
 def cache() -> Finding:
-    """Where fetched weights are kept, whether it can be written to, and the room there."""
+    """Report the cache folder of weights, whether it is writable, and the free disk space."""
     folder = cache_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     weights = sum(is_here(entry, folder) for entry in CATALOG.values())
     found = f"{folder}: {weights} set{'s' * (weights != 1)} of weights, {_gib(free)} free"
-    move = "export QUOVADIS_CACHE=FOLDER, on a disk with room that you may write to"
+    move = "export QUOVADIS_CACHE=FOLDER, with a writable folder on a disk with enough free space"
     if not os.access(existing, os.W_OK):
-        return Finding("machine", "cache", "broken", f"{found}; it cannot be written to", move)
-    if free < LITTLE_BYTES:
-        return Finding("machine", "cache", "broken", f"{found}; that is too little", move)
+        return Finding("machine", "cache", "broken", f"{found}; it is not writable", move)
+    if free < MIN_FREE_BYTES:
+        return Finding("machine", "cache", "broken", f"{found}; at least {_gib(MIN_FREE_BYTES)} are needed", move)
     return Finding("machine", "cache", "ok", found)
 
 

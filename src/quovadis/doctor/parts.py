@@ -1,4 +1,4 @@
-"""Decoders and optional parts."""
+"""Checks of decoders and optional dependencies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,67 +21,67 @@ DECODERS = {
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional part, installed by :func:`quovadis.runtime.extras.install_command`."""
+    """An optional dependency, installed by :func:`quovadis.runtime.extras.install_command`."""
 
     purpose: str
     modules: tuple[tuple[str, str], ...]
-    """Module and distribution."""
+    """Pairs of module and distribution."""
 
 
 EXTRAS: dict[str, Extra] = {
-    "opencv": Extra("OpenCV's optical flow, to compare with", (("cv2", "opencv-contrib-python-headless"),)),
-    "tensorboard": Extra("curves of training in TensorBoard", (("tensorboard", "tensorboard"),)),
-    "cluster": Extra("prepare, flow and extract on many machines", (("ray", "ray"), ("pandas", "pandas"))),
-    "kinetics": Extra("clips from YouTube", (("yt_dlp", "yt-dlp"),)),
+    "opencv": Extra("optical flow of OpenCV, for comparison", (("cv2", "opencv-contrib-python-headless"),)),
+    "tensorboard": Extra("training curves in TensorBoard", (("tensorboard", "tensorboard"),)),
+    "cluster": Extra("prepare, flow and extract on a cluster", (("ray", "ray"), ("pandas", "pandas"))),
+    "kinetics": Extra("download clips from YouTube", (("yt_dlp", "yt-dlp"),)),
     "export": Extra(
-        "networks for other runtimes",
+        "ONNX export",
         (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")),
     ),
-    "openvino": Extra("faster networks on a CPU", (("openvino", "openvino"),)),
-    "web": Extra("the page in the browser", (("gradio", "gradio"),)),
-    "hub": Extra("weights on the Hugging Face Hub", (("huggingface_hub", "huggingface_hub"),)),
+    "openvino": Extra("faster inference on CPUs", (("openvino", "openvino"),)),
+    "web": Extra("quovadis serve", (("gradio", "gradio"),)),
+    "hub": Extra("load and share weights on the Hugging Face Hub", (("huggingface_hub", "huggingface_hub"),)),
 }
 
 
 def ffmpeg() -> Finding:
-    """The FFmpeg that PyAV brings."""
+    """Report the version of FFmpeg in PyAV."""
     libraries = ", ".join(f"{name[3:]} {'.'.join(map(str, v))}" for name, v in sorted(av.library_versions.items()))
     release = getattr(av, "ffmpeg_version_info", "")
     return Finding("decoders", "FFmpeg", "ok", f"{release} ({libraries})".strip())
 
 
 def decoders() -> Iterator[Finding]:
-    """Whether PyAV decodes what people have."""
-    for name, whose in DECODERS.items():
+    """Check the decoders of common video codecs."""
+    for name, usage in DECODERS.items():
         try:
             codec = av.codec.Codec(name, "r")
         except (av.codec.codec.UnknownCodecError, ValueError):
             remedy = "pip install --force-reinstall --only-binary av av"
-            yield Finding("decoders", name, "broken" if name == "h264" else "missing", f"no decoder ({whose})", remedy)
+            yield Finding("decoders", name, "broken" if name == "h264" else "missing", f"no decoder ({usage})", remedy)
         else:
-            yield Finding("decoders", name, "ok", f"{codec.name} ({whose})")
+            yield Finding("decoders", name, "ok", f"{codec.name} ({usage})")
 
 
 def extras() -> Iterator[Finding]:
-    """Every optional part, and the command that installs it."""
+    """Check the optional dependencies."""
     for name, extra in EXTRAS.items():
-        absent = [module for module, _ in extra.modules if find_spec(module) is None]
-        if absent:
-            found = f"not installed: {', '.join(absent)} ({extra.purpose})"
+        missing = [module for module, _ in extra.modules if find_spec(module) is None]
+        if missing:
+            found = f"not installed: {', '.join(missing)} ({extra.purpose})"
             yield Finding("parts", name, "missing", found, install_command(name))
         else:
             yield Finding("parts", name, "ok", f"{_versions(extra)} ({extra.purpose})")
 
 
 def triton() -> Finding:
-    """What compiles the kernels of TV-L1 on an NVIDIA GPU; torch brings it where it can be used."""
+    """Check Triton, which compiles TV-L1 for NVIDIA GPUs. CUDA builds of torch install it."""
     import torch
 
     if find_spec("triton") is not None:
         return Finding("parts", "triton", "ok", f"{_version('triton')} (TV-L1 on a GPU)")
     if torch.cuda.is_available():
-        return Finding("parts", "triton", "missing", "not installed: TV-L1 on the GPU is slow", "pip install triton")
-    return Finding("parts", "triton", "ok", "not installed, and not needed without a GPU")
+        return Finding("parts", "triton", "missing", "not installed; TV-L1 on the GPU is slow", "pip install triton")
+    return Finding("parts", "triton", "ok", "not installed; not needed without a GPU")
 
 
 def _versions(extra: Extra) -> str:
@@ -92,4 +92,4 @@ def _version(distribution: str) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return "of another distribution"
+        return "from another distribution"
