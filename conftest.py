@@ -1,8 +1,8 @@
-"""Fixtures for the tests and for the doctests in the source."""
+"""Fixtures for tests and doctests."""
 
 import os
 
-# Threads that wait for each other sleep: set before the first import of torch, also for the processes that tests start.
+# Waiting OpenMP threads sleep. Set before the first import of torch, also for processes started by tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
@@ -18,11 +18,11 @@ from tests.synthetic import moving_square, reference_data
 if TYPE_CHECKING:
     from quovadis.models.video_model import VideoModel
 
-# Two workers on two cores: more threads than cores only wait for each other.
+# With several test processes, more threads than cores slow each other down.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
-# Can be imported, to look for doctests, only where Triton is, or the extra web.
+# Modules that need an optional dependency cannot be imported to collect doctests.
 _NEEDS = {
     "src/quovadis/flow/tvl1_triton.py": "triton",
     "src/quovadis/models/triton_layers.py": "triton",
@@ -33,7 +33,7 @@ collect_ignore = [file for file, module in _NEEDS.items() if not find_spec(modul
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that name the fixture ``shared``, so that ``-m shared`` selects them."""
+    """Mark the tests that use the fixture ``shared``, so that ``-m shared`` selects them."""
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker("shared")
@@ -41,16 +41,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data next to the checkout; skips the test if there is none."""
+    """Folder of reference data next to the checkout. Skips the test if it does not exist."""
     return reference_data()
 
 
 @pytest.fixture(scope="session")
 def pretrained() -> Path:
-    """The official Kinetics-400 RGB network, fetched once into the user's cache; use with the marker ``pretrained``.
-
-    Processes that ask at once wait for one download.
-    """
+    """Path of the official Kinetics-400 RGB network, downloaded once. Use it with the marker ``pretrained``."""
     from quovadis.errors import DownloadError
     from quovadis.weights.catalog import DEFAULT_WEIGHTS
     from quovadis.weights.download import get_weights
@@ -58,12 +55,12 @@ def pretrained() -> Path:
     try:
         return get_weights(DEFAULT_WEIGHTS)
     except DownloadError as error:
-        pytest.skip(f"needs the official network, and no source can be reached: {str(error).splitlines()[1].strip()}")
+        pytest.skip(f"needs the official network, which cannot be downloaded: {str(error).splitlines()[1].strip()}")
 
 
 @pytest.fixture(scope="session")
 def official(pretrained: Path) -> "VideoModel":
-    """The official Kinetics-400 RGB network, loaded once; tests must not change it."""
+    """The official Kinetics-400 RGB network. Tests must not modify it."""
     from quovadis.weights.catalog import DEFAULT_WEIGHTS
     from quovadis.weights.load import load_model
 
@@ -72,13 +69,13 @@ def official(pretrained: Path) -> "VideoModel":
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Every test starts from the same random state, whatever ran before."""
+    """Start every test with the same random state."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lossless video of 30 frames at 25 fps, 64 x 48."""
+    """Lossless video with 30 frames of 64 x 48 pixels at 25 fps."""
     from quovadis.video.writer import LOSSLESS, write_video
 
     path = tmp_path_factory.mktemp("video") / "square.mp4"

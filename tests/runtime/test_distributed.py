@@ -103,7 +103,7 @@ def main(_):
     )
     first, killed = launch(script, 2)
     assert (first.code, killed.code) == (1, -signal.SIGKILL)
-    assert first.stderr.startswith("error: process 0 of 2 lost another process, which was killed or did not answer (")
+    assert first.stderr.startswith("error: process 0 of 2 lost another process, which was killed or did not respond (")
     assert first.stderr.endswith("); what was saved is kept: start the same command again\n")
     assert first.stderr.count("\n") == 1
 
@@ -126,7 +126,7 @@ def main(_):
     first = launch(script, 2)[0]
     assert first.code == 1
     assert first.stderr.startswith(
-        "error: process 0 of 2 lost another process, which was killed or did not answer (Timed out"
+        "error: process 0 of 2 lost another process, which was killed or did not respond (Timed out"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_launcher_that_says_too_little_is_told(monkeypatch: pytest.MonkeyPatch
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InvalidInputError, match=r"WORLD_SIZE asks for several processes, but .*RANK.*: start with"):
+    with pytest.raises(InvalidInputError, match=r"WORLD_SIZE is greater than 1, but .*RANK.*: start with"):
         distributed.initialize()
 
 
@@ -142,7 +142,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(InvalidInputError, match="process 1 of this machine has no GPU: there are 1; start 1 processes"):
+    with pytest.raises(InvalidInputError, match="process 1 has no GPU: this machine has 1; start 1 processes"):
         distributed.initialize()
 
 

@@ -1,7 +1,7 @@
-"""The processes of one run: what ``torchrun`` or ``accelerate launch`` started together, on one machine or several.
+"""Communication between the processes of a run started by ``torchrun``, on one or several machines.
 
-Alone, every function here is free and does nothing. Together, all processes call the same functions in the same order.
-Small things travel between the hosts (gloo); gradients and batch statistics travel between the devices (NCCL on GPUs).
+All processes call the same functions in the same order. With one process the functions do nothing. Python objects are
+exchanged with gloo, gradients and batch statistics between GPUs with NCCL.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from quovadis.errors import InvalidInputError, JobError, OtherProcessError
 T = TypeVar("T")
 
 TIMEOUT_MINUTES = 30.0
-"""How long a process waits for the others: longer than reading a dataset or fetching weights takes."""
-_SECONDS_TO_SPEAK = 2.0
+"""How long a process waits for the others. Must exceed the time to read a dataset or download weights."""
+_SECONDS_TO_REPORT = 2.0
 _FAILURES = "quovadis/failures"
 
 _store: dist.Store | None = None
@@ -31,13 +31,14 @@ _was_first: bool | None = None
 
 
 def initialize(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
-    """Find the other processes of this run, if it was started with several; each takes the GPU of its own number.
+    """Join the process group if the run has several processes, and select the GPU with the local rank.
 
     Args:
-        timeout_minutes: how long to wait for the others, here and in every later exchange.
+        timeout_minutes: How long to wait for other processes, here and in later calls.
 
     Raises:
-        InvalidInputError: more processes than GPUs on this machine, or the launcher did not say where the others are.
+        InvalidInputError: If there are more processes than GPUs, or the environment variables of the launcher are
+            missing.
     """
     global _store
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
@@ -46,14 +47,14 @@ def initialize(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
     if num_gpus:
         if local_rank >= num_gpus:
             raise InvalidInputError(
-                f"process {local_rank} of this machine has no GPU: there are {num_gpus}; start {num_gpus} processes"
+                f"process {local_rank} has no GPU: this machine has {num_gpus}; start {num_gpus} processes"
             )
         torch.cuda.set_device(local_rank)
     limit = timedelta(minutes=timeout_minutes)
     try:
         _store, rank, count = next(dist.rendezvous("env://", timeout=limit))
     except ValueError as error:
-        raise InvalidInputError(f"WORLD_SIZE asks for several processes, but {error}: start with torchrun") from error
+        raise InvalidInputError(f"WORLD_SIZE is greater than 1, but {error}: start with torchrun") from error
     dist.init_process_group(
         backend="cpu:gloo,cuda:nccl" if num_gpus else "gloo",
         store=dist.PrefixStore("quovadis", _store),
@@ -64,13 +65,13 @@ def initialize(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
 
 
 def shutdown() -> None:
-    """End the exchange, at the end of a command that went well."""
+    """Leave the process group at the end of a successful command."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def world_size() -> int:
-    """How many processes work on this.
+    """Return the number of processes.
 
     >>> world_size()
     1
@@ -79,7 +80,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process, from 0.
+    """Return the rank of this process.
 
     >>> rank()
     0
@@ -88,17 +89,17 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Return whether this process has rank 0, which writes files and prints."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait for all processes."""
     gather(None)
 
 
 def gather(value: T) -> list[T]:
-    """What every process gives, in the order of their numbers, to all of them.
+    """Collect a value from every process, in rank order.
 
     >>> gather("alone")
     ['alone']
@@ -111,7 +112,7 @@ def gather(value: T) -> list[T]:
 
 
 def run_on_main(work: Callable[[], T]) -> T:
-    """What ``work`` gives in the main process, to all; the others wait for it and do no work.
+    """Call ``work`` on rank 0 and return its result on all ranks.
 
     >>> run_on_main(lambda: 7)
     7
@@ -124,7 +125,7 @@ def run_on_main(work: Callable[[], T]) -> T:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Let the main process do something before the others do, which then find it done.
+    """Run the block on rank 0 first, then on the other ranks.
 
     >>> with main_first():
     ...     pass
@@ -137,7 +138,7 @@ def main_first() -> Iterator[None]:
 
 
 def sum_values(values: Sequence[float]) -> list[float]:
-    """Sums over all processes, in float64 and in the order of their numbers: every process has the same bits.
+    """Sum values over all processes in float64 and rank order, so that all ranks get identical results.
 
     >>> sum_values([1.5, 2])
     [1.5, 2.0]
@@ -146,7 +147,7 @@ def sum_values(values: Sequence[float]) -> list[float]:
 
 
 def average_tensors(tensors: Sequence[torch.Tensor]) -> None:
-    """Replace tensors by their means over all processes, in place; every process has the same bits after it."""
+    """Average tensors over all processes, in place and with identical results on all ranks."""
     if world_size() == 1 or not tensors:
         return
     own = torch.cat([t.detach().flatten().cpu().double() for t in tensors])
@@ -159,14 +160,13 @@ def average_tensors(tensors: Sequence[torch.Tensor]) -> None:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Work that ends everywhere when it fails anywhere, and of which one process says why.
+    """Run the block in the process group; when one process fails, all stop and one reports the error.
 
-    The first process that fails lets its error out. The others notice that the connection is gone, and raise
-    :class:`~quovadis.errors.OtherProcessError`, which the command line keeps to itself.
+    The first process that fails raises its exception. The others lose the connection and raise
+    :class:`~quovadis.errors.OtherProcessError`, which the command line does not print.
 
     Raises:
-        JobError: a process was lost that said nothing, because it was killed or its machine went down; or it did not
-            answer for :data:`TIMEOUT_MINUTES`.
+        JobError: If a process was killed, or did not respond for :data:`TIMEOUT_MINUTES`.
     """
     initialize()
     try:
@@ -175,33 +175,33 @@ def process_group() -> Iterator[None]:
         raise
     except (Exception, KeyboardInterrupt) as error:
         if not _first_to_fail():
-            # A launcher ends all processes when one has ended, the one too that is about to speak.
-            time.sleep(_SECONDS_TO_SPEAK)
-            raise OtherProcessError("another process of this run failed first, and says why") from error
-        _let_others_count()
+            # The launcher kills all processes when one exits; give the first one time to report.
+            time.sleep(_SECONDS_TO_REPORT)
+            raise OtherProcessError("another process of this run failed first and reports the reason") from error
+        _wait_for_other_failures()
         if _is_lost_connection(error):
-            why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])  # without the line of the source
+            why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])  # without the source location
             raise JobError(
-                f"process {rank()} of {world_size()} lost another process, which was killed or did not answer ({why}); "
-                "saved results are kept: run the same command again"
+                f"process {rank()} of {world_size()} lost another process, which was killed or did not respond "
+                f"({why}); saved results are kept: run the same command again"
             ) from error
         raise
 
 
 def _first_to_fail() -> bool:
-    """Whether this process failed before all others, as the store that they share counts; alone, it did."""
+    """Return whether this process failed before all others, by a counter in the shared store."""
     global _was_first
     if _was_first is None:
         try:
             _was_first = _store is None or _store.add(_FAILURES, 1) == 1
-        except RuntimeError:  # the store went down with its process
+        except RuntimeError:  # the process that hosts the store has exited
             _was_first = True
     return _was_first
 
 
-def _let_others_count() -> None:
-    """The count goes down with process 0, so it stays a moment: others that fail must see that they were not first."""
-    deadline = time.monotonic() + _SECONDS_TO_SPEAK
+def _wait_for_other_failures() -> None:
+    """Keep the store of rank 0 alive until the other processes have read the counter."""
+    deadline = time.monotonic() + _SECONDS_TO_REPORT
     while (
         _store is not None and rank() == 0 and time.monotonic() < deadline and _store.add(_FAILURES, 0) < world_size()
     ):
@@ -209,7 +209,7 @@ def _let_others_count() -> None:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Whether an exchange failed because of another process. Gloo raises plain RuntimeErrors that name its files."""
+    """Return whether communication with another process failed. Gloo raises plain RuntimeErrors."""
     if world_size() == 1:
         return False
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -1,8 +1,8 @@
-"""One function over many items: here, in processes, or on a Ray cluster; results come as they are done.
+"""Apply a function to many items: in this process, in worker processes, or on a Ray cluster.
 
-The function is one at the top of a module. What it makes goes to files that appear whole, and what is wrong with an
-item comes back as a value: an exception in it ends the whole job. An item that was done before is passed over by the
-function itself, so that a job which is started again, or an item that a cluster hands out twice, costs nothing.
+The function must be defined at the top level of a module. It writes its output atomically and returns problems with an
+item as values; an exception stops the whole job. It skips finished items itself, so that a job can be restarted and a
+cluster can repeat items.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _IN_FLIGHT_PER_WORKER = 4
 _POLL_SECONDS = 0.5
 _SECONDS_TO_STOP = 1.0
 
-_busy = False  # in a worker: whether it is at an item
+_busy = False  # in a worker: whether it processes an item
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -53,25 +53,25 @@ def run_jobs(
 ) -> Generator[tuple[int, Result], None, None]:
     """Apply a function to every item.
 
-    A decoder that meets a broken file, or the system when memory runs out, can kill a process. Then every item that
-    was under way is done again in a process of its own, so that the guilty one is known, and the rest goes on.
+    A broken file can crash the decoder, and the system kills processes when memory runs out. All items in progress are
+    then repeated one by one in separate processes to find the one that caused the crash, and the job continues.
 
     Args:
-        function: see the module.
-        items: what it is called with.
-        num_workers: processes, each with one thread for arithmetic; 0 works here with all threads, where nothing
-            protects from a crash.
-        ray_address: of a Ray cluster whose machines see the same files, or ``"local"`` for one on this machine; the
-            workers are then its processes (extra ``cluster``).
-        on_crash: gives the result of an item that killed its process; without it a :class:`JobError` ends the job.
-        while_waiting: called about twice a second while processes of this machine work.
+        function: The function, see the module docstring.
+        items: The items.
+        num_workers: Number of worker processes with one arithmetic thread each. 0 runs in this process with all
+            threads and no protection from crashes.
+        ray_address: Address of a Ray cluster with a shared file system, or ``"local"`` for one on this machine (extra
+            ``cluster``).
+        on_crash: Returns the result of an item that crashed its process. Without it the job stops with a JobError.
+        while_waiting: Called about twice a second while worker processes run.
 
     Yields:
-        ``(index of the item, result)``, in the order in which they are done. Closing the generator stops the workers.
+        Pairs of the index of an item and its result, in order of completion. Closing the generator stops the workers.
 
     Raises:
-        JobError: an item killed its process, and there is no ``on_crash``; or the cluster gave up.
-        MissingExtraError: Ray is not installed.
+        JobError: If an item crashed its process and ``on_crash`` is not given, or the cluster failed.
+        MissingExtraError: If Ray is not installed.
 
     >>> sorted(run_jobs(len, ["a", "bcd"]))
     [(0, 1), (1, 3)]
@@ -98,7 +98,7 @@ def _until_crash(
     num_workers: int,
     while_waiting: Callable[[], None],
 ) -> Generator[tuple[int, Result], None, list[int]]:
-    """Work through ``todo`` until it is empty or a process dies; returns what was under way then."""
+    """Process ``todo`` until it is empty or a process dies. Returns the indices of unfinished items."""
     pending: dict[Future[Result], int] = {}
     try:
         with _pool(num_workers) as pool:
@@ -123,17 +123,17 @@ def _alone(function: Callable[[Item], Result], item: Item, on_crash: Callable[[I
         if on_crash is not None:
             return on_crash(item)
         raise JobError(
-            f"the process that worked on {item} was killed, perhaps because memory ran out: start again with fewer "
-            "workers; what is done is kept"
+            f"the process that worked on {item} was killed, possibly because it ran out of memory: run the command "
+            "again with fewer workers; finished items are kept"
         ) from error
 
 
 @contextmanager
 def without_main_script() -> Iterator[None]:
-    """Start processes that do not import the main script, which would run it again.
+    """Start processes that do not import the main script.
 
-    So a script needs no ``if __name__ == "__main__":``, and workers do not load what only the script needs. What is
-    sent to the processes must not be defined in the script.
+    Scripts then do not need ``if __name__ == "__main__":``, and workers start faster. Objects sent to the processes
+    must not be defined in the script.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -145,10 +145,10 @@ def without_main_script() -> Iterator[None]:
 
 @contextmanager
 def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, which are stopped if the block raises and awaited otherwise."""
+    """Create worker processes. They are stopped if the block raises, otherwise they finish."""
     with keyboard_signals_blocked():
-        resource_tracker.ensure_running()  # a process too; started by the pool it would unblock the signals
-    # Not forked: a fork of a process that has threads (torch, FFmpeg) may wait for ever.
+        resource_tracker.ensure_running()  # started now: otherwise the pool would start it and unblock the signals
+    # Not forked: a fork of a process with threads (torch, FFmpeg) may deadlock.
     pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
         yield pool
@@ -164,7 +164,7 @@ def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item:
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
-    """Interrupt the workers, so that they remove their partial files; kill those that do not react."""
+    """Interrupt the workers, so that they remove their partial files. Kill those that do not react."""
     running = {process.sentinel: process for process in list((pool._processes or {}).values())}
     for process in running.values():
         process.terminate()
@@ -178,7 +178,7 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 
 def _work(function: Callable[[Item], Result], item: Item) -> Result:
-    """Call the function in a worker. An interrupt ends the worker: the pool would give it the next item."""
+    """Call the function in a worker. Exit on an interrupt, as the pool would submit the next item."""
     global _busy
     _busy = True
     try:
@@ -194,7 +194,7 @@ def _begin_worker() -> None:
 
     signal.signal(signal.SIGTERM, _interrupt_worker)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _interrupt_worker(number: int, frame: FrameType | None) -> None:
@@ -203,8 +203,8 @@ def _interrupt_worker(number: int, frame: FrameType | None) -> None:
     interrupt(number, frame)
 
 
-def _end_with_parent() -> None:
-    """Stop when the parent was killed: without this, workers would wait for its next item for ever."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process dies. Otherwise workers would wait for items forever."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -218,7 +218,7 @@ def _nothing() -> None:
 
 
 def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[tuple[int, Result]]:
-    """As a Ray Data job of one task an item: Ray does the items of a machine that was lost again on another one."""
+    """Run a Ray Data job with one task per item. Ray repeats the items of lost machines on other ones."""
     try:
         import ray
         import ray.data
@@ -226,10 +226,9 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], address: 
         raise missing_extra("jobs on a cluster", "cluster") from error
     if not items:
         return
-    here = address == "local"
     started = not ray.is_initialized()
     if started:
-        ray.init(address=None if here else address, include_dashboard=False, log_to_driver=False)
+        ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def one(row: dict[str, object]) -> dict[str, object]:
@@ -243,7 +242,7 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], address: 
         for row in done.iter_rows():
             yield pickle.loads(row["result"])
     except ray.exceptions.RayError as error:
-        raise JobError(f"the Ray cluster gave up; what is done is kept: {error}") from error
+        raise JobError(f"the Ray cluster failed: {error}. Finished items are kept") from error
     finally:
         if started:
             ray.shutdown()
