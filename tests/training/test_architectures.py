@@ -18,7 +18,7 @@ from quovadis.inference.recognizer import Recognizer
 from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm
 from quovadis.models.zoo import MODELS
 from quovadis.training.loop import train
-from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe, Schedule
+from quovadis.training.recipes import DataConfig, ModelConfig, OptimizerConfig, Recipe, ScheduleConfig
 from quovadis.training.run_folder import read_log
 from quovadis.transforms import to_model
 from quovadis.video.clip import Clip
@@ -142,7 +142,7 @@ def test_training_starts_from_a_picture_network(motions: Manifest, tmp_path: Pat
         max_steps=1,
         validate_every=1,
         optimizer=OptimizerConfig(learning_rate=0.0),
-        schedule=Schedule(min_learning_rate=0.0),
+        schedule=ScheduleConfig(min_learning_rate=0.0),
     )
     after = load_weights(train(still, motions, tmp_path / "run").last)[0]
     gamma = googlenet["inception4c.branch2.1.bn.weight"].view(-1, 1, 1, 1)

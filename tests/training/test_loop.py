@@ -31,7 +31,15 @@ from quovadis.runtime.locks import LOCK_NAME, FolderLock
 from quovadis.training import run_folder
 from quovadis.training.loop import step_seed, train
 from quovadis.training.progress import NullProgress
-from quovadis.training.recipes import RECIPES, DataConfig, ModelConfig, OptimizerConfig, Recipe, Schedule, find_recipe
+from quovadis.training.recipes import (
+    RECIPES,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    ScheduleConfig,
+    find_recipe,
+)
 from quovadis.training.run_folder import RunFolder, read_log
 from quovadis.transforms import to_model
 from quovadis.video.clip import Clip
@@ -174,7 +182,7 @@ class _StopAt(NullProgress):
 
 @pytest.mark.slow
 def test_one_cycle_rises_and_falls_and_goes_on_where_it_was(data: Manifest, tmp_path: Path) -> None:
-    cycle = replace(RECIPE, schedule=Schedule(kind="one-cycle"))
+    cycle = replace(RECIPE, schedule=ScheduleConfig(kind="one-cycle"))
     whole = train(cycle, data, tmp_path / "whole")
     rates = [row["learning_rate"] for row in read_log(whole.log) if "loss" in row]
     assert max(rates) == pytest.approx(0.05, rel=0.2)
@@ -473,7 +481,7 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
         max_steps=1,
         model=replace(RECIPE.model, weights=str(first.last)),
         optimizer=OptimizerConfig(learning_rate=0.0),
-        schedule=Schedule(min_learning_rate=0.0),
+        schedule=ScheduleConfig(min_learning_rate=0.0),
     )
     second = train(still, renamed, tmp_path / "second")
     before, after = load_weights(first.last)[0], load_weights(second.last)[0]
@@ -551,7 +559,7 @@ def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp
 @pytest.mark.usefixtures("on_cpu")
 def test_the_rate_changes_after_the_steps_that_were_given(data: Manifest, tmp_path: Path) -> None:
     changes = ((2, 0.1), (3, 0.01), (5, 1.0))
-    steps = replace(RECIPE, schedule=Schedule(kind="multi-step", changes=changes))
+    steps = replace(RECIPE, schedule=ScheduleConfig(kind="multi-step", changes=changes))
     expected = [0.05, 0.05, 0.005, 0.0005, 0.0005, 0.05]
     whole = train(steps, data, tmp_path / "whole")
     assert [r["learning_rate"] for r in read_log(whole.log) if "loss" in r] == pytest.approx(expected)

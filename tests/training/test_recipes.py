@@ -18,7 +18,7 @@ from quovadis.training.recipes import (
     ModelConfig,
     OptimizerConfig,
     Recipe,
-    Schedule,
+    ScheduleConfig,
     find_recipe,
     kinetics,
 )
@@ -57,12 +57,12 @@ def test_frozen_batch_norm_needs_weights() -> None:
 
 def test_changes_of_the_rate_that_cannot_be_are_refused() -> None:
     with pytest.raises(TrainingError, match=r"multi-step needs --schedule\.changes, .*got 0 changes and multi-step"):
-        replace(PLAIN, schedule=Schedule(kind="multi-step"))
+        replace(PLAIN, schedule=ScheduleConfig(kind="multi-step"))
     with pytest.raises(TrainingError, match="got 1 changes and plateau"):
-        replace(PLAIN, schedule=Schedule(changes=((5, 0.1),)))
+        replace(PLAIN, schedule=ScheduleConfig(changes=((5, 0.1),)))
     for steps in ((5, 5), (7, 3), (0, 2)):
         with pytest.raises(TrainingError, match="must be increasing and at least 1"):
-            replace(PLAIN, schedule=Schedule(kind="multi-step", changes=tuple((s, 0.1) for s in steps)))
+            replace(PLAIN, schedule=ScheduleConfig(kind="multi-step", changes=tuple((s, 0.1) for s in steps)))
 
 
 README = {
@@ -132,7 +132,7 @@ def test_every_number_of_a_recipe_is_checked(recipe: Any, limits: dict[str, Limi
     with pytest.raises(TrainingError, match=r"--max-steps must be an integer, at least 1; got 2\.5"):
         replace(PLAIN, max_steps=2.5)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=r"multiples in --schedule\.changes must be finite and at least 0; got nan"):
-        replace(PLAIN, schedule=Schedule(kind="multi-step", changes=((5, float("nan")),)))
+        replace(PLAIN, schedule=ScheduleConfig(kind="multi-step", changes=((5, float("nan")),)))
 
 
 def test_short_runs_recompute_batch_norm_and_the_schedules_of_the_paper_do_not() -> None:
@@ -146,7 +146,7 @@ def test_short_runs_recompute_batch_norm_and_the_schedules_of_the_paper_do_not()
 
 def test_a_plateau_divides_the_rate_after_the_patience_that_was_given() -> None:
     """The first validation sets the mark; then ``patience`` ones are let pass and the next one multiplies the rate."""
-    choice = Schedule(patience=2, factor=0.25, min_learning_rate=0.01)
+    choice = ScheduleConfig(patience=2, factor=0.25, min_learning_rate=0.01)
     recipe = replace(PLAIN, optimizer=OptimizerConfig(learning_rate=0.5), schedule=choice)
     schedule = LearningRateSchedule(recipe, torch.optim.SGD([torch.zeros(1)]))
     rates = []

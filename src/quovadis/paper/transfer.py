@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,9 +21,10 @@ from quovadis.paper.tables import evaluation_notes
 from quovadis.report.grid import Grid, grid_page
 from quovadis.runtime import distributed
 from quovadis.runtime.atomic import write_atomically
-from quovadis.training.experiment import Setting, run_experiment, transfer_experiment
+from quovadis.training.experiment import Experiment, Setting, run_experiment
 from quovadis.training.progress import Progress
 from quovadis.training.run_folder import environment, lock_folder
+from quovadis.weights.load import load_model
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,7 @@ def _transfer(
     for setting in settings:
         done = [
             [
-                run_experiment(
-                    transfer_experiment(
-                        setting,
-                        source,
-                        target,
-                        original=recipes.original,
-                        full_ft=recipes.full_ft,
-                        fixed=recipes.fixed,
-                        protocol=protocol,
-                    ),
-                    out,
-                    progress=progress,
-                )
+                run_experiment(_experiment(setting, source, target, recipes, protocol), out, progress=progress)
                 for source in sources
             ]
             for target in targets
@@ -147,6 +136,24 @@ def _transfer(
             rows.append(TransferRow(setting, results[0].model, tuple(results), tuple(behind)))
     distributed.run_on_main(lambda: _write_report(rows, out, sources))
     return rows
+
+
+def _experiment(
+    setting: Setting, source: str | PathLike[str], target: Manifest, recipes: TransferRecipes, protocol: str | None
+) -> Experiment:
+    """Create an experiment for the network of a source. The setting ``original`` does not use its weights."""
+    spec = load_model(source).spec
+    recipe = recipes.original if setting == "original" else recipes.full_ft
+    weights = recipe.model.weights if setting == "original" else None
+    stream: Any = spec.stream
+    return Experiment(
+        setting,
+        replace(recipe, model=replace(recipe.model, name=spec.name, stream=stream, weights=weights)),
+        target,
+        classifier=recipes.fixed if setting == "fixed" else None,
+        source=None if setting == "original" else source,
+        protocol=protocol,
+    )
 
 
 def transfer_grid(rows: Sequence[TransferRow]) -> Grid:

@@ -108,35 +108,6 @@ class Experiment:
         }
 
 
-def transfer_experiment(
-    setting: Setting,
-    source: str | PathLike[str],
-    data: Manifest,
-    *,
-    original: Recipe,
-    full_ft: Recipe,
-    fixed: ClassifierRecipe,
-    protocol: str | None = None,
-) -> Experiment:
-    """Create the experiment of a setting for the network of a source.
-
-    With the setting ``original`` the source determines the network, but its weights are not used.
-    """
-    spec = load_model(source).spec
-    recipe = original if setting == "original" else full_ft
-    stream: Any = spec.stream
-    start = recipe.model.weights if setting == "original" else None
-    recipe = replace(recipe, model=replace(recipe.model, name=spec.name, stream=stream, weights=start))
-    return Experiment(
-        setting,
-        recipe,
-        data,
-        classifier=fixed if setting == "fixed" else None,
-        source=None if setting == "original" else source,
-        protocol=protocol,
-    )
-
-
 def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | None = None) -> tuple[LogitDump, Path]:
     """Run an experiment unless it is complete, and return its scores.
 

@@ -143,7 +143,7 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ScheduleConfig:
     """Learning rate schedule."""
 
     kind: Literal["plateau", "multi-step", "one-cycle"] = "plateau"
@@ -200,7 +200,7 @@ class Recipe:
     """Steps between validations. A checkpoint is saved after each validation."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     data: DataConfig = field(default_factory=DataConfig)
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the forward pass: no, bf16, or fp16 with loss scaling (GPU only)."""
@@ -309,7 +309,7 @@ def kinetics_rgb() -> Recipe:
         name="kinetics_rgb",
         max_steps=115_000,
         validate_every=2_500,
-        schedule=Schedule(kind="multi-step", changes=((97_000, 0.1), (108_000, 0.01))),
+        schedule=ScheduleConfig(kind="multi-step", changes=((97_000, 0.1), (108_000, 0.01))),
         data=DataConfig(effective_batch_size=_README_BATCH),
     )
 
@@ -326,7 +326,7 @@ def kinetics_flow() -> Recipe:
         max_steps=155_000,
         validate_every=2_500,
         model=ModelConfig(stream="flow"),
-        schedule=Schedule(kind="multi-step", changes=changes),
+        schedule=ScheduleConfig(kind="multi-step", changes=changes),
         data=DataConfig(effective_batch_size=_README_BATCH),
     )
 
@@ -342,7 +342,7 @@ def finetune() -> Recipe:
         validate_every=200,
         model=ModelConfig(batch_norm_momentum=0.01),
         optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=1e-5),
-        schedule=Schedule(patience=3, min_learning_rate=1e-4),
+        schedule=ScheduleConfig(patience=3, min_learning_rate=1e-4),
     )
 
 
@@ -354,7 +354,7 @@ def scratch() -> Recipe:
         validate_every=200,
         model=ModelConfig(batch_norm_momentum=0.05),
         optimizer=OptimizerConfig(learning_rate=0.05, weight_decay=1e-4),
-        schedule=Schedule(patience=4, min_learning_rate=1e-4),
+        schedule=ScheduleConfig(patience=4, min_learning_rate=1e-4),
     )
 
 
@@ -366,7 +366,7 @@ def tiny() -> Recipe:
         validate_every=100,
         model=ModelConfig(name="i3d_tiny", dropout=0.0, batch_norm_momentum=0.05),
         optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=1e-4),
-        schedule=Schedule(kind="one-cycle"),
+        schedule=ScheduleConfig(kind="one-cycle"),
         data=DataConfig(batch_size=16, num_workers=1),
     )
 
