@@ -1,4 +1,4 @@
-"""The published tables against counts, arithmetic and figures that were typed a second time, column by column."""
+"""The published tables compared with a second transcription and arithmetic relations."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def column(table: str, name: str) -> list[float | None]:
     return [paper_value(table, row, name) for row in paper_table(table).rows]
 
 
-def test_every_table_is_whole() -> None:
+def test_tables_are_complete() -> None:
     filled = {"table1": 35, "table2": 31, "table3": 17, "table3-top5": 6, "table4": 54, "table5": 30}
     shapes = {"table1": (5, 7), "table2": (5, 9), "table3": (5, 6), "table4": (5, 12), "table5": (17, 2)}
     assert tuple(ARCHITECTURES) == FIVE
@@ -48,11 +48,11 @@ def test_every_table_is_whole() -> None:
         ("table4", "hmdb51 full-ft random", [49.7, 49.4, 64.3, 66.5, 81.3]),
     ],
 )
-def test_columns_typed_again(table: str, name: str, values: list[float | None]) -> None:
+def test_columns_match_a_second_transcription(table: str, name: str, values: list[float | None]) -> None:
     assert column(table, name) == values
 
 
-def test_where_the_same_experiment_stands_in_two_tables_the_numbers_agree() -> None:
+def test_equal_experiments_have_equal_numbers_in_all_tables() -> None:
     """Tables 2 and 3 share Kinetics with ImageNet (3D-ConvNet: from scratch), Tables 2 and 4 Original with ImageNet."""
     for row in FIVE:
         init = "random" if row == "conv3d" else "imagenet"
@@ -65,7 +65,7 @@ def test_where_the_same_experiment_stands_in_two_tables_the_numbers_agree() -> N
             )
 
 
-def test_what_kinetics_brings_is_what_was_computed_from_version_3() -> None:
+def test_gains_from_kinetics_match_version_3() -> None:
     """Best of Fixed and Full-FT minus Original, in points (FACTS 2.3, computed apart)."""
     gains = {
         "convnet_lstm": (10.0, 17.4, 32.6, 31.4),
@@ -84,14 +84,14 @@ def test_what_kinetics_brings_is_what_was_computed_from_version_3() -> None:
         assert tuple(found) == expected
 
 
-def test_the_headline_comes_from_two_models() -> None:
+def test_numbers_of_the_abstract_come_from_two_models() -> None:
     ours = [row for row in paper_table("table5").rows if row.startswith("i3d")]
     best = {data: max(ours, key=lambda row: paper_value("table5", row, data) or 0) for data in ("ucf101", "hmdb51")}
     assert best == {"ucf101": "i3d rgb+flow imagenet", "hmdb51": "i3d rgb+flow random"}
     assert [paper_value("table5", best[data], data) for data in best] == [98.0, 80.9]
 
 
-def test_the_errors_cut_against_the_best_before() -> None:
+def test_error_reduction_relative_to_the_previous_best() -> None:
     """63 % on UCF-101 as claimed; on HMDB-51 the numbers give 35.7 % where the text says 35."""
     for data, value, cut in (("ucf101", 98.0, 63.0), ("hmdb51", 80.9, 35.7)):
         before = paper_value("table5", "st-resnet", data)
@@ -99,7 +99,7 @@ def test_the_errors_cut_against_the_best_before() -> None:
         assert round(100 * (value - before) / (100 - before), 1) == cut
 
 
-def test_the_gain_of_two_streams_and_top_5() -> None:
+def test_two_streams_and_top_5_are_higher() -> None:
     for init in INITS:
         one = [paper_value("table3", "i3d", f"{init} {s}") or 0 for s in ("rgb", "flow", "rgb+flow")]
         five = [paper_value("table3-top5", "i3d", f"{init} {s}") or 0 for s in ("rgb", "flow", "rgb+flow")]
@@ -107,7 +107,7 @@ def test_the_gain_of_two_streams_and_top_5() -> None:
         assert all(a + 15 < b for a, b in zip(one, five, strict=True))
 
 
-def test_frames_and_seconds_of_table_1_belong_together() -> None:
+def test_frames_and_seconds_of_table_1_are_consistent() -> None:
     for row in FIVE:
         flow, rgb = (paper_value("table1", row, f"train {kind} frames") or 0 for kind in ("flow", "rgb"))
         seconds = paper_value("table1", row, "train seconds")

@@ -1,4 +1,4 @@
-"""The paper's tables: the plan against the tables' own words, and a small reproduction that is killed on the way."""
+"""Reproduction of the paper's tables: the plan, and a small reproduction that is interrupted."""
 
 import json
 from dataclasses import replace
@@ -69,7 +69,7 @@ def cell(table: str, row: str, column: str) -> Cell:
 
 
 @pytest.mark.parametrize("table", ["table2", "table3", "table4", "table5"])
-def test_the_plan_has_the_cells_that_the_paper_has(table: str) -> None:
+def test_plan_has_the_cells_of_the_paper(table: str) -> None:
     published = paper_table(table)
     numbers = {(r, c) for r in published.rows for c in published.columns if published.value(r, c) is not None}
     if table == "table5":
@@ -79,7 +79,7 @@ def test_the_plan_has_the_cells_that_the_paper_has(table: str) -> None:
     assert len(planned) == len(numbers)
 
 
-def test_cells_need_the_runs_that_the_paper_says() -> None:
+def test_cells_need_the_runs_of_the_paper() -> None:
     both = cell("table2", "i3d", "hmdb51 rgb+flow")
     assert both.splits == ((Run("i3d", "rgb", "imagenet", "original", "hmdb51"), replace(both.runs[0], stream="flow")),)
     joint = cell("table2", "two_stream", "hmdb51 rgb+flow")
@@ -98,7 +98,7 @@ def test_cells_need_the_runs_that_the_paper_says() -> None:
     assert {r.init for c in plan_table("table2", inflated=False) for r in c.runs} == {"random"}
 
 
-def test_table_1_computed_is_table_1_published() -> None:
+def test_computed_table_1_matches_the_paper() -> None:
     ours, published = table_1(), paper_table("table1")
     for row in ARCHITECTURES:
         for column in published.columns:
@@ -112,7 +112,7 @@ def test_table_1_computed_is_table_1_published() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_flow")
-def test_a_killed_reproduction_goes_on(
+def test_killed_reproduction_continues(
     large: Manifest, small: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[str, str]] = []
@@ -173,7 +173,7 @@ def test_a_killed_reproduction_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_flow")
-def test_the_mean_is_over_splits(
+def test_result_is_the_mean_over_splits(
     large: Manifest, small: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap = {"val": "test", "test": "val"}
@@ -190,7 +190,7 @@ def test_the_mean_is_over_splits(
     assert other.folders[0] != found.folders[0], "another recipe is another run"
 
 
-def test_what_cannot_be_is_refused(large: Manifest, small: Manifest, tmp_path: Path) -> None:
+def test_invalid_inputs_are_rejected(large: Manifest, small: Manifest, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown table with results 'table1'"):
         reproduce("table1", make_inputs(large), tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'ucf101'"):
@@ -208,7 +208,7 @@ def test_what_cannot_be_is_refused(large: Manifest, small: Manifest, tmp_path: P
         reproduce("table3", make_inputs(testless), tmp_path)
 
 
-def test_without_anything_all_cells_stay_empty(tmp_path: Path) -> None:
+def test_cells_without_data_stay_empty(tmp_path: Path) -> None:
     cells = reproduce("table4", TrainingInputs({}, RECIPES), tmp_path)
     assert len(cells) == 54
     assert not any(c.results for c in cells)
@@ -217,7 +217,7 @@ def test_without_anything_all_cells_stay_empty(tmp_path: Path) -> None:
     assert "Not run, 27 cells or parts of them: no data for hmdb51 split 1." in lines
 
 
-def test_published_weights_stand_for_i3d_on_kinetics(small: Manifest, tmp_path: Path) -> None:
+def test_published_weights_replace_i3d_on_kinetics(small: Manifest, tmp_path: Path) -> None:
     """They are not fetched here; what the plan makes of them is looked at."""
     with_published = TrainingInputs({"ucf101": [small]}, RECIPES, published_weights=True)
     runs = reproduction._Runs(with_published, tmp_path, NullProgress())

@@ -1,4 +1,4 @@
-"""Original, Fixed and Full-FT: cached features against the whole network, and what is done once is not done again."""
+"""Transfer settings: cached features, resumed experiments, reports."""
 
 import json
 from dataclasses import replace
@@ -67,7 +67,7 @@ def fixed(data: Manifest, source: Path, **changes: object) -> Experiment:
 
 
 @pytest.mark.parametrize("name", ["i3d_tiny", "conv3d_tiny", "convnet_lstm_tiny", "two_stream_tiny"])
-def test_scores_from_kept_features_are_those_of_the_saved_network(data: Manifest, tmp_path: Path, name: str) -> None:
+def test_scores_from_cached_features_equal_the_saved_network(data: Manifest, tmp_path: Path, name: str) -> None:
     """By the paper's protocol, where some networks take a video in pieces; and one video is broken."""
     (tmp_path / "broken.mp4").write_text("no video")
     broken = VideoRecord(tmp_path / "broken.mp4", 1, "test")
@@ -110,7 +110,7 @@ def test_features_are_computed_once(
         run_experiment(fixed(data, saved("i3d_tiny", tmp_path, seed=1)), tmp_path)
 
 
-def test_features_that_a_kill_left_are_not_computed_again(
+def test_interrupted_extraction_continues(
     data: Manifest, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frozen, "_VIDEOS_PER_FILE", 4)
@@ -137,7 +137,7 @@ def test_features_that_a_kill_left_are_not_computed_again(
     assert torch.equal(parts.logits, expected.logits)
 
 
-def test_a_protocol_of_any_length_is_refused_for_features(two_classes: Path, source: Path, tmp_path: Path) -> None:
+def test_protocol_with_variable_length_is_rejected(two_classes: Path, source: Path, tmp_path: Path) -> None:
     from tests.synthetic import write_square
 
     data = load_dataset(two_classes)
@@ -156,7 +156,7 @@ def toy_features(count: int, seed: int) -> Features:
     return Features(records, ("",) * count, values)
 
 
-def test_a_classifier_learns_what_a_plane_parts() -> None:
+def test_classifier_learns_linearly_separable_classes() -> None:
     model = build_model("i3d_tiny", num_classes=7)
     rows: list[dict[str, float]] = []
     recipe = ClassifierRecipe(max_steps=60, validate_every=20, batch_size=8, dropout=0.0)
@@ -171,7 +171,7 @@ def test_a_classifier_learns_what_a_plane_parts() -> None:
     torch.testing.assert_close(classify_features(model, held_out), by_hand, atol=1e-4, rtol=1e-4)
 
 
-def test_of_a_classifier_that_gets_worse_the_best_is_kept() -> None:
+def test_best_classifier_is_kept() -> None:
     """The validation videos have the opposite classes, so every step away from the start is a loss."""
     model = build_model("i3d_tiny", num_classes=7)
     val = toy_features(10, 2)
@@ -230,7 +230,7 @@ def test_three_settings_on_two_targets(
 
 
 @pytest.mark.slow
-def test_several_streams_are_also_fused(data: Manifest, source: Path, tmp_path: Path) -> None:
+def test_streams_are_fused(data: Manifest, source: Path, tmp_path: Path) -> None:
     second = saved("i3d_tiny", tmp_path, seed=1)
     rows = transfer(
         [source, second],
@@ -248,7 +248,7 @@ def test_several_streams_are_also_fused(data: Manifest, source: Path, tmp_path: 
     assert rows[2].spread_top1 is None
 
 
-def test_what_cannot_be_is_refused(data: Manifest, source: Path, tmp_path: Path) -> None:
+def test_invalid_inputs_are_rejected(data: Manifest, source: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="fixed needs source weights"):
         replace(fixed(data, source), source=None)
     with pytest.raises(TrainingError, match="original does not use source weights"):

@@ -52,7 +52,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path, kind: str) -> None:
+def test_next_write_removes_partial_files_of_killed_processes(tmp_path: Path, kind: str) -> None:
     kill(start_writer(tmp_path / "a.mp4", kind))
     assert len(names(tmp_path)) == 1
     write_atomically(tmp_path / "b.txt", "b")
@@ -60,7 +60,7 @@ def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_running_process_writes_is_kept(tmp_path: Path, kind: str) -> None:
+def test_partial_files_of_running_processes_are_kept(tmp_path: Path, kind: str) -> None:
     writer = start_writer(tmp_path / "a.mp4", kind)
     try:
         (partial,) = tmp_path.iterdir()
@@ -72,7 +72,7 @@ def test_what_a_running_process_writes_is_kept(tmp_path: Path, kind: str) -> Non
         kill(writer)
 
 
-def test_a_sweep_goes_into_folders_and_keeps_what_is_not_ours(tmp_path: Path) -> None:
+def test_sweep_is_recursive_and_keeps_other_files(tmp_path: Path) -> None:
     deep = tmp_path / "class" / "video"
     kill(start_writer(deep / "a.mp4"))
     kill(start_writer(deep / "frames", "folder"))
@@ -84,7 +84,7 @@ def test_a_sweep_goes_into_folders_and_keeps_what_is_not_ours(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("hours", "kept"), [(1, True), (25, False)])
-def test_the_file_of_another_host_is_kept_for_a_day(
+def test_partial_file_of_another_host_is_kept_for_a_day(
     tmp_path: Path, hours: float, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -98,9 +98,7 @@ def test_the_file_of_another_host_is_kept_for_a_day(
 
 
 @pytest.mark.parametrize(("hours", "kept"), [(1, True), (25, False)])
-def test_without_locks_the_time_of_the_last_change_counts(
-    tmp_path: Path, hours: float, kept: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_age_decides_without_locks(tmp_path: Path, hours: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
     def unsupported(*_: object) -> None:
@@ -116,7 +114,7 @@ def test_without_locks_the_time_of_the_last_change_counts(
 
 @pytest.mark.parametrize("before", ["_open", "_lock"])
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_sweep_between_creation_and_lock_does_no_harm(
+def test_sweep_between_creation_and_lock_is_harmless(
     before: str, folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     function = getattr(atomic, before)
@@ -137,7 +135,7 @@ def test_a_sweep_between_creation_and_lock_does_no_harm(
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_a_failure_in_the_block_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+def test_exception_in_the_block_keeps_the_existing_file(tmp_path: Path, error: BaseException) -> None:
     target = write_atomically(tmp_path / "a.txt", "old")
 
     def fail_halfway() -> None:
@@ -151,7 +149,7 @@ def test_a_failure_in_the_block_leaves_what_was_there(tmp_path: Path, error: Bas
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+def test_concurrent_writers_do_not_mix(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "a.txt") as one, atomic_path(tmp_path / "a.txt") as other:
         one.write_text("one")
         other.write_text("other")
@@ -159,7 +157,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_folder_replaces_the_one_before(tmp_path: Path) -> None:
+def test_folder_replaces_an_existing_one(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "old.jpg").touch()
     partial = PartialFile(tmp_path / "v", folder=True)
@@ -170,7 +168,7 @@ def test_a_folder_replaces_the_one_before(tmp_path: Path) -> None:
     assert names(tmp_path / "v") == ["new.jpg"]
 
 
-def test_a_name_as_long_as_the_system_takes_can_be_written(tmp_path: Path) -> None:
+def test_longest_file_name_can_be_written(tmp_path: Path) -> None:
     target = tmp_path / ("n" * 251 + ".mp4")
     with atomic_path(target) as path:
         assert path.suffix == ".mp4"  # encoders choose the container by it
@@ -178,7 +176,7 @@ def test_a_name_as_long_as_the_system_takes_can_be_written(tmp_path: Path) -> No
     assert names(tmp_path) == [target.name]
 
 
-def test_what_is_in_the_way_is_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_blocked_target_is_reported_before_writing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     cases = {

@@ -18,9 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif("sys.platform != 'linux'", reason="the folders of Linux")
 @pytest.mark.parametrize("value", [None, "", " ", "relative", "./here", "~/there"])
-def test_a_value_that_is_no_absolute_path_counts_as_unset(
-    value: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_xdg_cache_home_is_ignored(value: str | None, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if value is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", value)
     assert cache_folder() == home / ".cache" / "quovadis"
@@ -28,12 +26,12 @@ def test_a_value_that_is_no_absolute_path_counts_as_unset(
 
 
 @pytest.mark.skipif("sys.platform != 'linux'", reason="the folders of Linux")
-def test_the_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "quovadis"
 
 
-def test_our_own_variable_comes_first(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quovadis_cache_has_precedence(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     for value, folder in {"~/mine": home / "mine", "mine": tmp_path / "mine", "": None}.items():
         monkeypatch.setenv("QUOVADIS_CACHE", value)

@@ -1,4 +1,4 @@
-"""Processes that work together, and how they end when one of them fails."""
+"""Process groups, and errors in one of their processes."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ cli.main(["work"])
 """
 
 
-def test_what_each_process_gives_reaches_all_in_order() -> None:
+def test_values_are_gathered_in_rank_order() -> None:
     script = (
         _HEAD
         + """
@@ -55,7 +55,7 @@ main()
         assert (ended.code, ended.stderr) == (0, "")
 
 
-def test_an_error_in_one_process_ends_all_and_only_it_speaks() -> None:
+def test_error_in_one_process_stops_all_and_is_printed_once() -> None:
     script = (
         _HEAD
         + """
@@ -72,7 +72,7 @@ def main(_):
     assert [ended.stderr for ended in found] == ["", "error: b.mp4 is broken\n", ""]
 
 
-def test_the_same_error_in_all_processes_is_told_once() -> None:
+def test_error_in_all_processes_is_printed_once() -> None:
     script = (
         _HEAD
         + """
@@ -88,7 +88,7 @@ def main(_):
     assert sorted(ended.stderr for ended in found) == ["", "error: nothing there\n"]
 
 
-def test_a_killed_process_is_missed_by_the_others() -> None:
+def test_killed_process_stops_the_others() -> None:
     script = (
         _HEAD
         + """
@@ -108,7 +108,7 @@ def main(_):
     assert first.stderr.count("\n") == 1
 
 
-def test_a_process_that_does_not_answer_is_not_waited_for_without_end() -> None:
+def test_unresponsive_process_times_out() -> None:
     script = (
         _HEAD
         + """
@@ -130,7 +130,7 @@ def main(_):
     )
 
 
-def test_a_launcher_that_says_too_little_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_launcher_variables_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -138,7 +138,7 @@ def test_a_launcher_that_says_too_little_is_told(monkeypatch: pytest.MonkeyPatch
         distributed.initialize()
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
@@ -146,7 +146,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         distributed.initialize()
 
 
-def test_alone_an_error_is_what_it_is() -> None:
+def test_error_of_a_single_process_is_unchanged() -> None:
     assert "WORLD_SIZE" not in os.environ
     with pytest.raises(KeyError), distributed.process_group():
         raise KeyError("a")

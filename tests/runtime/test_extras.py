@@ -29,14 +29,16 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(("info", "option"), [({"editable": True}, ["-e"]), ({"editable": False}, []), ({}, [])])
-def test_a_folder_is_named_again(info: dict[str, bool], option: list[str], installed: Any, tmp_path: Path) -> None:
+def test_folder_installation_uses_the_folder(
+    info: dict[str, bool], option: list[str], installed: Any, tmp_path: Path
+) -> None:
     folder = tmp_path / "my code (old)"
     folder.mkdir()
     installed({"url": folder.as_uri(), "dir_info": info})
     assert shlex.split(install_command("web")) == ["pip", "install", *option, f"{folder}[web]"]
 
 
-def test_archives_and_repositories_are_named_again(installed: Any, tmp_path: Path) -> None:
+def test_archive_and_repository_installations_use_their_url(installed: Any, tmp_path: Path) -> None:
     wheel = tmp_path / "quovadis-1-py3-none-any.whl"
     wheel.write_bytes(b"")
     installed({"url": wheel.as_uri(), "archive_info": {}})
@@ -46,7 +48,7 @@ def test_archives_and_repositories_are_named_again(installed: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("origin", [None, "", "{", "[]", {"url": "file:///gone/away", "dir_info": {"editable": True}}])
-def test_an_unknown_source_is_the_checkout(origin: object, installed: Any) -> None:
+def test_unknown_source_uses_the_checkout(origin: object, installed: Any) -> None:
     installed(origin)
     assert install_command("web") == "pip install '.[web]'  (in the checkout of quovadis)"
 
@@ -57,7 +59,7 @@ def test_a_checkout_without_installation_is_found(monkeypatch: pytest.MonkeyPatc
     assert shlex.split(install_command("web")) == ["pip", "install", "-e", f"{root}[web]"]
 
 
-def test_pip_takes_the_command(installed: Any, tmp_path: Path) -> None:
+def test_pip_accepts_the_command(installed: Any, tmp_path: Path) -> None:
     """Resolved by pip: the folder and its extra; nothing is installed, and no index is asked."""
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
         pytest.skip("needs pip in this environment")

@@ -32,19 +32,19 @@ def _fails(x: int) -> int:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_every_item_once(num_workers: int) -> None:
+def test_every_item_is_processed_once(num_workers: int) -> None:
     results = list(run_jobs(_square, list(range(20)), num_workers=num_workers))
     assert sorted(results) == [(i, i * i) for i in range(20)]
 
 
-def test_an_item_that_kills_its_process_costs_only_itself() -> None:
+def test_item_that_kills_its_process_does_not_affect_others() -> None:
     results = dict(run_jobs(_dies_at_three, list(range(8)), num_workers=2, on_crash=lambda x: -x))
     assert results == {i: (-3 if i == 3 else i * i) for i in range(8)}
     with pytest.raises(JobError, match="worked on 3 was killed"):
         list(run_jobs(_dies_at_three, list(range(8)), num_workers=2))
 
 
-def test_an_exception_ends_the_job() -> None:
+def test_exception_stops_the_job() -> None:
     with pytest.raises(ValueError, match="is wrong"):
         list(run_jobs(_fails, [1, 2], num_workers=1))
 
@@ -56,7 +56,7 @@ def test_while_waiting_is_called() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to see which processes there are")
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+def test_workers_exit_when_the_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from tests.runtime.job_child import tell_and_sleep; from quovadis.runtime.jobs import run_jobs;"
         "list(run_jobs(tell_and_sleep, [sys.argv[1]], num_workers=1))"
@@ -101,7 +101,7 @@ def two_nodes() -> Iterator[object]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_cluster_that_loses_a_machine_finishes_each_clip_once(two_nodes: object, tmp_path: Path) -> None:
+def test_cluster_finishes_each_clip_once_after_losing_a_machine(two_nodes: object, tmp_path: Path) -> None:
     cluster = two_nodes
     lost = cluster.add_node(num_cpus=1)  # type: ignore[attr-defined]
     for i in range(12):

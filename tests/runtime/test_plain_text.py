@@ -54,7 +54,7 @@ def result(name: str) -> EvaluationResult:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_terminal_tables_show_names_as_they_are(text: str) -> None:
+def test_terminal_tables_escape_names(text: str) -> None:
     expected = printable(text)
     for renderable, count in (
         (prediction_table(prediction(text)), 5),
@@ -68,7 +68,7 @@ def test_terminal_tables_show_names_as_they_are(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_the_progress_bar_shows_names_as_they_are(text: str) -> None:
+def test_progress_bar_escapes_names(text: str) -> None:
     stream = io.StringIO()
     with progress_bar(Console(file=stream, width=200)) as bar:
         bar.add_task(text, total=1, completed=1)
@@ -83,7 +83,7 @@ def test_print_escapes_terminal_commands(text: str, capsys: pytest.CaptureFixtur
     assert written.isprintable()
 
 
-def test_letters_tabs_and_lines_are_kept() -> None:
+def test_letters_tabs_and_line_feeds_are_unchanged() -> None:
     text = "".join(SCRIPTS) + "é\tß\n"
     assert printable(text) == text
     assert printable(printable("\x1b")) == printable("\x1b") == r"\x1b"
@@ -107,7 +107,7 @@ def test_every_command_prints_plain_text() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8", "shift_jis"])
-def test_output_of_any_encoding(
+def test_output_in_any_encoding(
     encoding: str, clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = tmp_path / "é 中 👍 \udcff.mp4"
@@ -125,7 +125,7 @@ def test_output_of_any_encoding(
         assert ("中" in written) == (encoding in ("utf-8", "shift_jis"))
 
 
-def test_bars_are_drawn_in_ascii_where_there_are_no_blocks() -> None:
+def test_bars_use_ascii_without_block_characters() -> None:
     assert "###" in shown(prediction_table(prediction("a", "b")), "cp1252")
     assert "███" in shown(prediction_table(prediction("a", "b")), "utf-8")
 

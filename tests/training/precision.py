@@ -1,4 +1,4 @@
-"""Training in double precision, for comparisons of runs that rounding would drive apart."""
+"""Training in double precision, to compare runs without rounding errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from quovadis.weights.load import create_model
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """Training in double precision, where rounding decides nothing."""
+    """Train in double precision within the block."""
 
     def create(*args: Any, **options: Any) -> VideoModel:
         return create_model(*args, **options).double()

@@ -69,7 +69,7 @@ def quick_flow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick_flow")
 @pytest.mark.parametrize(("name", "stream"), TINY)
-def test_each_network_trains_and_is_measured_by_its_own_protocol(
+def test_each_network_trains_and_is_evaluated_by_its_protocol(
     motions: Manifest, tmp_path: Path, name: str, stream: str
 ) -> None:
     folder = train(recipe(name, stream), motions, tmp_path)
@@ -87,7 +87,7 @@ def test_each_network_trains_and_is_measured_by_its_own_protocol(
 
 
 @pytest.mark.usefixtures("quick_flow")
-def test_without_a_choice_a_network_looks_at_what_it_does_in_the_paper(motions: Manifest, tmp_path: Path) -> None:
+def test_default_streams_are_those_of_the_paper(motions: Manifest, tmp_path: Path) -> None:
     folder = train(recipe("two_stream_tiny"), motions, tmp_path / "run")
     again = train(recipe("two_stream_tiny", weights=str(folder.root)), motions, tmp_path / "again")
     assert load_weights(again.best)[1].options["stream"] == "rgb+flow"
@@ -98,7 +98,7 @@ def test_without_a_choice_a_network_looks_at_what_it_does_in_the_paper(motions: 
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_the_lstm_learns_at_every_step(motions: Manifest, tmp_path: Path) -> None:
+def test_lstm_loss_includes_every_time_step(motions: Manifest, tmp_path: Path) -> None:
     """One step of training against the same by hand, with the cross-entropy of each step written out."""
     plain = replace(
         recipe("convnet_lstm_tiny", dropout=0.0),
@@ -132,7 +132,7 @@ def test_the_lstm_learns_at_every_step(motions: Manifest, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_training_starts_from_a_picture_network(motions: Manifest, tmp_path: Path) -> None:
+def test_training_starts_from_a_2d_network(motions: Manifest, tmp_path: Path) -> None:
     """At full size, on single frames, with a rate of zero: the weights of the file come out again."""
     packed = (GOLDEN / "googlenet_torchvision.pt.xz").read_bytes()
     googlenet = torch.load(io.BytesIO(lzma.decompress(packed)), weights_only=True)

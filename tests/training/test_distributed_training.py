@@ -1,4 +1,4 @@
-"""Training and measuring in two processes against one."""
+"""Training and evaluation in two processes compared with one."""
 
 import json
 import re
@@ -176,7 +176,7 @@ def val_losses(root: Path) -> dict[int, float]:
     return {row["step"]: row["val_loss"] for row in read_log(root / "log.jsonl") if "val_loss" in row}
 
 
-def test_a_transfer_in_two_processes_is_that_of_one(two: Path, data: Manifest, tmp_path: Path) -> None:
+def test_transfer_in_two_processes_equals_one(two: Path, data: Manifest, tmp_path: Path) -> None:
     both = transferred(two / "first", data, two / "transfer")  # it is done: nothing is computed here
     alone = transferred(two / "first", data, tmp_path)
     assert both == alone
@@ -185,7 +185,7 @@ def test_a_transfer_in_two_processes_is_that_of_one(two: Path, data: Manifest, t
 
 
 @pytest.mark.parametrize(("name", "statistics"), NETWORKS)
-def test_the_gradients_of_two_processes_are_those_of_one(two: Path, name: str, statistics: BatchStatistics) -> None:
+def test_gradients_of_two_processes_equal_one(two: Path, name: str, statistics: BatchStatistics) -> None:
     alone = gradients(name, statistics)
     for rank in range(2):
         together = torch.load(two / f"gradients{rank}.pt")[f"{name} {statistics}"]
@@ -197,7 +197,7 @@ def test_the_gradients_of_two_processes_are_those_of_one(two: Path, name: str, s
             )
 
 
-def test_the_figures_of_two_processes_are_those_of_one(two: Path, two_classes: Path) -> None:
+def test_metrics_of_two_processes_equal_one(two: Path, two_classes: Path) -> None:
     """To the last bit: top-1, top-5, loss, the probabilities of every video, and which one was unreadable."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -210,7 +210,7 @@ def test_the_figures_of_two_processes_are_those_of_one(two: Path, two_classes: P
         assert json.loads((two / f"figures{rank}.json").read_text()) == json.loads(json.dumps(alone))
 
 
-def test_two_processes_train_as_one_with_their_batches_together(two: Path, data: Manifest, tmp_path: Path) -> None:
+def test_two_processes_train_like_one_with_the_joint_batch(two: Path, data: Manifest, tmp_path: Path) -> None:
     with float64():
         one = train(replace(RECIPE, data=replace(RECIPE.data, batch_size=4)), data, tmp_path)
     assert losses(two / "synchronized") == pytest.approx(losses(one.root), rel=1e-6)
@@ -222,9 +222,7 @@ def test_two_processes_train_as_one_with_their_batches_together(two: Path, data:
         torch.testing.assert_close(together[key], alone[key], atol=1e-7, rtol=1e-6)
 
 
-def test_the_number_of_processes_may_change_and_the_effective_batch_stays(
-    two: Path, data: Manifest, tmp_path: Path
-) -> None:
+def test_number_of_processes_may_change_with_equal_effective_batch(two: Path, data: Manifest, tmp_path: Path) -> None:
     """Two steps in two processes, then two in one: with the whole batch at once, or in parts."""
     with pytest.raises(TrainingError, match=r"differs in data.effective_batch_size \(4 there, 2 here\)"):
         train(RECIPE, data, two / "half")
@@ -240,9 +238,7 @@ def test_the_number_of_processes_may_change_and_the_effective_batch_stays(
     assert any("batch norm now normalizes 2 clips together, before it was 4" in note for note in noting.notes)
 
 
-def test_per_process_statistics_follow_the_batch_and_not_the_processes(
-    two: Path, data: Manifest, tmp_path: Path
-) -> None:
+def test_per_process_statistics_depend_on_the_batch_only(two: Path, data: Manifest, tmp_path: Path) -> None:
     """Two processes with one batch each take the steps of one with two batches."""
     model = replace(RECIPE.model, batch_norm="per-process", batch_norm_clips=0)
     parts = replace(RECIPE, max_steps=2, model=model, data=replace(RECIPE.data, accumulate_steps=2))
@@ -252,13 +248,13 @@ def test_per_process_statistics_follow_the_batch_and_not_the_processes(
     assert losses(two / "per-process")[1] != pytest.approx(losses(two / "synchronized")[1], rel=1e-6)
 
 
-def test_each_process_has_its_own_dropout_in_each_step(two: Path) -> None:
+def test_dropout_seed_differs_between_processes_and_steps(two: Path) -> None:
     found = [int((two / f"seed{rank}").read_text()) for rank in range(2)]
     assert found == [step_seed(RECIPE.seed, 2, rank) for rank in range(2)]
     assert found[0] != found[1]
 
 
-def test_the_running_averages_that_are_saved_are_the_mean_over_the_processes(two: Path, data: Manifest) -> None:
+def test_saved_running_averages_are_the_mean_over_processes(two: Path, data: Manifest) -> None:
     """After one step, by hand: each batch of four gives its own statistics, half of which goes into the averages."""
     torch.manual_seed(RECIPE.seed)
     model = build_model("i3d_tiny", num_classes=2, dropout=0.0)
@@ -283,12 +279,12 @@ def test_mixed_precision_in_two_processes(two: Path) -> None:
     assert {t.dtype for t in load_weights(RunFolder(two / "bf16").last)[0].values()} == {torch.float32}
 
 
-def test_processes_that_see_other_data_are_refused(two: Path) -> None:
+def test_processes_with_different_data_are_rejected(two: Path) -> None:
     text = (two / "refused.txt").read_text()
     assert re.match(r"the processes have different data: 12 \+ 4 videos of \w+, 11 \+ 4 videos of \w+; give", text)
 
 
-def test_one_process_is_killed_and_the_run_goes_on(two_classes: Path, tmp_path: Path) -> None:
+def test_run_with_a_killed_process_can_be_resumed(two_classes: Path, tmp_path: Path) -> None:
     """The launcher ends the other one; the same command again makes the steps of a run that nothing stopped."""
     killed = tmp_path / "killed"
     command = ["train", "tiny", "--data", str(two_classes), "--out", str(killed), *CLI.split()]

@@ -24,7 +24,7 @@ def clusters(num: int, dim: int = 6, num_classes: int = 3, seed: int = 0) -> tup
     return x, targets
 
 
-def test_the_gradient_of_the_objective_is_zero_at_the_solution() -> None:
+def test_gradient_of_the_objective_is_zero_at_the_solution() -> None:
     """The objective is convex, so this is the definition of the solution; written without the code under test."""
     x, targets = clusters(60)
     l2 = 0.7
@@ -43,7 +43,7 @@ def test_the_gradient_of_the_objective_is_zero_at_the_solution() -> None:
     assert (weight[:, -1] == 0).all(), "a constant feature has no weight"
 
 
-def test_two_classes_in_one_dimension_have_the_closed_form() -> None:
+def test_two_classes_in_one_dimension_match_the_closed_form() -> None:
     """At x = -1 and +1 the difference d of the two logits solves 2 sigmoid(-d) = l2 d / 2 for d = 2 w."""
     x, targets = torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1])
     weight, bias = fit_logistic(x, targets, 2, l2=0.5)
@@ -52,7 +52,7 @@ def test_two_classes_in_one_dimension_have_the_closed_form() -> None:
     assert bias.tolist() == pytest.approx([0.0, 0.0], abs=1e-8)
 
 
-def test_scaling_a_feature_changes_no_prediction() -> None:
+def test_predictions_are_invariant_to_feature_scaling() -> None:
     x, targets = clusters(60)
     scale = torch.tensor([5.0, 0.01, 1.0, 3.0, 100.0, 1.0])
     first = fit_logistic(x, targets, 3, l2=1.0)
@@ -62,14 +62,14 @@ def test_scaling_a_feature_changes_no_prediction() -> None:
 
 
 @pytest.mark.parametrize(("row", "match"), [(float("nan"), "NaN"), (float("inf"), "NaN or infinite")])
-def test_features_that_are_not_finite_are_refused(row: float, match: str) -> None:
+def test_non_finite_features_are_rejected(row: float, match: str) -> None:
     x, targets = clusters(6)
     x[2, 1] = row
     with pytest.raises(InvalidInputError, match=match):
         fit_logistic(x, targets, 3, l2=1.0)
 
 
-def test_a_class_without_a_sample_is_refused() -> None:
+def test_class_without_a_sample_is_rejected() -> None:
     x, targets = clusters(6)
     with pytest.raises(InvalidInputError, match=r"none of class \[3\]"):
         fit_logistic(x, targets, 4, l2=1.0)
@@ -84,7 +84,7 @@ def features(num_videos: int, seed: int) -> Features:
     return Features(records, ("",) * num_videos, values)
 
 
-def test_the_head_of_the_network_holds_the_regression() -> None:
+def test_network_head_holds_the_regression() -> None:
     model = build_model("i3d_tiny", num_classes=5)
     trunk = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("head.")}
     train, val = features(40, 0), features(20, 1)
@@ -99,6 +99,6 @@ def test_the_head_of_the_network_holds_the_regression() -> None:
     assert all(torch.equal(v, trunk[k]) for k, v in model.state_dict().items() if k in trunk)
 
 
-def test_a_network_with_two_classifiers_is_refused() -> None:
+def test_network_with_two_classifiers_is_rejected() -> None:
     with pytest.raises(TrainingError, match="two_stream_tiny does not have a single linear classifier"):
         fit_head(build_model("two_stream_tiny", num_classes=2), ("a", "b"), features(4, 0), features(4, 1))

@@ -74,7 +74,7 @@ def val_losses(root: Path) -> dict[int, float]:
     return {row["step"]: row["val_loss"] for row in read_log(root / "log.jsonl") if "val_loss" in row}
 
 
-def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path) -> None:
+def test_run_folder_is_complete(data: Manifest, tmp_path: Path) -> None:
     folder = train(RECIPE, data, tmp_path / "run")
     rows = list(read_log(folder.log))
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
@@ -93,7 +93,7 @@ def test_a_run_leaves_everything_that_it_promises(data: Manifest, tmp_path: Path
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_a_stopped_run_goes_on_with_the_same_losses(data: Manifest, tmp_path: Path) -> None:
+def test_stopped_run_resumes_with_the_same_losses(data: Manifest, tmp_path: Path) -> None:
     recipe = replace(RECIPE, max_steps=3, validate_every=2, model=replace(RECIPE.model, batch_norm_clips=4))
     whole = train(replace(recipe, max_steps=4), data, tmp_path / "whole")
     train(replace(recipe, max_steps=2), data, tmp_path / "parts")
@@ -117,7 +117,7 @@ train(replace(RECIPE, max_steps=12), load_dataset({data!r}), {out!r})
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_losses(two_classes: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes_with_the_same_losses(two_classes: Path, tmp_path: Path) -> None:
     def start(out: Path) -> subprocess.Popen[bytes]:
         script = _SCRIPT.format(here=str(Path(__file__).parent), data=str(two_classes), out=str(out))
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(two_classes: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_path: Path) -> None:
+def test_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_path: Path) -> None:
     """Against two steps written out by hand: two batches of 2 each, SGD with momentum and weight decay, no dropout."""
     rate, momentum, decay = 2e-5, 0.5, 10.0  # a small step, after which the network is as well conditioned as before
     recipe = replace(
@@ -181,7 +181,7 @@ class _StopAt(NullProgress):
 
 
 @pytest.mark.slow
-def test_one_cycle_rises_and_falls_and_goes_on_where_it_was(data: Manifest, tmp_path: Path) -> None:
+def test_one_cycle_schedule_and_resume(data: Manifest, tmp_path: Path) -> None:
     cycle = replace(RECIPE, schedule=ScheduleConfig(kind="one-cycle"))
     whole = train(cycle, data, tmp_path / "whole")
     rates = [row["learning_rate"] for row in read_log(whole.log) if "loss" in row]
@@ -197,7 +197,7 @@ def test_one_cycle_rises_and_falls_and_goes_on_where_it_was(data: Manifest, tmp_
         train(replace(cycle, max_steps=7), data, tmp_path / "whole")
 
 
-def test_the_rate_falls_when_validation_saturates_and_ends_the_run(data: Manifest, tmp_path: Path) -> None:
+def test_plateau_reduces_the_rate_and_completes_the_run(data: Manifest, tmp_path: Path) -> None:
     still = replace(
         RECIPE,
         max_steps=40,
@@ -223,7 +223,7 @@ class _Collect(NullProgress):
         self.notes.append(message)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(data: Manifest, tmp_path: Path) -> None:
+def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(data: Manifest, tmp_path: Path) -> None:
     good = train(RECIPE, data, tmp_path / "run")
     before = good.best.read_bytes(), good.checkpoint.read_bytes()
     state = good.load_checkpoint()
@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(data: Manifest,
     assert good.checkpoint.read_bytes() == poisoned
 
 
-def test_weights_that_a_step_spoiled_are_never_saved(data: Manifest, tmp_path: Path) -> None:
+def test_non_finite_weights_are_never_saved(data: Manifest, tmp_path: Path) -> None:
     """A finite loss, a step into infinity, and a validation right after it."""
     good = train(replace(RECIPE, max_steps=2), data, tmp_path / "run")
     state = good.load_checkpoint()
@@ -249,7 +249,7 @@ def test_weights_that_a_step_spoiled_are_never_saved(data: Manifest, tmp_path: P
     assert good.checkpoint.read_bytes() == before
 
 
-def test_a_full_disk_keeps_what_was_saved(data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_saved_files(data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = train(replace(RECIPE, max_steps=2), data, tmp_path / "run")
     before = folder.checkpoint.read_bytes()
 
@@ -266,7 +266,7 @@ def test_a_full_disk_keeps_what_was_saved(data: Manifest, tmp_path: Path, monkey
     assert list(losses(folder.root)) == [1, 2, 3, 4]
 
 
-def test_a_folder_with_another_run_is_refused(data: Manifest, tmp_path: Path) -> None:
+def test_folder_with_another_run_is_rejected(data: Manifest, tmp_path: Path) -> None:
     train(replace(RECIPE, max_steps=2), data, tmp_path / "run")
     with pytest.raises(
         TrainingError,
@@ -278,7 +278,7 @@ def test_a_folder_with_another_run_is_refused(data: Manifest, tmp_path: Path) ->
         train(RECIPE, fewer, tmp_path / "run")
 
 
-def test_a_class_without_training_videos_is_refused(data: Manifest, tmp_path: Path) -> None:
+def test_class_without_training_videos_is_rejected(data: Manifest, tmp_path: Path) -> None:
     lonely = replace(data, labels=(*data.labels, "up"))
     with pytest.raises(TrainingError, match=r"1 classes of squares have no training video that exists: up"):
         train(RECIPE, lonely, tmp_path / "run")
@@ -297,7 +297,7 @@ def test_unreadable_training_videos_are_counted(data: Manifest, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_an_unreadable_validation_video_counts_as_wrong_and_is_named_at_once(data: Manifest, tmp_path: Path) -> None:
+def test_unreadable_validation_video_counts_as_wrong(data: Manifest, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_text("no video")
     notes = _Collect([])
     more = replace(data, records=(*data.records, VideoRecord(tmp_path / "broken.mp4", 0, "val")))
@@ -312,7 +312,7 @@ def test_an_unreadable_validation_video_counts_as_wrong_and_is_named_at_once(dat
 
 
 @pytest.mark.parametrize(("split", "name"), [("train", "training"), ("val", "validation")])
-def test_a_class_without_a_readable_video_is_refused_before_training(
+def test_class_without_a_readable_video_is_rejected_before_training(
     split: str, name: str, data: Manifest, tmp_path: Path
 ) -> None:
     records = [replace(r, path=tmp_path / f"{i}.mp4") for i, r in enumerate(data.split(split)) if r.label == 1]
@@ -331,7 +331,7 @@ def test_a_class_without_a_readable_video_is_refused_before_training(
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_weights_are_saved_with_the_statistics_of_training_clips(data: Manifest, tmp_path: Path) -> None:
+def test_weights_are_saved_with_recomputed_statistics(data: Manifest, tmp_path: Path) -> None:
     """Whatever the momentum is; and they are those of the clips of the first batches under the saved weights."""
     found = []
     for momentum in (0.1, 0.9):
@@ -348,9 +348,7 @@ def test_weights_are_saved_with_the_statistics_of_training_clips(data: Manifest,
         torch.testing.assert_close(found[0][key], value, atol=1e-4, rtol=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run(
-    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_non_finite_gradient_stops_the_run(data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(RECIPE, data=replace(RECIPE.data, batch_size=2))
     loss = VideoModel.loss
     monkeypatch.setattr(I3D, "loss", lambda *args: _ToInfinity.apply(loss(*args)))
@@ -372,7 +370,7 @@ class _ToInfinity(torch.autograd.Function):
         return grads[0] * torch.inf
 
 
-def test_two_runs_do_not_share_a_folder_and_an_interrupted_one_leaves_no_lock(data: Manifest, tmp_path: Path) -> None:
+def test_run_folder_is_locked_and_released_after_an_interrupt(data: Manifest, tmp_path: Path) -> None:
     with FolderLock(tmp_path / "run", "training"):
         with pytest.raises(
             StorageError, match=r"run is in use by process .*training, since .*: wait for it, or stop it"
@@ -388,7 +386,7 @@ def test_two_runs_do_not_share_a_folder_and_an_interrupted_one_leaves_no_lock(da
         pass
 
 
-def test_every_step_and_every_process_has_its_own_dropout(data: Manifest, tmp_path: Path) -> None:
+def test_step_seed_differs_between_steps_and_processes(data: Manifest, tmp_path: Path) -> None:
     seeds: list[int] = []
 
     class Seeds(NullProgress):
@@ -402,9 +400,7 @@ def test_every_step_and_every_process_has_its_own_dropout(data: Manifest, tmp_pa
     assert len(every) == 64
 
 
-def test_stored_flow_is_found_by_its_path_below_the_data(
-    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stored_flow_is_found_by_relative_path(data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = []
     add_to = FlowSource.add_to
 
@@ -447,7 +443,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), DAMAGES, ids=[f"{d[0]}-{i}" for i, d in enumerate(DAMAGES)])
-def test_damaged_files_of_a_run_are_named(
+def test_error_names_damaged_files_of_a_run(
     finished: Path, data: Manifest, tmp_path: Path, name: str, content: Any, message: str
 ) -> None:
     run = tmp_path / "run"
@@ -460,7 +456,7 @@ def test_damaged_files_of_a_run_are_named(
         train(SHORT, data, run)
 
 
-def test_a_run_continues_when_its_data_folder_was_renamed(finished: Path, two_classes: Path, tmp_path: Path) -> None:
+def test_run_resumes_after_its_data_folder_was_renamed(finished: Path, two_classes: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     shutil.copytree(two_classes, tmp_path / "renamed")
     data = load_dataset(tmp_path / "renamed")
@@ -471,7 +467,7 @@ def test_a_run_continues_when_its_data_folder_was_renamed(finished: Path, two_cl
     assert any("from step 2" in note for note in notes)
 
 
-def test_starting_from_weights_replaces_the_head_where_classes_differ(
+def test_initial_weights_keep_all_but_a_different_head(
     data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(replace(RECIPE, max_steps=2), data, tmp_path / "first")
@@ -493,7 +489,7 @@ def test_starting_from_weights_replaces_the_head_where_classes_differ(
 
 
 @pytest.mark.slow
-def test_a_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Path) -> None:
+def test_flow_stream_trains_and_is_fused_with_rgb(data: Manifest, tmp_path: Path) -> None:
     """Two-stream I3D from files to figures: two runs, their logits added."""
     short = replace(RECIPE, max_steps=2)
     rgb = train(short, data, tmp_path / "rgb")
@@ -517,19 +513,19 @@ def test_mixed_precision_keeps_the_weights_in_float32(data: Manifest, tmp_path: 
     assert {t.dtype for t in load_weights(mixed.last)[0].values()} == {torch.float32}
 
 
-def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+def test_broken_checkpoint_error_has_advice(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoint.write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match=r"cannot be read as a checkpoint .*remove it to restart"):
         folder.load_checkpoint()
 
 
-def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_up_to_it(tmp_path: Path) -> None:
+def test_incomplete_last_line_of_a_log_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
     assert [row["step"] for row in run_folder.read_log(tmp_path / "log.jsonl")] == [1, 2]
 
 
-def test_a_recipe_that_cannot_run_is_refused() -> None:
+def test_invalid_recipe_is_rejected() -> None:
     with pytest.raises(TrainingError, match=r"learning-rate 1e-06 is below --schedule.min-learning-rate 1e-05"):
         replace(RECIPE, optimizer=OptimizerConfig(learning_rate=1e-6))
     with pytest.raises(TrainingError, match="--max-steps must be an integer, at least 1; got 0"):
@@ -537,14 +533,14 @@ def test_a_recipe_that_cannot_run_is_refused() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, where fp16 runs")
-def test_half_precision_without_a_gpu_is_refused(data: Manifest, tmp_path: Path) -> None:
+def test_fp16_without_a_gpu_is_rejected(data: Manifest, tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"--precision fp16 needs a CUDA GPU; got the device cpu\. Use --precision no"
     ):
         train(replace(RECIPE, precision="fp16"), data, tmp_path / "run")
 
 
-def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp_path: Path) -> None:
+def test_frozen_batch_norm_keeps_running_averages(data: Manifest, tmp_path: Path) -> None:
     first = train(replace(RECIPE, max_steps=2), data, tmp_path / "first")
     frozen = replace(RECIPE.model, batch_norm="frozen", weights=str(first.last))
     gentle = OptimizerConfig(learning_rate=1e-4)
@@ -557,7 +553,7 @@ def test_frozen_batch_norm_keeps_the_averages_of_the_weights(data: Manifest, tmp
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("on_cpu")
-def test_the_rate_changes_after_the_steps_that_were_given(data: Manifest, tmp_path: Path) -> None:
+def test_multi_step_schedule_and_resume(data: Manifest, tmp_path: Path) -> None:
     changes = ((2, 0.1), (3, 0.01), (5, 1.0))
     steps = replace(RECIPE, schedule=ScheduleConfig(kind="multi-step", changes=changes))
     expected = [0.05, 0.05, 0.005, 0.0005, 0.0005, 0.05]
@@ -571,7 +567,7 @@ def test_the_rate_changes_after_the_steps_that_were_given(data: Manifest, tmp_pa
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_is_what_it_says(name: str) -> None:
+def test_every_recipe_is_valid(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
     assert json.loads(json.dumps(recipe.to_dict()))["model"]["name"] in ("i3d", "i3d_tiny")
@@ -581,7 +577,7 @@ def test_every_recipe_is_what_it_says(name: str) -> None:
 
 @pytest.mark.parametrize("option", ["recompute", pytest.param("compile", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("on_cpu")
-def test_steps_that_save_memory_or_time_are_the_same_steps(option: str, data: Manifest, tmp_path: Path) -> None:
+def test_recompute_and_compile_do_not_change_losses(option: str, data: Manifest, tmp_path: Path) -> None:
     """The graph is traced as for every compiler; what the C++ one does with it takes minutes."""
     recipe = replace(RECIPE, max_steps=2)
     train(recipe, data, tmp_path / "plain")

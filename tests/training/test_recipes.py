@@ -1,4 +1,4 @@
-"""Recipes: what they refuse, the batches of a step, and the schedules of the official README."""
+"""Recipes: validation, effective batch size, and the schedules of the official README."""
 
 import json
 from dataclasses import fields, is_dataclass, replace
@@ -27,7 +27,7 @@ from quovadis.training.schedule import LearningRateSchedule
 PLAIN = Recipe(name="test", max_steps=10, validate_every=5)
 
 
-def test_the_effective_batch_decides_how_often_is_accumulated() -> None:
+def test_accumulation_follows_from_the_effective_batch() -> None:
     recipe = kinetics()
     found = {n: recipe.for_processes(n).data for n in (1, 2, 16, 64)}
     assert {n: d.accumulate_steps for n, d in found.items()} == {1: 64, 2: 32, 16: 4, 64: 1}
@@ -37,13 +37,13 @@ def test_the_effective_batch_decides_how_often_is_accumulated() -> None:
 
 
 @pytest.mark.parametrize("processes", [3, 5, 7, 128])
-def test_an_effective_batch_that_does_not_divide_is_refused(processes: int) -> None:
+def test_indivisible_effective_batch_is_rejected(processes: int) -> None:
     recipe = replace(PLAIN, data=DataConfig(batch_size=5, effective_batch_size=64))
     with pytest.raises(TrainingError, match=rf"64 is not a multiple of {5 * processes} \({processes} processes x"):
         recipe.for_processes(processes)
 
 
-def test_the_effective_batch_and_the_accumulation_are_not_both_given() -> None:
+def test_effective_batch_with_accumulation_is_rejected() -> None:
     recipe = replace(PLAIN, data=DataConfig(batch_size=4, effective_batch_size=16, accumulate_steps=2))
     with pytest.raises(TrainingError, match="accumulate-steps 2; omit the second, which is derived from the first"):
         recipe.for_processes(2)
@@ -55,7 +55,7 @@ def test_frozen_batch_norm_needs_weights() -> None:
     replace(PLAIN, model=ModelConfig(batch_norm="frozen", weights="a.safetensors"))
 
 
-def test_changes_of_the_rate_that_cannot_be_are_refused() -> None:
+def test_invalid_schedule_changes_are_rejected() -> None:
     with pytest.raises(TrainingError, match=r"multi-step needs --schedule\.changes, .*got 0 changes and multi-step"):
         replace(PLAIN, schedule=ScheduleConfig(kind="multi-step"))
     with pytest.raises(TrainingError, match="got 1 changes and plateau"):
@@ -89,7 +89,7 @@ README = {
 
 
 @pytest.mark.parametrize("name", README)
-def test_the_schedules_of_the_readme(name: str) -> None:
+def test_schedules_match_the_official_readme(name: str) -> None:
     recipe, (steps, rates) = find_recipe(name), README[name]
     assert (recipe.max_steps, recipe.data.effective_batch_size, recipe.data.batch_size) == (steps, 384, 6)
     optimizer = torch.optim.SGD([torch.zeros(1)])
@@ -120,7 +120,7 @@ def with_field(recipe: Any, name: str, value: object) -> Any:
 
 
 @pytest.mark.parametrize(("recipe", "limits"), [(PLAIN, RECIPE_LIMITS), (ClassifierRecipe(), CLASSIFIER_LIMITS)])
-def test_every_number_of_a_recipe_is_checked(recipe: Any, limits: dict[str, Limits]) -> None:
+def test_every_numeric_field_is_checked(recipe: Any, limits: dict[str, Limits]) -> None:
     assert set(limits) == numeric_fields(recipe)
     for name, limit in limits.items():
         for value in (limit.minimum - 1, limit.maximum + 1, float("nan"), float("inf"), -float("inf"), "1", True):
@@ -135,7 +135,7 @@ def test_every_number_of_a_recipe_is_checked(recipe: Any, limits: dict[str, Limi
         replace(PLAIN, schedule=ScheduleConfig(kind="multi-step", changes=((5, float("nan")),)))
 
 
-def test_short_runs_recompute_batch_norm_and_the_schedules_of_the_paper_do_not() -> None:
+def test_only_short_runs_recompute_batch_norm_by_default() -> None:
     found = {name: find_recipe(name).for_processes(1).model.batch_norm_clips for name in RECIPES}
     long = dict.fromkeys(("kinetics", "kinetics_rgb", "kinetics_flow", "scratch"), 0)
     assert found == {**long, "finetune": 256, "tiny": 256}
@@ -144,7 +144,7 @@ def test_short_runs_recompute_batch_norm_and_the_schedules_of_the_paper_do_not()
     assert replace(PLAIN, model=ModelConfig(batch_norm_clips=7)).for_processes(2).model.batch_norm_clips == 7
 
 
-def test_a_plateau_divides_the_rate_after_the_patience_that_was_given() -> None:
+def test_plateau_reduces_the_rate_after_patience() -> None:
     """The first validation sets the mark; then ``patience`` ones are let pass and the next one multiplies the rate."""
     choice = ScheduleConfig(patience=2, factor=0.25, min_learning_rate=0.01)
     recipe = replace(PLAIN, optimizer=OptimizerConfig(learning_rate=0.5), schedule=choice)
