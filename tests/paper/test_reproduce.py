@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_published_weights_replace_i3d_on_kinetics(small: Manifest, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_flow")
-def test_the_verb(small: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reproduce_command(small: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = small.save(tmp_path / "small.parquet")
     main(["reproduce", "table1", "--out", str(tmp_path)])
     assert "79.63" in capsys.readouterr().out
@@ -250,3 +251,17 @@ def test_the_verb(small: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["reproduce", "table2", "--out", str(tmp_path)])
     assert "tables 2 to 5 need --data" in capsys.readouterr().err
+
+
+def test_variant_selects_the_default_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[Any] = []
+    monkeypatch.setattr("quovadis.cli.reproduce._reproduce", options.append)
+    cases = [
+        ([], 110_000),
+        (["--variant", "tiny"], 600),
+        (["--variant=tiny"], 600),
+        (["--image-model", "runs --variant tiny"], 110_000),
+    ]
+    for args, max_steps in cases:
+        main(["reproduce", "table2", *args])
+        assert options[-1].recipes.source.max_steps == max_steps

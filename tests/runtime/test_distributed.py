@@ -104,8 +104,9 @@ def main(_):
     first, killed = launch(script, 2)
     assert (first.code, killed.code) == (1, -signal.SIGKILL)
     assert first.stderr.startswith("error: process 0 of 2 lost another process, which was killed or did not respond (")
-    assert first.stderr.endswith("); what was saved is kept: start the same command again\n")
+    assert first.stderr.endswith("); saved results are kept: run the same command again\n")
     assert first.stderr.count("\n") == 1
+    assert "GLHF" not in first.stderr
 
 
 def test_unresponsive_process_times_out() -> None:

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from filelock import _unix as unix
 
 from quovadis.errors import StorageError
-from quovadis.runtime.locks import LOCK_NAME, FolderLock
+from quovadis.runtime.locks import LOCK_NAME, FolderLock, file_lock
 
 HOLD = """
 import sys, time
@@ -115,3 +117,26 @@ def test_lock_excludes_concurrent_threads(tmp_path: Path) -> None:
         thread.join()
     assert most == 1
     assert taken >= 1
+
+
+def test_file_lock_excludes_concurrent_threads(tmp_path: Path) -> None:
+    """Each holder removes the lock file while others wait for it."""
+    inside, most = 0, 0
+    counting = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            with file_lock(tmp_path / "file.part"):
+                with counting:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.001)
+                with counting:
+                    inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work) for _ in range(4)]:
+            future.result()
+    assert most == 1
+    assert list(tmp_path.iterdir()) == []

@@ -180,7 +180,8 @@ def process_group() -> Iterator[None]:
             raise OtherProcessError("another process of this run failed first and reports the reason") from error
         _wait_for_other_failures()
         if _is_lost_connection(error):
-            why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])  # without the source location
+            # The first sentence, without the source location.
+            why = re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
             raise JobError(
                 f"process {rank()} of {world_size()} lost another process, which was killed or did not respond "
                 f"({why}); saved results are kept: run the same command again"
