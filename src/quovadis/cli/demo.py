@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from quovadis.datasets.motions import MotionsConfig
     from quovadis.inference.recognizer import Recognizer
     from quovadis.runtime.console import Console
+    from quovadis.training.frozen_classifier import FrozenRun
 
 _PROTOCOL = "center-16"
-_WINDOW_SECONDS = 0.64  # 16 frames, as the classifier was trained
+_WINDOW_SECONDS, _STRIDE_SECONDS = 0.64, 0.32  # 16 frames, as in training of the classifier
 _REEL_PX = 96
 
 
@@ -88,9 +89,6 @@ def run_pretrained(options: Demo) -> None:
     from quovadis.report.evaluation import write_page, write_results
     from quovadis.report.terminal import evaluation_table, prediction_table
     from quovadis.runtime.console import Console
-    from quovadis.runtime.progress import progress_bar
-    from quovadis.training.frozen_classifier import train_frozen
-    from quovadis.training.run_folder import environment
     from quovadis.weights.catalog import DEFAULT_WEIGHTS
 
     started = time.perf_counter()
@@ -114,38 +112,20 @@ def run_pretrained(options: Demo) -> None:
     data = make_videos(config, errors, options.out)
     console.print(f"   {data.describe()}, in {data.root}")
     print_step(console, "3. Classifier", " for the 25 new classes: logistic regression on features of the network")
-    with progress_bar(errors) as bar:
-        task = bar.add_task("features", total=config.total)
-        done: dict[str, int] = {}
-
-        def advance(split: str, count: int) -> None:
-            done[split] = count
-            bar.update(task, completed=sum(done.values()), description=f"features, {split}")
-
-        run = train_frozen(weights, data, options.out / "frozen", protocol=_PROTOCOL, on_video=advance)
+    run = _train_classifier(weights, data, config.total, options.out / "frozen", errors)
     print_step(console, "4. Evaluation", " on the test split")
     console.print(evaluation_table([run.result]))
     console.print(f"   chance is {1 / len(data.labels):.1%}; a model of single frames can reach at most 20 %")
     recognizer = Recognizer.load(run.folder)
     held_out = data.split("test")[0]
     print_step(console, "5. A video", f" from the test split (class: {data.labels[held_out.label]})")
-    prediction = recognizer.predict(held_out.path, window_seconds=_WINDOW_SECONDS, stride_seconds=_WINDOW_SECONDS / 2)
+    prediction = recognizer.predict(held_out.path, window_seconds=_WINDOW_SECONDS, stride_seconds=_STRIDE_SECONDS)
     console.print(prediction_table(prediction, 3))
     reel = _write_reel(data, options.out / "reel.mp4")
-    sections.append(
-        _recognize(
-            recognizer,
-            reel,
-            "Five concatenated test videos",
-            options.out,
-            None,
-            window_seconds=_WINDOW_SECONDS,
-            stride_seconds=_WINDOW_SECONDS / 2,
-        )
-    )
+    windows = (_WINDOW_SECONDS, _STRIDE_SECONDS)
+    sections.append(_recognize(recognizer, reel, "Five concatenated test videos", options.out, None, *windows))
     seconds = time.perf_counter() - started
     write_results(options.out / "evaluation.json", [run.result])
-    versions = environment()
     page = write_page(
         options.out / "report.html",
         [run.result],
@@ -161,9 +141,7 @@ def run_pretrained(options: Demo) -> None:
             "command": "quovadis demo" + (f" {options.video}" if options.video else ""),
             "network": f"{pretrained.describe()}, {weights}",
             "classifier": f"L2-regularized logistic regression, l2 = {run.fit.l2:g} selected on the validation split",
-            "data": f"{data.describe()}, fingerprint {data.fingerprint}",
-            "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
-            "time": f"{seconds:.0f} seconds in total",
+            **run_facts(data, seconds),
         },
     )
     print_step(console, "6. Page", f": {page}  ({seconds:.0f} s in total)")
@@ -173,6 +151,18 @@ def run_pretrained(options: Demo) -> None:
         "  quovadis timeline YOUR_VIDEO --out timeline/\n"
         "  quovadis explain YOUR_VIDEO --out explain/"
     )
+
+
+def run_facts(data: Manifest, seconds: float) -> dict[str, str]:
+    """Describe data, machine and duration of a demo for the HTML page."""
+    from quovadis.training.run_folder import environment
+
+    versions = environment()
+    return {
+        "data": f"{data.describe()}, fingerprint {data.fingerprint}",
+        "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
+        "time": f"{seconds:.0f} seconds in total",
+    }
 
 
 def print_step(console: Console, name: str, description: str) -> None:
@@ -197,13 +187,27 @@ def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
         )
 
 
+def _train_classifier(weights: str, data: Manifest, num_videos: int, out: Path, errors: Console) -> FrozenRun:
+    from quovadis.runtime.progress import progress_bar
+    from quovadis.training.frozen_classifier import train_frozen
+
+    with progress_bar(errors) as bar:
+        task = bar.add_task("features", total=num_videos)
+        done: dict[str, int] = {}
+
+        def advance(split: str, count: int) -> None:
+            done[split] = count
+            bar.update(task, completed=sum(done.values()), description=f"features, {split}")
+
+        return train_frozen(weights, data, out, protocol=_PROTOCOL, on_video=advance)
+
+
 def _recognize(
     recognizer: Recognizer,
     video: Path,
     title: str,
     out: Path,
     console: Console | None,
-    *,
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
 ) -> str:

@@ -21,7 +21,7 @@ def run_from_scratch(options: "Demo") -> None:
     """Train both streams from random weights, evaluate, recognize a video, and write the HTML page."""
     import torch
 
-    from quovadis.cli.demo import make_videos, print_step
+    from quovadis.cli.demo import make_videos, print_step, run_facts
     from quovadis.datasets.motions import MotionsConfig
     from quovadis.evaluation.evaluate import evaluate_streams
     from quovadis.inference.recognizer import Recognizer
@@ -29,7 +29,7 @@ def run_from_scratch(options: "Demo") -> None:
     from quovadis.report.terminal import evaluation_table, prediction_table
     from quovadis.runtime.console import Console
     from quovadis.runtime.progress import progress_bar
-    from quovadis.training.run_folder import environment, read_log
+    from quovadis.training.run_folder import read_log
 
     # Leave one core for decoding.
     torch.set_num_threads(max(torch.get_num_threads() - 1, 1))
@@ -69,7 +69,6 @@ def run_from_scratch(options: "Demo") -> None:
 
     seconds = time.perf_counter() - started
     write_results(options.out / "evaluation.json", results)
-    versions = environment()
     page = write_page(
         options.out / "report.html",
         results,
@@ -85,10 +84,8 @@ def run_from_scratch(options: "Demo") -> None:
         facts={
             "command": "quovadis demo --from-scratch",
             "recipe": f"{recipe.name}: {recipe.to_dict()}",
-            "data": f"{data.describe()}, fingerprint {data.fingerprint}",
             "optical flow": f"{_FLOW_METHOD}: TV-L1 with fewer iterations than in the paper",
-            "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
-            "time": f"{seconds:.0f} seconds in total",
+            **run_facts(data, seconds),
         },
     )
     print_step(console, "6. Page", f": {page}  ({seconds:.0f} s in total)")
