@@ -119,9 +119,7 @@ class Conv3D(VideoModel):
         """Compute logits averaged over time: (B, T', 4096) to (B, classes)."""
         return self.head(self.dropout(features)).mean(1)
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         for name, x in self._stages(streams[0]):
             yield name, x
         yield "Logits", self.classify(x.mean((3, 4)).transpose(1, 2))

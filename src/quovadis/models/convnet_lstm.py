@@ -126,9 +126,7 @@ class ConvNetLSTM(VideoModel):
         """Compute logits of the last step, (B, classes), or of all steps in training, (B, T, classes)."""
         return self.head(self.dropout(features if self.training else features[:, -1]))
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         for name, x in self.trunk.stages(streams[0]):
             yield name, x
         pooled = self._pool(x)

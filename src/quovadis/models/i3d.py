@@ -118,9 +118,7 @@ class I3D(VideoModel):
         """Pool class activation maps to logits (B, classes): average pooling, then the mean over all positions."""
         return self._pool(maps).mean((2, 3, 4))
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         for name, x in self.trunk.stages(streams[0]):
             yield name, x
         logits_requested = names is not None and not set(names).isdisjoint({"Logits", "Predictions"})

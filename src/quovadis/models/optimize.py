@@ -91,10 +91,8 @@ class InferenceModel(VideoModel):
         """Compute intermediate outputs, with PyTorch for every backend."""
         return super().endpoints(*streams, names=names)
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
-        for name, output in self.network._iterate_endpoints(self._cast(streams), names):
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
+        for name, output in self.network._endpoints(self._cast(streams), names):
             yield name, output.to(self._dtype)
 
     def first_filters(self) -> dict[str, Tensor]:

@@ -162,9 +162,7 @@ class I3DResNet50(VideoModel):
         self.check_inputs(*streams)
         return self.head(self.trunk(streams[0]).to(self.head.weight.dtype))
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         for name, x in self.trunk.stages(streams[0]):
             yield name, x
         yield "Logits", self._logits(x)

@@ -117,9 +117,7 @@ class TwoStream(_SnippetModel):
         scores = [head(self.dropout(part)) for head, part in zip(self.head.children(), parts, strict=True)]
         return torch.stack(scores).mean((0, 2))
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         last: dict[str, Tensor] = {}
         for name, x in self._trunk_stages(streams):
             last[name.partition("/")[0]] = x
@@ -210,9 +208,7 @@ class FusedTwoStream(_SnippetModel):
         """Compute logits averaged over time: (B, T', 512) to (B, classes)."""
         return self.head(self.dropout(features)).mean(1)
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         last: dict[str, Tensor] = {}
         for name, x in self._trunk_stages(streams):
             last[name.partition("/")[0]] = x

@@ -137,7 +137,7 @@ class VideoModel(nn.Module, ABC):
         """
         self.check_inputs(*streams)
         outputs: dict[str, Tensor] = {}
-        for name, output in self._iterate_endpoints(streams, names):
+        for name, output in self._endpoints(streams, names):
             outputs[name] = output
             if name == "Logits":
                 outputs["Predictions"] = output.softmax(1)
@@ -148,9 +148,7 @@ class VideoModel(nn.Module, ABC):
                 raise UnknownNameError.among("endpoint", name, outputs)
         return outputs if names is None else {name: outputs[name] for name in names}
 
-    def _iterate_endpoints(
-        self, streams: Sequence[Tensor], names: Sequence[str] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         """Compute the endpoints in order up to ``Logits``. The caller stops after the last one of ``names``."""
         raise NotImplementedError
 
