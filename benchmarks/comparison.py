@@ -37,7 +37,8 @@ from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dum
 from quovadis.models.zoo import build_model
 from quovadis.training.classifier import ClassifierRecipe
 from quovadis.training.experiment import SCORES, Experiment, Setting, run_experiment
-from quovadis.training.loop import NullProgress, train
+from quovadis.training.loop import train
+from quovadis.training.progress import NullProgress
 from quovadis.training.recipes import DataConfig, ModelConfig, Recipe, tiny
 from quovadis.training.run_folder import RunFolder, read_log
 

@@ -69,7 +69,7 @@ class Parts:
             clip = Clip(torch.stack(frames), times, source=str(self.path))
             if len(clip) >= self.spec.min_frames:
                 settings = {"fps": self.spec.fps, "short_side_px": self.spec.short_side_px}
-                self.clips.append(self.recognizer.flow.add_to(clip, first_tick=start, **settings))  # type: ignore[arg-type]
+                self.clips.append(self.recognizer.flow.add_to(clip, first_frame_index=start, **settings))  # type: ignore[arg-type]
 
     def network(self, index: int) -> None:
         model, device = self.recognizer.models[index], self.recognizer.device

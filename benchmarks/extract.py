@@ -87,8 +87,8 @@ def peak_bytes() -> int:
 def child(arguments: argparse.Namespace) -> None:
     """Extract features of one video, and print the memory and time as JSON."""
     torch.manual_seed(0)
-    preset = FEATURE_PRESETS["quovadis"].but(fps=arguments.fps)
-    preset = preset.whole() if arguments.whole else preset.but(window=16, stride=arguments.stride)
+    preset = FEATURE_PRESETS["quovadis"].with_options(fps=arguments.fps)
+    preset = preset.whole() if arguments.whole else preset.with_options(window=16, stride=arguments.stride)
     model = build_model(arguments.model, num_classes=400)
     extractor = FeatureExtractor([model], preset, device="cpu", batch_frames=arguments.batch_frames)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def measure_speed(folder: Path, arguments: argparse.Namespace) -> None:
     print("\n| windows | | method of video_features | quovadis | ratio |\n| --- | --- | --- | --- | --- |")
     for window, count in ((64, 3), (16, 10)):
         path = write_video(folder / f"{window}.mp4", moving_images(window * count + 1), fps=25)
-        preset = FEATURE_PRESETS["video-features"].but(window=window, stride=window)
+        preset = FEATURE_PRESETS["video-features"].with_options(window=window, stride=window)
         extractor = FeatureExtractor([ours], preset, device="cpu", backend=arguments.backend)
         methods: dict[str, Callable[[], int]] = {
             "theirs": lambda: len(extract_like_video_features(model, path, window)),  # noqa: B023

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, clip_extent, collate
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler, clip_extent, collate
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.datasets.prepare import PrepareSettings, prepare
@@ -131,7 +131,7 @@ def prepared_videos(folder: Path, spec: ModelSpec, flow_method: str) -> Sequence
 
 
 def loader(clips: ClipDataset, batch_size: int, num_workers: int) -> DataLoader[Any]:
-    batches = EpochBatches(len(clips), batch_size)
+    batches = EpochBatchSampler(len(clips), batch_size)
     return DataLoader(clips, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)
 
 

@@ -39,7 +39,7 @@ def check(place: Path) -> None:
     assert "top-1" in quovadis_command("evaluate", "--data", place / "clips", "--weights", run)
     assert quovadis.estimate_flow(quovadis.read_clip(place / "clips" / "left" / "0.mp4").frames[:2]).shape[0] == 1
     model = quovadis.load_model(run)
-    assert export_model(model, place / "tiny.pt", format="torchscript").check is not None
+    assert export_model(model, place / "tiny.pt", format="torch-export").check is not None
     with contextlib.suppress(MissingExtraError):  # the extra may not be installed
         export_model(model, place / "tiny.onnx")
 

@@ -15,10 +15,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def command_line() -> str:
     """A section for each verb with what ``quovadis VERB --help`` prints."""
-    from quovadis.cli import VERBS
+    from quovadis.cli import COMMANDS
 
     sections = [f"## quovadis\n\n```text\n{help_of()}\n```"]
-    sections += [f"## quovadis {verb}\n\n{what}\n\n```text\n{help_of(verb)}\n```" for verb, what in VERBS.items()]
+    sections += [f"## quovadis {verb}\n\n{what}\n\n```text\n{help_of(verb)}\n```" for verb, what in COMMANDS.items()]
     return "\n\n".join(sections)
 
 

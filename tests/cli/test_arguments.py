@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import tyro
 
-from quovadis.cli._arguments import arrange, names_weights
+from quovadis.cli._arguments import names_weights, reorder_arguments
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Options:
 
 
 def parsed(*args: str) -> Options:
-    return tyro.cli(Options, args=arrange(Options, list(args)), config=(tyro.conf.FlagCreatePairsOff,))
+    return tyro.cli(Options, args=reorder_arguments(Options, list(args)), config=(tyro.conf.FlagCreatePairsOff,))
 
 
 @pytest.fixture

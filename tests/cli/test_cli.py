@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.cli import VERBS, main
+from quovadis.cli import COMMANDS, main
 from quovadis.errors import DownloadError
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import load_weights, save_weights
@@ -23,8 +23,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_has_a_module_and_every_module_a_command() -> None:
     folder = Path(sys.modules["quovadis.cli"].__file__ or "").parent
     files = {f.stem for f in folder.glob("*.py")} - {"__init__", "_arguments", "_inputs"}
-    assert set(VERBS) == {name.partition("_")[0] for name in files}
-    assert set(VERBS) <= files  # COMMAND_PART.py is a part of COMMAND.py
+    assert set(COMMANDS) == {name.partition("_")[0] for name in files}
+    assert set(COMMANDS) <= files  # COMMAND_PART.py is a part of COMMAND.py
 
 
 def test_help_lists_the_commands_without_heavy_imports() -> None:
@@ -34,10 +34,10 @@ def test_help_lists_the_commands_without_heavy_imports() -> None:
     )
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     assert lines[-1] == "[]"
-    assert all(any(line.strip().startswith(command) for line in lines) for command in VERBS)
+    assert all(any(line.strip().startswith(command) for line in lines) for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", sorted(VERBS))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"quovadis {command}" in capsys.readouterr().out

@@ -32,9 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_fvd_with_card_and_saved_embeddings(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fvd_with_card_and_saved_embeddings(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ("--protocol", "own", "--weights", place / "w.safetensors", "--num-resamples", 20)
     assert run("fvd", place / "real", place / "made", *own, "--out", tmp_path) == 0
     text = capsys.readouterr().out

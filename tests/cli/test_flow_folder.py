@@ -84,15 +84,15 @@ def _of(recipe: str, *words: str) -> list[str]:
     return [f"--{recipe}.{word[2:]}" if word.startswith("--") else word for word in words]
 
 
-VERBS = pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "timeline", "extract", "transfer"])
+COMMANDS = pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "timeline", "extract", "transfer"])
 
 
-@VERBS
+@COMMANDS
 def test_flow_folder_with_subfolders(verb: str, clips: Path, weights: Path, stored: Path, tmp_path: Path) -> None:
     main([verb, *command(verb, clips, weights, stored, tmp_path / "out")])
 
 
-@VERBS
+@COMMANDS
 def test_missing_flow_is_an_error_that_names_the_paths(
     verb: str, clips: Path, weights: Path, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, clip_extent, collate
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler, clip_extent, collate
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.loader import SafeDataLoader
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.flow.source import FlowSource
@@ -44,8 +44,8 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index(records: tuple[Video
 def test_workers_give_the_same_batches_as_the_main_process(records: tuple[VideoRecord, ...]) -> None:
     def batches(workers: int) -> list[torch.Tensor]:
         data = ClipDataset(records, SPEC, seed=3)
-        order = EpochBatches(len(data), 4, seed=3)
-        loader = SafeDataLoader(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
+        order = EpochBatchSampler(len(data), 4, seed=3)
+        loader = VideoDataLoader(data, batch_sampler=order, collate_fn=collate, num_workers=workers)
         return [batch["streams"][0] for batch in islice(loader, 4)]
 
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(2), strict=True))
@@ -93,8 +93,8 @@ def test_flow_covers_the_clip_and_the_frame_after_it(tmp_path: Path) -> None:
     asked = []
 
     class Recording(FlowSource):
-        def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int = 0) -> Clip:
-            asked.append((frame_numbers(clip.frames), fps, short_side_px, first_tick))
+        def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_frame_index: int = 0) -> Clip:
+            asked.append((frame_numbers(clip.frames), fps, short_side_px, first_frame_index))
             return with_numbered_flow(clip)
 
     both = ModelSpec("two", (StreamSpec("rgb", 3, 8), StreamSpec("flow", 2, 8)), 32, 36, min_frames=1, test_frames=16)
@@ -158,16 +158,16 @@ def test_a_class_of_unreadable_videos_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("num_items", "batch"), [(10, 3), (7, 7), (3, 8), (1, 4)])
 def test_every_video_occurs_once_per_epoch(num_items: int, batch: int) -> None:
-    stream = [key for b in islice(EpochBatches(num_items, batch, seed=1), 40) for key in b]
+    stream = [key for b in islice(EpochBatchSampler(num_items, batch, seed=1), 40) for key in b]
     for epoch in range(len(stream) // num_items):
         part = stream[epoch * num_items : (epoch + 1) * num_items]
         assert sorted(part) == [(epoch, i) for i in range(num_items)]
 
 
 def test_batches_start_at_any_step_and_are_divided_among_ranks() -> None:
-    whole = list(islice(EpochBatches(11, 6, seed=2), 8))
-    assert list(islice(EpochBatches(11, 6, seed=2, start=5), 3)) == whole[5:]
-    parts = [list(islice(EpochBatches(11, 2, seed=2, rank=r, num_ranks=3), 8)) for r in range(3)]
+    whole = list(islice(EpochBatchSampler(11, 6, seed=2), 8))
+    assert list(islice(EpochBatchSampler(11, 6, seed=2, start=5), 3)) == whole[5:]
+    parts = [list(islice(EpochBatchSampler(11, 2, seed=2, rank=r, num_ranks=3), 8)) for r in range(3)]
     assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
 
 
@@ -175,7 +175,7 @@ def test_a_step_has_the_same_videos_for_any_number_of_processes() -> None:
     """Split 12 clips per step into (processes, clips per batch, batches per step)."""
 
     def step(s: int, ranks: int, size: int, parts: int) -> list[tuple[int, int]]:
-        batches = [EpochBatches(17, size, seed=5, start=s * parts, rank=r, num_ranks=ranks) for r in range(ranks)]
+        batches = [EpochBatchSampler(17, size, seed=5, start=s * parts, rank=r, num_ranks=ranks) for r in range(ranks)]
         return sorted(key for b in batches for batch in islice(b, parts) for key in batch)
 
     for s in (0, 1, 9):

@@ -87,7 +87,7 @@ def test_bad_files_stay_in_the_manifest_with_the_reason(videos: Manifest, look: 
 
 def test_worker_processes_give_the_same_records(videos: Manifest) -> None:
     seen: list[int] = []
-    assert verify_videos(videos, num_workers=2, on_video=seen.append) == verify_videos(videos)
+    assert verify_videos(videos, num_workers=2, progress=seen.append) == verify_videos(videos)
     assert seen == list(range(2, len(videos.records) + 1))  # two are missing and done at once
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets import leakage
-from quovadis.datasets.leakage import refuse_shared_videos
+from quovadis.datasets.leakage import check_no_leakage
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError
 
@@ -31,18 +31,18 @@ def test_copies_are_found_by_content_and_only_files_of_equal_size_are_read(
     as_long = VideoRecord(file(tmp_path / "b" / "8.mp4", "SAME BYTES"), 0, "test")
     gone = VideoRecord(tmp_path / "b" / "gone.mp4", 0, "test")
     source = dataset(tmp_path / "a", "A", seen, other, replace(gone, split="val", path=tmp_path / "a" / "gone.mp4"))
-    refuse_shared_videos(source, dataset(tmp_path / "b", "B", as_long, gone))
+    check_no_leakage(source, dataset(tmp_path / "b", "B", as_long, gone))
     assert tmp_path / "a" / "2.mp4" not in read
     with pytest.raises(DatasetError, match=r"1 test videos of B were seen in training on A: 9.mp4 \(same content as"):
-        refuse_shared_videos(source, dataset(tmp_path / "b", "B", copy, as_long))
-    refuse_shared_videos(source, dataset(tmp_path / "b", "B", replace(copy, split="train"), as_long))
-    refuse_shared_videos(dataset(tmp_path / "a", "A", replace(seen, split="test")), dataset(tmp_path / "b", "B", copy))
+        check_no_leakage(source, dataset(tmp_path / "b", "B", copy, as_long))
+    check_no_leakage(source, dataset(tmp_path / "b", "B", replace(copy, split="train"), as_long))
+    check_no_leakage(dataset(tmp_path / "a", "A", replace(seen, split="test")), dataset(tmp_path / "b", "B", copy))
 
 
 def test_shared_names_groups_and_indexed_hashes_are_found(tmp_path: Path) -> None:
     def refused(seen: VideoRecord, tested: VideoRecord) -> str:
         with pytest.raises(DatasetError) as caught:
-            refuse_shared_videos(dataset(tmp_path, "A", seen), dataset(tmp_path, "B", tested))
+            check_no_leakage(dataset(tmp_path, "A", seen), dataset(tmp_path, "B", tested))
         return str(caught.value)
 
     seen = VideoRecord(tmp_path / "run" / "0wR5jVB-WPk_000417_000427.mp4", 0, "val")
@@ -53,4 +53,4 @@ def test_shared_names_groups_and_indexed_hashes_are_found(tmp_path: Path) -> Non
     assert "same group g07 as" in refused(replace(a, group="g07"), replace(b, group="g07"))
     indexed = {"size_bytes": 5, "sha256": "f" * 64}
     assert "same content" in refused(replace(a, **indexed), replace(b, **indexed))
-    refuse_shared_videos(dataset(tmp_path, "A", a), dataset(tmp_path, "B", b))
+    check_no_leakage(dataset(tmp_path, "A", a), dataset(tmp_path, "B", b))

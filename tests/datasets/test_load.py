@@ -161,7 +161,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_the_surveillance_fights_are_split_by_source(shared: Path) -> None:
-    data = load_dataset(shared / "data" / "labelled" / "surv_fight" / "groups.tsv")
+    data = load_dataset(shared / "data" / "labelled" / "surv_fight" / "groups.tsv")  # codespell:ignore labelled
     assert data.labels == ("fight", "noFight")
     assert len(data.records) == 245
     assert data.missing() == ()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from quovadis.datasets.loader import SafeDataLoader, worker_context
+from quovadis.datasets.loader import VideoDataLoader, worker_context
 from quovadis.errors import DatasetError, InvalidInputError, JobError, VideoDamagedError
 
 
@@ -46,7 +46,7 @@ def of_one() -> list[object]:
     found: list[object] = []
     for index in (0, 3, 4, 5, 6):
         try:
-            found += list(SafeDataLoader(Failing(), batch_size=None, sampler=[index], num_workers=1))
+            found += list(VideoDataLoader(Failing(), batch_size=None, sampler=[index], num_workers=1))
         except Exception as error:
             found.append(error)
     return found
@@ -65,15 +65,15 @@ def test_errors_in_workers_keep_their_type_and_message(of_one: list[object]) -> 
 
 def test_errors_without_workers_are_not_changed() -> None:
     with pytest.raises(KeyError, match="five"):
-        list(SafeDataLoader(Failing(), batch_size=None, sampler=[5]))
+        list(VideoDataLoader(Failing(), batch_size=None, sampler=[5]))
     with pytest.raises(ValueError, match="no sum of 1"):
-        list(SafeDataLoader(Failing(), batch_size=2, collate_fn=add))
+        list(VideoDataLoader(Failing(), batch_size=2, collate_fn=add))
     with pytest.raises(InvalidInputError, match="num_workers must be at least 0; got -1"):
-        SafeDataLoader([1], batch_size=None, num_workers=-1)
+        VideoDataLoader([1], batch_size=None, num_workers=-1)
 
 
 def test_errors_of_collate_are_raised_and_workers_survive() -> None:
-    loading = SafeDataLoader(Failing(), batch_sampler=[[0, 2], [1, 2], [0, 1]], collate_fn=add, num_workers=1)
+    loading = VideoDataLoader(Failing(), batch_sampler=[[0, 2], [1, 2], [0, 1]], collate_fn=add, num_workers=1)
     batches = iter(loading)
     assert list(islice(batches, 2)) == [2, 3]
     with pytest.raises(JobError, match="a data-loading worker failed: ValueError: no sum of 1"):
@@ -82,7 +82,7 @@ def test_errors_of_collate_are_raised_and_workers_survive() -> None:
     assert list(islice(loading, 2)) == [2, 3]
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     with pytest.raises(DatasetError, match="item 3 is damaged"):
-        list(SafeDataLoader(Failing(), batch_sampler=[[0, 3]], collate_fn=add, num_workers=1))
+        list(VideoDataLoader(Failing(), batch_sampler=[[0, 3]], collate_fn=add, num_workers=1))
 
 
 def test_workers_are_not_forked_from_the_main_process() -> None:
@@ -93,10 +93,10 @@ _SCRIPT = """
 import multiprocessing
 import os
 multiprocessing.set_start_method("spawn", force=True)
-from quovadis.datasets.loader import SafeDataLoader
+from quovadis.datasets.loader import VideoDataLoader
 with open("runs.txt", "a") as file:
     file.write("started ")
-batches = iter(SafeDataLoader(range(1000), batch_size=None, num_workers=2))
+batches = iter(VideoDataLoader(range(1000), batch_size=None, num_workers=2))
 print(next(batches), flush=True)
 import time
 time.sleep(600)

@@ -89,12 +89,12 @@ def test_flow_is_stored_next_to_the_video_and_accepted_by_the_flow_source(tmp_pa
     record = prepared.records[0]
     clip = read_clip(record.path, fps=25)
     expected = flow_for_clip(clip, method="tvl1-fast").flow
-    filled = FlowSource("tvl1-fast").add_to(clip, fps=25, short_side_px=32, first_tick=0)
+    filled = FlowSource("tvl1-fast").add_to(clip, fps=25, short_side_px=32, first_frame_index=0)
     path = record.path.with_name(record.path.stem + ".flow.mp4")
     preset = preset_for("tvl1-fast", short_side_px=32)
     assert filled.flow is not None
     assert expected is not None
-    assert read_header(path).clip == VideoFingerprint.of(record.path)
+    assert read_header(path).video == VideoFingerprint.of(record.path)
     assert torch.equal(filled.flow, read_flow(path, preset=preset))  # read, not estimated again
     assert not torch.equal(filled.flow, expected)
     assert (filled.flow - expected).abs().mean() < 0.1  # 256 levels and H.264
@@ -105,7 +105,7 @@ def test_flow_is_stored_next_to_the_video_and_accepted_by_the_flow_source(tmp_pa
     write_square(data.records[0].path, seed=50)  # another video: its flow is estimated again
     prepare(data, tmp_path / "prepared", settings)
     assert path.stat().st_mtime_ns > stamp
-    assert read_header(path).clip == VideoFingerprint.of(record.path)
+    assert read_header(path).video == VideoFingerprint.of(record.path)
 
 
 def test_only_changed_videos_are_prepared_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import tyro
 
-from quovadis.cli import VERBS, main
+from quovadis.cli import COMMANDS, main
 
 LANGUAGES = ("python", "bash", "text", "json", "make")
 """What a block may be in. text, json and make are shown: output, files, and a Makefile's own commands."""
@@ -90,7 +90,7 @@ def _run_command(words: list[str], block: Block) -> None:
         return
     asks_only = not arguments or arguments[0].startswith("-") or "--help" in arguments
     if not asks_only:
-        assert arguments[0] in VERBS, f"{block.where}: no verb {arguments[0]!r}"
+        assert arguments[0] in COMMANDS, f"{block.where}: no verb {arguments[0]!r}"
     code = exit_code(arguments, run=asks_only or not block.reason)
     assert code == 0, f"{block.where}: quovadis {shlex.join(arguments)} ends with {code}"
 

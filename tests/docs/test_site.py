@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quovadis.cli import VERBS
+from quovadis.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,7 +57,7 @@ def test_pages_ask_nothing_of_other_hosts(site: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_reference_is_the_program(site: Path) -> None:
     text = (site / "reference" / "cli" / "index.html").read_text()
-    assert all(f"usage: quovadis {verb} " in text for verb in VERBS if verb != "train")
+    assert all(f"usage: quovadis {verb} " in text for verb in COMMANDS if verb != "train")
     assert "usage: quovadis train RECIPE" in text
     python = (site / "reference" / "python" / "index.html").read_text()
     assert "read_clip" in python

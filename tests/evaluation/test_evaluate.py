@@ -70,7 +70,7 @@ def recognizer() -> Recognizer:
 def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, two_classes: Path) -> None:
     data = load_dataset(two_classes)
     seen: list[int] = []
-    result = evaluate(recognizer, data, protocol="whole", on_video=seen.append)
+    result = evaluate(recognizer, data, protocol="whole", progress=seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
     for record, video in zip(data.split("test"), result.videos, strict=True):
         expected = recognizer.predict(record.path, window_seconds=10)

@@ -73,7 +73,7 @@ def test_flow_next_to_the_video_is_found(tmp_path: Path) -> None:
     video = write_square(tmp_path / "v.mp4", seed=0)
     store(video, tmp_path / "v.flow.mp4")
     clip = Clip(torch.zeros(4, 3, 40, 48, dtype=torch.uint8), torch.arange(4) / 25, source=str(video))
-    filled = FlowSource().add_to(clip, fps=25, short_side_px=40, first_tick=20)
+    filled = FlowSource().add_to(clip, fps=25, short_side_px=40, first_frame_index=20)
     assert filled.flow is not None
     assert numbers(encode_flow(filled.flow)) == [20, 21, 22, 22]
 
@@ -91,17 +91,17 @@ def test_flow_of_another_preset_is_refused(tmp_path: Path, preset: FlowPreset, w
     store(video, tmp_path / "v.flow.mp4", preset)
     clip = Clip(torch.zeros(4, 3, 40, 48, dtype=torch.uint8), torch.arange(4) / 25, source=str(video))
     with pytest.raises(InvalidInputError, match=words):
-        FlowSource().add_to(clip, fps=25, short_side_px=40, first_tick=0)
+        FlowSource().add_to(clip, fps=25, short_side_px=40, first_frame_index=0)
 
 
 def test_flow_of_another_video_is_refused(tmp_path: Path) -> None:
     video = write_square(tmp_path / "v.mp4", seed=0)
     store(video, tmp_path / "v.flow.mp4")
     clip = Clip(torch.zeros(4, 3, 40, 48, dtype=torch.uint8), torch.arange(4) / 25, source=str(video))
-    FlowSource().add_to(clip, fps=25, short_side_px=40, first_tick=0)
+    FlowSource().add_to(clip, fps=25, short_side_px=40, first_frame_index=0)
     write_square(video, seed=1)  # changed after its flow was stored
     with pytest.raises(InvalidInputError, match="another video"):
-        FlowSource().add_to(clip, fps=25, short_side_px=40, first_tick=0)
+        FlowSource().add_to(clip, fps=25, short_side_px=40, first_frame_index=0)
 
 
 def test_two_streams_are_evaluated_separately_and_together(two_classes: Path, tmp_path: Path) -> None:

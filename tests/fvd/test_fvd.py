@@ -151,7 +151,7 @@ def test_reference_protocol_matches_manual_features(official: VideoModel) -> Non
     for videos in (real, made):
         x = torch.from_numpy(videos[:, :9]).permute(0, 1, 4, 2, 3)
         with torch.inference_mode():
-            rows.append(optimize(official)(transforms.stretch_to_model(x, 64, pixel_centers="legacy")))
+            rows.append(optimize(official)(transforms.resize_to_model(x, 64, pixel_centers="legacy")))
     assert result.value == pytest.approx(frechet_distance(*rows), rel=1e-5)
     assert result.real.describe() == (
         "protocol reference, 9 frames, stretched to 64x64, bilinear, legacy pixel centers, ddof 1"
@@ -228,7 +228,7 @@ def stylegan_v_by_hand(model: VideoModel, *sets: Videos) -> float:
     """The distance of these frames: stretched with half-pixel centers, covariances divided by N."""
     rows = []
     for videos in sets:
-        x = transforms.stretch_to_model(torch.from_numpy(videos).permute(0, 1, 4, 2, 3), 64, pixel_centers="half")
+        x = transforms.resize_to_model(torch.from_numpy(videos).permute(0, 1, 4, 2, 3), 64, pixel_centers="half")
         with torch.inference_mode():
             rows.append(optimize(model)(x))
     return frechet_distance(*rows, ddof=0)

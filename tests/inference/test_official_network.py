@@ -105,7 +105,7 @@ def test_openvino_changes_no_logit(official: VideoModel, real: Tensor, expected:
 def test_an_onnx_export_gives_the_logits(official: VideoModel, real: Tensor, expected: Tensor, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     path = tmp_path / "official.onnx"
-    export_model(official, path, num_frames=16, free_sizes=())
+    export_model(official, path, num_frames=16, dynamic_axes=())
     logits, _ = FORMATS["onnx"].open(path.read_bytes())(real)
     torch.testing.assert_close(logits[0], expected, atol=1e-4, rtol=0)
 

@@ -11,7 +11,7 @@ from quovadis.inference.prediction import Prediction, Window
 from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import Segment, Timeline, make_timeline
 from quovadis.models.zoo import build_model
-from quovadis.report.timeline import read_pictures, write_timeline
+from quovadis.report.timeline import read_thumbnails, write_timeline
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
 from quovadis.video.writer import LOSSLESS, write_video
@@ -105,7 +105,7 @@ def test_files_of_a_timeline(recognizer: Recognizer, video: Path, tmp_path: Path
 
 
 def test_filmstrip_shows_the_frames_at_their_times(video: Path) -> None:
-    times, pictures = read_pictures(video, [], (0.0, 2.4))
+    times, pictures = read_thumbnails(video, [], (0.0, 2.4))
     assert times == pytest.approx([(i + 0.5) * 2.4 / len(pictures) for i in range(len(pictures))])
     assert len({tuple(p.shape) for p in pictures}) == 1
     assert pictures[0].shape == (3, 96, 120)
@@ -124,7 +124,7 @@ def test_timeline_of_a_slow_video_covers_all_of_it(recognizer: Recognizer, tmp_p
     assert (cells[0][0], cells[-1][1]) == (0, pytest.approx(8.0))
     with VideoReader(path) as reader:
         small = [resize_frames(f.pixels[None], 96)[0] for f in reader.frames()]
-    _, pictures = read_pictures(path, [], (0.0, 8.0))
+    _, pictures = read_thumbnails(path, [], (0.0, 8.0))
     for i, picture in enumerate(pictures):
         assert torch.equal(picture, small[int((i + 0.5) * 8 / len(pictures) // 2)])
 

@@ -4,5 +4,5 @@ from quovadis.models.spec import StreamSpec
 
 
 def test_span_includes_the_stride() -> None:
-    assert StreamSpec("rgb", 3, num_frames=64).span_frames == 64
-    assert StreamSpec("rgb", 3, num_frames=5, frame_stride=10).span_frames == 41
+    assert StreamSpec("rgb", 3, num_frames=64).extent_frames == 64
+    assert StreamSpec("rgb", 3, num_frames=5, frame_stride=10).extent_frames == 41

@@ -41,7 +41,7 @@ def inputs(model: VideoModel, batch: int = 1, num_frames: int | None = None, **o
         torch.randn(
             batch,
             s.channels,
-            s.num_frames if num_frames is None else s.frames_in(num_frames),
+            s.num_frames if num_frames is None else s.num_frames_in(num_frames),
             spec.size_px,
             spec.size_px,
             **options,  # type: ignore[call-overload]
@@ -87,8 +87,8 @@ def test_spec_matches_model_and_stream(name: str, stream: str) -> None:
     assert spec.name == name
     assert [s.kind for s in spec.streams] == stream.split("+")
     assert [s.channels for s in spec.streams] == [{"rgb": 3, "flow": 2}[s.kind] for s in spec.streams]
-    assert all(s.frames_in(spec.min_frames) > 0 for s in spec.streams)
-    span = max(s.span_frames for s in spec.streams)
+    assert all(s.num_frames_in(spec.min_frames) > 0 for s in spec.streams)
+    span = max(s.extent_frames for s in spec.streams)
     assert max(spec.min_frames, span) <= spec.test_frames
     assert spec.test_frames % (spec.test_clip_frames or spec.test_frames) == 0
     assert span <= (spec.test_clip_frames or spec.test_frames)

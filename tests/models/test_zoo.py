@@ -31,7 +31,7 @@ def test_table_1(name: str) -> None:
     assert millions in (int(parameters), round(parameters))  # the table rounds one way here and the other there
     assert [s.num_frames for s in spec.streams] == train_frames
     assert spec.train_seconds == pytest.approx(train_seconds)
-    assert [s.frames_in(spec.test_frames) for s in spec.streams] == test_frames
+    assert [s.num_frames_in(spec.test_frames) for s in spec.streams] == test_frames
     assert spec.test_seconds == pytest.approx(test_seconds)
     assert (spec.fps, spec.protocol) == (25.0, "paper")
     assert (spec.size_px, spec.short_side_px) == ((112, 128) if name == "conv3d" else (224, 256))

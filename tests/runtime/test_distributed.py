@@ -22,7 +22,7 @@ rank = int(os.environ["RANK"])
 _AS_A_VERB = """
 import types
 sys.modules["quovadis.cli.work"] = types.SimpleNamespace(main=main)
-cli.VERBS["work"] = "a test"
+cli.COMMANDS["work"] = "a test"
 cli.main(["work"])
 """
 

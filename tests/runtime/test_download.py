@@ -38,7 +38,7 @@ def problem(path: Path) -> str:
 def test_download_completes_despite_server_failures(server: Server, tmp_path: Path, script: list[str]) -> None:
     server.script = list(script)
     target = tmp_path / "deep" / "file.bin"
-    assert download(server.url, target, problem, patience=QUICK).read_bytes() == CONTENT
+    assert download(server.url, target, problem, retry_policy=QUICK).read_bytes() == CONTENT
     assert [p.name for p in target.parent.iterdir()] == ["file.bin"]
     assert server.script == []
 
@@ -47,7 +47,7 @@ def test_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None
     server.script = ["cut"]
     seen: list[tuple[int, int | None]] = []
     download(
-        server.url, tmp_path / "f", problem, patience=QUICK, progress=lambda done, total: seen.append((done, total))
+        server.url, tmp_path / "f", problem, retry_policy=QUICK, progress=lambda done, total: seen.append((done, total))
     )
     assert server.ranges == [None, "bytes=500000-"]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -57,52 +57,52 @@ def test_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None
 def test_partial_file_of_an_earlier_run_is_resumed(server: Server, tmp_path: Path) -> None:
     server.script = ["cut", "404"]
     with pytest.raises(DownloadError, match="404 Not Found"):
-        download(server.url, tmp_path / "f", problem, patience=QUICK)
+        download(server.url, tmp_path / "f", problem, retry_policy=QUICK)
     assert (tmp_path / "f.part").stat().st_size == 500_000
-    download(server.url, tmp_path / "f", problem, patience=QUICK)
+    download(server.url, tmp_path / "f", problem, retry_policy=QUICK)
     assert server.ranges[-1] == "bytes=500000-"
     assert not (tmp_path / "f.part").exists()
 
 
 def test_complete_partial_file_is_used_and_too_long_one_is_restarted(server: Server, tmp_path: Path) -> None:
     (tmp_path / "f.part").write_bytes(CONTENT)
-    assert download(server.url, tmp_path / "f", problem, patience=QUICK).read_bytes() == CONTENT
+    assert download(server.url, tmp_path / "f", problem, retry_policy=QUICK).read_bytes() == CONTENT
     (tmp_path / "g.part").write_bytes(CONTENT + b"more")
-    assert download(server.url, tmp_path / "g", problem, patience=QUICK).read_bytes() == CONTENT
+    assert download(server.url, tmp_path / "g", problem, retry_policy=QUICK).read_bytes() == CONTENT
 
 
 def test_wrong_bytes_are_rejected_and_kept(server: Server, tmp_path: Path) -> None:
     server.script = ["wrong"]
     with pytest.raises(DownloadError, match=r"wrong bytes: other bytes.*f\.rejected"):
-        download(server.url, tmp_path / "f", problem, patience=QUICK)
+        download(server.url, tmp_path / "f", problem, retry_policy=QUICK)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.rejected"]
     assert (tmp_path / "f.rejected").read_bytes()[1:] == CONTENT[1:]
-    assert download(server.url, tmp_path / "f", problem, patience=QUICK).read_bytes() == CONTENT
+    assert download(server.url, tmp_path / "f", problem, retry_policy=QUICK).read_bytes() == CONTENT
 
 
 def test_404_is_not_retried(server: Server, tmp_path: Path) -> None:
     server.script = ["404"]
     with pytest.raises(DownloadError, match="404 Not Found; the file may have moved"):
-        download(server.url, tmp_path / "f", problem, patience=QUICK)
+        download(server.url, tmp_path / "f", problem, retry_policy=QUICK)
     assert len(server.ranges) == 1
 
 
 def test_permanent_server_error_gives_advice(server: Server, tmp_path: Path) -> None:
     server.script = ["500"] * 10
     with pytest.raises(DownloadError, match=r"500 .*3 times in a row.*fetch http.* and save it as .*/f"):
-        download(server.url, tmp_path / "f", problem, patience=QUICK)
+        download(server.url, tmp_path / "f", problem, retry_policy=QUICK)
     assert len(server.ranges) == 3
 
 
 def test_offline_error_names_url_and_target(server: Server, tmp_path: Path) -> None:
     server.server_close()
     with pytest.raises(DownloadError, match=r"To download by hand, fetch http.* and save it as .*/f"):
-        download(server.url, tmp_path / "f", problem, patience=QUICK)
+        download(server.url, tmp_path / "f", problem, retry_policy=QUICK)
 
 
 def test_concurrent_downloads_fetch_the_file_once(server: Server, tmp_path: Path) -> None:
     threads = [
-        threading.Thread(target=download, args=(server.url, tmp_path / "f", problem), kwargs={"patience": QUICK})
+        threading.Thread(target=download, args=(server.url, tmp_path / "f", problem), kwargs={"retry_policy": QUICK})
         for _ in range(4)
     ]
     for thread in threads:
@@ -116,7 +116,7 @@ def test_concurrent_downloads_fetch_the_file_once(server: Server, tmp_path: Path
 def test_unwritable_folder_raises_storage_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageError, match="cannot write"):
-        download(server.url, tmp_path / "file" / "f", problem, patience=QUICK)
+        download(server.url, tmp_path / "file" / "f", problem, retry_policy=QUICK)
 
 
 def test_hashes_match_git_and_hashlib(tmp_path: Path) -> None:
@@ -136,5 +136,5 @@ def test_unresolvable_host_fails_without_retries(tmp_path: Path, monkeypatch: py
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DownloadError, match=r"weights\.example does not resolve .*To download by hand, fetch"):
-        download("http://weights.example/f", tmp_path / "f", problem, patience=QUICK)
+        download("http://weights.example/f", tmp_path / "f", problem, retry_policy=QUICK)
     assert len(asked) == 1

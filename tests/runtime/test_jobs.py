@@ -116,7 +116,7 @@ def test_cluster_finishes_each_clip_once_after_losing_a_machine(two_nodes: objec
             cluster.remove_node(lost, allow_graceful=False)  # type: ignore[attr-defined]
 
     settings = PrepareSettings(short_side_px=32)
-    stored = prepare(data, tmp_path / "store", settings, ray_address=cluster.address, on_video=lose_it)  # type: ignore[attr-defined]
+    stored = prepare(data, tmp_path / "store", settings, ray_address=cluster.address, progress=lose_it)  # type: ignore[attr-defined]
     assert counts == list(range(1, 25))
     assert all(r.status == "ok" for r in stored.records)
     assert len(list((tmp_path / "store").glob("*/*.mp4"))) == 24

@@ -16,7 +16,7 @@ from quovadis.inference.prediction import Prediction, Window
 from quovadis.report.dataset import dataset_page, statistics_table
 from quovadis.report.filters import draw_filters
 from quovadis.report.grid import Grid
-from quovadis.report.lettering import drawable, lettering
+from quovadis.report.lettering import escape_mathtext, lettering
 from quovadis.report.pictures import bars_svg, confusion_svg, histogram_svg
 from quovadis.report.terminal import evaluation_table, prediction_table
 from quovadis.report.timeline import Bar, draw_timeline
@@ -157,7 +157,9 @@ def test_mathematics_is_drawn_like_plain_text() -> None:
     from matplotlib.text import Text
 
     for text in (*MATH, "plain"):
-        drawn, is_math = Text(text=drawable(text))._preprocess_math(drawable(text))  # what the renderer draws
+        drawn, is_math = Text(text=escape_mathtext(text))._preprocess_math(
+            escape_mathtext(text)
+        )  # what the renderer draws
         assert not is_math
         assert drawn == text
 

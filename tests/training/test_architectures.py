@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import TrainingError, UnknownNameError
@@ -114,7 +114,7 @@ def test_lstm_loss_includes_every_time_step(motions: Manifest, tmp_path: Path) -
         if isinstance(module, ShiftBatchNorm | StepBatchNorm):
             module.momentum = 0.5
     clips = ClipDataset(motions.split("train"), model.spec, seed=plain.seed)
-    samples = [clips[key] for key in next(iter(EpochBatches(len(clips), 2, seed=plain.seed)))]
+    samples = [clips[key] for key in next(iter(EpochBatchSampler(len(clips), 2, seed=plain.seed)))]
     x = to_model(torch.stack([s["streams"][0] for s in samples]))
     scores = model(x.contiguous(memory_format=torch.channels_last_3d)).log_softmax(2)
     assert scores.shape == (2, 8, 2)

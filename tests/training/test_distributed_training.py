@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import OtherProcessError, TrainingError
@@ -261,7 +261,7 @@ def test_saved_running_averages_are_the_mean_over_processes(two: Path, data: Man
     choose_batch_norm(model, "per-process", 0.5)
     clips = ClipDataset(data.split("train"), model.spec, seed=RECIPE.seed)
     averages = []
-    for batch in islice(EpochBatches(len(clips), 2, seed=RECIPE.seed), 2):
+    for batch in islice(EpochBatchSampler(len(clips), 2, seed=RECIPE.seed), 2):
         own = deepcopy(model)
         own(to_model(torch.stack([clips[key]["streams"][0] for key in batch])))
         averages.append(dict(own.named_buffers()))

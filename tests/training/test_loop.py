@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
@@ -155,7 +155,7 @@ def test_step_applies_the_mean_gradient_of_its_batches(data: Manifest, tmp_path:
     model = create_model("i3d_tiny", num_classes=2, dropout=0.0).double().channels_last()
     clips = ClipDataset(data.split("train"), model.spec, seed=recipe.seed)
     velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    batches = iter(EpochBatches(len(clips), 2, seed=recipe.seed))
+    batches = iter(EpochBatchSampler(len(clips), 2, seed=recipe.seed))
     for _ in range(2):
         model.zero_grad()
         for batch in islice(batches, 2):
@@ -342,7 +342,7 @@ def test_weights_are_saved_with_recomputed_statistics(data: Manifest, tmp_path: 
     model = create_model("i3d_tiny", num_classes=2, dropout=0.0)
     model.load_state_dict(found[0])
     clips = ClipDataset(data.split("train"), model.spec, seed=RECIPE.seed)
-    batches = [[clips[key]["streams"][0] for key in batch] for batch in islice(EpochBatches(12, 4, seed=0), 2)]
+    batches = [[clips[key]["streams"][0] for key in batch] for batch in islice(EpochBatchSampler(12, 4, seed=0), 2)]
     recompute_running_statistics(model, ([to_model(torch.stack(batch))] for batch in batches))
     for key, value in model.state_dict().items():
         torch.testing.assert_close(found[0][key], value, atol=1e-4, rtol=1e-3)

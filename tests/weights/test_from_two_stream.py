@@ -9,7 +9,7 @@ from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
 from quovadis.weights.files import save_weights
 from quovadis.weights.info import WeightsInfo
-from quovadis.weights.load import create_model, must_be_inflated
+from quovadis.weights.load import create_model, requires_inflation
 from tests.models.settled import settled
 
 
@@ -58,11 +58,11 @@ def test_every_trunk_is_inflated(frames_run: Path, name: str, stream: str, trunk
         first = state[f"{trunk}.Conv{dims}_1a_7x7.conv.weight"].flatten(2).sum((1, 2))
         torch.testing.assert_close(first, given["trunks.rgb.Conv2d_1a_7x7.conv.weight"].flatten(1).sum(1))
     assert model.num_classes == 4
-    assert must_be_inflated(frames_run, name, stream)
+    assert requires_inflation(frames_run, name, stream)
 
 
 def test_the_same_model_is_loaded_with_its_classifier(frames_run: Path) -> None:
-    assert not must_be_inflated(frames_run, "two_stream_tiny", "rgb")
+    assert not requires_inflation(frames_run, "two_stream_tiny", "rgb")
     assert create_model("two_stream_tiny", stream="rgb", num_classes=5, weights=frames_run).labels == tuple("abcde")
 
 

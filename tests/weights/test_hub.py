@@ -17,7 +17,7 @@ from quovadis.weights.convert import convert
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.hub import HubAddress, is_hub_address
 from quovadis.weights.info import WeightsInfo
-from quovadis.weights.load import load_model, locate
+from quovadis.weights.load import load_model, resolve_weights
 from tests.hub_server import TOKEN, Hub
 from tests.weights.hub_run import LABELS, bytes_of, stop
 
@@ -175,7 +175,7 @@ def test_safetensors_of_other_projects_are_refused(hub: Hub) -> None:
 
 def test_a_damaged_file_in_the_cache_is_refused(hub: Hub, run: Path) -> None:
     hub.add("org/name", model__safetensors=bytes_of(run))
-    file, _ = locate("hf://org/name")
+    file, _ = resolve_weights("hf://org/name")
     if not file.is_symlink():
         pytest.skip("no symbolic links here, so the cache does not keep checksums")
     damaged = bytearray(bytes_of(run))

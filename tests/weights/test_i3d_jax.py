@@ -122,7 +122,7 @@ def test_a_file_with_other_tensors_is_not_cached(declared: Path, tmp_path: Path)
     other = tree(STATE | {"head.bias": STATE["head.bias"] + 1})
     with pytest.raises(WeightsError, match=r"1 tensors are not the official ones, such as head\.bias"):
         get.get_weights_from_file(ENTRY.name, checkpoint(tmp_path / "i3d.ckpt", other))
-    assert not get.is_here(ENTRY)
+    assert not get.is_cached(ENTRY)
 
 
 def test_the_package_is_used_if_the_publisher_fails(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ GROUPS = {
 }
 """Descriptions of the commands by group."""
 
-VERBS = {name: description for group in GROUPS.values() for name, description in group.items()}
+COMMANDS = {name: description for group in GROUPS.values() for name, description in group.items()}
 
 _USAGE = """usage: quovadis [--version] [--debug] COMMAND ...
 
@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args[0] in ("-V", "--version"):
         print(f"quovadis {__version__}")
         return
-    if args[0] not in VERBS:
-        print(f"error: {UnknownNameError.among('command', args[0], VERBS)}", file=sys.stderr)
+    if args[0] not in COMMANDS:
+        print(f"error: {UnknownNameError.among('command', args[0], COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     with interrupts.stop_on_signals():
         try:
@@ -114,7 +114,7 @@ def _print_error(error: Exception | KeyboardInterrupt) -> int:
 
 
 def _describe_group(name: str) -> str:
-    width = max(map(len, VERBS))
+    width = max(map(len, COMMANDS))
     return "\n".join([f"{name}:", *(f"  {command:<{width}}  {text}" for command, text in GROUPS[name].items())])
 
 

@@ -15,7 +15,7 @@ _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".index", ".tar.gz"
 _HUB_PREFIX = "hf://"
 
 
-def arrange(options: type, args: list[str]) -> list[str]:
+def reorder_arguments(options: type, args: list[str]) -> list[str]:
     """Move the positional arguments of a command to the front, where the parser expects them.
 
     An option takes as many values as its type allows. ``--weights`` takes the next argument, and all other arguments
@@ -30,7 +30,7 @@ def arrange(options: type, args: list[str]) -> list[str]:
 
     Example:
         >>> from quovadis.cli.predict import Predict
-        >>> arrange(Predict, ["--weights", "rgb.pt", "v.mp4", "--top", "3", "flow.pt", "--json", "w.mp4"])
+        >>> reorder_arguments(Predict, ["--weights", "rgb.pt", "v.mp4", "--top", "3", "flow.pt", "--json", "w.mp4"])
         ['v.mp4', 'w.mp4', '--weights', 'rgb.pt', 'flow.pt', '--top', '3', '--json']
     """
     hints = get_type_hints(options, include_extras=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from quovadis.cli._arguments import arrange
+from quovadis.cli._arguments import reorder_arguments
 from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.runtime.plain_text import print
 
@@ -100,8 +100,8 @@ class Verify(_Action):
 
         data = open_dataset(self)
         target = _output_path(self, self.out, data)
-        with ProbeCache() as cache, _progress("verifying", len(data.records)) as on_video:
-            data = verify_videos(data, num_workers=self.workers, cache=cache, again=self.again, on_video=on_video)
+        with ProbeCache() as cache, _progress("verifying", len(data.records)) as progress:
+            data = verify_videos(data, num_workers=self.workers, cache=cache, again=self.again, progress=progress)
         _report(data, data.save(target), self.json)
         if any(r.status != "ok" for r in data.records):
             raise SystemExit(1)
@@ -177,7 +177,7 @@ def main(args: list[str]) -> None:
         return
     options = ACTIONS[action]
     prog = f"quovadis data {action}"
-    tyro.cli(options, args=arrange(options, rest), prog=prog, config=(tyro.conf.FlagCreatePairsOff,)).run()
+    tyro.cli(options, args=reorder_arguments(options, rest), prog=prog, config=(tyro.conf.FlagCreatePairsOff,)).run()
 
 
 def open_dataset(options: _Action) -> "Manifest":
@@ -242,8 +242,8 @@ def _index(data: "Manifest", num_workers: int) -> "Manifest":
     from quovadis.datasets.inspection import index_videos
     from quovadis.datasets.probe_cache import ProbeCache
 
-    with ProbeCache() as cache, _progress("indexing", len(data.records)) as on_video:
-        return index_videos(data, num_workers=num_workers, cache=cache, on_video=on_video)
+    with ProbeCache() as cache, _progress("indexing", len(data.records)) as progress:
+        return index_videos(data, num_workers=num_workers, cache=cache, progress=progress)
 
 
 def _output_path(options: _Action, out: Path | None, data: "Manifest") -> Path:

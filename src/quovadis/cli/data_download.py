@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from quovadis.cli._arguments import arrange
+from quovadis.cli._arguments import reorder_arguments
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(args: list[str]) -> None:
     from quovadis.datasets.kinetics.annotations import KINETICS
     from quovadis.errors import InvalidInputError, UnknownNameError
 
-    args = arrange(Download, args)
+    args = reorder_arguments(Download, args)
     if args and not args[0].startswith("-") and args[0] not in KINETICS:  # more useful than "--split is required"
         raise UnknownNameError.among("dataset to download", args[0], KINETICS)
     options = tyro.cli(Download, args=args, prog="quovadis data download", config=(tyro.conf.FlagCreatePairsOff,))

@@ -57,9 +57,9 @@ class Demo:
 
 def main(args: list[str]) -> None:
     """Run the command."""
-    from quovadis.cli._arguments import arrange
+    from quovadis.cli._arguments import reorder_arguments
 
-    args = arrange(Demo, args)
+    args = reorder_arguments(Demo, args)
     options = tyro.cli(Demo, args=args, prog="quovadis demo", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.cli.demo_scratch import run_from_scratch
     from quovadis.errors import DownloadError
@@ -183,7 +183,7 @@ def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
             config,
             root=out / "motions",
             num_workers=os.cpu_count() or 1,
-            on_video=lambda done: bar.update(task, completed=done),
+            progress=lambda done: bar.update(task, completed=done),
         )
 
 
@@ -199,7 +199,7 @@ def _train_classifier(weights: str, data: Manifest, num_videos: int, out: Path, 
             done[split] = count
             bar.update(task, completed=sum(done.values()), description=f"features, {split}")
 
-        return train_frozen(weights, data, out, protocol=_PROTOCOL, on_video=advance)
+        return train_frozen(weights, data, out, protocol=_PROTOCOL, progress=advance)
 
 
 def _recognize(

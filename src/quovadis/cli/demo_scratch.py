@@ -59,7 +59,7 @@ def run_from_scratch(options: "Demo") -> None:
     recognizer = Recognizer.load(*(folder.root for folder in folders), flow_method=_FLOW_METHOD)
     with progress_bar(errors) as bar:
         task = bar.add_task("evaluating test", total=len(data.split("test")))
-        results = evaluate_streams(recognizer, data, on_video=lambda done: bar.update(task, completed=done))
+        results = evaluate_streams(recognizer, data, progress=lambda done: bar.update(task, completed=done))
     console.print(evaluation_table(results))
     console.print(f"   chance is {1 / len(data.labels):.1%}; a model of single frames can reach at most 20 %")
 
@@ -101,7 +101,7 @@ def run_from_scratch(options: "Demo") -> None:
 def _store_flow(data: "Manifest", errors: "Console") -> None:
     """Write flow files next to the videos that do not have one."""
     from quovadis.flow.codec import preset_for
-    from quovadis.flow.source import FlowJob, FlowSource, finish_flow
+    from quovadis.flow.source import FlowJob, FlowSource, run_flow_job
     from quovadis.models.zoo import build_model
     from quovadis.runtime.jobs import run_jobs
     from quovadis.runtime.progress import progress_bar
@@ -113,7 +113,7 @@ def _store_flow(data: "Manifest", errors: "Console") -> None:
     todo = [job for job in jobs if not job.target.is_file()]
     with progress_bar(errors) as bar:
         task = bar.add_task("optical flow", total=len(jobs), completed=len(jobs) - len(todo))
-        for _ in run_jobs(finish_flow, todo, num_workers=os.cpu_count() or 1):
+        for _ in run_jobs(run_flow_job, todo, num_workers=os.cpu_count() or 1):
             bar.advance(task)
 
 

@@ -83,7 +83,7 @@ def _evaluate(options: Evaluate) -> None:
             split=options.split,
             protocol=options.protocol,
             num_workers=options.num_workers,
-            on_video=lambda done: bar.update(task, completed=done),
+            progress=lambda done: bar.update(task, completed=done),
         )
     if not distributed.is_main():
         return

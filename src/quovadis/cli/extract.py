@@ -74,9 +74,9 @@ class Extract:
 
 def main(args: list[str]) -> None:
     """Run the command. Exit with code 1 if a video cannot be used; it is reported and the others are processed."""
-    from quovadis.cli._arguments import arrange
+    from quovadis.cli._arguments import reorder_arguments
 
-    args = arrange(Extract, args)
+    args = reorder_arguments(Extract, args)
     options = tyro.cli(Extract, args=args, prog="quovadis extract", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.datasets.video_inputs import list_videos
     from quovadis.errors import InvalidInputError

@@ -118,9 +118,9 @@ def _targets(options: Flow) -> dict[Path, Path]:
 
 
 def _suffix(options: Flow) -> str:
-    from quovadis.flow.flow_files import FILE_ENDING
+    from quovadis.flow.flow_files import FLOW_SUFFIX
 
-    return "" if options.jpeg else FILE_ENDING
+    return "" if options.jpeg else FLOW_SUFFIX
 
 
 def _plan(video: Path, target: Path, options: Flow, preset: "FlowPreset") -> _Plan | None:
@@ -205,7 +205,7 @@ def _run_in_turn(plans: list[_Plan]) -> Iterator[tuple["FlowJob", int, str]]:
 
 def _run_in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["FlowJob", int, str]]:
     """Run several jobs at a time, with one progress bar."""
-    from quovadis.flow.source import finish_flow
+    from quovadis.flow.source import run_flow_job
     from quovadis.runtime.console import Console
     from quovadis.runtime.jobs import run_jobs
     from quovadis.runtime.progress import progress_bar
@@ -214,7 +214,7 @@ def _run_in_processes(plans: list[_Plan], options: Flow) -> Iterator[tuple["Flow
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task("flow", total=len(jobs))
         for index, (num_flows, error) in run_jobs(
-            finish_flow, jobs, num_workers=options.num_workers, ray_address=options.ray
+            run_flow_job, jobs, num_workers=options.num_workers, ray_address=options.ray
         ):
             bar.advance(task)
             yield jobs[index], num_flows, error

@@ -38,9 +38,9 @@ class Predict:
 
 def main(args: list[str]) -> None:
     """Run the command. Exit with code 1 if a video cannot be read; it is reported and the others are processed."""
-    from quovadis.cli._arguments import arrange
+    from quovadis.cli._arguments import reorder_arguments
 
-    args = arrange(Predict, args)
+    args = reorder_arguments(Predict, args)
     options = tyro.cli(Predict, args=args, prog="quovadis predict", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.cli._inputs import VideoProgress, open_videos
     from quovadis.errors import InvalidInputError, VideoError

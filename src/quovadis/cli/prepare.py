@@ -77,7 +77,7 @@ def main(args: list[str]) -> None:
             settings,
             num_workers=num_workers,
             ray_address=options.ray,
-            on_video=lambda num_done: bar.update(task, completed=num_done),
+            progress=lambda num_done: bar.update(task, completed=num_done),
         )
     bad = [r for r in prepared.records if r.status != "ok"]
     size = sum(r.size_bytes or 0 for r in prepared.records)

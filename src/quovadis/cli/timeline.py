@@ -53,9 +53,9 @@ class Timeline:
 
 def main(args: list[str]) -> None:
     """Run the command. Exit with code 1 if a video cannot be read; it is reported and the others are processed."""
-    from quovadis.cli._arguments import arrange
+    from quovadis.cli._arguments import reorder_arguments
 
-    args = arrange(Timeline, args)
+    args = reorder_arguments(Timeline, args)
     options = tyro.cli(Timeline, args=args, prog="quovadis timeline", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.cli._inputs import VideoProgress, open_videos, require_distinct_names
     from quovadis.errors import VideoError

@@ -46,9 +46,9 @@ class Watch:
 
 def main(args: list[str]) -> None:
     """Run the command until the stream ends or Ctrl-C is pressed."""
-    from quovadis.cli._arguments import arrange
+    from quovadis.cli._arguments import reorder_arguments
 
-    args = arrange(Watch, args)
+    args = reorder_arguments(Watch, args)
     options = tyro.cli(Watch, args=args, prog="quovadis watch", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.inference.live import Watcher, watch
     from quovadis.inference.recognizer import Recognizer

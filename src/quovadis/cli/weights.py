@@ -24,17 +24,17 @@ class List:
     def run(self) -> None:
         """Print the catalog."""
         from quovadis.weights.catalog import CATALOG
-        from quovadis.weights.download import cache_folder, is_here
+        from quovadis.weights.download import cache_folder, is_cached
 
         if self.json:
-            _print_json([asdict(CATALOG[name]) | {"cached": is_here(CATALOG[name])} for name in sorted(CATALOG)])
+            _print_json([asdict(CATALOG[name]) | {"cached": is_cached(CATALOG[name])} for name in sorted(CATALOG)])
             return
         print(f"{'name':<40} {'cached':<6} {'stream':<6} {'classes':>7}  {'top-1':>5} {'top-5':>5}  license")
         for name in sorted(CATALOG):
             entry = CATALOG[name]
             top1, top5 = (f"{a:.1f}" if a is not None else "-" for a in (entry.top1, entry.top5))
             license = entry.license.partition(" (")[0]
-            cached = "yes" if is_here(entry) else "-"
+            cached = "yes" if is_cached(entry) else "-"
             print(f"{name:<40} {cached:<6} {entry.stream:<6} {entry.num_classes:>7}  {top1:>5} {top5:>5}  {license}")
         print(f"\nCache folder: {cache_folder()}")
         print("Accuracies in percent, as published; for their protocols: quovadis weights show NAME")
@@ -52,16 +52,16 @@ class Show:
     def run(self) -> None:
         """Print the catalog entry or the metadata."""
         from quovadis.weights.catalog import CATALOG
-        from quovadis.weights.download import cache_folder, is_here
+        from quovadis.weights.download import cache_folder, is_cached
         from quovadis.weights.formats import read_video_weights
-        from quovadis.weights.load import locate
+        from quovadis.weights.load import resolve_weights
 
         if self.weights in CATALOG and not Path(self.weights).exists():
             entry = CATALOG[self.weights]
             fields = asdict(entry) | {"folder": str(cache_folder() / entry.name)}
-            fields |= {"cached": is_here(entry), "sources": list(entry.sources)}
+            fields |= {"cached": is_cached(entry), "sources": list(entry.sources)}
         else:
-            state, info = read_video_weights(locate(self.weights)[0])
+            state, info = read_video_weights(resolve_weights(self.weights)[0])
             fields = asdict(info) | {"num_parameters": sum(t.numel() for n, t in state.items() if "running" not in n)}
         if self.json:
             _print_json(fields)
@@ -145,10 +145,10 @@ class Verify:
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.download import identify_published
         from quovadis.weights.formats import read_video_weights
-        from quovadis.weights.load import locate
+        from quovadis.weights.load import resolve_weights
         from quovadis.weights.verify import verify_state
 
-        path, _ = locate(self.weights)
+        path, _ = resolve_weights(self.weights)
         name = identify_published(path) if path.is_file() else ""
         if name:
             print(f"published: the file is identical to {name}", file=sys.stderr if self.json else sys.stdout)
@@ -187,9 +187,9 @@ class Filters:
         from quovadis.report.filters import draw_filters
         from quovadis.runtime.atomic import write_atomically
         from quovadis.weights.formats import ImageModel, read_weights
-        from quovadis.weights.load import locate
+        from quovadis.weights.load import resolve_weights
 
-        path, name = locate(self.weights)
+        path, name = resolve_weights(self.weights)
         state, info = read_weights(path)
         if isinstance(info, ImageModel):
             title = name or f"2D network: {path.name}"

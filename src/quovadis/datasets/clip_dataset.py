@@ -63,7 +63,7 @@ class ClipDataset(Dataset[Sample]):
         >>> config = MotionsConfig(2, 1, 1, shapes=("disc",), motions=("spins", "slides"))
         >>> data = load_motions(config, root=getfixture("tmp_path"))
         >>> clips = ClipDataset(data.split("train"), build_model("i3d_tiny", num_classes=2).spec)
-        >>> batches = iter(EpochBatches(len(clips), batch_size=2))
+        >>> batches = iter(EpochBatchSampler(len(clips), batch_size=2))
         >>> batch = collate([clips[key] for key in next(batches)])
         >>> [stream.shape for stream in batch["streams"]], batch["labels"].shape
         ([torch.Size([2, 16, 3, 64, 64])], torch.Size([2]))
@@ -141,7 +141,7 @@ class ClipDataset(Dataset[Sample]):
         spec = self.spec
         clip, start = self._frames(record, rng if self.augment else None)
         if spec.needs_flow:  # before looping, which adds a jump, and before cropping
-            clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=start)
+            clip = self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_frame_index=start)
         clip = clip.take(torch.from_numpy(fit_length(len(clip), clip_extent(spec)[0], "loop")))
         if not self.augment:
             return transforms.center_crop(clip, spec.size_px)
@@ -190,11 +190,11 @@ def clip_extent(spec: ModelSpec) -> tuple[int, int, int]:
         >>> clip_extent(convnet_lstm_spec())  # 25 frames, every fifth
         (25, 5, 121)
     """
-    extent = max(s.span_frames for s in spec.streams)
+    extent = max(s.extent_frames for s in spec.streams)
     return -(-extent // spec.clip_stride), spec.clip_stride, extent
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
+class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     """Infinite batch sampler of ``(epoch, index)`` that can start at any step.
 
     Each epoch is a permutation of all videos. Epochs are concatenated and divided into batches, so no video is dropped
@@ -209,11 +209,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         num_ranks: Number of processes.
 
     Example:
-        >>> batches = iter(EpochBatches(5, 2, seed=0))
+        >>> batches = iter(EpochBatchSampler(5, 2, seed=0))
         >>> first = [next(batches) for _ in range(5)]
         >>> [len(batch) for batch in first], sorted(index for batch in first for epoch, index in batch if epoch == 0)
         ([2, 2, 2, 2, 2], [0, 1, 2, 3, 4])
-        >>> next(iter(EpochBatches(5, 2, seed=0, start=3))) == first[3]
+        >>> next(iter(EpochBatchSampler(5, 2, seed=0, start=3))) == first[3]
         True
     """
 

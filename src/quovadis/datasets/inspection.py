@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.probe_cache import ProbeCache
 from quovadis.errors import QuovadisError
+from quovadis.runtime.hashing import sha256
 from quovadis.runtime.jobs import run_jobs
 from quovadis.video.reader import VideoReader
 
@@ -30,7 +30,7 @@ _NOT_INSPECTED: dict[str, Any] = {
 
 
 def index_videos(
-    data: Manifest, *, num_workers: int = 0, cache: ProbeCache | None = None, on_video: ProgressCallback | None = None
+    data: Manifest, *, num_workers: int = 0, cache: ProbeCache | None = None, progress: ProgressCallback | None = None
 ) -> Manifest:
     """Read the properties of every file: size, SHA-256, number of frames, frame rate, duration, width and height.
 
@@ -41,7 +41,7 @@ def index_videos(
         data: The dataset.
         num_workers: Number of worker processes; 0 works in the calling process.
         cache: Cache of results for unchanged files; None inspects every file.
-        on_video: Progress callback, called with the number of videos done.
+        progress: Progress callback, called with the number of videos done.
 
     Raises:
         StorageError: If the cache cannot be used.
@@ -54,7 +54,7 @@ def index_videos(
         >>> record.status, record.num_frames, record.fps, len(record.sha256)
         ('listed', 32, 20.0, 64)
     """
-    return _inspect_all(data, decode=False, num_workers=num_workers, cache=cache, on_video=on_video)
+    return _inspect_all(data, decode=False, num_workers=num_workers, cache=cache, progress=progress)
 
 
 def verify_videos(
@@ -63,7 +63,7 @@ def verify_videos(
     num_workers: int = 0,
     cache: ProbeCache | None = None,
     again: bool = False,
-    on_video: ProgressCallback | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Manifest:
     """Decode every file to its end, and compare its content with the SHA-256 in the manifest.
 
@@ -76,7 +76,7 @@ def verify_videos(
         num_workers: Number of worker processes; 0 works in the calling process.
         cache: Cache of results. Unchanged files that were verified before are not decoded again.
         again: Decode these files too.
-        on_video: Progress callback, called with the number of videos done.
+        progress: Progress callback, called with the number of videos done.
 
     Raises:
         StorageError: If the cache cannot be used.
@@ -89,7 +89,7 @@ def verify_videos(
         >>> [record.status for record in verify_videos(data).records]
         ['corrupt', 'ok', 'ok', 'ok', 'ok', 'ok']
     """
-    return _inspect_all(data, decode=True, num_workers=num_workers, cache=cache, again=again, on_video=on_video)
+    return _inspect_all(data, decode=True, num_workers=num_workers, cache=cache, again=again, progress=progress)
 
 
 def inspect_video(record: VideoRecord, *, decode: bool) -> VideoRecord:
@@ -132,7 +132,7 @@ def _inspect_all(
     decode: bool,
     num_workers: int,
     cache: ProbeCache | None,
-    on_video: ProgressCallback | None,
+    progress: ProgressCallback | None,
     again: bool = False,
 ) -> Manifest:
     results: list[VideoRecord] = list(data.records)
@@ -150,8 +150,8 @@ def _inspect_all(
         else:
             todo.append((i, record))
     num_done = len(results) - len(todo)
-    if on_video is not None:
-        on_video(num_done)
+    if progress is not None:
+        progress(num_done)
     inspect = partial(_inspect_item, decode=decode)
     for position, result in run_jobs(inspect, todo, num_workers=num_workers, on_crash=_crashed):
         i = todo[position][0]
@@ -160,8 +160,8 @@ def _inspect_all(
         if cache is not None and result.status in ("listed", "ok"):
             cache.put(result.path, stats[i], {name: getattr(result, name) for name in _NOT_INSPECTED})
         num_done += 1
-        if on_video is not None:
-            on_video(num_done)
+        if progress is not None:
+            progress(num_done)
     if decode:
         results = [_compare_content(old, new) for old, new in zip(data.records, results, strict=True)]
     return replace(data, records=tuple(results))
@@ -198,9 +198,7 @@ def _size_and_hash(path: Path) -> tuple[int, str]:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):  # reading a pipe would block
         raise IsADirectoryError(None, "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+    return path.stat().st_size, sha256(path)
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -1,15 +1,15 @@
 """Detect leakage: test videos of one dataset that are in the training data of another."""
 
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
 from quovadis.datasets.kinetics.annotations import youtube_id
 from quovadis.datasets.manifest import Manifest, VideoRecord, file_size, preview_names
 from quovadis.errors import DatasetError
+from quovadis.runtime.hashing import sha256
 
 
-def refuse_shared_videos(source: Manifest, target: Manifest) -> None:
+def check_no_leakage(source: Manifest, target: Manifest) -> None:
     """Raise an error if a test video of the target is in the training data of the source.
 
     Compares the training and validation videos of the source with the test videos of the target: by path, content,
@@ -27,7 +27,7 @@ def refuse_shared_videos(source: Manifest, target: Manifest) -> None:
         >>> test_videos = tuple(VideoRecord(Path(f"{i}.mp4"), 0, "test", group=f"g{i}") for i in range(2))
         >>> train_videos = (VideoRecord(Path("elsewhere.mp4"), 0, "train", group="g1"),)
         >>> source, target = Manifest("a", Path(), ("x",), train_videos), Manifest("b", Path(), ("x",), test_videos)
-        >>> refuse_shared_videos(source, target)
+        >>> check_no_leakage(source, target)
         Traceback (most recent call last):
         quovadis.errors.DatasetError: 1 test videos of b were seen in training on a: 1.mp4 (same group g1 as ...
     """
@@ -83,6 +83,5 @@ def _digest(record: VideoRecord, cache: dict[Path, str]) -> str:
     if record.sha256:
         return record.sha256
     if record.path not in cache:
-        with record.path.open("rb") as file:
-            cache[record.path] = hashlib.file_digest(file, "sha256").hexdigest()
+        cache[record.path] = sha256(record.path)
     return cache[record.path]

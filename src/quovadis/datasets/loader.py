@@ -25,7 +25,7 @@ _PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluate"]
 """Modules that the fork server imports once, so that workers start without importing PyTorch again."""
 
 
-class SafeDataLoader:
+class VideoDataLoader:
     """Data loader for video, a wrapper of ``torch.utils.data.DataLoader``.
 
     Workers come from a fork server on Linux and are spawned elsewhere. Forking the main process could deadlock, because
@@ -45,7 +45,7 @@ class SafeDataLoader:
         InvalidInputError: If ``num_workers`` is negative.
 
     Example:
-        >>> list(SafeDataLoader([1, 2, 3], batch_size=None))
+        >>> list(VideoDataLoader([1, 2, 3], batch_size=None))
         [1, 2, 3]
     """
 

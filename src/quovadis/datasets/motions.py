@@ -101,7 +101,7 @@ def load_motions(
     *,
     root: str | os.PathLike[str] | None = None,
     num_workers: int = 0,
-    on_video: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Write the dataset unless it exists, and return its manifest.
 
@@ -111,7 +111,7 @@ def load_motions(
         config: Number, size and classes of the videos.
         root: Output folder; by default a folder in the user's cache named after the configuration.
         num_workers: Number of worker processes; 0 works in the calling process.
-        on_video: Progress callback, called with the number of videos done.
+        progress: Progress callback, called with the number of videos done.
 
     Raises:
         DatasetError: If the folder contains motions with another configuration.
@@ -134,8 +134,8 @@ def load_motions(
     todo = [job for job in jobs if not job.path.is_file()]
     with closing(run_jobs(_write, todo, num_workers=num_workers)) as work:
         for num_done, _ in enumerate(work, len(jobs) - len(todo) + 1):
-            if on_video is not None:
-                on_video(num_done)
+            if progress is not None:
+                progress(num_done)
     records = [VideoRecord(job.path, job.label, job.split) for job in jobs]
     _write_table(root, records, config.labels)
     name = next((name for name, known in EMBEDDED.items() if known == config), "motions")

@@ -117,7 +117,7 @@ def prepare(
     *,
     num_workers: int = 0,
     ray_address: str | None = None,
-    on_video: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Re-encode a dataset for fast random access, optionally with optical flow.
 
@@ -130,7 +130,7 @@ def prepare(
         settings: Format of the videos; by default that of the paper's models.
         num_workers: Number of worker processes; 0 works in the calling process.
         ray_address: Address of a Ray cluster that does the work; see :func:`~quovadis.runtime.jobs.run_jobs`.
-        on_video: Progress callback, called with the number of videos done.
+        progress: Progress callback, called with the number of videos done.
 
     Returns:
         The manifest of the prepared dataset, also written to ``out/manifest.parquet``. Missing and corrupt videos stay
@@ -166,8 +166,8 @@ def prepare(
                 results[todo[index].target] = clip
                 if clip.status == "corrupt":
                     quarantine.add(todo[index].source, clip.reason)
-                if on_video is not None:
-                    on_video(num_done)
+                if progress is not None:
+                    progress(num_done)
         prepared = _prepared_manifest(data, root, results, settings)
         prepared.save(root / MANIFEST_NAME)
     return prepared
@@ -248,7 +248,7 @@ def _write_flow(job: ClipJob, method: str) -> None:
     preset = preset_for(method, fps=settings.fps, short_side_px=settings.short_side_px)
     with suppress(VideoError, ValueError):  # no flow yet, or of another method or video
         header = read_header(target)
-        if not header.preset.difference(preset) and header.clip == VideoFingerprint.of(job.target):
+        if not header.preset.difference(preset) and header.video == VideoFingerprint.of(job.target):
             return
     for _ in store_flow(FlowJob(job.target, target, preset)):
         pass

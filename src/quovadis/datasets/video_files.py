@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quovadis.errors import DatasetError
-from quovadis.flow.flow_files import FILE_ENDING as FLOW_ENDING
+from quovadis.flow.flow_files import FLOW_SUFFIX as FLOW_ENDING
 
 VIDEO_SUFFIXES = tuple(
     f".{suffix}"

@@ -13,7 +13,7 @@ from quovadis.doctor.finding import Finding
 from quovadis.runtime.jobs import num_cores
 from quovadis.version import __version__
 from quovadis.weights.catalog import CATALOG
-from quovadis.weights.download import cache_folder, is_here
+from quovadis.weights.download import cache_folder, is_cached
 
 REQUIRED = (
     "torch",
@@ -117,7 +117,7 @@ def cache() -> Finding:
     folder = cache_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    weights = sum(is_here(entry, folder) for entry in CATALOG.values())
+    weights = sum(is_cached(entry, folder) for entry in CATALOG.values())
     found = f"{folder}: {weights} set{'s' * (weights != 1)} of weights, {_gib(free)} free"
     move = "export QUOVADIS_CACHE=FOLDER, with a writable folder on a disk with enough free space"
     if not os.access(existing, os.W_OK):

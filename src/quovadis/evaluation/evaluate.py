@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from quovadis import transforms
-from quovadis.datasets.loader import SafeDataLoader
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TooFewFramesError, VideoError
 from quovadis.evaluation.dump import LogitDump, score_dump
@@ -65,7 +65,7 @@ class ProtocolVideos(Dataset[tuple[int, Clip | None, str]]):
         assert clip is not None
         if self.flow is None:
             return clip
-        return self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=0)
+        return self.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_frame_index=0)
 
 
 def evaluate(
@@ -75,7 +75,7 @@ def evaluate(
     split: str = "test",
     protocol: str | None = None,
     num_workers: int = 1,
-    on_video: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
     """Evaluate a recognizer on a split of a dataset.
 
@@ -86,7 +86,7 @@ def evaluate(
         protocol: Name of a test protocol; see :data:`quovadis.evaluation.protocols.PROTOCOLS`. Defaults to that of the
             model, which is ``paper`` for I3D.
         num_workers: Number of decoding processes; 0 decodes in this process.
-        on_video: Called with the number of videos done. With several processes, this is an estimate.
+        progress: Called with the number of videos done. With several processes, this is an estimate.
 
     Returns:
         The metrics. Videos that cannot be read count as wrong and are listed.
@@ -108,7 +108,7 @@ def evaluate(
         'paper: first 16 frames at 25 fps, shorter videos looped, center crop 64 px, logits averaged'
     """
     return evaluate_streams(
-        recognizer, data, split=split, protocol=protocol, num_workers=num_workers, on_video=on_video
+        recognizer, data, split=split, protocol=protocol, num_workers=num_workers, progress=progress
     )[-1]
 
 
@@ -119,7 +119,7 @@ def evaluate_streams(
     split: str = "test",
     protocol: str | None = None,
     num_workers: int = 1,
-    on_video: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[EvaluationResult]:
     """Evaluate each model of a recognizer and their sum, as the columns RGB, Flow and RGB + Flow of Table 2.
 
@@ -143,7 +143,7 @@ def evaluate_streams(
     data = data.with_labels(recognizer.labels)
     records = data.split(split)
     test_protocol = find_protocol(protocol or recognizer.spec.protocol)
-    scores = _score(recognizer, data, records, test_protocol, num_workers, on_video)
+    scores = _score(recognizer, data, records, test_protocol, num_workers, progress)
     unreadable = torch.full((len(recognizer.models), len(data.labels)), torch.nan)
     logits = [unreadable if s.logits is None else s.logits for s in scores]
     dump = LogitDump(
@@ -174,21 +174,21 @@ def _score(
     records: Sequence[VideoRecord],
     protocol: Protocol,
     num_workers: int,
-    on_video: Callable[[int], None] | None,
+    progress: Callable[[int], None] | None,
 ) -> list[_VideoScores]:
     """Compute the logits of all videos; every process computes a part and returns all."""
     flow = replace(recognizer.flow, videos=data.root) if recognizer.needs_flow else None
     videos = ProtocolVideos(records, recognizer.spec, protocol, flow)
     part = Subset(videos, range(distributed.rank(), len(records), distributed.world_size()))
     scores: dict[int, _VideoScores] = {}
-    for index, video, error in SafeDataLoader(part, batch_size=None, num_workers=num_workers):
+    for index, video, error in VideoDataLoader(part, batch_size=None, num_workers=num_workers):
         logits = None
         if video is not None:
             views = [recognizer.stream_logits(view) for view in protocol.views(video, recognizer.spec)]
             logits = torch.stack([torch.stack(of_model).mean(0) for of_model in zip(*views, strict=True)])
         scores[index] = _VideoScores(logits, error)
-        if on_video is not None:
-            on_video(min(len(scores) * distributed.world_size(), len(records)))
+        if progress is not None:
+            progress(min(len(scores) * distributed.world_size(), len(records)))
     for gathered in distributed.gather(scores):
         scores |= gathered
     return [scores[index] for index in range(len(records))]

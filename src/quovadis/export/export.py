@@ -14,9 +14,9 @@ from quovadis.export.plan import DYNAMIC_AXES, DynamicAxis, ExportPlan, plan_exp
 from quovadis.export.traceable import Exportable
 from quovadis.models.preprocessing import channel_names, preprocessing_steps
 from quovadis.models.video_model import VideoModel
+from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.extras import missing_extra
 from quovadis.version import __version__
-from quovadis.weights.files import write_atomically
 from quovadis.weights.verify import state_sha256
 
 TOLERANCE = 1e-4

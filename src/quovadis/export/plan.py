@@ -37,7 +37,7 @@ class ExportPlan:
     @property
     def min_frames(self) -> int:
         """Minimum number of frames of the first stream."""
-        return max(self.model.spec.streams[0].frames_in(self.model.spec.min_frames), 1)
+        return max(self.model.spec.streams[0].num_frames_in(self.model.spec.min_frames), 1)
 
     @property
     def min_size_px(self) -> int:

@@ -34,7 +34,7 @@ from quovadis.video.writer import REPRODUCIBLE
 
 FORMAT_VERSION = 1
 FULL_RANGE = int(ColorRange.JPEG)  # use all 256 levels
-FILE_ENDING = ".flow.mp4"
+FLOW_SUFFIX = ".flow.mp4"
 # At this quality, H.264 adds less error than the 256 levels do.
 ENCODER_OPTIONS = {"crf": "18", "g": "12", "preset": "veryfast", "tune": "fastdecode", **REPRODUCIBLE}
 _BYTES_PER_PIXEL = 0.028  # for both components together, measured on real clips

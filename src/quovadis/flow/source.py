@@ -15,7 +15,7 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError, TooFewFramesError, VideoDamagedError, VideoError
 from quovadis.flow.codec import FlowPreset, preset_for
 from quovadis.flow.estimate import estimate_flow, flow_for_clip
-from quovadis.flow.flow_files import FILE_ENDING, FlowFileWriter, FlowWriter, VideoFingerprint, read_flow
+from quovadis.flow.flow_files import FLOW_SUFFIX, FlowFileWriter, FlowWriter, VideoFingerprint, read_flow
 from quovadis.flow.folder import HEADER_NAME, FlowFolderWriter
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
@@ -47,10 +47,10 @@ class FlowSource:
         """Return the path of the flow file of a video."""
         video = Path(video)
         if self.folder is None:
-            return video.with_name(video.stem + FILE_ENDING)
+            return video.with_name(video.stem + FLOW_SUFFIX)
         below = self.videos is not None and video.is_relative_to(self.videos)
         inner = video.relative_to(self.videos) if below and self.videos is not None else Path(video.name)
-        return self.folder / inner.with_name(video.stem + FILE_ENDING)
+        return self.folder / inner.with_name(video.stem + FLOW_SUFFIX)
 
     def find(self, video: str | Path) -> Path | None:
         """Find the stored flow of a video.
@@ -66,7 +66,7 @@ class FlowSource:
             InvalidInputError: If the flow folder does not exist or has no flow of the video.
         """
         video = Path(video)
-        names = (video.name + FILE_ENDING, video.stem + FILE_ENDING)
+        names = (video.name + FLOW_SUFFIX, video.stem + FLOW_SUFFIX)
         folders = [video.parent] if self.folder is None else self._candidate_folders(video.parent)
         for folder in folders:
             for name in names:
@@ -98,14 +98,14 @@ class FlowSource:
             folders.insert(0, self.folder / parent.relative_to(self.videos))
         return list(dict.fromkeys(folders))
 
-    def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_tick: int) -> Clip:
+    def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_frame_index: int) -> Clip:
         """Return a copy of a clip with its flow.
 
         Args:
             clip: Consecutive frames of the video ``clip.source``, already resized and not yet cropped or flipped.
             fps: Frame rate of the clip.
             short_side_px: Short side of its frames.
-            first_tick: Index of its first frame in the video resampled to ``fps``.
+            first_frame_index: Index of its first frame in the video resampled to ``fps``.
 
         Returns:
             Clip whose ``flow`` is float32 (T, 2, H, W) in pixels.
@@ -121,7 +121,7 @@ class FlowSource:
         preset = preset_for(self.method, fps=fps, short_side_px=short_side_px)
         stat = Path(clip.source).stat()
         fingerprint = _fingerprint(clip.source, stat.st_mtime_ns, stat.st_size)
-        flow = read_flow(path, first_tick, first_tick + len(clip), preset=preset, video=fingerprint)
+        flow = read_flow(path, first_frame_index, first_frame_index + len(clip), preset=preset, video=fingerprint)
         return replace(clip, flow=flow)
 
 
@@ -194,7 +194,7 @@ def store_flow(job: FlowJob) -> Iterator[int]:
             yield num_flows
 
 
-def finish_flow(job: FlowJob) -> tuple[int, str]:
+def run_flow_job(job: FlowJob) -> tuple[int, str]:
     """Run a job to its end, in the form that :func:`~quovadis.runtime.jobs.run_jobs` expects.
 
     Returns:

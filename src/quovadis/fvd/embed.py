@@ -206,7 +206,7 @@ class VideoEmbedder:
         """Resize a frame, uint8 (3, H, W); the result is float32 in [-1, 1] if the protocol stretches frames."""
         spec, centers = self._model.spec, self.protocol.pixel_centers
         if centers is not None:
-            return transforms.stretch_to_model(frame[None], spec.size_px, pixel_centers=centers)[:, 0]
+            return transforms.resize_to_model(frame[None], spec.size_px, pixel_centers=centers)[:, 0]
         return resize_frames(frame[None], spec.short_side_px)[0]
 
     def to_inputs(self, frames: Tensor) -> list[Tensor]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from quovadis.datasets.video_files import find_videos, is_ignored, require_videos, visible_folders
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
 from quovadis.fvd.sampling import FrameSampling
+from quovadis.runtime.hashing import sha256
 from quovadis.video.frame import VideoFrame
 from quovadis.video.reader import VideoReader
 
@@ -96,7 +97,7 @@ class FolderVideos(VideoSet):
         digest = hashlib.sha256()
         for index, path in enumerate(self.files):
             try:
-                content = _file_sha256(path)
+                content = sha256(path)
             except OSError as error:
                 content = f"unreadable: {error.strerror}"
             digest.update(f"{self.path(index)}\t{content}\n".encode())
@@ -150,7 +151,7 @@ class FrameFolders(VideoSet):
         digest = hashlib.sha256()
         for frames in self.frames.values():
             for path in frames:
-                digest.update(f"{path.relative_to(self.root).as_posix()}\t{_file_sha256(path)}\n".encode())
+                digest.update(f"{path.relative_to(self.root).as_posix()}\t{sha256(path)}\n".encode())
         return digest.hexdigest()
 
     def path(self, index: int) -> str:
@@ -271,11 +272,6 @@ def open_videos(source: Any) -> VideoSet:
         if isinstance(error, DatasetError | InvalidInputError):
             raise
         raise DatasetError(f"{path} cannot be read as an array: {error}") from error
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _folders_below(root: Path) -> Iterator[Path]:

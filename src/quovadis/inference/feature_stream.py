@@ -147,7 +147,7 @@ def _flow(clip: Clip, source: FlowSource, stored: tuple[float, int] | None, firs
             "padding): leave out the flow folder to compute flow"
         )
     if stored is not None and source.find(clip.source) is not None:
-        flow = source.add_to(clip, fps=stored[0], short_side_px=stored[1], first_tick=first).flow
+        flow = source.add_to(clip, fps=stored[0], short_side_px=stored[1], first_frame_index=first).flow
         assert flow is not None
         return flow
     flow = estimate_flow(clip.frames, source.method, device=device)

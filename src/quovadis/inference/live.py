@@ -137,7 +137,7 @@ class Watcher:
 
     def add(self, frame: LiveFrame) -> None:
         """Add a frame; the oldest one is dropped."""
-        if frame.fresh:
+        if frame.restarted:
             self._last_frame = None
         elif (frame.number - self._first) % self._step:
             return
@@ -145,7 +145,7 @@ class Watcher:
             self._last_frame = frame.frame, self._resize(frame.frame.pixels[None])[0]
         resized = _ResizedFrame(frame.number, self._last_frame[1], self._clock())
         with self._changed:
-            if frame.fresh:
+            if frame.restarted:
                 self._newest.clear()
                 self._first, self._recognized = frame.number, frame.number - 1
                 self._due = frame.number + self.window - 1

@@ -83,7 +83,9 @@ def read_windows(
         for item in decoded:
             clip = item.clip
             if flow is not None:
-                clip = flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=item.first_frame)
+                clip = flow.add_to(
+                    clip, fps=spec.fps, short_side_px=spec.short_side_px, first_frame_index=item.first_frame
+                )
             yield replace(item, clip=_loop_short(clip, spec, window, notes))
         notes += reader.notes
         if reader.damage:

@@ -133,8 +133,8 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
     its first layers a few frames at a time, which also limits memory use. In float32, the logits of I3D deviate from
     those in float64 by at most 1.4e-6 of their standard deviation (1.5e-6 for the original model).
 
-    On an NVIDIA GPU, I3D uses fused Triton kernels (:mod:`quovadis.models.triton_layers`). Inputs of up to 8 clips of 64
-    frames run as a CUDA graph from the second call with the same shape on (:mod:`quovadis.models.cuda_graph`).
+    On an NVIDIA GPU, I3D uses fused Triton kernels (:mod:`quovadis.models.triton_layers`). Inputs of up to 8 clips of
+    64 frames run as a CUDA graph from the second call with the same shape on (:mod:`quovadis.models.cuda_graph`).
 
     Args:
         model: A model of :func:`quovadis.create_model` on any device. It is not modified.

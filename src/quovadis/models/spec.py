@@ -27,7 +27,7 @@ class StreamSpec:
 
     Example:
         >>> stream = StreamSpec("rgb", channels=3, num_frames=5, frame_stride=10, first_frame=5)
-        >>> stream.span_frames, stream.frames_in(250)
+        >>> stream.extent_frames, stream.num_frames_in(250)
         (46, 25)
     """
 
@@ -38,11 +38,11 @@ class StreamSpec:
     first_frame: int = 0
 
     @property
-    def span_frames(self) -> int:
+    def extent_frames(self) -> int:
         """Length of video that a training clip needs, in frames at ``ModelSpec.fps``."""
         return self.first_frame + (self.num_frames - 1) * self.frame_stride + 1
 
-    def frames_in(self, num_frames: int) -> int:
+    def num_frames_in(self, num_frames: int) -> int:
         """Number of frames that this stream takes from a video of ``num_frames`` frames at ``ModelSpec.fps``."""
         return len(range(self.first_frame, num_frames, self.frame_stride))
 

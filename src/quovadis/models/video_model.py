@@ -258,4 +258,4 @@ class VideoModel(nn.Module, ABC):
             raise InvalidInputError(
                 f"{name} must have shape (B, {stream.channels}, T, H, W); got {tuple(x.shape)}{hint}"
             )
-        require_frames(x.shape[2], stream.frames_in(self.spec.min_frames), "the input", self.spec.name)
+        require_frames(x.shape[2], stream.num_frames_in(self.spec.min_frames), "the input", self.spec.name)

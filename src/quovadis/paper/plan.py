@@ -135,7 +135,7 @@ def table_1(variant: Variant = "paper") -> dict[tuple[str, str], float]:
         for kind in ("rgb", "flow"):
             used = [(spec, stream) for spec in specs for stream in spec.streams if stream.kind == kind]
             values[row, f"train {kind} frames"] = sum(stream.num_frames for _, stream in used)
-            values[row, f"test {kind} frames"] = sum(stream.frames_in(spec.test_frames) for spec, stream in used)
+            values[row, f"test {kind} frames"] = sum(stream.num_frames_in(spec.test_frames) for spec, stream in used)
         values[row, "train seconds"] = max(spec.train_seconds for spec in specs)
         values[row, "test seconds"] = max(spec.test_seconds for spec in specs)
     return values

@@ -6,7 +6,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from quovadis.datasets.leakage import refuse_shared_videos
+from quovadis.datasets.leakage import check_no_leakage
 from quovadis.errors import UnknownNameError
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump, write_dump
 from quovadis.evaluation.evaluate import evaluate_streams
@@ -54,7 +54,7 @@ def reproduce(
     for kinetics_data in inputs.data.get("kinetics", ()):
         for name in ("ucf101", "hmdb51"):
             for target in inputs.data.get(name, ()):
-                refuse_shared_videos(kinetics_data, target)
+                check_no_leakage(kinetics_data, target)
     with distributed.process_group(), lock_folder(Path(out), "reproducing tables"):
         return _reproduce(table, inputs, Path(out), progress or NullProgress())
 

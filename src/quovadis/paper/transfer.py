@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from quovadis.datasets.leakage import refuse_shared_videos
+from quovadis.datasets.leakage import check_no_leakage
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import join_dumps, score_dump
@@ -103,7 +103,7 @@ def transfer(
         raise TrainingError("transfer needs the weights of a source, a target dataset and a setting")
     if source_data is not None:
         for target in targets:
-            refuse_shared_videos(source_data, target)
+            check_no_leakage(source_data, target)
     elif progress is not None:
         progress.note("source_data is not given: overlap of test videos with the source's training data is not checked")
     recipes = recipes or TransferRecipes()

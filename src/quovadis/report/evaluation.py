@@ -130,7 +130,7 @@ def _flow_colors(path: Path, recognizer: Recognizer) -> Tensor | None:
     clip = read_clip(path, fps=spec.fps, stop_seconds=_STRIP_SECONDS, transform=recognizer.read_transform())
     if len(clip) < 2:
         return None
-    flow = recognizer.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_tick=0).flow
+    flow = recognizer.flow.add_to(clip, fps=spec.fps, short_side_px=spec.short_side_px, first_frame_index=0).flow
     assert flow is not None
     lengths = flow[:, :, ::4, ::4].norm(dim=1)
     return draw_flow(flow, longest_px=max(float(lengths.quantile(0.99)), 1.0))

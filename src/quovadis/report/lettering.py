@@ -11,10 +11,10 @@ _INVISIBLE = re.compile("[\u200b-\u200d\ufe00-\ufe0f]")
 """Joiners and variation selectors, which few fonts contain."""
 
 
-def drawable(text: str) -> str:
+def escape_mathtext(text: str) -> str:
     r"""Escape matplotlib's math markup and control characters.
 
-    >>> drawable("costs $5 or $6")
+    >>> escape_mathtext("costs $5 or $6")
     'costs \\$5 or \\$6'
     """
     return printable(text).replace("\t", " ").replace("$", r"\$")
@@ -32,10 +32,10 @@ def lettering(*texts: str) -> Iterator[Callable[[str], str]]:
     """
     from matplotlib import rc_context, rcParams
 
-    families, missing = _fonts(frozenset("".join(map(drawable, texts))))
+    families, missing = _fonts(frozenset("".join(map(escape_mathtext, texts))))
     table = {ord(letter): letter.encode("unicode_escape").decode() for letter in missing}
     with rc_context({"font.family": [*rcParams["font.family"], *families]}):
-        yield lambda text: _INVISIBLE.sub("", drawable(text)).translate(table)
+        yield lambda text: _INVISIBLE.sub("", escape_mathtext(text)).translate(table)
 
 
 @lru_cache

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.report.lettering import drawable
+from quovadis.report.lettering import escape_mathtext
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
 
@@ -63,7 +63,7 @@ def confusion_svg(confusion: Tensor, labels: Sequence[str]) -> str:
     axis = figure.subplots()
     image = axis.imshow(fractions, vmin=0, vmax=1, cmap="GnBu", interpolation="nearest")
     if n <= 60:
-        names = list(map(drawable, labels))
+        names = list(map(escape_mathtext, labels))
         axis.set_xticks(range(n), names, rotation=90, fontsize=7)
         axis.set_yticks(range(n), names, fontsize=7)
     if n <= 12:
@@ -118,8 +118,8 @@ def histogram_svg(values: Sequence[float], axis_title: str, counted: str = "vide
     figure = Figure(figsize=(4.6, 2.4), layout="constrained")
     axis = figure.subplots()
     axis.hist(values, bins=min(40, max(len(set(values)), 5)), color=_ACCENT)
-    axis.set_xlabel(drawable(axis_title))
-    axis.set_ylabel(drawable(counted))
+    axis.set_xlabel(escape_mathtext(axis_title))
+    axis.set_ylabel(escape_mathtext(counted))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
@@ -141,13 +141,13 @@ def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
     figure = Figure(figsize=(4.6, 0.9 + 0.2 * len(shown)), layout="constrained")
     axis = figure.subplots()
     bars = axis.barh(range(len(shown)), list(shown.values()), color=_ACCENT, height=0.7)
-    axis.set_yticks(range(len(shown)), list(map(drawable, shown)), fontsize=8)
+    axis.set_yticks(range(len(shown)), list(map(escape_mathtext, shown)), fontsize=8)
     axis.bar_label(bars, padding=3, fontsize=8)
     axis.margins(x=0.15)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.invert_yaxis()
     axis.set_xlabel("videos")
-    axis.set_title(drawable(axis_title), loc="left", fontsize=9)
+    axis.set_title(escape_mathtext(axis_title), loc="left", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 

@@ -311,7 +311,7 @@ def write_timeline(
     stem = Path(folder) / f"{source.stem}.timeline"
     start, stop = timeline.cells()[0][0], timeline.cells()[-1][1]
     bars = [Bar(**asdict(segment)) for segment in timeline.segments(min_probability)]
-    times, frames = read_pictures(source, bars, (start, stop))
+    times, frames = read_thumbnails(source, bars, (start, stop))
     image = draw_timeline(
         frames,
         times,
@@ -330,7 +330,7 @@ def write_timeline(
     return [write_atomically(stem.with_name(f"{stem.name}.{suffix}"), content) for suffix, content in contents.items()]
 
 
-def read_pictures(path: Path, bars: Sequence[Bar], span: tuple[float, float]) -> tuple[list[float], list[Tensor]]:
+def read_thumbnails(path: Path, bars: Sequence[Bar], span: tuple[float, float]) -> tuple[list[float], list[Tensor]]:
     """Read thumbnails for the filmstrip, as many as fit side by side; see :func:`thumbnail_times`.
 
     Args:

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import IO
 
 from quovadis.errors import DownloadError, StorageError
-from quovadis.runtime.hashing import git_blob_id as git_blob_id
-from quovadis.runtime.hashing import sha256 as sha256
 from quovadis.runtime.locks import file_lock
 from quovadis.version import __version__
 
@@ -27,8 +25,6 @@ Progress = Callable[[int, int | None], None]
 
 _CHUNK_BYTES = 2**18
 _LONGEST_WAIT_SECONDS = 60.0
-
-alone = file_lock
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def download(
     verify: Callable[[Path], str],
     *,
     progress: Progress | None = None,
-    patience: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
     advice: str | None = None,
 ) -> Path:
     """Download a file unless it exists, continuing a partial download.
@@ -71,7 +67,7 @@ def download(
         target: Path of the file. Until it is complete and verified, it is called ``NAME.part``.
         verify: Called with the path of the complete file; returns what is wrong with it, or ``""``.
         progress: Called after each received chunk.
-        patience: Number of attempts and waiting times.
+        retry_policy: Number of attempts and waiting times.
         advice: End of the error message when there is no connection. By default, which file to download by hand.
 
     Returns:
@@ -82,7 +78,7 @@ def download(
             ``NAME.rejected``).
         StorageError: If the file cannot be written.
     """
-    patience = patience or RetryPolicy()
+    retry_policy = retry_policy or RetryPolicy()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
@@ -91,7 +87,7 @@ def download(
                 return target
             if advice is None:
                 advice = f"To download by hand, fetch {url} on another machine and save it as {target}"
-            _fetch(url, part, patience, progress, advice)
+            _fetch(url, part, retry_policy, progress, advice)
             problem = verify(part)
             if problem:
                 rejected = target.with_name(target.name + ".rejected")
@@ -108,26 +104,26 @@ def download(
     return target
 
 
-def _fetch(url: str, part: Path, patience: RetryPolicy, progress: Progress | None, advice: str) -> None:
+def _fetch(url: str, part: Path, retry_policy: RetryPolicy, progress: Progress | None, advice: str) -> None:
     """Complete the partial file, with retries."""
-    wait, failures = patience.first_wait_seconds, 0
+    wait, failures = retry_policy.first_wait_seconds, 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            _attempt(url, part, before, patience.timeout_seconds, progress)
+            _attempt(url, part, before, retry_policy.timeout_seconds, progress)
             return
         except _NoSuchHost as failure:
             raise DownloadError(f"cannot download {url}: {failure}. {advice}".rstrip()) from failure
         except _TryAgain as failure:
             grown = part.exists() and part.stat().st_size > before
             failures = 1 if grown else failures + 1
-            if failures >= patience.attempts:
+            if failures >= retry_policy.attempts:
                 raise DownloadError(
                     f"cannot download {url}: {failure} ({failures} times in a row). {advice}".rstrip()
                 ) from failure
             asked = failure.wait_seconds
             time.sleep(min(asked if asked is not None else wait, _LONGEST_WAIT_SECONDS))
-            wait = patience.first_wait_seconds if grown else 2 * wait
+            wait = retry_policy.first_wait_seconds if grown else 2 * wait
 
 
 def _attempt(url: str, part: Path, have: int, timeout_seconds: float, progress: Progress | None) -> None:

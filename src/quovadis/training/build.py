@@ -15,7 +15,7 @@ from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import choose_stream
 from quovadis.runtime import distributed
 from quovadis.training.recipes import ModelConfig, Recipe
-from quovadis.weights.load import create_model, load_model, must_be_inflated
+from quovadis.weights.load import create_model, load_model, requires_inflation
 
 
 def build_model(recipe: Recipe, labels: tuple[str, ...]) -> VideoModel:
@@ -25,7 +25,7 @@ def build_model(recipe: Recipe, labels: tuple[str, ...]) -> VideoModel:
         TrainingError: If the weights are of another model or stream.
     """
     config = recipe.model
-    if config.weights is None or must_be_inflated(config.weights, config.name, config.stream):
+    if config.weights is None or requires_inflation(config.weights, config.name, config.stream):
         model = create_model(
             config.name,
             stream=config.stream,

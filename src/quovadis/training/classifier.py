@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
-from quovadis.datasets.clip_dataset import EpochBatches
+from quovadis.datasets.clip_dataset import EpochBatchSampler
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump
@@ -95,7 +95,7 @@ def train_classifier(
     scheduler = OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.max_steps + 1)
     samples = train.values.flatten(0, 1)
     classes = train.targets.repeat_interleave(train.values.shape[1])
-    batches = iter(EpochBatches(len(samples), min(recipe.batch_size, len(samples)), seed=recipe.seed))
+    batches = iter(EpochBatchSampler(len(samples), min(recipe.batch_size, len(samples)), seed=recipe.seed))
     report = on_row or (lambda row: None)
     best: dict[str, Any] = {}
     best_head = copy.deepcopy(model.head.state_dict())
@@ -111,7 +111,7 @@ def train_classifier(
         loss.backward()
         optimizer.step()
         scheduler.step()
-        accuracy = float((model.answer(outputs).argmax(1) == targets).float().mean())
+        accuracy = float((model.video_logits(outputs).argmax(1) == targets).float().mean())
         report({"step": step, "loss": loss.item(), "accuracy": accuracy})
         if step % recipe.validate_every == 0 or step == recipe.max_steps:
             row = {"step": step, **_validate(model, val)}

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quovadis.datasets.clip_dataset import ClipDataset, EpochBatches, Splits, collate
-from quovadis.datasets.loader import SafeDataLoader
+from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler, Splits, collate
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TrainingError
 from quovadis.flow.source import FlowSource
@@ -41,13 +41,13 @@ class TrainingClips:
         self._check_classes()
         self._check_same_data()
 
-    def training_batches(self, spec: ModelSpec, done_steps: int, device: torch.device) -> SafeDataLoader:
+    def training_batches(self, spec: ModelSpec, done_steps: int, device: torch.device) -> VideoDataLoader:
         """Load the batches that follow after ``done_steps`` optimizer steps. Endless."""
         config = self.recipe.data
         clips = self._dataset(self.train, spec, augment=True)
         return self._loader(clips, self._batches(len(clips), done_steps * config.accumulate_steps), device)
 
-    def validation_batches(self, spec: ModelSpec, device: torch.device) -> SafeDataLoader:
+    def validation_batches(self, spec: ModelSpec, device: torch.device) -> VideoDataLoader:
         """Load ``num_statistics_batches`` batches of training clips, always the same, then the validation clips."""
         train = self._dataset(self.train, spec, augment=True)
         val = self._dataset(self.val, spec, augment=False)
@@ -97,8 +97,8 @@ class TrainingClips:
                 "give all machines the same files at the same path"
             )
 
-    def _batches(self, num_clips: int, start: int = 0) -> EpochBatches:
-        return EpochBatches(
+    def _batches(self, num_clips: int, start: int = 0) -> EpochBatchSampler:
+        return EpochBatchSampler(
             num_clips,
             self.recipe.data.batch_size,
             seed=self.recipe.seed,
@@ -113,8 +113,8 @@ class TrainingClips:
         flow = FlowSource(config.flow_method, folder, self.data.root)
         return ClipDataset(records, spec, seed=self.recipe.seed, augment=augment, flip=config.flip, flow=flow)
 
-    def _loader(self, dataset: Any, batches: Any, device: torch.device) -> SafeDataLoader:
-        return SafeDataLoader(
+    def _loader(self, dataset: Any, batches: Any, device: torch.device) -> VideoDataLoader:
+        return VideoDataLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=collate,

@@ -36,7 +36,7 @@ from quovadis.training.progress import NullProgress, Progress
 from quovadis.training.recipes import Recipe
 from quovadis.training.run_folder import lock_folder
 from quovadis.weights.files import save_weights
-from quovadis.weights.load import load_model, locate
+from quovadis.weights.load import load_model, resolve_weights
 
 Setting = Literal["original", "fixed", "full-ft"]
 """Training on the dataset only; a new classifier on frozen features; end-to-end fine-tuning (section 4.1)."""
@@ -166,7 +166,7 @@ def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> Log
         split=experiment.split,
         protocol=experiment.protocol,
         num_workers=recipe.data.num_workers,
-        on_video=_every_tenth(progress, len(data.split(experiment.split))),
+        progress=_every_tenth(progress, len(data.split(experiment.split))),
     )
     return LogitDump.of(results[:1])
 
@@ -191,7 +191,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
             flow=flow,
             device=device,
             num_workers=experiment.recipe.data.num_workers,
-            on_video=_every_tenth(progress, len(data.split(part))),
+            progress=_every_tenth(progress, len(data.split(part))),
         )
 
     parts = {part: features_of(part) for part in dict.fromkeys(("train", "val", split))}
@@ -224,7 +224,7 @@ def _save_fixed(
 
 def _hash_file(weights: str) -> str:
     """Return the SHA-256 of a weights file, or of all tensors if the weights are not a single file."""
-    path = locate(weights)[0]
+    path = resolve_weights(weights)[0]
     return sha256(path) if path.is_file() else _hash_model(weights)
 
 

@@ -42,7 +42,7 @@ def train_frozen(
     *,
     protocol: str = "center-clip",
     flow: FlowSource | None = None,
-    on_video: Callable[[str, int], None] | None = None,
+    progress: Callable[[str, int], None] | None = None,
 ) -> FrozenRun:
     """Train a logistic regression on frozen features and evaluate it.
 
@@ -55,7 +55,7 @@ def train_frozen(
         out: The run folder.
         protocol: The clips of each video; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
         flow: Source of optical flow, for networks that need it.
-        on_video: Called with the split and the number of its finished videos.
+        progress: Called with the split and the number of its finished videos.
 
     Returns:
         The run folder, the classifier and its test metrics.
@@ -80,7 +80,7 @@ def train_frozen(
             protocol=chosen,
             flow=flow,
             device=device,
-            on_video=None if on_video is None else lambda done, split=split: on_video(split, done),  # type: ignore[misc]
+            progress=None if progress is None else lambda done, split=split: progress(split, done),  # type: ignore[misc]
         )
         for split in ("train", "val", "test")
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from quovadis import transforms
-from quovadis.datasets.loader import SafeDataLoader
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError, TrainingError
 from quovadis.evaluation.evaluate import ProtocolVideos
@@ -76,7 +76,7 @@ def frozen_features(
     flow: FlowSource,
     device: torch.device,
     num_workers: int = 0,
-    on_video: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Features:
     """Extract the features of all videos of a split, or read them from the cache in ``folder``.
 
@@ -92,7 +92,7 @@ def frozen_features(
         flow: Source of optical flow, for models that need it.
         device: Device of the network.
         num_workers: Number of decoding processes; 0 decodes in this process.
-        on_video: Called with the number of finished videos.
+        progress: Called with the number of finished videos.
 
     Raises:
         InvalidInputError: If the protocol gives clips of different lengths.
@@ -112,7 +112,7 @@ def frozen_features(
         records, model.spec, protocol, replace(flow, videos=data.root) if model.spec.needs_flow else None
     )
     todo = [i for start in missing for i in range(start, min(start + _VIDEOS_PER_FILE, len(records)))]
-    loader = iter(SafeDataLoader(Subset(videos, todo), batch_size=None, num_workers=num_workers))
+    loader = iter(VideoDataLoader(Subset(videos, todo), batch_size=None, num_workers=num_workers))
     for start in missing:
         tensors, errors = {}, {}
         for _ in range(start, min(start + _VIDEOS_PER_FILE, len(records))):
@@ -125,8 +125,8 @@ def frozen_features(
                     [part for view in views for part in _clip_features(network, view, device)]
                 )
             done += 1
-            if on_video is not None:
-                on_video(done)
+            if progress is not None:
+                progress(done)
         _write(_file(cache, split, start), tensors, errors)
     distributed.barrier()
     return _read(cache, data, split, records)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from quovadis.datasets.loader import SafeDataLoader, worker_context
+from quovadis.datasets.loader import VideoDataLoader, worker_context
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import LossNotFiniteError, TrainingError
 from quovadis.models.batch_norm import recompute_running_statistics
@@ -142,7 +142,7 @@ class _Run:
                     loss = self.model.loss(outputs, labels)
                 self.precision.backward(loss / num_batches)
             losses.append(loss.detach())
-            correct.append((self.model.answer(outputs).argmax(1) == labels).sum())
+            correct.append((self.model.video_logits(outputs).argmax(1) == labels).sum())
             num_clips += len(labels)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         # The only synchronization with the device in a step.
@@ -204,7 +204,7 @@ class _Run:
         return {"step": self.done_steps, "val_loss": loss, "val_accuracy": all_correct / num_videos}
 
     @cached_property
-    def _validation_batches(self) -> SafeDataLoader:
+    def _validation_batches(self) -> VideoDataLoader:
         return self.clips.validation_batches(self.model.spec, self.device)
 
     def _update_batch_norm(self, batches: Iterator[dict[str, Any]]) -> None:

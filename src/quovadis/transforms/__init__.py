@@ -1,6 +1,6 @@
 """Clip to Clip (resize, crop, flip) and Clip to tensor (``to_model``, the door to floats)."""
 
-from quovadis.transforms.floats import stretch_to_model
+from quovadis.transforms.floats import resize_to_model
 from quovadis.transforms.spatial import (
     center_crop,
     crop,
@@ -21,7 +21,7 @@ __all__ = [
     "random_crop",
     "resize",
     "resize_short_side",
-    "stretch_to_model",
+    "resize_to_model",
     "ten_crops",
     "to_model",
 ]

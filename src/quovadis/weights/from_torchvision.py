@@ -101,10 +101,10 @@ def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: 
     Raises:
         WeightsError: If the state dict is not that of ResNet-50, or does not fit.
     """
-    folded = fold_input_range(state_2d, conv="conv1", norm="bn1", mean=IMAGENET_MEAN, deviation=IMAGENET_STD)
+    folded = fold_input_range(state_2d, conv="conv1", norm="bn1", mean=IMAGENET_MEAN, std=IMAGENET_STD)
     modules = {key.rpartition(".")[0] for key in state_2d}
     names = {module: head if module == "fc" else f"trunk.{module}" for module in modules}
     bias = state_2d.get("fc.bias")
     if bias is not None and bias.shape == model.get_parameter(f"{head}.bias").shape:
         return inflate(folded, model, names=names)
-    return inflate(folded, model, names=names, ignored_keys=("fc",), fresh=(head,))
+    return inflate(folded, model, names=names, ignored_keys=("fc",), reinitialized=(head,))

@@ -16,8 +16,8 @@ from typing import Any
 
 from quovadis.errors import DownloadError, QuovadisError, StorageError, WeightsError
 from quovadis.runtime import distributed
-from quovadis.runtime.download import git_blob_id, sha256
 from quovadis.runtime.extras import missing_extra
+from quovadis.runtime.hashing import git_blob_id, sha256
 from quovadis.runtime.plain_text import print, printable
 from quovadis.version import __version__
 

@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 
 from quovadis.errors import DownloadError, QuovadisError, WeightsError
-from quovadis.runtime.download import sha256
+from quovadis.runtime.hashing import sha256
 from quovadis.weights.files import load_weights
 from quovadis.weights.hub import FILES, HubAddress, convert_error, hub_api
 from quovadis.weights.hub_card import HubCard, read_evaluation
-from quovadis.weights.load import load_model, locate
+from quovadis.weights.load import load_model, resolve_weights
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def push_weights(
         raise WeightsError(f"{repo!r}: weights are pushed to the main branch; remove the revision after '@'")
     _require_token(address)
     with tempfile.TemporaryDirectory() as folder:  # a copy, because a running training may replace the file
-        file = _copy(locate(source)[0], Path(folder))
+        file = _copy(resolve_weights(source)[0], Path(folder))
         files: dict[str, Path | bytes] = {FILES[0]: file}
         model = load_model(file)
         result = None if evaluation is None else read_evaluation(Path(evaluation), model.labels)

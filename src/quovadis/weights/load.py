@@ -63,7 +63,7 @@ def create_model(
     options: dict[str, Any] = {"stream": choose_stream(name, stream), "num_classes": num_classes}
     if weights is None:
         return build_model(name, dropout=dropout, **options)
-    path, catalog_name = locate(weights)
+    path, catalog_name = resolve_weights(weights)
     state, info = read_weights(path)
     if isinstance(info, ImageModel):
         if name not in info.video_models:
@@ -123,25 +123,25 @@ def load_model(weights: str | PathLike[str] | None = None) -> VideoModel:
         >>> model.labels
         ('run', 'jump')
     """
-    path, catalog_name = locate(default_weights() if weights is None else weights)
+    path, catalog_name = resolve_weights(default_weights() if weights is None else weights)
     state, info = read_video_weights(path)
     return _load_into_model(state, info, path, catalog_name)
 
 
-def must_be_inflated(weights: str | PathLike[str], name: str, stream: str | None = None) -> bool:
+def requires_inflation(weights: str | PathLike[str], name: str, stream: str | None = None) -> bool:
     """Return whether the weights belong to a 2D network that must be inflated to get the requested model.
 
     Raises:
         WeightsError, UnknownNameError: See :func:`create_model`.
     """
-    _, info = read_weights(locate(weights)[0])
+    _, info = read_weights(resolve_weights(weights)[0])
     if isinstance(info, ImageModel):
         return True
     found = (info.model, info.options.get("stream"))
     return is_rgb_two_stream(info) and found != (name, choose_stream(name, stream))
 
 
-def locate(weights: str | PathLike[str]) -> tuple[Path, str | None]:
+def resolve_weights(weights: str | PathLike[str]) -> tuple[Path, str | None]:
     """Find the file of a path, name or Hub address, and download it if needed. Existing files precede names.
 
     Returns:

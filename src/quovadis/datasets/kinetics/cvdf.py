@@ -142,7 +142,7 @@ class _Job:
         file = self.folder / archive.split / archive.name
         try:
             url = url_of(archive.path, self.mirror)
-            download(url, file, problem_with_archive, progress=self._raise_if_stopped, patience=self.retry_policy)
+            download(url, file, problem_with_archive, progress=self._raise_if_stopped, retry_policy=self.retry_policy)
         except DownloadError as error:
             self.failures.num_consecutive += 1
             if self.failures.num_consecutive == _MAX_CONSECUTIVE_FAILURES:

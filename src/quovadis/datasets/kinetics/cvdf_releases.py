@@ -114,7 +114,7 @@ def download_annotations(
         )
     target = folder / "annotations" / f"{split}.csv"
     return download(
-        url_of(release.annotations[split], mirror), target, _problem_with_annotations, patience=retry_policy
+        url_of(release.annotations[split], mirror), target, _problem_with_annotations, retry_policy=retry_policy
     )
 
 
@@ -129,7 +129,7 @@ def list_archives(
     """
     path = release.archive_list(split)
     file = folder / path.rpartition("/")[2]
-    download(url_of(path, mirror), file, _problem_with_list, patience=retry_policy)
+    download(url_of(path, mirror), file, _problem_with_list, retry_policy=retry_policy)
     archives = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         url = unquote(line.strip())
