@@ -32,7 +32,7 @@ import torch
 from benchmarks.machine import describe_machine
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
-from quovadis.datasets.prepare import PrepareSettings, prepare
+from quovadis.datasets.preparation import PrepareSettings, prepare
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump
 from quovadis.models.zoo import build_model
 from quovadis.training.classifier import ClassifierRecipe

@@ -38,7 +38,7 @@ from quovadis.flow.estimate import estimate_flow, to_gray
 from quovadis.flow.parameters import TVL1Parameters
 from quovadis.flow.tvl1 import implementation_for, tvl1
 from quovadis.flow.tvl1_reference import tvl1_reference
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.zoo import build_model
 from quovadis.transforms.tensor import to_model
 from quovadis.video.resize import resize_frames

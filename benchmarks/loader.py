@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from quovadis.datasets.clip_dataset import ClipDataset
 from quovadis.datasets.manifest import VideoRecord
-from quovadis.datasets.prepare import ClipJob, PrepareSettings, prepare_clip
+from quovadis.datasets.preparation import ClipJob, PrepareSettings, prepare_clip
 from quovadis.models.i3d import i3d_spec
 from quovadis.video.read import probe
 

@@ -41,7 +41,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.plain_port import PlainPort
 from quovadis.models.i3d import I3D
 from quovadis.models.layers import ShiftBatchNorm
-from quovadis.models.optimize import InferenceModel, optimize
+from quovadis.models.optimization import InferenceModel, optimize
 from quovadis.models.spec import StreamKind
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.loader import CLIPS, ours
 from benchmarks.machine import describe_machine
-from quovadis.datasets.prepare import ClipJob, PrepareSettings, prepare_clip
+from quovadis.datasets.preparation import ClipJob, PrepareSettings, prepare_clip
 from quovadis.video.writer import write_video
 
 NAMES = (

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe_machine
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from quovadis.weights.load import load_model
 

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler, clip_extent, collate
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
-from quovadis.datasets.prepare import PrepareSettings, prepare
+from quovadis.datasets.preparation import PrepareSettings, prepare
 from quovadis.flow.source import FlowSource
 from quovadis.models.spec import ModelSpec
 from quovadis.models.video_model import VideoModel

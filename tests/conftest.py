@@ -28,11 +28,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Train on the CPU even if there is a GPU, whose steps are not the same to the last bit each time."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train on the CPU even if there is a GPU, whose results are not bit-identical between runs."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -8,7 +8,7 @@ from torch import nn
 
 from quovadis.models.cuda_graph import GraphedFeatures
 from quovadis.models.layers import conv_same
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.paired_convolution import convolve_pairs
 from quovadis.models.zoo import build_model
 from quovadis.video.resize import resize_frames, resize_frames_to

@@ -1,15 +1,19 @@
-"""The public face cannot change by accident."""
+"""The public API: the ``__all__`` of the package and of every subpackage."""
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
 
 import quovadis
 
+SOURCE = Path(quovadis.__file__).parent
 
-def test_public_names_are_frozen() -> None:
-    assert quovadis.__all__ == sorted(quovadis.__all__)
-    assert set(quovadis.__all__) - {"__version__"} == set(quovadis._HOMES)
-    assert quovadis.__all__ == [
+PUBLIC = {
+    "quovadis": [
         "Clip",
         "EvaluationResult",
         "Prediction",
@@ -30,17 +34,358 @@ def test_public_names_are_frozen() -> None:
         "probe",
         "read_clip",
         "train",
-    ]
+    ],
+    "quovadis.video": [
+        "Clip",
+        "FrameTransform",
+        "LOSSLESS",
+        "LiveFrame",
+        "LiveStream",
+        "ShortPolicy",
+        "VideoFrame",
+        "VideoInfo",
+        "VideoReader",
+        "clip_indices",
+        "even_starts",
+        "fit_length",
+        "frame_index_at",
+        "probe",
+        "random_start",
+        "read_clip",
+        "resample_indices",
+        "trim_video",
+        "windows",
+        "write_video",
+    ],
+    "quovadis.transforms": [
+        "PixelCenters",
+        "center_crop",
+        "crop",
+        "crops_along",
+        "flip_left_right",
+        "random_crop",
+        "resize",
+        "resize_short_side",
+        "resize_to_model",
+        "ten_crops",
+        "to_model",
+    ],
+    "quovadis.flow": [
+        "FAST",
+        "FlowFileWriter",
+        "FlowFolderWriter",
+        "FlowHeader",
+        "FlowMethod",
+        "FlowPreset",
+        "FlowSource",
+        "FlowWriter",
+        "PAPER",
+        "TVL1Parameters",
+        "VideoFingerprint",
+        "decode_flow",
+        "draw_flow",
+        "draw_legend",
+        "encode_flow",
+        "estimate_flow",
+        "flow_for_clip",
+        "preset_for",
+        "read_flow",
+        "read_header",
+        "repeat_last",
+        "store_flow",
+    ],
+    "quovadis.models": [
+        "Backend",
+        "BatchStatistics",
+        "Conv3D",
+        "ConvNetLSTM",
+        "FusedTwoStream",
+        "I3D",
+        "I3DResNet50",
+        "InferenceModel",
+        "ModelSpec",
+        "Precision",
+        "ReceptiveField",
+        "StreamChoice",
+        "StreamKind",
+        "StreamSpec",
+        "TemporalLayer",
+        "TwoStream",
+        "VideoModel",
+        "build_model",
+        "clip_to_streams",
+        "cut_clip",
+        "fold_input_range",
+        "inflate",
+        "list_models",
+        "optimize",
+        "preprocessing_steps",
+        "recompute_activations",
+        "recompute_running_statistics",
+    ],
+    "quovadis.metrics": [
+        "FeatureMoments",
+        "FrechetInterval",
+        "frechet_distance",
+        "frechet_interval",
+    ],
+    "quovadis.datasets": [
+        "ClassCount",
+        "ClipDataset",
+        "DatasetStatistics",
+        "Duplicate",
+        "EpochBatchSampler",
+        "FoundVideos",
+        "Manifest",
+        "MotionsConfig",
+        "Overlap",
+        "PrepareSettings",
+        "ProbeCache",
+        "Sample",
+        "VideoDataLoader",
+        "VideoRecord",
+        "check_no_leakage",
+        "clip_extent",
+        "collate",
+        "dataset_statistics",
+        "find_videos",
+        "index_videos",
+        "list_videos",
+        "load_dataset",
+        "load_hmdb51",
+        "load_motions",
+        "load_ucf101",
+        "motions_clip",
+        "prepare",
+        "verify_videos",
+    ],
+    "quovadis.datasets.kinetics": [
+        "DownloadReport",
+        "FetchFailure",
+        "KineticsClip",
+        "VideoFetcher",
+        "YtDlpFetcher",
+        "class_labels",
+        "download_annotations",
+        "download_from_cvdf",
+        "download_from_youtube",
+        "load_kinetics",
+        "read_annotations",
+        "select_clips",
+    ],
+    "quovadis.weights": [
+        "CATALOG",
+        "CatalogEntry",
+        "CatalogFile",
+        "DEFAULT_WEIGHTS",
+        "HubAddress",
+        "MatchReport",
+        "PackageSource",
+        "PushedWeights",
+        "WeightsInfo",
+        "convert",
+        "create_model",
+        "find_entry",
+        "get_weights",
+        "get_weights_from_file",
+        "list_weights",
+        "load_model",
+        "load_weights",
+        "push_weights",
+        "save_weights",
+        "state_sha256",
+        "verify_state",
+    ],
+    "quovadis.export": [
+        "CheckCard",
+        "DynamicAxis",
+        "ExportCard",
+        "ExportFormat",
+        "TensorCard",
+        "export_model",
+    ],
+    "quovadis.inference": [
+        "ActivationMaps",
+        "ExtractJob",
+        "ExtractResult",
+        "ExtractorSettings",
+        "FEATURE_PRESETS",
+        "FeatureExtractor",
+        "FeatureFile",
+        "FeaturePreset",
+        "FeatureRows",
+        "FrameCountError",
+        "Prediction",
+        "Recognizer",
+        "Segment",
+        "Timeline",
+        "WHOLE",
+        "WatchRow",
+        "Watcher",
+        "Window",
+        "extract_all",
+        "extract_video",
+        "find_feature_preset",
+        "make_timeline",
+        "mean_probabilities",
+        "plan_jobs",
+        "sum_logits",
+        "watch",
+    ],
+    "quovadis.evaluation": [
+        "EvaluationResult",
+        "FusionRule",
+        "LogitDump",
+        "PROTOCOLS",
+        "Protocol",
+        "VideoResult",
+        "evaluate",
+        "evaluate_streams",
+        "find_protocol",
+        "join_dumps",
+        "read_dump",
+        "score_dump",
+        "write_dump",
+    ],
+    "quovadis.fvd": [
+        "FVD_PROTOCOLS",
+        "FrameSampling",
+        "FvdCard",
+        "FvdProtocol",
+        "FvdResult",
+        "VideoEmbedder",
+        "VideoEmbeddings",
+        "find_fvd_protocol",
+        "frechet_video_distance",
+    ],
+    "quovadis.training": [
+        "ClassifierRecipe",
+        "DataConfig",
+        "Experiment",
+        "FrozenRun",
+        "LearningRateSchedule",
+        "LogisticFit",
+        "ModelConfig",
+        "NullProgress",
+        "OptimizerConfig",
+        "Progress",
+        "RECIPES",
+        "Recipe",
+        "RunFolder",
+        "ScheduleConfig",
+        "Setting",
+        "find_recipe",
+        "fit_logistic",
+        "read_log",
+        "run_experiment",
+        "train",
+        "train_frozen",
+    ],
+    "quovadis.report": [
+        "Bar",
+        "Grid",
+        "draw_filmstrip",
+        "draw_filters",
+        "draw_timeline",
+        "evaluation_table",
+        "findings_table",
+        "grid_page",
+        "overlay_maps",
+        "prediction_table",
+        "statistics_table",
+        "to_text",
+        "write_dataset_page",
+        "write_evaluation_page",
+        "write_explanation",
+        "write_results",
+        "write_timeline",
+    ],
+    "quovadis.paper": [
+        "Cell",
+        "CellResult",
+        "PaperTable",
+        "ReproduceRecipes",
+        "Run",
+        "TrainingInputs",
+        "TransferRecipes",
+        "TransferRow",
+        "Variant",
+        "paper_table",
+        "paper_value",
+        "plan_table",
+        "recipes_for",
+        "reproduce",
+        "table_1",
+        "transfer",
+        "transfer_grid",
+    ],
+    "quovadis.doctor": [
+        "Finding",
+        "examine",
+    ],
+    "quovadis.web": [
+        "Comparison",
+        "Evidence",
+        "Example",
+        "FeatureComparison",
+        "FlowFrame",
+        "Handlers",
+        "Limits",
+        "ModelRegistry",
+        "Recognition",
+        "UploadInfo",
+        "VideoPrediction",
+        "build_page",
+        "compare",
+        "compare_features",
+        "fitting_examples",
+        "folder_examples",
+        "json_schema",
+        "recognize",
+        "serve_page",
+        "temporary_folder",
+    ],
+}
+PRIVATE = {"quovadis.runtime", "quovadis.cli"}
+"""Packages without public names."""
 
 
-def test_every_public_name_exists() -> None:
-    for name in quovadis.__all__:
-        assert getattr(quovadis, name) is not None
-    assert dir(quovadis) == quovadis.__all__
+def names_for_type_checkers(package: str) -> list[str]:
+    """The names that the ``__init__.py`` of a package imports ``if TYPE_CHECKING``."""
+    (block,) = (
+        node
+        for node in ast.parse(Path(str(import_module(package).__file__)).read_text()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    return sorted(alias.asname or "" for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names)
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names_are_frozen(package: str) -> None:
+    module = import_module(package)
+    assert module.__all__ == PUBLIC[package]
+    assert dir(module) == PUBLIC[package]
+    assert names_for_type_checkers(package) == sorted(set(PUBLIC[package]) - {"__version__"})
+    assert module.__doc__ is not None
+    assert "Example::" in module.__doc__
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_public_name_exists(package: str) -> None:
+    for name in PUBLIC[package]:
+        assert getattr(import_module(package), name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        import_module(package).nothing  # noqa: B018
+
+
+def test_every_package_is_public_or_private() -> None:
+    packages = {".".join(("quovadis", *f.parent.relative_to(SOURCE).parts)) for f in SOURCE.rglob("__init__.py")}
+    assert packages == PUBLIC.keys() | PRIVATE
 
 
 def test_import_loads_nothing_heavy() -> None:
-    code = "import sys, quovadis; print(sorted({'torch', 'numpy', 'av'} & set(sys.modules)))"
+    imports = "\n".join(f"import {package}" for package in PUBLIC)
+    code = f"import sys\n{imports}\nprint(sorted({{'torch', 'numpy', 'av', 'rich', 'tyro'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
@@ -50,10 +395,11 @@ def test_models_need_only_torch_and_numpy() -> None:
         "import sys, importlib.abc\n"
         "class Block(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name.split('.')[0] in {'av','cv2','numba','accelerate','torchmetrics','tyro','rich','matplotlib',"
+        "        if name.split('.')[0] in {'av','cv2','numba','torchmetrics','tyro','rich','matplotlib',"
         "'PIL','pyarrow','tensorboard','safetensors'}:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
         "import quovadis.flow.estimate, quovadis.models.zoo, quovadis.transforms, quovadis.weights.load\n"
+        "quovadis.transforms.to_model, quovadis.models.build_model\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

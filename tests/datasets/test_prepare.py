@@ -17,7 +17,7 @@ import torch
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest
 from quovadis.datasets.motions import MotionsConfig, motions_clip
-from quovadis.datasets.prepare import PrepareSettings, clip_jobs, estimate_prepared_bytes, prepare
+from quovadis.datasets.preparation import PrepareSettings, clip_jobs, estimate_prepared_bytes, prepare
 from quovadis.datasets.prepared_folder import MANIFEST_NAME, require_space
 from quovadis.errors import DatasetError, StorageError
 from quovadis.flow.codec import preset_for
@@ -191,7 +191,7 @@ def test_worker_processes_give_the_same_result(tmp_path: Path) -> None:
 def test_a_killed_run_continues(tmp_path: Path) -> None:
     squares(tmp_path / "raw", 12)
     code = (
-        "from quovadis.datasets.load import load_dataset; from quovadis.datasets.prepare import *;"
+        "from quovadis.datasets.load import load_dataset; from quovadis.datasets.preparation import *;"
         f"prepare(load_dataset(r'{tmp_path / 'raw'}'), r'{tmp_path / 'prepared'}', PrepareSettings(25, 32, 12))"
     )
     out = tmp_path / "prepared"
@@ -211,7 +211,7 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_finished_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from quovadis.datasets import prepare as module
+    from quovadis.datasets import preparation as module
 
     data = squares(tmp_path / "raw")
     write, calls = module.write_video, []

@@ -13,7 +13,7 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump, write_dump
-from quovadis.evaluation.evaluate import evaluate_streams
+from quovadis.evaluation.evaluator import evaluate_streams
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model

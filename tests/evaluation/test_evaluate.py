@@ -10,12 +10,12 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, StorageError
 from quovadis.evaluation.dump import score_dump
-from quovadis.evaluation.evaluate import evaluate
+from quovadis.evaluation.evaluator import evaluate
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import StreamKind
 from quovadis.models.zoo import build_model
-from quovadis.report.evaluation import pick_examples, write_page, write_results
+from quovadis.report.evaluation import pick_examples, write_evaluation_page, write_results
 from tests.synthetic import dump_of
 
 
@@ -125,7 +125,7 @@ def test_full_disk_keeps_the_old_report(
     result = evaluate(recognizer, data, num_workers=0)
     monkeypatch.setattr("os.fsync", full)
     for name, write in (
-        ("report.html", lambda path: write_page(path, [result], data, recognizer, title="t", summary="s")),
+        ("report.html", lambda path: write_evaluation_page(path, [result], data, recognizer, title="t", summary="s")),
         ("evaluation.json", lambda path: write_results(path, [result])),
     ):
         (tmp_path / name).write_text("old")
@@ -143,7 +143,7 @@ def test_page_is_self_contained_and_escapes_names(recognizer: Recognizer, two_cl
         {"step": 1, "loss": 2.0, "accuracy": 0.1, "learning_rate": 0.1},
         {"step": 1, "val_loss": 1.0, "val_accuracy": 0.5},
     ]
-    path = write_page(
+    path = write_evaluation_page(
         tmp_path / "deep" / "report.html",
         [result],
         data,

@@ -12,7 +12,7 @@ from quovadis.export.export import TOLERANCE, card_path, export_model
 from quovadis.export.traceable import Exportable, same_pads
 from quovadis.models.i3d import I3D
 from quovadis.models.layers import same_padding
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.preprocessing import preprocessing_steps
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model

@@ -9,7 +9,7 @@ import torch
 from quovadis.datasets.clip_dataset import ClipDataset
 from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
-from quovadis.evaluation.evaluate import evaluate, evaluate_streams
+from quovadis.evaluation.evaluator import evaluate, evaluate_streams
 from quovadis.flow.codec import FlowPreset, encode_flow, preset_for
 from quovadis.flow.flow_files import FlowFileWriter, VideoFingerprint
 from quovadis.flow.source import FlowSource

@@ -17,7 +17,7 @@ from quovadis.fvd.embed import VideoEmbedder
 from quovadis.fvd.inputs import open_videos
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.metrics.frechet import frechet_distance
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.video.resize import resize_frames

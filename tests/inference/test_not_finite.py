@@ -13,7 +13,7 @@ import torch
 from quovadis.datasets.load import load_dataset
 from quovadis.errors import InvalidInputError
 from quovadis.evaluation.dump import score_dump
-from quovadis.evaluation.evaluate import evaluate
+from quovadis.evaluation.evaluator import evaluate
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.fvd.embed import VideoEmbedder
 from quovadis.inference.live import Watcher, watch

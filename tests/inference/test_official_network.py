@@ -20,7 +20,7 @@ from quovadis.inference.feature_presets import FEATURE_PRESETS
 from quovadis.inference.features import FeatureExtractor
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.i3d import I3D
-from quovadis.models.optimize import InferenceModel, fold_batch_norm, optimize
+from quovadis.models.optimization import InferenceModel, fold_batch_norm, optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.video.read import probe, read_clip
 from quovadis.video.resize import resize_frames

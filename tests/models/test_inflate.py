@@ -15,7 +15,7 @@ import quovadis
 from quovadis.errors import WeightsError
 from quovadis.models import layers
 from quovadis.models.inception import InceptionV1
-from quovadis.models.inflate import inflate
+from quovadis.models.inflation import inflate
 from quovadis.models.layers import ConvUnit, same_padding
 from quovadis.models.zoo import build_model
 from quovadis.weights.from_pytorch_i3d import PYTORCH_I3D, to_port

@@ -16,7 +16,7 @@ from quovadis.models import fast_layers
 from quovadis.models.fast_layers import FastTimeConv, FastTrunk
 from quovadis.models.inception import MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm, max_pool_same
-from quovadis.models.optimize import InferenceModel, for_inference, optimize
+from quovadis.models.optimization import InferenceModel, for_inference, optimize
 from quovadis.models.resnet import I3DResNet50
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model

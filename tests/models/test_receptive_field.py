@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quovadis.models.i3d import I3D, i3d_tiny_spec
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.receptive_field import ReceptiveField, TemporalLayer
 from quovadis.models.resnet import I3DResNet50
 from quovadis.models.video_model import VideoModel

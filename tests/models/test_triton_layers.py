@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from quovadis.models.layers import max_pool_same
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from tests.models.test_video_model import unchanged_settled
 
 needs_triton = pytest.mark.skipif(not find_spec("triton"), reason="needs Triton")

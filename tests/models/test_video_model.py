@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, TooFewFramesError, UnknownNameError
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.resnet import I3DResNet50
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import MODELS, build_model, list_models

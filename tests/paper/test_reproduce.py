@@ -13,11 +13,11 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError, TrainingError, UnknownNameError
 from quovadis.evaluation.dump import read_dump
-from quovadis.paper import reproduce as reproduction
+from quovadis.paper import reproduction as reproduction
 from quovadis.paper.inputs import ReproduceRecipes, TrainingInputs
 from quovadis.paper.plan import Cell, Run, plan_table, table_1
 from quovadis.paper.published import ARCHITECTURES, paper_table
-from quovadis.paper.reproduce import reproduce
+from quovadis.paper.reproduction import reproduce
 from quovadis.paper.tables import result_grid
 from quovadis.training import experiment as experiments
 from quovadis.training.classifier import ClassifierRecipe

@@ -13,10 +13,10 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError, TrainingError
 from quovadis.evaluation.dump import read_dump
-from quovadis.evaluation.evaluate import evaluate
+from quovadis.evaluation.evaluator import evaluate
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
-from quovadis.paper.transfer import TransferRecipes, transfer, transfer_grid
+from quovadis.paper.transfer_settings import TransferRecipes, transfer, transfer_grid
 from quovadis.training import experiment as experiments
 from quovadis.training import frozen_features as frozen
 from quovadis.training.classifier import ClassifierRecipe, classify_features, train_classifier
@@ -97,7 +97,7 @@ def test_features_are_computed_once(
     def no_reading(*_: object, **__: object) -> None:
         raise AssertionError("a video was read")
 
-    monkeypatch.setattr("quovadis.evaluation.evaluate.VideoReader", no_reading)
+    monkeypatch.setattr("quovadis.evaluation.evaluator.VideoReader", no_reading)
     again, _ = run_experiment(fixed(data, source), tmp_path)
     assert torch.equal(again.logits, first.logits)
     other = fixed(data, source, classifier=replace(CLASSIFIER, learning_rate=0.5))

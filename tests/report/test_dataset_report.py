@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from quovadis.datasets.statistics import ClassCount, DatasetStatistics, Duplicate, Overlap
+from quovadis.report.charts import bars_svg
 from quovadis.report.dataset import dataset_page, describe_statistics, statistics_table
-from quovadis.report.pictures import bars_svg
 from quovadis.report.terminal import to_text
 
 PLAIN = DatasetStatistics(

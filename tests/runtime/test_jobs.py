@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets.load import load_dataset
-from quovadis.datasets.prepare import PrepareSettings, prepare
+from quovadis.datasets.preparation import PrepareSettings, prepare
 from quovadis.errors import JobError
 from quovadis.runtime.jobs import num_cores, run_jobs
 from tests.synthetic import write_square

@@ -13,11 +13,11 @@ from quovadis.cli import main
 from quovadis.datasets.statistics import ClassCount, DatasetStatistics, Overlap
 from quovadis.evaluation.results import EvaluationResult, VideoResult
 from quovadis.inference.prediction import Prediction, Window
+from quovadis.report.charts import bars_svg, confusion_svg, histogram_svg
 from quovadis.report.dataset import dataset_page, statistics_table
+from quovadis.report.figure_text import escape_mathtext, lettering
 from quovadis.report.filters import draw_filters
 from quovadis.report.grid import Grid
-from quovadis.report.lettering import escape_mathtext, lettering
-from quovadis.report.pictures import bars_svg, confusion_svg, histogram_svg
 from quovadis.report.terminal import evaluation_table, prediction_table
 from quovadis.report.timeline import Bar, draw_timeline
 from quovadis.runtime.console import Console
@@ -167,7 +167,7 @@ def test_mathematics_is_drawn_like_plain_text() -> None:
 def test_letters_come_from_a_font_that_has_them_or_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib import font_manager, rcParams
 
-    from quovadis.report import lettering as module
+    from quovadis.report import figure_text as module
 
     default = module._code_points(str(font_manager.findfont(font_manager.FontProperties())))
     stix = next(

@@ -12,7 +12,7 @@ from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.datasets.motions import MotionsConfig, motions_clip
 from quovadis.errors import TrainingError, UnknownNameError
-from quovadis.evaluation.evaluate import evaluate
+from quovadis.evaluation.evaluator import evaluate
 from quovadis.flow import source as flow_files
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.layers import ShiftBatchNorm, StepBatchNorm

@@ -21,13 +21,13 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import OtherProcessError, TrainingError
 from quovadis.evaluation.dump import read_dump
-from quovadis.evaluation.evaluate import evaluate_streams
+from quovadis.evaluation.evaluator import evaluate_streams
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.batch_norm import BatchStatistics
 from quovadis.models.layers import choose_batch_norm
 from quovadis.models.safe_convolution import BF16_TOLERANCE, bf16_error
 from quovadis.models.zoo import build_model
-from quovadis.paper.transfer import TransferRecipes, transfer
+from quovadis.paper.transfer_settings import TransferRecipes, transfer
 from quovadis.runtime import distributed
 from quovadis.training.build import average_gradients
 from quovadis.training.classifier import ClassifierRecipe

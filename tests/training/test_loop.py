@@ -20,7 +20,7 @@ from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
-from quovadis.evaluation.evaluate import evaluate
+from quovadis.evaluation.evaluator import evaluate
 from quovadis.flow import source as flow_files
 from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import Recognizer

@@ -14,7 +14,7 @@ from torch import Tensor
 import quovadis
 from quovadis.errors import QuovadisError, WeightsError
 from quovadis.models.zoo import build_model
-from quovadis.weights.convert import convert
+from quovadis.weights.conversion import convert
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
 from quovadis.weights.info import WeightsInfo

@@ -13,7 +13,7 @@ import torch
 import quovadis
 from quovadis.cli import main
 from quovadis.errors import DownloadError, MissingExtraError, StorageError, WeightsError
-from quovadis.weights.convert import convert
+from quovadis.weights.conversion import convert
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.hub import HubAddress, is_hub_address
 from quovadis.weights.info import WeightsInfo

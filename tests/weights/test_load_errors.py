@@ -15,7 +15,7 @@ from quovadis.datasets.kinetics.class_names import class_labels
 from quovadis.errors import UnknownNameError, WeightsError
 from quovadis.models.resnet import I3DResNet50
 from quovadis.models.zoo import build_model
-from quovadis.weights.convert import convert
+from quovadis.weights.conversion import convert
 from quovadis.weights.files import load_weights, save_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, KeyMap, to_port
 from quovadis.weights.info import WeightsInfo

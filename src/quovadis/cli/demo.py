@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
+from quovadis.cli._demo import Demo, make_videos, print_step, run_facts
 from quovadis.runtime.plain_text import print
-from quovadis.video.resize import resize_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from quovadis.datasets.manifest import Manifest, VideoRecord
-    from quovadis.datasets.motions import MotionsConfig
     from quovadis.inference.recognizer import Recognizer
     from quovadis.runtime.console import Console
     from quovadis.training.frozen_classifier import FrozenRun
@@ -26,33 +24,6 @@ if TYPE_CHECKING:
 _PROTOCOL = "center-16"
 _WINDOW_SECONDS, _STRIDE_SECONDS = 0.64, 0.32  # 16 frames, as in training of the classifier
 _REEL_PX = 96
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Recognize actions with the pretrained network, and train a classifier for new classes on its features.
-
-    Downloads the default network, generates the small dataset "motions", trains a classifier on frozen features,
-    evaluates it, and writes an HTML page with a timeline and activation maps. Run the command again to continue. If the
-    network cannot be downloaded, a small one is trained from scratch.
-    """
-
-    video: tyro.conf.Positional[Path | None] = None
-    """A video to recognize with the 400 classes of Kinetics."""
-    out: Path = Path("runs/demo")
-    """Folder for videos, runs and the HTML page."""
-    from_scratch: bool = False
-    """Train a small two-stream network from random weights instead (about eight minutes, no download)."""
-    max_steps: int = 300
-    """Training steps of each stream, for --from-scratch."""
-    train_per_class: int | None = None
-    """Training videos per class. Default: 8, or 16 with --from-scratch."""
-    test_per_class: int | None = None
-    """Test videos per class. Default: 4, or 6 with --from-scratch."""
-    weights: str | None = None
-    """Pretrained network: a published name, a weights file or a run folder. Default: the official RGB network."""
-    seed: int = 0
-    """Seed of the videos and of training."""
 
 
 def main(args: list[str]) -> None:
@@ -86,7 +57,7 @@ def run_pretrained(options: Demo) -> None:
     """
     from quovadis.datasets.motions import MotionsConfig
     from quovadis.inference.recognizer import Recognizer
-    from quovadis.report.evaluation import write_page, write_results
+    from quovadis.report.evaluation import write_evaluation_page, write_results
     from quovadis.report.terminal import evaluation_table, prediction_table
     from quovadis.runtime.console import Console
     from quovadis.weights.catalog import DEFAULT_WEIGHTS
@@ -126,7 +97,7 @@ def run_pretrained(options: Demo) -> None:
     sections.append(_recognize(recognizer, reel, "Five concatenated test videos", options.out, None, *windows))
     seconds = time.perf_counter() - started
     write_results(options.out / "evaluation.json", [run.result])
-    page = write_page(
+    page = write_evaluation_page(
         options.out / "report.html",
         [run.result],
         data,
@@ -151,40 +122,6 @@ def run_pretrained(options: Demo) -> None:
         "  quovadis timeline YOUR_VIDEO --out timeline/\n"
         "  quovadis explain YOUR_VIDEO --out explain/"
     )
-
-
-def run_facts(data: Manifest, seconds: float) -> dict[str, str]:
-    """Describe data, machine and duration of a demo for the HTML page."""
-    from quovadis.training.run_folder import environment
-
-    versions = environment()
-    return {
-        "data": f"{data.describe()}, fingerprint {data.fingerprint}",
-        "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
-        "time": f"{seconds:.0f} seconds in total",
-    }
-
-
-def print_step(console: Console, name: str, description: str) -> None:
-    """Print the heading of a step, with a bold name."""
-    from rich.text import Text
-
-    console.print(Text.assemble((name, "bold"), description))
-
-
-def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
-    """Generate the dataset "motions", or load it if it is complete."""
-    from quovadis.datasets.motions import load_motions
-    from quovadis.runtime.progress import progress_bar
-
-    with progress_bar(errors) as bar:
-        task = bar.add_task("writing videos", total=config.total)
-        return load_motions(
-            config,
-            root=out / "motions",
-            num_workers=os.cpu_count() or 1,
-            progress=lambda done: bar.update(task, completed=done),
-        )
 
 
 def _train_classifier(weights: str, data: Manifest, num_videos: int, out: Path, errors: Console) -> FrozenRun:
@@ -233,6 +170,7 @@ def _write_reel(data: Manifest, path: Path) -> Path:
     """Concatenate five test videos with different objects and motions, at one size."""
     from quovadis import transforms
     from quovadis.video.read import read_clip
+    from quovadis.video.resize import resize_frames
     from quovadis.video.writer import write_video
 
     chosen: dict[tuple[str, str], VideoRecord] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from quovadis.cli.demo import Demo
+    from quovadis.cli._demo import Demo
     from quovadis.datasets.manifest import Manifest
     from quovadis.runtime.console import Console
     from quovadis.training.recipes import Recipe
@@ -21,11 +21,11 @@ def run_from_scratch(options: "Demo") -> None:
     """Train both streams from random weights, evaluate, recognize a video, and write the HTML page."""
     import torch
 
-    from quovadis.cli.demo import make_videos, print_step, run_facts
+    from quovadis.cli._demo import make_videos, print_step, run_facts
     from quovadis.datasets.motions import MotionsConfig
-    from quovadis.evaluation.evaluate import evaluate_streams
+    from quovadis.evaluation.evaluator import evaluate_streams
     from quovadis.inference.recognizer import Recognizer
-    from quovadis.report.evaluation import write_page, write_results
+    from quovadis.report.evaluation import write_evaluation_page, write_results
     from quovadis.report.terminal import evaluation_table, prediction_table
     from quovadis.runtime.console import Console
     from quovadis.runtime.progress import progress_bar
@@ -69,7 +69,7 @@ def run_from_scratch(options: "Demo") -> None:
 
     seconds = time.perf_counter() - started
     write_results(options.out / "evaluation.json", results)
-    page = write_page(
+    page = write_evaluation_page(
         options.out / "report.html",
         results,
         data,

@@ -24,7 +24,7 @@ class Doctor:
 def main(args: list[str]) -> None:
     """Run the command."""
     options = tyro.cli(Doctor, args=args, prog="quovadis doctor", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.doctor.examine import examine
+    from quovadis.doctor.checks import examine
 
     findings = list(examine())
     broken = [f for f in findings if f.is_fatal]

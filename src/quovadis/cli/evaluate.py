@@ -55,9 +55,9 @@ def main(args: list[str]) -> None:
 def _evaluate(options: Evaluate) -> None:
     from quovadis.datasets.load import load_dataset
     from quovadis.evaluation.dump import LogitDump, write_dump
-    from quovadis.evaluation.evaluate import evaluate_streams
+    from quovadis.evaluation.evaluator import evaluate_streams
     from quovadis.inference.recognizer import Recognizer
-    from quovadis.report.evaluation import write_page, write_results
+    from quovadis.report.evaluation import write_evaluation_page, write_results
     from quovadis.report.terminal import evaluation_table
     from quovadis.runtime import distributed
     from quovadis.runtime.console import Console
@@ -99,7 +99,7 @@ def _evaluate(options: Evaluate) -> None:
         write_results(options.out / "evaluation.json", results)
         with progress_bar(stderr) as bar:
             task = bar.add_task("drawing examples", total=None)
-            page = write_page(
+            page = write_evaluation_page(
                 options.out / "report.html",
                 results,
                 data,

@@ -44,7 +44,7 @@ def main(args: list[str]) -> None:
     """Run the command; the exit code is 1 if videos are missing or corrupt."""
     options = tyro.cli(Prepare, args=args, prog="quovadis prepare", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.datasets.load import load_dataset
-    from quovadis.datasets.prepare import PrepareSettings, clip_jobs, estimate_prepared_bytes, prepare
+    from quovadis.datasets.preparation import PrepareSettings, clip_jobs, estimate_prepared_bytes, prepare
     from quovadis.datasets.prepared_folder import MANIFEST_NAME, require_space
     from quovadis.runtime.console import Console
     from quovadis.runtime.jobs import num_cores

@@ -71,7 +71,7 @@ def _reproduce(options: Reproduce) -> None:
     from quovadis.paper.inputs import TrainingInputs
     from quovadis.paper.plan import table_1
     from quovadis.paper.published import paper_table
-    from quovadis.paper.reproduce import reproduce
+    from quovadis.paper.reproduction import reproduce
     from quovadis.paper.tables import result_grid, table_1_grid, write_table
     from quovadis.runtime import distributed
     from quovadis.runtime.console import Console

@@ -51,7 +51,7 @@ def main(args: list[str]) -> None:
 
 def _transfer(options: Transfer) -> None:
     from quovadis.datasets.load import load_dataset
-    from quovadis.paper.transfer import transfer, transfer_grid
+    from quovadis.paper.transfer_settings import transfer, transfer_grid
     from quovadis.runtime import distributed
     from quovadis.runtime.console import Console
     from quovadis.runtime.progress import TrainingProgress

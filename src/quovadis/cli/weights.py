@@ -122,7 +122,7 @@ class Convert:
 
     def run(self) -> None:
         """Convert, and print the metadata of the new file."""
-        from quovadis.weights.convert import convert
+        from quovadis.weights.conversion import convert
 
         info = convert(self.source, self.target, to=self.to)
         if self.json:

@@ -21,7 +21,7 @@ from quovadis.errors import InvalidInputError, JobError, QuovadisError
 from quovadis.runtime.interrupts import keyboard_signals_blocked
 from quovadis.runtime.jobs import without_main_script
 
-_PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluate"]
+_PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluator"]
 """Modules that the fork server imports once, so that workers start without importing PyTorch again."""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.convnet_lstm import BatchNormLSTM
-from quovadis.models.optimize import InferenceModel
+from quovadis.models.optimization import InferenceModel
 from quovadis.models.video_model import VideoModel
 from quovadis.video.clip import require_frames
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.inception import MaxPoolSame
 from quovadis.models.layers import ConvUnit
-from quovadis.models.optimize import fold_batch_norm
+from quovadis.models.optimization import fold_batch_norm
 from quovadis.models.video_model import VideoModel
 
 

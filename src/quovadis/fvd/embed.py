@@ -20,7 +20,7 @@ from quovadis.fvd.protocols import find_fvd_protocol
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.models.inputs import clip_to_streams
-from quovadis.models.optimize import for_inference
+from quovadis.models.optimization import for_inference
 from quovadis.models.precision import full_float32
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.prefetch import prefetch

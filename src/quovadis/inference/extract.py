@@ -17,7 +17,7 @@ from quovadis.flow.source import FlowSource
 from quovadis.inference.feature_files import FeatureFile, FeatureWriter, files_for, output_state, settings_of
 from quovadis.inference.feature_presets import FeaturePreset
 from quovadis.inference.features import FeatureExtractor, FrameCountError
-from quovadis.models.optimize import Backend
+from quovadis.models.optimization import Backend
 from quovadis.models.spec import StreamKind
 from quovadis.video.reader import VideoReader
 from quovadis.weights.load import load_model

@@ -22,7 +22,7 @@ from quovadis.inference.feature_chunks import Chunk, plan_chunk
 from quovadis.inference.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset
 from quovadis.inference.feature_stream import CroppedFrames
 from quovadis.inference.frame_buffer import FrameBuffer, FrameSegment
-from quovadis.models.optimize import Backend, for_inference
+from quovadis.models.optimization import Backend, for_inference
 from quovadis.models.precision import full_float32
 from quovadis.models.receptive_field import ReceptiveField
 from quovadis.models.spec import StreamKind

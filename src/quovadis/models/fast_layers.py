@@ -1,4 +1,4 @@
-"""CPU layers of :func:`quovadis.models.optimize.optimize`: the same results as the plain layers in less time.
+"""CPU layers of :func:`quovadis.models.optimization.optimize`: the same results as the plain layers in less time.
 
 These layers support inference only. They expect and return tensors in channels-last memory format. See
 ``benchmarks/results`` for timings.

@@ -20,7 +20,7 @@ class OpenVinoFeatures:
     """``network.features``, compiled by OpenVINO for each input shape.
 
     Args:
-        network: A model without batch norm; see :func:`quovadis.models.optimize.fold_batch_norm`.
+        network: A model without batch norm; see :func:`quovadis.models.optimization.fold_batch_norm`.
         precision: Precision of the convolutions: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The layers of :mod:`quovadis.models.optimize` for an NVIDIA GPU: I3D's trunk with fused Triton kernels.
+"""The layers of :mod:`quovadis.models.optimization` for an NVIDIA GPU: I3D's trunk with fused Triton kernels.
 
 cuDNN computes the convolutions and cuBLAS those of one cell. The kernels here do the rest, each in one pass:
 

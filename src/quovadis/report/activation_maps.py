@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError
-from quovadis.report.lettering import lettering
+from quovadis.report.figure_text import lettering
 
 _MAX_OPACITY = 0.65
 _COLORMAP = "inferno"

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from quovadis.datasets.statistics import ClassCount, DatasetStatistics, Duplicate, Overlap
+from quovadis.report.charts import bars_svg, histogram_svg
 from quovadis.report.html import render
-from quovadis.report.pictures import bars_svg, histogram_svg
 from quovadis.runtime.console import plain
 
 _MAX_CLASSES = 20

@@ -12,8 +12,8 @@ from torch import Tensor
 from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.datasets.statistics import DatasetStatistics
 from quovadis.errors import QuovadisError
+from quovadis.report.charts import frame_uri
 from quovadis.report.dataset import dataset_page
-from quovadis.report.pictures import frame_uri
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames

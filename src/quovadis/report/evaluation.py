@@ -28,7 +28,7 @@ _STRIP_SECONDS = 4.0
 _STRIP_SIDE_PX = 128
 
 
-def write_page(
+def write_evaluation_page(
     path: str | PathLike[str],
     results: Sequence[EvaluationResult],
     data: Manifest,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError
-from quovadis.report.lettering import lettering
+from quovadis.report.figure_text import lettering
 
 _GAP = 1
 _GROUP_GAP = 3

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.prediction import Prediction
+from quovadis.report.charts import confusion_svg, curves_svg, filmstrip_uri, png_uri
 from quovadis.report.html import render
-from quovadis.report.pictures import confusion_svg, curves_svg, filmstrip_uri, png_uri
 
 
 @dataclass(frozen=True)

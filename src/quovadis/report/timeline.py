@@ -17,7 +17,7 @@ from torch import Tensor
 
 from quovadis.errors import InvalidInputError
 from quovadis.inference.timeline import Timeline
-from quovadis.report.lettering import lettering
+from quovadis.report.figure_text import lettering
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames

@@ -27,6 +27,8 @@ def attach(
     def get(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(module_of[name]), name)
+        value = getattr(import_module(module_of[name]), name)
+        setattr(import_module(package), name, value)  # found without this function the next time
+        return value
 
     return get, lambda: sorted(module_of), sorted(module_of)

@@ -20,7 +20,7 @@ import torch
 from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, read_dump, write_dump
-from quovadis.evaluation.evaluate import evaluate_streams
+from quovadis.evaluation.evaluator import evaluate_streams
 from quovadis.evaluation.protocols import find_protocol
 from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import Recognizer

@@ -18,11 +18,11 @@ from quovadis import transforms
 from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import DatasetError, InvalidInputError, TrainingError
-from quovadis.evaluation.evaluate import ProtocolVideos
+from quovadis.evaluation.evaluator import ProtocolVideos
 from quovadis.evaluation.protocols import Protocol
 from quovadis.flow.source import FlowSource
 from quovadis.models.inputs import clip_to_streams, cut_clip
-from quovadis.models.optimize import optimize
+from quovadis.models.optimization import optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime import distributed
 from quovadis.runtime.atomic import write_atomically

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import numpy as np
 
 from quovadis.flow.draw import draw_legend
+from quovadis.report.charts import frame_uri, png_uri
 from quovadis.report.html import render
-from quovadis.report.pictures import frame_uri, png_uri
 from quovadis.report.timeline import format_time
 from quovadis.web.limits import UploadInfo
 from quovadis.web.results import Comparison, FeatureComparison, Recognition, VideoPrediction

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from quovadis.models.inception import BLOCKS, inception_trunks
-from quovadis.models.inflate import fold_input_range, inflate
+from quovadis.models.inflation import fold_input_range, inflate
 from quovadis.weights.i3d_units import BLOCK_CONV_UNITS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -88,7 +88,7 @@ def inflate_resnet50(state_2d: Mapping[str, Tensor], model: nn.Module, *, head: 
 
     The classifier is copied if the number of classes is the same. Torchvision normalizes images with ImageNet's mean
     and standard deviation, while ``i3d_r50`` expects [-1, 1]. The difference is folded into the first convolution,
-    exactly except at the border (see :func:`quovadis.models.inflate.fold_input_range`).
+    exactly except at the border (see :func:`quovadis.models.inflation.fold_input_range`).
 
     Args:
         state_2d: State dict of ResNet-50.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from quovadis.models.inception import inception_trunks
-from quovadis.models.inflate import inflate
+from quovadis.models.inflation import inflate
 from quovadis.weights.info import WeightsInfo
 
 _MODELS = ("two_stream", "two_stream_tiny")

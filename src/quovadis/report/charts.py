@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.report.lettering import escape_mathtext
+from quovadis.report.figure_text import escape_mathtext
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from quovadis.datasets.leakage import check_no_leakage
 from quovadis.errors import UnknownNameError
 from quovadis.evaluation.dump import LogitDump, join_dumps, read_dump, score_dump, write_dump
-from quovadis.evaluation.evaluate import evaluate_streams
+from quovadis.evaluation.evaluator import evaluate_streams
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
 from quovadis.paper.inputs import CellResult, TrainingInputs
