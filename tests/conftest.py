@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.http_server import Server, serving
 from tests.synthetic import write_square
@@ -30,4 +31,4 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train on the CPU even if there is a GPU, whose results are not bit-identical between runs."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("quovadis.training.precision._device", lambda: torch.device("cpu"))

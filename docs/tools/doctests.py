@@ -1,4 +1,4 @@
-"""What mkdocstrings asks of us: an example in a docstring is code, whatever section it stands in."""
+"""Griffe extension: show the examples in docstrings as code blocks."""
 
 import re
 from typing import Any
@@ -9,14 +9,14 @@ _EXAMPLE = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.M | re.S)
 
 
 def fenced(docstring: str) -> str:
-    """The docstring with every example, and what it prints, in a block of code."""
+    """Put every doctest and its output into a fenced code block."""
     return _EXAMPLE.sub(lambda example: f"```python\n{example[0]}\n```", docstring)
 
 
 class FencedDoctests(griffe.Extension):
-    """Does it for every object."""
+    """Apply :func:`fenced` to every docstring."""
 
     def on_object(self, *, obj: Any, **_: Any) -> None:
-        """Change the docstring before it is read."""
+        """Change the docstring before it is parsed."""
         if obj.docstring is not None:
             obj.docstring.value = fenced(obj.docstring.value)

@@ -1,4 +1,4 @@
-"""The code blocks of a page of the documentation, and how each is run or at least checked."""
+"""Find the code blocks of a documentation page, and run or check them."""
 
 import ast
 import importlib
@@ -15,10 +15,10 @@ import tyro
 from quovadis.cli import COMMANDS, main
 
 LANGUAGES = ("python", "bash", "text", "json", "make")
-"""What a block may be in. text, json and make are shown: output, files, and a Makefile's own commands."""
+"""Languages of code blocks. Blocks of text, json and make are not run."""
 
 REASONS = ("the network", "a GPU", "large data", "installing", "a cluster", "a browser", "minutes")
-"""Why a block may be left unrun: ``<!-- not run: needs a GPU -->`` on the line before it."""
+"""Accepted reasons for not running a block, given as ``<!-- not run: needs a GPU -->`` on the line before it."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.M | re.S)
 _MARK = re.compile(r"<!-- not run: needs (?P<reason>[^>]+?) -->\s*\Z")
@@ -26,26 +26,26 @@ _MARK = re.compile(r"<!-- not run: needs (?P<reason>[^>]+?) -->\s*\Z")
 
 @dataclass(frozen=True)
 class Block:
-    """One block of code."""
+    """A code block."""
 
     page: Path
     line: int
     language: str
     code: str
     reason: str
-    """Why it is not run; empty where it is."""
+    """Why the block is not run; empty if it is."""
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """Location for messages."""
         return f"{self.page.name}:{self.line}"
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """All blocks of a page in order.
+    """List the code blocks of a page in order.
 
     Raises:
-        AssertionError: a block in no known language, or left unrun for no known reason.
+        AssertionError: If the language of a block, or the reason for not running it, is unknown.
     """
     text = page.read_text()
     found = []
@@ -54,16 +54,16 @@ def blocks_of(page: Path) -> list[Block]:
         mark = _MARK.search(text[: match.start()])
         reason = mark["reason"] if mark else ""
         where = f"{page.name}:{line}"
-        assert match["language"] in LANGUAGES, f"{where}: write one of {LANGUAGES} behind the fence"
-        assert reason in ("", *REASONS), f"{where}: {reason!r} is no reason; known: {REASONS}"
+        assert match["language"] in LANGUAGES, f"{where}: expected one of {LANGUAGES} after the fence"
+        assert reason in ("", *REASONS), f"{where}: {reason!r} is not an accepted reason; known: {REASONS}"
         code = "\n".join(row.removeprefix(match["indent"]) for row in match["code"].splitlines())
         found.append(Block(page, line, match["language"], code, reason))
-    assert len(found) * 2 == len(re.findall(r"^ *```", text, re.M)), f"{page.name}: a fence that does not close"
+    assert len(found) * 2 == len(re.findall(r"^ *```", text, re.M)), f"{page.name}: a fence is not closed"
     return found
 
 
 def run(block: Block, names: dict[str, object]) -> None:
-    """Run a block in the current folder, or check it where it says why it is not run."""
+    """Run a block in the current folder; only check its syntax and names if it has a reason not to be run."""
     if block.language == "python":
         tree = ast.parse(block.code, block.where)
         if block.reason:
@@ -76,7 +76,7 @@ def run(block: Block, names: dict[str, object]) -> None:
 
 
 def commands(code: str) -> Iterator[list[str]]:
-    """The commands of a shell block, without comments."""
+    """Split a shell block into commands without comments."""
     for line in code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words:
@@ -86,17 +86,17 @@ def commands(code: str) -> Iterator[list[str]]:
 def _run_command(words: list[str], block: Block) -> None:
     arguments = _quovadis_arguments(words)
     if arguments is None:
-        assert block.reason, f"{block.where}: {words[0]} is not quovadis; say why the block is not run"
+        assert block.reason, f"{block.where}: {words[0]} is not quovadis; give the reason why the block is not run"
         return
     asks_only = not arguments or arguments[0].startswith("-") or "--help" in arguments
     if not asks_only:
-        assert arguments[0] in COMMANDS, f"{block.where}: no verb {arguments[0]!r}"
+        assert arguments[0] in COMMANDS, f"{block.where}: no command {arguments[0]!r}"
     code = exit_code(arguments, run=asks_only or not block.reason)
-    assert code == 0, f"{block.where}: quovadis {shlex.join(arguments)} ends with {code}"
+    assert code == 0, f"{block.where}: quovadis {shlex.join(arguments)} exits with {code}"
 
 
 def exit_code(arguments: list[str], *, run: bool) -> int:
-    """How a command ends; one that is not to be run is only understood."""
+    """Return the exit code of a command; without ``run``, only parse it."""
     try:
         with nullcontext() if run else parsing_only():
             main(arguments)
@@ -116,12 +116,12 @@ def _quovadis_arguments(words: list[str]) -> list[str] | None:
 
 
 class Parsed(BaseException):
-    """A command line was understood; nothing was done."""
+    """Raised after the arguments of a command were parsed."""
 
 
 @contextmanager
 def parsing_only() -> Iterator[None]:
-    """Every verb stops where its options are understood."""
+    """Stop every command after its arguments were parsed."""
     parse = tyro.cli
 
     def parse_and_stop(*args: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""Every code block of the documentation and of the README runs, or says why not and is checked as far as it goes."""
+"""Every code block of the documentation and the README is run, or checked if it has a reason not to be run."""
 
 import os
 import shutil
@@ -28,14 +28,14 @@ EXPORTS = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
 def few_steps(name: str) -> recipes.Recipe:
-    """The recipe as it is, but for its length: what is tested is that the command works."""
+    """Shorten a recipe; the test only checks that the command works."""
     recipe = recipes.RECIPES[name]()
     return replace(recipe, max_steps=2, validate_every=2, data=replace(recipe.data, batch_size=4, num_workers=0))
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that the pages speak of: video.mp4, clips/, runs/mine, runs/flow, real/, generated/."""
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages use: video.mp4, clips/, runs/mine, runs/flow, real/, generated/."""
     root = tmp_path_factory.mktemp("docs")
     for i in range(5):
         for label in ("left", "right"):
@@ -60,17 +60,17 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_of_a_page_runs(
-    page: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = blocks_of(page)
     if not any(block.language in ("python", "bash") for block in blocks):
         return
     place = tmp_path / "place"
-    shutil.copytree(material, place)
+    shutil.copytree(workspace, place)
     monkeypatch.chdir(place)
     monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("quovadis.cli.train.find_recipe", few_steps)
-    # A small network in the place of the default one, which would have to be downloaded.
+    # Replaces the default network, which would have to be downloaded.
     monkeypatch.setattr("quovadis.weights.load.get_weights", lambda name, **_: place / "default.safetensors")
     matplotlib.use("agg")
     names: dict[str, object] = {"__name__": "page"}
@@ -122,9 +122,9 @@ def test_a_block_that_is_not_run_is_checked() -> None:
     run(block("quovadis predict v.mp4 --weights w --top 3", reason="the network"), {})
     run(block("torchrun --nproc-per-node 8 -m quovadis train kinetics --data d", reason="a GPU"), {})
     run(block("import quovadis\nquovadis.probe('gone.mp4')", "python", "large data"), {})
-    with pytest.raises(AssertionError, match=r"predict v.mp4 --wieghts w ends with 2"):
+    with pytest.raises(AssertionError, match=r"predict v.mp4 --wieghts w exits with 2"):
         run(block("quovadis predict v.mp4 --wieghts w", reason="the network"), {})
-    with pytest.raises(AssertionError, match="no verb 'pridect'"):
+    with pytest.raises(AssertionError, match="no command 'pridect'"):
         run(block("quovadis pridect v.mp4", reason="the network"), {})
     with pytest.raises(AssertionError, match=r"no quovadis.prob"):
         run(block("import quovadis\nquovadis.prob('gone.mp4')", "python", "large data"), {})
@@ -136,17 +136,17 @@ def test_no_block_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
     page.write_text("```\nquovadis predict\n```\n")
-    with pytest.raises(AssertionError, match="behind the fence"):
+    with pytest.raises(AssertionError, match="after the fence"):
         blocks_of(page)
     page.write_text("<!-- not run: needs luck -->\n```bash\nquovadis predict\n```\n")
-    with pytest.raises(AssertionError, match="'luck' is no reason"):
+    with pytest.raises(AssertionError, match="'luck' is not an accepted reason"):
         blocks_of(page)
     page.write_text("```bash\nquovadis predict\n")
-    with pytest.raises(AssertionError, match="does not close"):
+    with pytest.raises(AssertionError, match="is not closed"):
         blocks_of(page)
     with pytest.raises(AssertionError, match="ls is not quovadis"):
         run(block("ls"), {})
-    with pytest.raises(AssertionError, match="ends with 1"):
+    with pytest.raises(AssertionError, match="exits with 1"):
         run(block("quovadis probe gone.mp4"), {})
     with pytest.raises(ZeroDivisionError):
         run(block("1 / 0", "python"), {})

@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 
@@ -32,7 +33,7 @@ class Evaluate:
     """File (.npz) for the logits of each network and video; quovadis fuse evaluates and fuses such files."""
     num_workers: int = 1
     """Number of decoding processes."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
     """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""

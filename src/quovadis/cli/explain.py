@@ -4,10 +4,11 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Explain:
     """Without --labels: number of most probable classes to map. Video and filmstrip show the first."""
     window_seconds: float | None = None
     """Length of a window. Defaults to the model's test footprint (10 s for I3D)."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
     """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Extract:
     """What to do with videos shorter than a window."""
     batch_frames: int = 512
     """Maximum number of frames in a network at a time. Limits memory use."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Optical flow method; use that of the training."""
     flow_folder: Path | None = None
     """Folder written by quovadis flow, with the flow of every video. By default, flow next to a video is used, or

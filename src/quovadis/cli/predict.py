@@ -4,10 +4,10 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 
@@ -26,7 +26,7 @@ class Predict:
     """Length of a window. Defaults to the model's test footprint (10 s for I3D)."""
     stride_seconds: float | None = None
     """Time from one window to the next. Defaults to the length of a window."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
     """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""

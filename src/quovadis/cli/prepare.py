@@ -3,10 +3,10 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 
@@ -22,7 +22,7 @@ class Prepare:
     """A folder with one subfolder per class, a .csv, .tsv or .parquet table of videos, or "motions"."""
     out: Path
     """The output folder."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] | None = None
+    flow_method: FlowMethod | None = None
     """Also store optical flow, estimated with this method. The paper uses tvl1."""
     fps: float = 25.0
     """Frames per second. Use the rate of the model."""

@@ -6,10 +6,10 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 
@@ -44,7 +44,7 @@ class Serve:
     """Maximum duration of a video."""
     max_megapixels: float = 9.5
     """Maximum frame size, width times height in million pixels; 9.5 allows 4096 x 2304."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Method for estimating optical flow; use the method that the networks were trained with."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU if available."""

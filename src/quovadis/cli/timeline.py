@@ -4,10 +4,11 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Timeline:
     """Number of classes with a curve."""
     min_probability: float = 0.0
     """Leave a gap where the best class is less probable than this."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Optical flow method, for networks that need flow; use that of the training."""
     flow_folder: Path | None = None
     """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""

@@ -4,10 +4,10 @@ import json
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
 
 import tyro
 
+from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
 
 
@@ -32,7 +32,7 @@ class Watch:
     """Read a file at its own frame rate, as if it were a camera."""
     top: int = 3
     """Number of classes to show."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1-fast"
+    flow_method: FlowMethod = "tvl1-fast"
     """Optical flow method, for networks that need flow."""
     timeout_seconds: float = 10.0
     """Longest time to wait for data from a URL."""

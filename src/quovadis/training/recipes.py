@@ -12,6 +12,7 @@ from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 from quovadis.errors import TrainingError, UnknownNameError
+from quovadis.flow.parameters import FlowMethod
 from quovadis.models.batch_norm import BatchStatistics
 from quovadis.models.spec import StreamChoice
 
@@ -176,7 +177,7 @@ class DataConfig:
     """Flip half of the clips horizontally. Disable it if classes differ in left and right."""
     num_workers: int = 2
     """Number of data-loading processes."""
-    flow_method: Literal["tvl1", "tvl1-fast", "opencv-tvl1", "dis", "farneback"] = "tvl1"
+    flow_method: FlowMethod = "tvl1"
     """Optical flow method, for models with a flow stream. tvl1 is the paper's; the others are faster and give different
     flow."""
     flow_folder: str | None = None
