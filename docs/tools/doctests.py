@@ -5,12 +5,12 @@ from typing import Any
 
 import griffe
 
-_EXAMPLE = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.M | re.S)
+_EXAMPLE = re.compile(r"^(?P<indent> *)>>> .*?(?=\n[ ]*\n|\n(?!(?P=indent))|\Z)", re.M | re.S)
 
 
 def fenced(docstring: str) -> str:
     """Put every doctest and its output into a fenced code block."""
-    return _EXAMPLE.sub(lambda example: f"```python\n{example[0]}\n```", docstring)
+    return _EXAMPLE.sub(lambda found: "{1}```python\n{0}\n{1}```".format(found[0], found["indent"]), docstring)
 
 
 class FencedDoctests(griffe.Extension):

@@ -88,3 +88,6 @@ def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
     docstring = "Adds.\n\n>>> 1 + 1\n2\n\nMore.\n\n>>> x = [\n...     1]\n>>> x\n[1]"
     expected = "Adds.\n\n```python\n>>> 1 + 1\n2\n```\n\nMore.\n\n```python\n>>> x = [\n...     1]\n>>> x\n[1]\n```"
     assert fenced(docstring) == expected
+    assert fenced("Adds.\n\nExample:\n    >>> 1 + 1\n    2\nMore.") == (
+        "Adds.\n\nExample:\n    ```python\n    >>> 1 + 1\n    2\n    ```\nMore."
+    )
