@@ -83,11 +83,15 @@ def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
     if find_spec("griffe") is None:
         pytest.skip("needs the extra docs: pip install -e '.[docs]'")
     monkeypatch.syspath_prepend(ROOT / "docs" / "tools")
-    from doctests import fenced  # type: ignore[import-not-found]
+    from docstrings import to_markdown  # type: ignore[import-not-found]
 
     docstring = "Adds.\n\n>>> 1 + 1\n2\n\nMore.\n\n>>> x = [\n...     1]\n>>> x\n[1]"
     expected = "Adds.\n\n```python\n>>> 1 + 1\n2\n```\n\nMore.\n\n```python\n>>> x = [\n...     1]\n>>> x\n[1]\n```"
-    assert fenced(docstring) == expected
-    assert fenced("Adds.\n\nExample:\n    >>> 1 + 1\n    2\nMore.") == (
+    assert to_markdown(docstring) == expected
+    assert to_markdown("Adds.\n\nExample:\n    >>> 1 + 1\n    2\nMore.") == (
         "Adds.\n\nExample:\n    ```python\n    >>> 1 + 1\n    2\n    ```\nMore."
+    )
+    assert (
+        to_markdown("See :func:`quovadis.read_clip` and :class:`~quovadis.video.Clip`.")
+        == "See `quovadis.read_clip` and `Clip`."
     )
