@@ -22,7 +22,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_has_a_module_and_every_module_a_command() -> None:
     folder = Path(sys.modules["quovadis.cli"].__file__ or "").parent
-    files = {f.stem for f in folder.glob("*.py")} - {"__init__", "_arguments", "_inputs"}
+    files = {f.stem for f in folder.glob("*.py")} - {"__init__", "_arguments", "_demo", "_inputs"}
     assert set(COMMANDS) == {name.partition("_")[0] for name in files}
     assert set(COMMANDS) <= files  # COMMAND_PART.py is a part of COMMAND.py
 

@@ -211,5 +211,5 @@ def test_a_flipped_clip_has_flipped_flow(records: tuple[VideoRecord, ...]) -> No
 def test_a_clip_without_flow_is_refused_if_the_model_needs_flow() -> None:
     spec = build_model("i3d_tiny", stream="flow", num_classes=2).spec
     clip = Clip(torch.zeros(16, 3, 64, 64, dtype=torch.uint8), torch.zeros(16), source="a.mp4")
-    with pytest.raises(InvalidInputError, match=r"i3d_tiny wants optical flow, and a\.mp4 comes without"):
+    with pytest.raises(InvalidInputError, match=r"i3d_tiny needs optical flow, but a\.mp4 has none"):
         clip_to_streams(clip, spec)

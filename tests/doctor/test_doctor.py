@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from quovadis.cli import main
-from quovadis.doctor import arithmetic, examine, machine, parts
+from quovadis.doctor import arithmetic, machine, parts
 from quovadis.doctor.finding import Finding
 from quovadis.runtime.extras import install_command
 from quovadis.weights.catalog import CATALOG, DEFAULT_WEIGHTS
@@ -182,7 +182,7 @@ def test_failing_check_is_a_finding_and_others_still_run(
     def networks() -> Iterator[Finding]:
         raise RuntimeError("illegal instruction")
 
-    monkeypatch.setattr(examine.arithmetic, "networks", networks)
+    monkeypatch.setattr(arithmetic, "networks", networks)
     monkeypatch.setattr(parts, "find_spec", lambda module: None)
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as stop:

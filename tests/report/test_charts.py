@@ -2,15 +2,15 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from quovadis.report import pictures
+from quovadis.report import charts
 
 
 def test_confusion_matrix_rows_are_fractions_of_the_true_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of four videos of ``run`` are classified as ``jump``; ``swim`` has no videos."""
     figures: list[Figure] = []
-    monkeypatch.setattr(pictures, "_svg", figures.append)
+    monkeypatch.setattr(charts, "_svg", figures.append)
     confusion = torch.tensor([[1, 3, 0], [0, 5, 0], [0, 0, 0]])
-    pictures.confusion_svg(confusion, ("run", "jump", "swim"))
+    charts.confusion_svg(confusion, ("run", "jump", "swim"))
     axis = figures[0].axes[0]
     assert (axis.get_ylabel(), axis.get_xlabel()) == ("true", "predicted")
     assert axis.images[0].get_array().tolist() == [[0.25, 0.75, 0], [0, 1, 0], [0, 0, 0]]

@@ -157,7 +157,7 @@ def test_the_error_lists_all_sources_and_files(declared: Path, monkeypatch: pyte
     with pytest.raises(DownloadError) as caught:
         get.get_weights(ENTRY.name)
     message = str(caught.value)
-    assert "the name nowhere.invalid does not resolve" in message
+    assert "the host name nowhere.invalid does not resolve" in message
     assert "No matching distribution" in message
     for file in get.find_entry(ENTRY.name).files:
         assert file.url in message

@@ -29,6 +29,7 @@ REQUIRED = (
     "pillow",
     "platformdirs",
     "filelock",
+    "jinja2",
 )
 """Distributions that ``pip install quovadis`` installs."""
 
