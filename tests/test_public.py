@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -283,17 +284,10 @@ PUBLIC = {
     ],
     "quovadis.report": [
         "Bar",
-        "Grid",
         "draw_filmstrip",
         "draw_filters",
         "draw_timeline",
-        "evaluation_table",
-        "findings_table",
-        "grid_page",
         "overlay_maps",
-        "prediction_table",
-        "statistics_table",
-        "to_text",
         "write_dataset_page",
         "write_evaluation_page",
         "write_explanation",
@@ -301,49 +295,30 @@ PUBLIC = {
         "write_timeline",
     ],
     "quovadis.paper": [
-        "Cell",
         "CellResult",
         "PaperTable",
         "ReproduceRecipes",
-        "Run",
         "TrainingInputs",
         "TransferRecipes",
         "TransferRow",
-        "Variant",
         "paper_table",
         "paper_value",
-        "plan_table",
         "recipes_for",
         "reproduce",
         "table_1",
         "transfer",
-        "transfer_grid",
     ],
     "quovadis.doctor": [
         "Finding",
         "examine",
     ],
     "quovadis.web": [
-        "Comparison",
-        "Evidence",
         "Example",
-        "FeatureComparison",
-        "FlowFrame",
         "Handlers",
         "Limits",
         "ModelRegistry",
-        "Recognition",
-        "UploadInfo",
-        "VideoPrediction",
         "build_page",
-        "compare",
-        "compare_features",
-        "fitting_examples",
-        "folder_examples",
-        "json_schema",
-        "recognize",
         "serve_page",
-        "temporary_folder",
     ],
 }
 PRIVATE = {"quovadis.runtime", "quovadis.cli"}
@@ -376,6 +351,17 @@ def test_every_public_name_exists(package: str) -> None:
         assert getattr(import_module(package), name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         import_module(package).nothing  # noqa: B018
+
+
+def test_every_public_function_has_an_example() -> None:
+    functions = {
+        f"{package}.{name}": value
+        for package, names in PUBLIC.items()
+        for name in names
+        if isinstance(value := getattr(import_module(package), name), FunctionType)
+    }
+    assert len(functions) > 50
+    assert [name for name, function in functions.items() if ">>>" not in (function.__doc__ or "")] == []
 
 
 def test_every_package_is_public_or_private() -> None:

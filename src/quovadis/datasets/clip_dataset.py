@@ -248,6 +248,9 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     Returns:
         ``streams``: one uint8 tensor (B, T, C, H, W) per stream; ``labels``: int64 (B,); ``unreadable``: the reason for
         each video that could not be read, by path.
+
+    Example:
+        >>> batch = collate([dataset[0], dataset[1]])  # doctest: +SKIP
     """
     readable = [s for s in samples if s["streams"]]
     return {

@@ -134,6 +134,9 @@ def read_dump(path: str | PathLike[str]) -> LogitDump:
 
     Raises:
         InvalidInputError: If there is no such file, or it is not a dump.
+
+    Example:
+        >>> dump = read_dump("logits.npz")  # doctest: +SKIP
     """
     path = Path(path)
     if not path.is_file():

@@ -204,6 +204,13 @@ def read_header(path: str | PathLike[str]) -> FlowHeader:
     Raises:
         VideoNotFoundError: If the file does not exist.
         InvalidInputError: If the file is not a flow file, or has a newer format.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "clip.flow.mp4"
+        >>> with FlowFileWriter(path, VideoFingerprint(1, "0")) as writer:
+        ...     writer.write(torch.zeros(2, 2, 16, 16))
+        >>> read_header(path).video
+        VideoFingerprint(size_bytes=1, sha256='0')
     """
     with _open(Path(path)) as container:
         return _header(Path(path), container)

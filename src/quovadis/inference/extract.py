@@ -123,6 +123,11 @@ def extract_video(job: ExtractJob, extractor: FeatureExtractor) -> ExtractResult
 
     Raises:
         StorageError: If a file cannot be written.
+
+    Example:
+        See :func:`plan_jobs`.
+
+        >>> result = extract_video(job, extractor)  # doctest: +SKIP
     """
     try:
         try:

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from quovadis.paper.inputs import TrainingInputs as TrainingInputs
     from quovadis.paper.inputs import TransferRecipes as TransferRecipes
     from quovadis.paper.inputs import recipes_for as recipes_for
-    from quovadis.paper.plan import Cell as Cell
-    from quovadis.paper.plan import Run as Run
-    from quovadis.paper.plan import Variant as Variant
-    from quovadis.paper.plan import plan_table as plan_table
     from quovadis.paper.plan import table_1 as table_1
     from quovadis.paper.published import PaperTable as PaperTable
     from quovadis.paper.published import paper_table as paper_table
@@ -26,15 +22,14 @@ if TYPE_CHECKING:
     from quovadis.paper.reproduction import reproduce as reproduce
     from quovadis.paper.transfer_settings import TransferRow as TransferRow
     from quovadis.paper.transfer_settings import transfer as transfer
-    from quovadis.paper.transfer_settings import transfer_grid as transfer_grid
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "inputs": ["CellResult", "ReproduceRecipes", "TrainingInputs", "TransferRecipes", "recipes_for"],
-        "plan": ["Cell", "Run", "Variant", "plan_table", "table_1"],
+        "plan": ["table_1"],
         "published": ["PaperTable", "paper_table", "paper_value"],
         "reproduction": ["reproduce"],
-        "transfer_settings": ["TransferRow", "transfer", "transfer_grid"],
+        "transfer_settings": ["TransferRow", "transfer"],
     },
 )

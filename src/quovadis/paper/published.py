@@ -74,6 +74,10 @@ def paper_table(name: str) -> PaperTable:
 
     Raises:
         UnknownNameError: If the table does not exist.
+
+    Example:
+        >>> paper_table("table2").title
+        'Training and testing on the same dataset'
     """
     if name not in PAPER:
         raise UnknownNameError.among("table", name, PAPER)

@@ -48,6 +48,10 @@ def reproduce(
         DatasetError: If UCF-101 or HMDB-51 share test videos with Kinetics.
         StorageError: If another process writes to the folder.
         TrainingError: See :func:`quovadis.training.loop.train`.
+
+    Example:
+        >>> inputs = TrainingInputs({"ucf101": [data]}, recipes_for("tiny"))  # doctest: +SKIP
+        >>> cells = reproduce("table4", inputs, "tables/")  # doctest: +SKIP
     """
     if table not in TABLES[1:]:
         raise UnknownNameError.among("table with results", table, TABLES[1:])

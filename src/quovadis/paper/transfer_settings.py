@@ -98,6 +98,10 @@ def transfer(
         TrainingError: If there is no source, target or setting.
         DatasetError: If a target shares videos with the source.
         StorageError: If another process writes to the folder.
+
+    Example:
+        >>> ucf101 = load_ucf101("UCF-101/", "ucfTrainTestlist/")  # doctest: +SKIP
+        >>> rows = transfer(["runs/kinetics"], [ucf101], "runs/transfer")  # doctest: +SKIP
     """
     if not sources or not targets or not settings:
         raise TrainingError("transfer needs the weights of a source, a target dataset and a setting")

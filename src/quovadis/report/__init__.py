@@ -12,18 +12,11 @@ from quovadis.runtime.lazy import attach
 if TYPE_CHECKING:
     from quovadis.report.activation_maps import draw_filmstrip as draw_filmstrip
     from quovadis.report.activation_maps import overlay_maps as overlay_maps
-    from quovadis.report.dataset import statistics_table as statistics_table
     from quovadis.report.dataset_page import write_dataset_page as write_dataset_page
     from quovadis.report.evaluation import write_evaluation_page as write_evaluation_page
     from quovadis.report.evaluation import write_results as write_results
     from quovadis.report.explain import write_explanation as write_explanation
     from quovadis.report.filters import draw_filters as draw_filters
-    from quovadis.report.grid import Grid as Grid
-    from quovadis.report.grid import grid_page as grid_page
-    from quovadis.report.terminal import evaluation_table as evaluation_table
-    from quovadis.report.terminal import findings_table as findings_table
-    from quovadis.report.terminal import prediction_table as prediction_table
-    from quovadis.report.terminal import to_text as to_text
     from quovadis.report.timeline import Bar as Bar
     from quovadis.report.timeline import draw_timeline as draw_timeline
     from quovadis.report.timeline import write_timeline as write_timeline
@@ -32,13 +25,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "activation_maps": ["draw_filmstrip", "overlay_maps"],
-        "dataset": ["statistics_table"],
         "dataset_page": ["write_dataset_page"],
         "evaluation": ["write_evaluation_page", "write_results"],
         "explain": ["write_explanation"],
         "filters": ["draw_filters"],
-        "grid": ["Grid", "grid_page"],
-        "terminal": ["evaluation_table", "findings_table", "prediction_table", "to_text"],
         "timeline": ["Bar", "draw_timeline", "write_timeline"],
     },
 )

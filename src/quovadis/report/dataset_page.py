@@ -43,6 +43,10 @@ def write_dataset_page(
 
     Raises:
         StorageError: If the file cannot be written.
+
+    Example:
+        >>> data = quovadis.load_dataset("clips/")  # doctest: +SKIP
+        >>> page = write_dataset_page("clips.html", data, dataset_statistics(data))  # doctest: +SKIP
     """
     records: dict[int, list[VideoRecord]] = defaultdict(list)
     for record in data.records:

@@ -62,6 +62,10 @@ def write_evaluation_page(
 
     Raises:
         StorageError: If the file cannot be written.
+
+    Example:
+        >>> result = quovadis.evaluate(recognizer, data)  # doctest: +SKIP
+        >>> write_evaluation_page("report.html", [result], data, recognizer, title="I3D", summary="")  # doctest: +SKIP
     """
     page = Page(
         title=title,
@@ -77,7 +81,11 @@ def write_evaluation_page(
 
 
 def write_results(path: str | PathLike[str], results: Sequence[EvaluationResult]) -> Path:
-    """Write the metrics and the result of each video as JSON."""
+    """Write the metrics and the result of each video as JSON.
+
+    Example:
+        >>> write_results("evaluation.json", [quovadis.evaluate(recognizer, data)])  # doctest: +SKIP
+    """
     content = json.dumps([r.to_dict() for r in results], indent=2, allow_nan=False) + "\n"
     return write_atomically(path, content)
 

@@ -38,6 +38,10 @@ def write_explanation(explanation: ActivationMaps, folder: str | PathLike[str]) 
     Raises:
         VideoError: If the video cannot be read.
         StorageError: If a file cannot be written.
+
+    Example:
+        >>> explanation = quovadis.Recognizer.load().explain("video.mp4")  # doctest: +SKIP
+        >>> files = write_explanation(explanation, "maps/")  # doctest: +SKIP
     """
     source = Path(explanation.prediction.source)
     stem = Path(folder) / f"{source.stem}.explain"

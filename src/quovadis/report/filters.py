@@ -64,6 +64,10 @@ def draw_filters(weight: Tensor, title: str) -> bytes:
 
     Returns:
         The bytes of a PNG file.
+
+    Example:
+        >>> draw_filters(torch.randn(4, 3, 2, 2, 2), "first layer")[1:4]
+        b'PNG'
     """
     from matplotlib.figure import Figure
 

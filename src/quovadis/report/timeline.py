@@ -124,6 +124,13 @@ def draw_timeline(
 
     Returns:
         The bytes of a PNG file.
+
+    Example:
+        >>> import torch
+        >>> frame = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        >>> bars = [Bar(0.0, 2.0, "run", 0.9)]
+        >>> draw_timeline([frame], [1.0], [0.5, 1.5], {"run": [0.8, 1.0]}, bars, span=(0.0, 2.0), title="a.mp4")[1:4]
+        b'PNG'
     """
     with lettering(title, *curves, *(bar.label for bar in bars)) as prepare:
         bars = [replace(bar, label=prepare(bar.label)) for bar in bars]
@@ -304,6 +311,10 @@ def write_timeline(
     Raises:
         VideoError: If the video cannot be read.
         StorageError: If a file cannot be written.
+
+    Example:
+        >>> timeline = make_timeline(quovadis.Recognizer.load(), "video.mp4")  # doctest: +SKIP
+        >>> files = write_timeline(timeline, "timelines/")  # doctest: +SKIP
     """
     if k < 1 or not 0 <= min_probability <= 1:
         raise InvalidInputError(f"k must be at least 1 and min_probability in [0, 1]; got {k} and {min_probability}")

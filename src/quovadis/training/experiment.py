@@ -127,6 +127,11 @@ def run_experiment(experiment: Experiment, out: Path, *, progress: Progress | No
         DatasetError: If videos cannot be read.
         WeightsError: If the source cannot be loaded.
         StorageError: If files cannot be written.
+
+    Example:
+        >>> data = quovadis.load_dataset("clips/")  # doctest: +SKIP
+        >>> experiment = Experiment("original", find_recipe("tiny"), data)  # doctest: +SKIP
+        >>> scores, folder = run_experiment(experiment, Path("runs/experiments"))  # doctest: +SKIP
     """
     with distributed.process_group():
         if progress is None or not distributed.is_main():

@@ -65,6 +65,9 @@ def train_frozen(
         DatasetError: If the data do not have a required split or cannot be read.
         TrainingError: If a class has no readable training video, or the network has no single linear classifier.
         StorageError: If ``out`` cannot be written to.
+
+    Example:
+        >>> run = train_frozen("i3d-rgb-kinetics400", quovadis.load_dataset("clips/"), "runs/mine")  # doctest: +SKIP
     """
     out = Path(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -201,10 +201,16 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the rows of a log. An incomplete last line of a killed run is skipped.
+    r"""Read the rows of a log. An incomplete last line of a killed run is skipped.
 
     Raises:
         TrainingError: If another line is damaged, or the log cannot be read.
+
+    Example:
+        >>> log = getfixture("tmp_path") / "log.jsonl"
+        >>> _ = log.write_text('{"step": 1, "loss": 0.7}\n')
+        >>> list(read_log(log))
+        [{'step': 1, 'loss': 0.7}]
     """
     if not path.exists():
         return

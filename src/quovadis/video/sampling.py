@@ -134,7 +134,12 @@ def clip_indices(
 
 
 def random_start(num_video_frames: int, window: int, rng: np.random.Generator) -> int:
-    """Draw the start of a window of ``window`` frames; 0 if the video is shorter than the window (paper, section 4)."""
+    """Draw the start of a window of ``window`` frames; 0 if the video is shorter than the window (paper, section 4).
+
+    Example:
+        >>> random_start(10, 64, np.random.default_rng(0))
+        0
+    """
     return int(rng.integers(0, max(num_video_frames - window, 0) + 1))
 
 

@@ -54,6 +54,9 @@ def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
     Args:
         handlers: Event handlers of the page.
         examples: Example videos to choose from.
+
+    Example:
+        >>> blocks = build_page(handlers)  # doctest: +SKIP
     """
     gr = import_gradio()
     models = handlers.models
@@ -97,6 +100,10 @@ def serve_page(
 
     Raises:
         InvalidInputError: If the port is in use, the address is not available, or a host name is invalid.
+
+    Example:
+        >>> with serve_page(build_page(handlers), handlers) as url:  # doctest: +SKIP
+        ...     print(url)
     """
     gr = import_gradio()
     from fastapi import FastAPI

