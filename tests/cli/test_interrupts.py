@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,18 @@ from quovadis.runtime import interrupts
 from tests.synthetic import write_square
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to list processes")
+
+
+@pytest.fixture(autouse=True)
+def _default_handlers() -> Iterator[None]:
+    """Handle signals that nohup or a background shell ignores, also in processes that a test starts."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 # Worker processes do not import the script, so their functions are in a module.
 MODULE = """

@@ -36,7 +36,7 @@ class HubAddress:
     """Address of a model repository on the Hugging Face Hub, with an optional revision.
 
     Example:
-        >>> HubAddress.parse("hf://org/name@v1")
+        >>> HubAddress.parse("hf://org/name@v1")  # doctest: +SKIP
         HubAddress(repo='org/name', revision='v1')
     """
 
