@@ -92,7 +92,7 @@ def test_features_are_computed_once(
 ) -> None:
     first, folder = run_experiment(fixed(data, source), tmp_path)
     (place,) = (tmp_path / "features").iterdir()
-    assert json.loads((place / "features.json").read_text())["data_fingerprint"] == data.fingerprint
+    assert json.loads((place / "features.json").read_text())["model"] == "i3d_tiny"
 
     def no_reading(*_: object, **__: object) -> None:
         raise AssertionError("a video was read")
@@ -113,7 +113,6 @@ def test_features_are_computed_once(
 def test_interrupted_extraction_continues(
     data: Manifest, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen, "_VIDEOS_PER_FILE", 4)
     expected, _ = run_experiment(fixed(data, source), tmp_path / "whole")
     read = frozen.ProtocolVideos.__getitem__
     seen: list[int] = []
@@ -128,12 +127,12 @@ def test_interrupted_extraction_continues(
     with pytest.raises(KeyboardInterrupt):
         run_experiment(fixed(data, source), tmp_path / "parts")
     seen.clear()
-    seen.append(-1)  # of 6 + 2 + 3 videos 4 were kept
+    seen.append(-1)  # of 6 + 2 + 3 videos 5 were kept
     monkeypatch.setattr(
         frozen.ProtocolVideos, "__getitem__", lambda self, index: seen.append(index) or read(self, index)
     )
     parts, _ = run_experiment(fixed(data, source), tmp_path / "parts")
-    assert len(seen) == 1 + 7
+    assert len(seen) == 1 + 6
     assert torch.equal(parts.logits, expected.logits)
 
 

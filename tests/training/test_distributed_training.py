@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import psutil
 import pytest
@@ -92,11 +91,10 @@ def measure(root: Path, broken: Path) -> list[dict[str, Any]]:
 
 
 def transferred(source: Path, data: Manifest, out: Path) -> dict[str, Any]:
-    """What transfer leaves, with the features in files so small that every process has some to make."""
+    """What transfer leaves."""
     recipes = TransferRecipes(fixed=ClassifierRecipe(max_steps=5, validate_every=5, batch_size=4))
-    with patch("quovadis.training.frozen_features._VIDEOS_PER_FILE", 2):
-        row = transfer([source], [data], out, settings=["fixed"], recipes=recipes)[0]
-    features = sorted(path.name for path in (out / "features").glob("*/*.safetensors"))
+    row = transfer([source], [data], out, settings=["fixed"], recipes=recipes)[0]
+    features = sorted(path.name for path in (out / "features").glob("*/*/*.safetensors"))
     scores = read_dump(row.folders[0] / SCORES)
     return {**row.to_dict(), "features": features, "logits": scores.logits.tolist()}
 

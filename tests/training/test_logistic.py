@@ -1,17 +1,13 @@
 """Logistic regression on frozen features."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import InvalidInputError, TrainingError
 from quovadis.models.zoo import build_model
-from quovadis.training.frozen_features import Features
-from quovadis.training.logistic import fit_head, fit_logistic
+from quovadis.training.logistic import fit_logistic, set_heads
 
 
 def clusters(num: int, dim: int = 6, num_classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -75,30 +71,35 @@ def test_class_without_a_sample_is_rejected() -> None:
         fit_logistic(x, targets, 4, l2=1.0)
 
 
-def features(num_videos: int, seed: int) -> Features:
-    generator = torch.Generator().manual_seed(seed)
-    targets = [i % 2 for i in range(num_videos)]
-    values = torch.randn(num_videos, 2, 3, 256, generator=generator)
-    values[..., :50] += torch.tensor([3.0 if t else -3.0 for t in targets])[:, None, None, None]
-    records = tuple(VideoRecord(Path(f"{i}.mp4"), t, "train") for i, t in enumerate(targets))
-    return Features(records, ("",) * num_videos, values)
+def test_balanced_weights_equal_repeated_samples() -> None:
+    """Two samples of the rare class, weighted, are as many as six: the other class has six."""
+    x, _ = clusters(8, num_classes=2)
+    targets = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+    repeated = torch.cat([x[:6], x[6:], x[6:], x[6:]])
+    # The penalty is relative to the sum of all weights: 8 here, 12 there. Standardization differs too, so undo it.
+    x, repeated = x[:, :1], repeated[:, :1]
+    weight, bias = fit_logistic(x, targets, 2, l2=1e-6, balanced=True)
+    other, offset = fit_logistic(repeated, torch.tensor([0] * 6 + [1] * 6), 2, l2=1e-6)
+    torch.testing.assert_close(x.double() @ weight.T + bias, x.double() @ other.T + offset, atol=1e-3, rtol=1e-3)
+    plain, _ = fit_logistic(x, targets, 2, l2=1e-6)
+    assert not torch.allclose(plain, weight, atol=1e-3) or not torch.allclose(bias, _, atol=1e-3)
 
 
-def test_network_head_holds_the_regression() -> None:
-    model = build_model("i3d_tiny", num_classes=5)
-    trunk = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("head.")}
-    train, val = features(40, 0), features(20, 1)
-    fit = fit_head(model, ("left", "right"), train, val, strengths=(1e6, 1.0))
-    assert (fit.l2, fit.val_accuracy) == (1.0, 1.0)
-    assert model.labels == ("left", "right")
-    weight, bias = fit_logistic(train.values.mean(2).flatten(0, 1), train.targets.repeat_interleave(2), 2, l2=1.0)
-    expected = (val.values.mean((1, 2)).double() @ weight.T + bias).float()
+def test_heads_of_two_networks_add_up_to_the_regression() -> None:
+    models = [build_model("i3d_tiny", stream=s, num_classes=5) for s in ("rgb", "flow")]
+    trunk = {k: v.clone() for k, v in models[0].state_dict().items() if not k.startswith("head.")}
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(2, 512, generator=generator), torch.randn(2, generator=generator)
+    set_heads(models, ("left", "right"), weight, bias)
+    features = torch.randn(4, 3, 512, generator=generator)
     with torch.no_grad():
-        got = torch.stack([model.classify(clips).mean(0) for clips in val.values])
-    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
-    assert all(torch.equal(v, trunk[k]) for k, v in model.state_dict().items() if k in trunk)
+        got = models[0].classify(features[..., :256]) + models[1].classify(features[..., 256:])
+    torch.testing.assert_close(got, features.mean(1) @ weight.T + bias, atol=1e-5, rtol=1e-5)
+    assert models[1].labels == ("left", "right")
+    assert all(torch.equal(v, trunk[k]) for k, v in models[0].state_dict().items() if k in trunk)
 
 
-def test_network_with_two_classifiers_is_rejected() -> None:
-    with pytest.raises(TrainingError, match="two_stream_tiny does not have a single linear classifier"):
-        fit_head(build_model("two_stream_tiny", num_classes=2), ("a", "b"), features(4, 0), features(4, 1))
+@pytest.mark.parametrize("name", ["two_stream_tiny", "convnet_lstm_tiny", "conv3d_tiny"])
+def test_network_without_a_linear_classifier_is_rejected(name: str) -> None:
+    with pytest.raises(TrainingError, match=f"{name} does not have a linear classifier"):
+        set_heads([build_model(name, num_classes=2)], ("a", "b"), torch.zeros(2, 1), torch.zeros(2))

@@ -111,7 +111,7 @@ def run_pretrained(options: Demo) -> None:
         facts={
             "command": "quovadis demo" + (f" {options.video}" if options.video else ""),
             "network": f"{pretrained.describe()}, {weights}",
-            "classifier": f"L2-regularized logistic regression, l2 = {run.fit.l2:g} selected on the validation split",
+            "classifier": f"L2-regularized logistic regression, l2 = {run.l2:g} selected on the validation split",
             **run_facts(data, seconds),
         },
     )
@@ -130,11 +130,9 @@ def _train_classifier(weights: str, data: Manifest, num_videos: int, out: Path, 
 
     with progress_bar(errors) as bar:
         task = bar.add_task("features", total=num_videos)
-        done: dict[str, int] = {}
 
-        def advance(split: str, count: int) -> None:
-            done[split] = count
-            bar.update(task, completed=sum(done.values()), description=f"features, {split}")
+        def advance(step: str, done: int) -> None:
+            bar.update(task, completed=done, description=step)
 
         return train_frozen(weights, data, out, protocol=_PROTOCOL, progress=advance)
 

@@ -30,6 +30,11 @@ def main(args: list[str]) -> None:
     if not args or args[0].startswith("-"):
         print(_usage(), file=sys.stdout if {"-h", "--help"} & set(args) else sys.stderr)
         sys.exit(0 if {"-h", "--help"} & set(args) else 2)
+    if args[0] == "frozen":
+        from quovadis.cli.train_frozen import main as train_frozen
+
+        train_frozen(args[1:])
+        return
     recipe = find_recipe(args[0])
     default = Train(data=tyro.MISSING, recipe=recipe)
     options = tyro.cli(
@@ -68,7 +73,8 @@ def _train(options: Train) -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {(function.__doc__ or '').splitlines()[0]}" for name, function in RECIPES.items()]
+    lines = ["  frozen       Classifier on features of the pretrained network, in minutes on a CPU."]
+    lines += [f"  {name:<12} {(function.__doc__ or '').splitlines()[0]}" for name, function in RECIPES.items()]
     return "\n".join(
         [
             "usage: quovadis train RECIPE --data DATA [--out DIR] [--FIELD VALUE ...]",

@@ -1,11 +1,13 @@
 """Random train, validation and test splits that keep groups of videos together."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from quovadis.datasets.manifest import SPLITS
+from quovadis.errors import DatasetError
 
 
 def assign_splits(
@@ -68,4 +70,44 @@ def hold_out_validation(splits: Sequence[str], labels: Sequence[int], groups: Se
     result = list(splits)
     for i, part in zip(train, parts, strict=True):
         result[i] = part
+    return result
+
+
+def assign_folds(labels: Sequence[int], groups: Sequence[str], num_folds: int, *, seed: int = 0) -> list[int]:
+    """Assign each video to a fold of a cross-validation, stratified by class and without dividing a group.
+
+    Args:
+        labels: Class index of each video.
+        groups: Group of each video. A video with an empty group is its own group.
+        num_folds: Number of folds, at least 2.
+        seed: Seed of the random order.
+
+    Returns:
+        The fold of each video, from 0 to ``num_folds - 1``. Every fold has at least one video.
+
+    Raises:
+        DatasetError: If there are fewer groups than folds.
+
+    Example:
+        >>> assign_folds([0, 0, 1, 1, 0, 1], ["a", "a", "b", "b", "c", "c"], 3)
+        [1, 1, 0, 0, 2, 2]
+    """
+    names = {group: i for i, group in enumerate(dict.fromkeys(g or f"\0{i}" for i, g in enumerate(groups)))}
+    if num_folds < 2:
+        raise DatasetError(f"cross-validation needs at least 2 folds; got {num_folds}")
+    if num_folds > len(names):
+        raise DatasetError(
+            f"{num_folds} folds need at least {num_folds} groups of videos; got {len(names)}: use fewer folds, or add "
+            "videos of other sources"
+        )
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    numbers = [names[g or f"\0{i}"] for i, g in enumerate(groups)]
+    result = [0] * len(labels)
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes with fewer videos than folds are allowed
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, numbers)):
+            for i in held_out.tolist():
+                result[i] = fold
     return result

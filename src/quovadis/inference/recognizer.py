@@ -24,7 +24,7 @@ from quovadis.models.video_model import VideoModel
 from quovadis.video.clip import Clip
 from quovadis.video.resize import resize_frames
 from quovadis.weights.default import default_weights
-from quovadis.weights.load import load_model
+from quovadis.weights.load import find_networks, load_model
 from quovadis.weights.verify import state_sha256
 
 
@@ -114,7 +114,7 @@ class Recognizer:
             >>> Recognizer.load(path).labels
             ('run', 'jump')
         """
-        sources = weights or (default_weights(),)
+        sources = [network for w in weights or (default_weights(),) for network in find_networks(w)]
         models = [load_model(w) for w in sources]
         label_sets = {model.labels for model in models}
         if len(label_sets) > 1:

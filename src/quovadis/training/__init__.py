@@ -11,12 +11,13 @@ from quovadis.runtime.lazy import attach
 
 if TYPE_CHECKING:
     from quovadis.training.classifier import ClassifierRecipe as ClassifierRecipe
+    from quovadis.training.cross_validation import CrossValidation as CrossValidation
+    from quovadis.training.cross_validation import cross_validate as cross_validate
     from quovadis.training.experiment import Experiment as Experiment
     from quovadis.training.experiment import Setting as Setting
     from quovadis.training.experiment import run_experiment as run_experiment
     from quovadis.training.frozen_classifier import FrozenRun as FrozenRun
     from quovadis.training.frozen_classifier import train_frozen as train_frozen
-    from quovadis.training.logistic import LogisticFit as LogisticFit
     from quovadis.training.logistic import fit_logistic as fit_logistic
     from quovadis.training.loop import train as train
     from quovadis.training.progress import NullProgress as NullProgress
@@ -36,9 +37,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "classifier": ["ClassifierRecipe"],
+        "cross_validation": ["CrossValidation", "cross_validate"],
         "experiment": ["Experiment", "Setting", "run_experiment"],
         "frozen_classifier": ["FrozenRun", "train_frozen"],
-        "logistic": ["LogisticFit", "fit_logistic"],
+        "logistic": ["fit_logistic"],
         "loop": ["train"],
         "progress": ["NullProgress", "Progress"],
         "recipes": [

@@ -190,7 +190,7 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
         return frozen_features(
             model,
             data,
-            part,
+            data.split(part),
             folder.parent / "features",
             protocol=protocol,
             flow=flow,

@@ -3,106 +3,332 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from quovadis.datasets.manifest import Manifest
-from quovadis.evaluation.dump import score_dump
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
+from quovadis.errors import TrainingError
+from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.protocols import find_protocol
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.source import FlowSource
+from quovadis.inference.recognizer import describe_model
+from quovadis.metrics.calibration import expected_calibration_error, fit_temperature
+from quovadis.models.video_model import VideoModel
 from quovadis.runtime.atomic import write_atomically
+from quovadis.runtime.locks import FolderLock
 from quovadis.training.checkpoint import trained_weights_info
-from quovadis.training.classifier import score_features
-from quovadis.training.frozen_features import frozen_features, hash_trunk, require_all_classes
-from quovadis.training.logistic import LogisticFit, fit_head
+from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
+from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
+from quovadis.training.logistic import L2_STRENGTHS, fit_logistic, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
-from quovadis.weights.load import load_model
+from quovadis.weights.load import NETWORKS_FILE, load_model
 
 
 @dataclass(frozen=True)
 class FrozenRun:
-    """A trained classifier and its test metrics."""
+    """A trained classifier and its metrics."""
 
     folder: Path
     """The run folder, which commands accept as ``--weights``."""
-    fit: LogisticFit
+    l2: float
+    """The selected strength of the penalty; see :func:`quovadis.training.logistic.fit_logistic`."""
+    temperature: float
+    """The logits of the classifier are divided by this, so that its probabilities are calibrated."""
+    calibration_error: tuple[float, float]
+    """Expected calibration error before and after, on the videos that the temperature was fitted on."""
     result: EvaluationResult
-    """Metrics on the test split."""
+    """Metrics on the test split, or out-of-fold metrics of all videos."""
+    cross_validation: CrossValidation | None = None
+    """Out-of-fold predictions of the readable videos, if there were folds."""
 
 
 def train_frozen(
-    weights: str | PathLike[str],
+    weights: str | PathLike[str] | Sequence[str | PathLike[str]],
     data: Manifest,
     out: str | PathLike[str],
     *,
+    num_folds: int = 0,
     protocol: str = "center-clip",
+    balanced: bool = False,
+    seed: int = 0,
     flow: FlowSource | None = None,
+    num_workers: int = 0,
     progress: Callable[[str, int], None] | None = None,
 ) -> FrozenRun:
-    """Train a logistic regression on frozen features and evaluate it.
+    """Train an L2-regularized logistic regression on frozen features and evaluate it.
 
-    Features are cached in ``out/features``, so an interrupted or repeated run does not compute them again. The run
-    folder contains the complete network with the new classifier.
+    Features are cached by the content of the videos, so an interrupted run continues at the next video, and later runs
+    with other labels, splits or folds do not compute them again.
+
+    Without folds, the classifier is trained on the split train; val selects the penalty and the temperature, and test
+    is evaluated. With folds, the splits are not used: all videos are cross-validated, whole groups at a time, and the
+    saved classifier is trained on all of them. Its temperature is fitted on the out-of-fold predictions.
+
+    The run folder contains the complete network with the new classifier, or one folder for each of several networks.
 
     Args:
-        weights: The pretrained network: a published name, a file or a run folder.
-        data: Dataset with the splits train, val (selects the strength of the regularization) and test.
+        weights: One or more pretrained networks: published names, files or run folders. The classifier uses the
+            features of all of them, such as RGB and flow.
+        data: Labeled videos.
         out: The run folder.
+        num_folds: Number of folds of the cross-validation; 0 uses the splits of the data.
         protocol: The clips of each video; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
+        balanced: Give all classes the same total weight.
+        seed: Seed of the folds.
         flow: Source of optical flow, for networks that need it.
-        progress: Called with the split and the number of its finished videos.
+        num_workers: Number of decoding processes; 0 decodes in this process.
+        progress: Called with the name of a step and the number of finished videos or folds.
 
     Returns:
-        The run folder, the classifier and its test metrics.
+        The run folder, the classifier and its metrics.
 
     Raises:
         WeightsError: If the weights cannot be read.
-        DatasetError: If the data do not have a required split or cannot be read.
-        TrainingError: If a class has no readable training video, or the network has no single linear classifier.
+        DatasetError: If the data do not have a required split, have fewer groups than folds or cannot be read.
+        TrainingError: If a class has no readable training video, or a network has no single linear classifier.
         StorageError: If ``out`` cannot be written to.
 
     Example:
-        >>> run = train_frozen("i3d-rgb-kinetics400", quovadis.load_dataset("clips/"), "runs/mine")  # doctest: +SKIP
+        >>> data = quovadis.load_dataset("clips/")  # doctest: +SKIP
+        >>> run = train_frozen("i3d-rgb-kinetics400", data, "runs/mine", num_folds=5)  # doctest: +SKIP
+        >>> quovadis.Recognizer.load(run.folder).predict("video.mp4")  # doctest: +SKIP
     """
+    sources = [weights] if isinstance(weights, str | PathLike) else list(weights)
     out = Path(out)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(weights).to(device)
-    flow = flow or FlowSource()
-    chosen = find_protocol(protocol)
-    parts = {
-        split: frozen_features(
-            model,
-            data,
-            split,
-            out / "features",
-            protocol=chosen,
-            flow=flow,
-            device=device,
-            progress=None if progress is None else lambda done, split=split: progress(split, done),  # type: ignore[misc]
-        )
-        for split in ("train", "val", "test")
-    }
-    require_all_classes(parts["train"], data)
-    source = hash_trunk(model)
-    fit = fit_head(model, data.labels, parts["train"], parts["val"])
-    described = chosen.describe(model.spec)
-    info = trained_weights_info(
-        model,
-        data,
-        recipe="frozen",
-        flow_method=flow.method,
-        weights=fspath(weights),
-        source_weights=source,
-        protocol=described,
-        **asdict(fit),
+    report = progress or (lambda step, done: None)
+    _check_classes(data)
+    records = _records(data, num_folds)
+    with FolderLock(out, "training"):
+        if (out / "last.pt").exists():
+            raise TrainingError(f"{out} holds a run of another recipe: choose another --out")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        models = [load_model(source).to(device) for source in sources]
+        for model in models:
+            require_linear_head(model)
+        chosen, flow = find_protocol(protocol), flow or FlowSource()
+        features = []
+        for model in models:
+            name = f"features ({describe_model(model)})"
+            features.append(
+                frozen_features(
+                    model,
+                    data,
+                    records,
+                    protocol=chosen,
+                    flow=flow,
+                    device=device,
+                    num_workers=num_workers,
+                    progress=lambda done, name=name: report(name, done),  # type: ignore[misc]
+                )
+            )
+        trunks = [hash_trunk(model) for model in models]
+        videos = _Videos(data, *_join(features))
+        _require_classes(videos, num_folds)
+        if num_folds:
+            fitted = _fit_with_folds(videos, num_folds, balanced, seed, lambda fold: report("folds", fold))
+        else:
+            fitted = _fit_on_splits(videos, balanced)
+        described = chosen.describe(models[0].spec)
+        set_heads(models, data.labels, fitted.weight / fitted.temperature, fitted.bias / fitted.temperature)
+        facts = {
+            "source_weights": [fspath(source) for source in sources],
+            "protocol": described,
+            "l2": fitted.l2,
+            "balanced": balanced,
+            "temperature": fitted.temperature,
+            "num_folds": num_folds,
+            "seed": seed,
+        }
+        _save(out, models, data, flow, facts, trunks)
+        result = _evaluate(fitted, videos, described, " + ".join(map(describe_model, models)))
+        return FrozenRun(out, fitted.l2, fitted.temperature, fitted.calibration_error, result, fitted.cross_validation)
+
+
+@dataclass(frozen=True)
+class _Videos:
+    """Videos of a dataset with their features."""
+
+    data: Manifest
+    records: tuple[VideoRecord, ...]
+    errors: tuple[str, ...]
+    samples: Tensor
+    """float32 (readable videos, views, D): the mean over time."""
+
+    @property
+    def readable(self) -> list[VideoRecord]:
+        return [r for r, error in zip(self.records, self.errors, strict=True) if not error]
+
+    @property
+    def targets(self) -> Tensor:
+        return torch.tensor([r.label for r in self.readable])
+
+    def rows(self, split: str) -> Tensor:
+        """Positions of the readable videos of a split."""
+        return torch.tensor([i for i, r in enumerate(self.readable) if r.split == split], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    weight: Tensor
+    bias: Tensor
+    l2: float
+    temperature: float
+    calibration_error: tuple[float, float]
+    scored: Tensor
+    """Positions of the readable videos with logits."""
+    logits: Tensor
+    """Calibrated logits of these videos, none of which the classifier of the logits was trained on."""
+    split: str
+    cross_validation: CrossValidation | None = None
+
+
+def _fit_with_folds(
+    videos: _Videos, num_folds: int, balanced: bool, seed: int, progress: Callable[[int], None]
+) -> _Fitted:
+    targets, groups = videos.targets, [r.group for r in videos.readable]
+    num_classes = len(videos.data.labels)
+    validation = cross_validate(
+        videos.samples,
+        targets,
+        groups,
+        num_classes,
+        num_folds=num_folds,
+        balanced=balanced,
+        seed=seed,
+        progress=progress,
     )
-    save_weights(out / "best.safetensors", model.state_dict(), info)
-    recipe = {"name": "frozen", "weights": fspath(weights), "protocol": described, "l2": fit.l2}
-    write_atomically(out / "recipe.json", json.dumps(recipe, indent=2) + "\n")
-    result = score_dump(score_features(model, parts["test"], data, "test", described))[0]
-    return FrozenRun(out, fit, result)
+    l2 = select_strength(videos.samples, targets, groups, num_classes, L2_STRENGTHS, balanced, seed)
+    weight, bias = _fit(videos, torch.arange(len(targets)), l2, balanced)
+    temperature, errors = _calibrate(validation.logits, targets)
+    by = "group" if any(groups) else "video"
+    return _Fitted(
+        weight,
+        bias,
+        l2,
+        temperature,
+        errors,
+        torch.arange(len(targets)),
+        validation.logits / temperature,
+        f"{num_folds} folds by {by}",
+        validation,
+    )
+
+
+def _fit_on_splits(videos: _Videos, balanced: bool) -> _Fitted:
+    train, val, test = (videos.rows(split) for split in ("train", "val", "test"))
+    targets = videos.targets
+    fits = []
+    for l2 in L2_STRENGTHS:
+        weight, bias = _fit(videos, train, l2, balanced)
+        logits = videos.samples[val].double().mean(1) @ weight.T + bias
+        fits.append((float(F.cross_entropy(logits, targets[val])), l2, weight, bias, logits))
+    _, l2, weight, bias, logits = min(fits, key=lambda fit: fit[0])
+    temperature, errors = _calibrate(logits, targets[val])
+    scores = (videos.samples[test].double().mean(1) @ weight.T + bias) / temperature
+    return _Fitted(weight, bias, l2, temperature, errors, test, scores, "test")
+
+
+def _fit(videos: _Videos, rows: Tensor, l2: float, balanced: bool) -> tuple[Tensor, Tensor]:
+    samples = videos.samples[rows]
+    targets = videos.targets[rows].repeat_interleave(samples.shape[1])
+    return fit_logistic(samples.flatten(0, 1), targets, len(videos.data.labels), l2=l2, balanced=balanced)
+
+
+def _calibrate(logits: Tensor, targets: Tensor) -> tuple[float, tuple[float, float]]:
+    """Fit a temperature, and return it with the calibration error before and after."""
+    temperature = fit_temperature(logits, targets)
+    before = expected_calibration_error(logits.softmax(1), targets)
+    return temperature, (before, expected_calibration_error((logits / temperature).softmax(1), targets))
+
+
+def _check_classes(data: Manifest) -> None:
+    if len(data.labels) < 2:
+        raise TrainingError(
+            f"{data.name} has only the class {data.labels[0]!r}: a classifier needs at least two, for example a folder "
+            "of videos that show something else"
+        )
+
+
+def _records(data: Manifest, num_folds: int) -> tuple[VideoRecord, ...]:
+    """The videos that are needed: all labeled ones, or those of the three splits."""
+    if num_folds:
+        return tuple(r for r in data.records if r.label != UNLABELED)
+    return tuple(r for split in ("train", "val", "test") for r in data.split(split))
+
+
+def _require_classes(videos: _Videos, num_folds: int) -> None:
+    """Raise TrainingError if a class has no readable training video, or a split no readable video."""
+    rows = {split: videos.rows(split) for split in ("train", "val", "test")}
+    present = videos.targets if num_folds else videos.targets[rows["train"]]
+    missing = sorted(set(range(len(videos.data.labels))) - set(present.tolist()))
+    if missing:
+        names = ", ".join(videos.data.labels[i] for i in missing[:5])
+        where = "readable video" if num_folds else "readable video in the training split"
+        reasons = sorted({e for r, e in zip(videos.records, videos.errors, strict=True) if e and r.label in missing})
+        raise TrainingError(
+            f"{len(missing)} classes of {videos.data.name} have no {where}: {names}"
+            f"{f' ({reasons[0]})' if reasons else ''}; add videos, or remove the class"
+        )
+    empty = [split for split, own in rows.items() if not len(own)]
+    if empty and not num_folds:
+        raise TrainingError(f"no {empty[0]} video of {videos.data.name} can be read; add videos, or use --num-folds 5")
+
+
+def _join(features: Sequence[Features]) -> tuple[tuple[VideoRecord, ...], tuple[str, ...], Tensor]:
+    """Concatenate the features of several networks. A video that one of them could not use is left out."""
+    first = features[0]
+    errors = tuple(next(filter(None, of_video), "") for of_video in zip(*(f.errors for f in features), strict=True))
+    parts = []
+    for part in features:
+        own = [i for i, error in enumerate(part.errors) if not error]
+        kept = [row for row, i in enumerate(own) if not errors[i]]
+        parts.append(part.values[kept].mean(2))
+    return first.records, errors, torch.cat(parts, 2)
+
+
+def _save(
+    out: Path, models: Sequence[VideoModel], data: Manifest, flow: FlowSource, facts: dict[str, Any], trunks: list[str]
+) -> None:
+    """Write the files of the run folder; the list of networks last."""
+    folders = [out] if len(models) == 1 else [out / f"{i + 1}-{m.spec.stream}" for i, m in enumerate(models)]
+    for model, folder, trunk in zip(models, folders, trunks, strict=True):
+        info = trained_weights_info(
+            model, data, recipe="frozen", flow_method=flow.method, source_trunk_sha256=trunk, **facts
+        )
+        save_weights(folder / "best.safetensors", model.state_dict(), info)
+    write_atomically(out / "recipe.json", json.dumps({"name": "frozen", **facts}, indent=2) + "\n")
+    if len(models) > 1:
+        write_atomically(out / NETWORKS_FILE, json.dumps([folder.name for folder in folders], indent=2) + "\n")
+
+
+def _evaluate(fitted: _Fitted, videos: _Videos, protocol: str, model: str) -> EvaluationResult:
+    """Score the videos that were held out; unreadable ones count as wrong."""
+    held_out = {videos.readable[i].path for i in fitted.scored.tolist()}
+    kept = [
+        i
+        for i, (r, error) in enumerate(zip(videos.records, videos.errors, strict=True))
+        if r.path in held_out or (error and (r.split == "test" or fitted.cross_validation is not None))
+    ]
+    logits = torch.full((len(kept), len(videos.data.labels)), torch.nan)
+    logits[[row for row, i in enumerate(kept) if not videos.errors[i]]] = fitted.logits.float()
+    dump = LogitDump(
+        dataset=videos.data.name,
+        data_fingerprint=videos.data.fingerprint,
+        split=fitted.split,
+        models=(model,),
+        protocols=(protocol,),
+        labels=videos.data.labels,
+        paths=tuple(videos.data.relative(videos.records[i]) for i in kept),
+        errors=tuple(videos.errors[i] for i in kept),
+        targets=torch.tensor([videos.records[i].label for i in kept]),
+        logits=logits[None],
+    )
+    return score_dump(dump)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,15 +26,14 @@ from quovadis.models.optimization import optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime import distributed
 from quovadis.runtime.atomic import write_atomically
-from quovadis.runtime.hashing import sha256_text
+from quovadis.runtime.cache import cache_folder
+from quovadis.runtime.hashing import sha256, sha256_text
 from quovadis.video.clip import Clip
-
-_VIDEOS_PER_FILE = 64
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of the videos of a split."""
+    """Features of videos."""
 
     records: tuple[VideoRecord, ...]
     errors: tuple[str, ...]
@@ -69,8 +68,8 @@ def hash_trunk(model: VideoModel) -> str:
 def frozen_features(
     model: VideoModel,
     data: Manifest,
-    split: str,
-    folder: Path,
+    records: Sequence[VideoRecord],
+    folder: Path | None = None,
     *,
     protocol: Protocol,
     flow: FlowSource,
@@ -78,16 +77,17 @@ def frozen_features(
     num_workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
-    """Extract the features of all videos of a split, or read them from the cache in ``folder``.
+    """Extract the features of videos, or read them from the cache.
 
-    The cache has one folder for each combination of weights, data, protocol and flow. An interrupted extraction
-    continues. All processes of a run share the work and the files.
+    Each video has its own file in the cache, named by the content of the video, in a folder for the weights, the
+    protocol and the flow method. An interrupted extraction continues at the next video, and all runs, splits and folds
+    share the files. All processes of a run share the work.
 
     Args:
         model: The network, in evaluation mode on ``device``. Its classifier is not used.
-        data: The dataset.
-        split: The split to extract.
-        folder: The cache folder.
+        data: The dataset of the videos.
+        records: The videos.
+        folder: The cache folder; by default ``features`` in :func:`quovadis.runtime.cache.cache_folder`.
         protocol: The clips of each video. The paper does not specify them for this setting.
         flow: Source of optical flow, for models that need it.
         device: Device of the network.
@@ -99,37 +99,37 @@ def frozen_features(
         DatasetError: If no video can be read.
         StorageError: If the folder cannot be written to.
     """
-    records = data.split(split)
-    cache = folder / _key(model, data, protocol, flow)
-    network = optimize(model)
-    starts = range(0, len(records), _VIDEOS_PER_FILE)
-    missing = distributed.run_on_main(lambda: [start for start in starts if not _file(cache, split, start).is_file()])
-    done = len(records) - sum(min(_VIDEOS_PER_FILE, len(records) - start) for start in missing)
-    if missing and distributed.is_main():
-        _describe(cache, model, data, protocol)
-    missing = missing[distributed.rank() :: distributed.world_size()]
-    videos = ProtocolVideos(
-        records, model.spec, protocol, replace(flow, videos=data.root) if model.spec.needs_flow else None
+    cache = (folder or cache_folder() / "features") / _key(model, protocol, flow)
+    files = [_file(cache, record.path) for record in records]
+    first_of = {path: i for i, path in reversed(list(enumerate(files))) if path is not None}
+    todo = distributed.run_on_main(
+        lambda: [i for i, path in enumerate(files) if path is None or (first_of[path] == i and not path.is_file())]
     )
-    todo = [i for start in missing for i in range(start, min(start + _VIDEOS_PER_FILE, len(records)))]
-    loader = iter(VideoDataLoader(Subset(videos, todo), batch_size=None, num_workers=num_workers))
-    for start in missing:
-        tensors, errors = {}, {}
-        for _ in range(start, min(start + _VIDEOS_PER_FILE, len(records))):
-            index, video, error = next(loader)
-            if video is None:
-                errors[str(index)] = error
-            else:
-                views = protocol.views(video, model.spec)
-                tensors[str(index)] = torch.cat(
-                    [part for view in views for part in _clip_features(network, view, device)]
-                )
-            done += 1
-            if progress is not None:
-                progress(done)
-        _write(_file(cache, split, start), tensors, errors)
-    distributed.barrier()
-    return _read(cache, data, split, records)
+    if todo and distributed.is_main():
+        _describe(cache, model, protocol)
+    done = len(records) - len(todo)
+    if progress is not None:
+        progress(done)
+    network = optimize(model) if todo else model
+    own = todo[distributed.rank() :: distributed.world_size()]
+    source = replace(flow, videos=data.root) if model.spec.needs_flow else None
+    videos = ProtocolVideos(records, model.spec, protocol, source)
+    errors: dict[int, str] = {}
+    for index, video, error in VideoDataLoader(Subset(videos, own), batch_size=None, num_workers=num_workers):
+        path = files[index]
+        if video is None or path is None:
+            errors[index] = error
+        else:
+            views = protocol.views(video, model.spec)
+            clips = [part for view in views for part in _clip_features(network, view, device)]
+            write_atomically(path, save({"features": torch.cat(clips).contiguous()}))
+        done += distributed.world_size()
+        if progress is not None:
+            progress(min(done, len(records)))
+    for found in distributed.gather(errors):
+        errors |= found
+    errors |= {i: errors[first_of[path]] for i, path in enumerate(files) if path and first_of[path] in errors}
+    return _collect(data, records, files, errors)
 
 
 def require_all_classes(features: Features, data: Manifest) -> None:
@@ -151,60 +151,51 @@ def _clip_features(model: VideoModel, clip: Clip, device: torch.device) -> Itera
         yield model.features(*inputs).float().cpu()
 
 
-def _key(model: VideoModel, data: Manifest, protocol: Protocol, flow: FlowSource) -> str:
+def _key(model: VideoModel, protocol: Protocol, flow: FlowSource) -> str:
     flow_method = flow.method if model.spec.needs_flow else ""
-    identity = [hash_trunk(model), data.fingerprint, protocol.describe(model.spec), flow_method]
-    return sha256_text("\n".join(identity))[:12]
+    return sha256_text("\n".join([hash_trunk(model), protocol.describe(model.spec), flow_method]))[:12]
 
 
-def _describe(cache: Path, model: VideoModel, data: Manifest, protocol: Protocol) -> None:
+def _describe(cache: Path, model: VideoModel, protocol: Protocol) -> None:
     """Write a readable description of the features."""
     content = {
         "model": model.spec.name,
         "stream": model.spec.stream,
         "weights": hash_trunk(model),
-        "data": data.name,
-        "data_fingerprint": data.fingerprint,
         "protocol": protocol.describe(model.spec),
     }
     write_atomically(cache / "features.json", json.dumps(content, indent=2) + "\n")
 
 
-def _file(cache: Path, split: str, start: int) -> Path:
-    return cache / f"{split}-{start:06d}.safetensors"
+def _file(cache: Path, video: Path) -> Path | None:
+    """Return the file of the features of a video; None if the video cannot be read at all."""
+    try:
+        digest = sha256(video)
+    except OSError:
+        return None
+    return cache / digest[:2] / f"{digest}.safetensors"
 
 
-def _write(path: Path, tensors: dict[str, Tensor], errors: dict[str, str]) -> None:
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(contiguous, {"errors": json.dumps(errors)}))
-
-
-def _read_file(path: Path) -> tuple[dict[int, str], list[Tensor]]:
-    """Read the errors (by index of the video) and the features of one file."""
+def _read_file(path: Path) -> Tensor:
     try:
         with safe_open(path, framework="pt") as file:
-            errors = {int(index): str(error) for index, error in json.loads(file.metadata()["errors"]).items()}
-            return errors, [file.get_tensor(index) for index in sorted(file.keys(), key=int)]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return file.get_tensor("features")
+    except (SafetensorError, OSError, ValueError) as error:
         raise DatasetError(
             f"{path} is not a valid features file ({error}): delete it to compute the features again"
         ) from error
 
 
-def _read(cache: Path, data: Manifest, split: str, records: tuple[VideoRecord, ...]) -> Features:
-    errors = [""] * len(records)
-    values: list[Tensor] = []
-    for start in range(0, len(records), _VIDEOS_PER_FILE):
-        file_errors, features = _read_file(_file(cache, split, start))
-        values += features
-        for index, error in file_errors.items():
-            errors[index] = error
+def _collect(
+    data: Manifest, records: Sequence[VideoRecord], files: Sequence[Path | None], errors: Mapping[int, str]
+) -> Features:
+    values = [_read_file(path) for i, path in enumerate(files) if path is not None and i not in errors]
     if not values:
-        raise DatasetError(f"none of the {len(records)} {split} videos of {data.name} can be read: {errors[0]}")
+        raise DatasetError(f"none of the {len(records)} videos of {data.name} can be read: {errors[0]}")
     shapes = {tuple(v.shape) for v in values}
     if len(shapes) > 1:
         raise InvalidInputError(
             "a classifier on frozen features needs clips of equal length, but this protocol gives clips of different "
             f"lengths; got feature shapes {sorted(shapes)[:3]}. Use the protocol paper, center-clip, ten-clips or 10x3"
         )
-    return Features(records, tuple(errors), torch.stack(values))
+    return Features(tuple(records), tuple(errors.get(i, "") for i in range(len(records))), torch.stack(values))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,25 +10,13 @@ from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, TrainingError
 from quovadis.models.video_model import VideoModel
-from quovadis.training.classifier import classify_features
-from quovadis.training.frozen_features import Features
 
 L2_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 
 
-@dataclass(frozen=True)
-class LogisticFit:
-    """The selected classifier."""
-
-    l2: float
-    """Strength of the penalty, see :func:`fit_logistic`."""
-    val_loss: float
-    """Mean cross-entropy on the validation videos."""
-    val_accuracy: float
-    """Top-1 accuracy on the validation videos, in [0, 1]."""
-
-
-def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: float) -> tuple[Tensor, Tensor]:
+def fit_logistic(
+    features: Tensor, targets: Tensor, num_classes: int, *, l2: float, balanced: bool = False
+) -> tuple[Tensor, Tensor]:
     """Fit a multinomial logistic regression.
 
     Minimizes the sum of cross-entropies plus ``l2 / 2`` times the squared norm of the weights, with L-BFGS in float64.
@@ -41,6 +28,7 @@ def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: flo
         targets: int64 (N,), each class at least once.
         num_classes: Number of classes, at least 2.
         l2: Strength of the penalty, above 0.
+        balanced: Weight the samples so that all classes have the same total weight.
 
     Returns:
         Weights float64 (num_classes, D) and biases float64 (num_classes,).
@@ -66,6 +54,8 @@ def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: flo
     mean, std = x.mean(0), x.std(0, correction=0)
     std = torch.where(std > 1e-12, std, 1.0)  # no division by zero for constant features
     x = (x - mean) / std
+    counts = torch.bincount(targets, minlength=num_classes).double()
+    class_weights = len(targets) / (num_classes * counts) if balanced else None
     weight = torch.zeros(num_classes, x.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -79,7 +69,8 @@ def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: flo
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(x @ weight.T + bias, targets, reduction="sum") + l2 / 2 * weight.square().sum()
+        loss = F.cross_entropy(x @ weight.T + bias, targets, class_weights, reduction="sum")
+        loss = loss + l2 / 2 * weight.square().sum()
         loss.backward()
         return loss
 
@@ -89,49 +80,36 @@ def fit_logistic(features: Tensor, targets: Tensor, num_classes: int, *, l2: flo
     return scaled, bias.detach() - scaled @ mean
 
 
-def fit_head(
-    model: VideoModel, labels: Sequence[str], train: Features, val: Features, strengths: Sequence[float] = L2_STRENGTHS
-) -> LogisticFit:
-    """Replace the classifier of a network by a logistic regression on precomputed features.
-
-    The strength of the penalty with the lowest validation loss is chosen.
+def set_heads(models: Sequence[VideoModel], labels: Sequence[str], weight: Tensor, bias: Tensor) -> None:
+    """Replace the classifiers of networks, whose logits are added, by one linear classifier on all their features.
 
     Args:
-        model: A network whose classifier is one linear layer, such as I3D. Its head and labels are replaced.
+        models: Networks whose classifier is one linear layer, such as I3D. Their heads and labels are replaced.
         labels: The new classes.
-        train: Training features; each clip of each readable video is a sample.
-        val: Validation features, which select the strength.
-        strengths: Penalties to try, each above 0.
-
-    Returns:
-        The selected strength and its validation metrics.
+        weight: float (classes, D), where D is the sum of the feature dimensions of the networks.
+        bias: float (classes,).
 
     Raises:
-        TrainingError: If the classifier of the network is not a single linear layer.
-        InvalidInputError: See :func:`fit_logistic`.
+        TrainingError: See :func:`require_linear_head`.
     """
-    model.reset_head(len(labels))
-    model.labels = tuple(labels)
-    head = model.head
-    if not isinstance(head, nn.Linear | nn.Conv3d) or head.bias is None:
-        raise TrainingError(f"{model.spec.name} does not have a single linear classifier; use i3d or i3d_r50")
-    samples = train.values.mean(2)
-    targets = train.targets.repeat_interleave(samples.shape[1])
-    fits: list[tuple[LogisticFit, Tensor, Tensor]] = []
-    for l2 in strengths:
-        weight, bias = fit_logistic(samples.flatten(0, 1), targets, len(labels), l2=l2)
-        _set_head(head, weight, bias)
-        logits = classify_features(model, val).double()
-        loss = float(F.cross_entropy(logits, val.targets))
-        fits.append((LogisticFit(l2, loss, float((logits.argmax(1) == val.targets).double().mean())), weight, bias))
-    best, weight, bias = min(fits, key=lambda fit: fit[0].val_loss)
-    _set_head(head, weight, bias)
-    model.eval()
-    return best
-
-
-def _set_head(head: nn.Linear | nn.Conv3d, weight: Tensor, bias: Tensor) -> None:
-    with torch.no_grad():
-        head.weight.copy_(weight.reshape(head.weight.shape))
+    for model in models:
+        require_linear_head(model)
+    parts = weight.split([model.feature_dim for model in models], 1)
+    for model, part, offset in zip(models, parts, [bias, *[torch.zeros_like(bias)] * (len(models) - 1)], strict=True):
+        model.reset_head(len(labels))
+        model.labels = tuple(labels)
+        head = model.head
+        assert isinstance(head, nn.Linear | nn.Conv3d)
         assert head.bias is not None
-        head.bias.copy_(bias)
+        with torch.no_grad():
+            head.weight.copy_(part.reshape(head.weight.shape))
+            head.bias.copy_(offset)
+        model.eval()
+
+
+def require_linear_head(model: VideoModel) -> None:
+    """Raise TrainingError unless the logits of a network are a linear function of its time-averaged features."""
+    if not model.has_class_maps or not isinstance(model.head, nn.Linear | nn.Conv3d):
+        raise TrainingError(
+            f"{model.spec.name} does not have a linear classifier on averaged features; use i3d, i3d_tiny or i3d_r50"
+        )

@@ -1,6 +1,7 @@
 """Build models by name, and load models from files, run folders, published weights and the Hugging Face Hub."""
 
 import difflib
+import json
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from quovadis.weights.from_two_stream import inflate_two_stream, is_rgb_two_stre
 from quovadis.weights.hub import HubAddress, download_from_hub, hub_source, is_hub_address
 from quovadis.weights.info import WeightsInfo
 from quovadis.weights.state_dict import fit_state
+
+NETWORKS_FILE = "networks.json"
+"""File of a run folder with several networks: a JSON list of their folders."""
 
 
 def create_model(
@@ -163,6 +167,28 @@ def resolve_weights(weights: str | PathLike[str]) -> tuple[Path, str | None]:
     if not Path(name).exists() and difflib.get_close_matches(name, CATALOG, cutoff=0.8):
         raise UnknownNameError.among("weights", name, CATALOG)
     return find_weights_file(weights), None
+
+
+def find_networks(weights: str | PathLike[str]) -> tuple[str, ...]:
+    """Return the folders of a run folder with several networks, or the argument itself.
+
+    Raises:
+        WeightsError: If the list of networks is damaged.
+
+    Example:
+        >>> find_networks("i3d-rgb-kinetics400")
+        ('i3d-rgb-kinetics400',)
+    """
+    listed = Path(weights) / NETWORKS_FILE
+    if not listed.is_file():
+        return (fspath(weights),)
+    try:
+        names = json.loads(listed.read_bytes())
+        if not isinstance(names, list) or not all(isinstance(n, str) and Path(n).name == n for n in names):
+            raise ValueError("expected a list of folder names")
+    except ValueError as error:
+        raise WeightsError(f"{listed} is damaged: {error}") from error
+    return tuple(str(Path(weights) / name) for name in names)
 
 
 def _load_into_model(

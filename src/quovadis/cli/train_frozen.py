@@ -1,0 +1,144 @@
+"""``quovadis train frozen``: train a classifier on features of a pretrained network."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from quovadis.flow.parameters import FlowMethod
+from quovadis.runtime.plain_text import print
+
+if TYPE_CHECKING:
+    from quovadis.datasets.manifest import Manifest
+    from quovadis.runtime.console import Console
+    from quovadis.training.frozen_classifier import FrozenRun
+
+
+@dataclass(frozen=True)
+class TrainFrozen:
+    """Train a classifier for your classes on features of a pretrained network, in minutes on a CPU.
+
+    Features are computed once for each video and kept in the cache. Run the same command again to continue; other
+    folds, seeds and labels use the same features.
+    """
+
+    data: str
+    """A folder with one subfolder per class, a .csv or .tsv table (path, label, split, group), a .parquet manifest, or
+    "motions" (a small synthetic dataset)."""
+    out: Path | None = None
+    """Run folder, for --weights of other commands. Default: runs/frozen-DATA."""
+    weights: tuple[str, ...] = ()
+    """Pretrained networks: published names, weights files or run folders. With several, such as RGB and flow, the
+    classifier uses the features of all of them. Default: the official RGB network."""
+    folds: int = 0
+    """Cross-validate with this many folds, whole groups at a time, and train the classifier on all videos. 0 uses the
+    splits train, val and test."""
+    protocol: str = "center-clip"
+    """Clips of each video: center-clip (64 frames), center-16, ten-clips, 10x3 or paper."""
+    balanced: bool = False
+    """Give all classes the same total weight, for data with rare classes."""
+    seed: int = 0
+    """Seed of the folds."""
+    split_seed: int = 0
+    """Seed of the random split, for data without splits."""
+    flow_method: FlowMethod = "tvl1"
+    """Optical flow method, for networks that need flow."""
+    flow_folder: Path | None = None
+    """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
+    num_workers: int = 1
+    """Number of decoding processes."""
+
+
+def main(args: list[str]) -> None:
+    """Run the command."""
+    options = tyro.cli(TrainFrozen, args=args, prog="quovadis train frozen", config=(tyro.conf.FlagCreatePairsOff,))
+    from quovadis.datasets.load import load_dataset
+    from quovadis.flow.source import FlowSource
+    from quovadis.report.terminal import evaluation_table
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.progress import progress_bar
+    from quovadis.training.frozen_classifier import train_frozen
+    from quovadis.weights.default import default_weights
+
+    started = time.perf_counter()
+    console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+    data = load_dataset(options.data, split_seed=options.split_seed)
+    out = options.out or Path("runs") / f"frozen-{data.name}"
+    weights = options.weights or (default_weights(),)
+    errors.print(data.describe())
+    for note in data.notes:
+        errors.print(f"note: {note}", style="dim")
+    with progress_bar(errors) as bar:
+        tasks = {}
+
+        def advance(step: str, done: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(step, total=options.folds if step == "folds" else len(data.records))
+            bar.update(tasks[step], completed=done)
+
+        run = train_frozen(
+            weights,
+            data,
+            out,
+            num_folds=options.folds,
+            protocol=options.protocol,
+            balanced=options.balanced,
+            seed=options.seed,
+            flow=FlowSource(options.flow_method, options.flow_folder),
+            num_workers=options.num_workers,
+            progress=advance,
+        )
+    page = _write_report(options, data, run, weights, time.perf_counter() - started, errors)
+    console.print(evaluation_table([run.result]))
+    if run.cross_validation is not None:
+        console.print(run.cross_validation.describe())
+    before, after = run.calibration_error
+    console.print(f"calibration error {before:.1%}, with temperature {run.temperature:.2f} {after:.1%}")
+    errors.print(f"wrote {page}")
+    errors.print(f"use it: quovadis predict VIDEO --weights {run.folder}")
+    print(run.folder)
+
+
+def _write_report(
+    options: TrainFrozen,
+    data: Manifest,
+    run: FrozenRun,
+    weights: tuple[str, ...],
+    seconds: float,
+    errors: Console,
+) -> Path:
+    from quovadis.inference.recognizer import Recognizer
+    from quovadis.report.evaluation import write_evaluation_page, write_results
+    from quovadis.runtime.progress import progress_bar
+
+    recognizer = Recognizer.load(run.folder, flow_method=options.flow_method, flow_folder=options.flow_folder)
+    before, after = run.calibration_error
+    facts = {
+        "network": f"{recognizer.describe()}, {', '.join(weights)}",
+        "classifier": f"L2-regularized logistic regression on standardized features, l2 = {run.l2:g}"
+        f"{', balanced classes' if options.balanced else ''}",
+        "calibration": f"temperature {run.temperature:.3f}; expected calibration error {before:.1%}, then {after:.1%}",
+        "data": data.describe(),
+        "time": f"{seconds:.0f} seconds before this page, {os.cpu_count()} cores",
+    }
+    summary = f"A classifier trained on features of {', '.join(weights)}."
+    if run.cross_validation is not None:
+        summary = f"{summary} Cross-validation: {run.cross_validation.describe()}."
+    write_results(run.folder / "results.json", [run.result])
+    with progress_bar(errors) as bar:
+        task = bar.add_task("examples", total=None)
+        return write_evaluation_page(
+            run.folder / "report.html",
+            [run.result],
+            data,
+            recognizer,
+            title=f"Classifier for {data.name}",
+            summary=summary,
+            facts=facts,
+            on_example=lambda done, total: bar.update(task, completed=done, total=total),
+        )

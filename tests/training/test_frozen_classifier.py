@@ -1,0 +1,117 @@
+"""Classifiers on frozen features: the run folder, the cache of features, folds and splits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from quovadis.datasets.load import load_dataset
+from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.errors import TrainingError, WeightsError
+from quovadis.evaluation.evaluator import evaluate
+from quovadis.inference.recognizer import Recognizer
+from quovadis.models.zoo import build_model
+from quovadis.training.frozen_classifier import train_frozen
+from quovadis.weights.files import load_weights, save_weights
+from quovadis.weights.info import WeightsInfo
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("QUOVADIS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def data(two_classes: Path) -> Manifest:
+    whole = load_dataset(two_classes)
+    return replace(whole, records=tuple(r for split in ("train", "val", "test") for r in whole.split(split)[::2]))
+
+
+def network(folder: Path, stream: str = "rgb", seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    info = WeightsInfo("i3d_tiny", {"stream": stream, "num_classes": 3}, ("a", "b", "c"))
+    state = build_model("i3d_tiny", stream=stream, num_classes=3).state_dict()
+    return save_weights(folder / f"{stream}-{seed}.safetensors", state, info)
+
+
+def no_reading(*_: object, **__: object) -> None:
+    raise AssertionError("a video was read")
+
+
+def test_saved_network_reproduces_the_test_result(data: Manifest, tmp_path: Path) -> None:
+    run = train_frozen(network(tmp_path), data, tmp_path / "run")
+    again = evaluate(Recognizer.load(run.folder), data, protocol="center-clip", num_workers=0)
+    torch.testing.assert_close(again.logits, run.result.logits, atol=1e-3, rtol=1e-3)
+    assert again.top1 == run.result.top1
+    source = load_weights(run.folder / "best.safetensors")[1].source
+    assert source["temperature"] == run.temperature
+    assert source["recipe"] == "frozen"
+
+
+def test_features_are_read_from_the_cache(
+    data: Manifest, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = network(tmp_path)
+    first = train_frozen(weights, data, tmp_path / "first")
+    assert len(list(cache.glob("features/*/*/*.safetensors"))) == len(data.records)
+    monkeypatch.setattr("quovadis.evaluation.evaluator.VideoReader", no_reading)
+    again = train_frozen(weights, data, tmp_path / "again")
+    assert torch.equal(first.result.logits, again.result.logits)
+    folds = train_frozen(weights, data, tmp_path / "folds", num_folds=2)
+    assert folds.result.num_videos == len(data.records)
+    assert folds.result.split == "2 folds by video"
+    with pytest.raises(AssertionError, match="a video was read"):
+        train_frozen(network(tmp_path, seed=1), data, tmp_path / "other")
+
+
+def test_out_of_fold_scores_are_divided_by_the_temperature(data: Manifest, tmp_path: Path) -> None:
+    run = train_frozen(network(tmp_path), data, tmp_path / "run", num_folds=3)
+    assert run.cross_validation is not None
+    expected = (run.cross_validation.logits / run.temperature).float()
+    torch.testing.assert_close(run.result.logits, expected)
+    assert run.result.top1 == pytest.approx(run.cross_validation.accuracy)
+
+
+def test_two_networks_make_one_classifier(data: Manifest, tmp_path: Path) -> None:
+    sources = [network(tmp_path, seed=0), network(tmp_path, seed=1)]
+    run = train_frozen(sources, data, tmp_path / "run")
+    recognizer = Recognizer.load(run.folder)
+    assert len(recognizer.models) == 2
+    result = evaluate(recognizer, data, protocol="center-clip", num_workers=0)
+    torch.testing.assert_close(result.logits, run.result.logits, atol=1e-3, rtol=1e-3)
+    (run.folder / "networks.json").write_text('["../secret"]')
+    with pytest.raises(WeightsError, match="networks.json is damaged"):
+        Recognizer.load(run.folder)
+
+
+def test_unreadable_video_counts_as_wrong(data: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    missing = VideoRecord(tmp_path / "missing.mp4", 0, "test")
+    records = (*data.records, VideoRecord(tmp_path / "broken.mp4", 1, "test"), missing)
+    result = train_frozen(network(tmp_path), replace(data, records=records), tmp_path / "run").result
+    assert [bool(v.error) for v in result.videos[-2:]] == [True, True]
+    assert result.num_videos == len(data.split("test")) + 2
+
+
+def test_class_without_a_readable_video_is_rejected(data: Manifest, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    records = tuple(replace(r, path=broken) if r.label == 1 and r.split == "train" else r for r in data.records)
+    other = replace(data, records=tuple(dict.fromkeys(records)))
+    with pytest.raises(TrainingError, match="1 classes of .* have no readable video in the training split"):
+        train_frozen(network(tmp_path), other, tmp_path / "run")
+
+
+def test_single_class_is_rejected_before_anything_is_computed(data: Manifest, tmp_path: Path) -> None:
+    single = replace(data, labels=data.labels[:1], records=tuple(r for r in data.records if r.label == 0))
+    with pytest.raises(TrainingError, match="needs at least two"):
+        train_frozen(tmp_path / "absent.safetensors", single, tmp_path / "run")
+
+
+def test_run_folder_of_another_recipe_is_kept(data: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.pt").write_text("checkpoint")
+    with pytest.raises(TrainingError, match="run of another recipe"):
+        train_frozen(network(tmp_path), data, tmp_path / "run")
