@@ -100,7 +100,8 @@ def _print_error(error: Exception | KeyboardInterrupt) -> int:
     """Print an error and return the exit code. Unexpected errors are raised again."""
     number = interrupts.received_signal()
     if isinstance(error, KeyboardInterrupt) or number is not None:  # a stopped worker may raise another error
-        print("stopped", file=sys.stderr)
+        message = str(error) if isinstance(error, KeyboardInterrupt) else ""
+        print(message or "stopped", file=sys.stderr)
         return 128 + (number or signal.SIGINT)
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()

@@ -6,7 +6,7 @@ gets exactly the batches of an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypedDict
@@ -113,10 +113,13 @@ class ClipDataset(Dataset[Sample]):
         first = next(iter(unreadable.values()))
         raise DatasetError(f"{first}; {_MAX_SUBSTITUTES - 1} other videos of its class cannot be read either")
 
-    def unreadable_classes(self) -> dict[int, str]:
+    def unreadable_classes(self, progress: Callable[[int, int], None] = lambda done, total: None) -> dict[int, str]:
         """Find classes without any readable video.
 
         Decodes the middle clip of one video per class, and of further ones only if it cannot be read.
+
+        Args:
+            progress: Called with the number of checked classes and of all classes.
 
         Returns:
             For each such class, the reason for its first video.
@@ -134,8 +137,12 @@ class ClipDataset(Dataset[Sample]):
             return reasons[0]
 
         with ThreadPoolExecutor(num_cores()) as pool:
-            reasons = pool.map(reason, self._indices_of_class.values())
-            return {label: why for label, why in zip(self._indices_of_class, reasons, strict=True) if why}
+            found, classes = {}, self._indices_of_class
+            for done, (label, why) in enumerate(zip(classes, pool.map(reason, classes.values()), strict=True), 1):
+                progress(done, len(classes))
+                if why:
+                    found[label] = why
+            return found
 
     def _read(self, record: VideoRecord, rng: np.random.Generator) -> Clip:
         spec = self.spec

@@ -39,6 +39,15 @@ def claim_folder(root: Path, settings: dict[str, Any]) -> None:
     write_atomically(file, json.dumps(settings, indent=2) + "\n")
 
 
+def is_prepared(root: Path) -> bool:
+    """Return whether a folder contains a prepared dataset.
+
+    >>> is_prepared(Path("videos"))
+    False
+    """
+    return (root / _SETTINGS_NAME).is_file()
+
+
 def require_space(root: Path, num_bytes: int) -> None:
     """Raise :class:`StorageError` if the disk has less free space than this."""
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())

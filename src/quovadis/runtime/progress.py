@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -23,6 +24,12 @@ from rich.progress import (
 from rich.text import Text
 
 from quovadis.runtime.console import Console, plain
+from quovadis.runtime.durations import describe_duration
+
+_ESTIMATE_SECONDS = 3600.0
+"""The remaining time is estimated from the items of this period. Rich's default, 30 seconds, may contain no item."""
+_SILENT_SECONDS = 2.0
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress_bar(console: Console, *, transient: bool = False) -> Progress:
@@ -41,6 +48,7 @@ def progress_bar(console: Console, *, transient: bool = False) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=transient,
+        speed_estimate_period=_ESTIMATE_SECONDS,
     )
 
 
@@ -76,27 +84,35 @@ class _Description(ProgressColumn):
 
 
 class TrainingProgress:
-    """Progress of a training run on the terminal: a bar for steps, a line for each validation and note."""
+    """Progress of a training command: a bar for each kind of work, a line for each validation and note.
+
+    If the console is not a terminal, a line every 30 seconds replaces the bars.
+    """
 
     def __init__(self, console: Console):
         self._console = console
         self._bar = progress_bar(console)
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._between = self._bar.add_task("working", total=None)  # shown while there is no other bar
+        self._lines = _ProgressLines(console)
 
     def __enter__(self) -> TrainingProgress:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._bar.update(self._between, visible=False)
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def step(self, row: dict[str, Any], max_steps: int) -> None:
-        """Advance the bar."""
-        if self._task is None:
-            self._task = self._bar.add_task("training", total=max_steps, completed=row["step"] - 1)
-        self._bar.update(
-            self._task, total=max_steps, completed=row["step"], description=f"training, loss {row['loss']:.3f}"
-        )
+        """Advance the bar of the optimizer steps."""
+        self._advance("training", f"training, loss {row['loss']:.3f}", row["step"], max_steps)
+
+    def count(self, description: str, done: int, total: int) -> None:
+        """Show the bar of other work, and remove it at the end."""
+        self._advance(description, description, done, total)
 
     def validation(self, row: dict[str, Any]) -> None:
         """Print the validation metrics."""
@@ -107,3 +123,32 @@ class TrainingProgress:
     def note(self, message: str) -> None:
         """Print a note."""
         self._console.print(f"note: {message}", style="dim")
+
+    def _advance(self, name: str, description: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(description, total=total, completed=max(done - 1, 0))
+        self._bar.update(self._tasks[name], total=total, completed=done, description=description)
+        if done >= total:
+            self._bar.remove_task(self._tasks.pop(name))
+        self._bar.update(self._between, visible=not self._tasks)
+        if not self._console.is_terminal:
+            self._lines.show(name, description, done, total)
+
+
+class _ProgressLines:
+    """Progress as lines of text, at most one every 30 seconds and none for work of less than two seconds."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._starts: dict[str, tuple[float, int]] = {}
+        self._next_time = 0.0
+
+    def show(self, name: str, description: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start, first = self._starts.setdefault(name, (now, done))
+        if done >= total:
+            del self._starts[name]
+        elif done > first and now >= max(self._next_time, start + _SILENT_SECONDS):
+            left = (now - start) / (done - first) * (total - done)
+            self._console.print(f"{description}: {done:,} of {total:,}, about {describe_duration(left)} left")
+            self._next_time = now + _SECONDS_BETWEEN_LINES

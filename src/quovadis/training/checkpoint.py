@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from quovadis.datasets.manifest import Manifest
@@ -53,6 +55,8 @@ class Checkpointer:
         self._folder, self._recipe, self._data = folder, recipe, data
         self._model, self._optimizer, self._schedule, self._precision = model, optimizer, schedule, precision
         self._best_loss = math.inf
+        self.validated_step = 0
+        """The step of the last validation."""
 
     def save(self, row: dict[str, Any]) -> None:
         """Save the weights first and the resumable checkpoint last.
@@ -60,6 +64,7 @@ class Checkpointer:
         Args:
             row: Step and metrics of the validation.
         """
+        self.validated_step = row["step"]
         if not distributed.is_main():
             return
         flow_method = self._recipe.data.flow_method
@@ -68,11 +73,27 @@ class Checkpointer:
             self._best_loss = row["val_loss"]
             save_weights(self._folder.best, self._model.state_dict(), info)
         save_weights(self._folder.last, self._model.state_dict(), info)
+        self._save_checkpoint(row["step"], None)
+
+    def save_interrupted(self, step: int) -> None:
+        """Save the resumable checkpoint between validations. The weights files stay those of the last validation.
+
+        Called by all processes, whose running averages differ between validations.
+        """
+        buffers = None
+        if distributed.world_size() > 1:
+            buffers = distributed.gather([b.cpu() for b in self._model.buffers()])
+        if distributed.is_main():
+            self._save_checkpoint(step, buffers)
+
+    def _save_checkpoint(self, step: int, buffers: list[list[Tensor]] | None) -> None:
         self._folder.save_checkpoint(
             {
-                "step": row["step"],
+                "step": step,
+                "validated_step": self.validated_step,
                 "best_loss": self._best_loss,
                 "model": self._model.state_dict(),
+                "buffers": buffers,
                 "optimizer": self._optimizer.state_dict(),
                 "scheduler": self._schedule.state_dict(),
                 "scaler": self._precision.state_dict(),
@@ -92,10 +113,12 @@ class Checkpointer:
         state = self._folder.load_checkpoint()
         try:
             self._model.load_state_dict(state["model"])
+            self._load_buffers(state.get("buffers"))
             self._optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["scheduler"])
             self._precision.load_state_dict(state["scaler"])
             step, self._best_loss = int(state["step"]), float(state["best_loss"])
+            self.validated_step = int(state.get("validated_step", step))
             before = state["batch_norm_clips"]
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise self._folder.broken_checkpoint(str(error).partition("\n")[0]) from error
@@ -109,6 +132,16 @@ class Checkpointer:
                 "from those of an uninterrupted run"
             )
         return step
+
+    @torch.no_grad()
+    def _load_buffers(self, saved: list[list[Tensor]] | None) -> None:
+        """Restore the running averages of this process; their mean if the number of processes has changed."""
+        if saved is None:
+            return
+        same_number = len(saved) == distributed.world_size()
+        for buffer, values in zip(self._model.buffers(), zip(*saved, strict=True), strict=True):
+            own = values[distributed.rank()] if same_number else torch.stack(values).double().mean(0)
+            buffer.copy_(own)
 
     def _num_normalized_clips(self) -> int | None:
         """Number of clips that batch norm normalizes together; None if its statistics are frozen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from quovadis.errors import TrainingError
 from quovadis.flow.source import FlowSource
 from quovadis.models.spec import ModelSpec
 from quovadis.runtime import distributed
+from quovadis.training.progress import Progress
 from quovadis.training.recipes import Recipe
 from quovadis.transforms import to_model
 
@@ -64,10 +65,11 @@ class TrainingClips:
         clips = min(self.recipe.model.batch_norm_clips or 0, len(self.train))
         return -(-clips // (self.recipe.data.batch_size * distributed.world_size()))
 
-    def check_readable(self, spec: ModelSpec) -> None:
+    def check_readable(self, spec: ModelSpec, progress: Progress) -> None:
         """Raise TrainingError if no video of a class can be read. Decodes one video of each class and split."""
         for name, records in (("training", self.train), ("validation", self.val)):
-            unreadable = ClipDataset(records, spec).unreadable_classes()
+            count = partial(progress.count, f"checking a {name} video of each class")
+            unreadable = ClipDataset(records, spec).unreadable_classes(count)
             if unreadable:
                 reasons = [f"{self.data.labels[label]} ({why})" for label, why in sorted(unreadable.items())[:5]]
                 raise TrainingError(

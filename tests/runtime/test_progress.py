@@ -1,0 +1,84 @@
+"""Bars and lines of progress."""
+
+import io
+from typing import Any
+
+import pytest
+
+from quovadis.runtime import progress
+from quovadis.runtime.console import Console
+from quovadis.runtime.progress import TrainingProgress, progress_bar
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, force_terminal=terminal, width=100, soft_wrap=True), file
+
+
+def row(step: int) -> dict[str, Any]:
+    return {"step": step, "loss": 0.5}
+
+
+def test_remaining_time_of_slow_items_is_known_after_two() -> None:
+    """Rich forgets items that are older than 30 seconds."""
+    bar = progress_bar(console(terminal=True)[0])
+    now = 0.0
+    bar.get_time = lambda: now
+    task = bar.add_task("training", total=10)
+    for done in (1, 2):
+        now += 37.0
+        bar.update(task, completed=done)
+    assert bar.tasks[0].time_remaining == pytest.approx(8 * 37.0)
+
+
+def test_bars_of_training_and_other_work() -> None:
+    with TrainingProgress(console(terminal=True)[0]) as shown:
+        bar = shown._bar
+
+        def visible() -> list[tuple[str, float, float | None]]:
+            return [(task.description, task.completed, task.total) for task in bar.tasks if task.visible]
+
+        assert visible() == [("working", 0, None)], "something moves before the first step"
+        shown.step(row(7), 20)
+        shown.step(row(8), 20)
+        assert visible() == [("training, loss 0.500", 8, 20)]
+        shown.count("validation", 0, 2)
+        shown.count("validation", 1, 2)
+        assert visible() == [("training, loss 0.500", 8, 20), ("validation", 1, 2)]
+        shown.count("validation", 2, 2)
+        assert visible() == [("training, loss 0.500", 8, 20)]
+        shown.step(row(20), 20)
+        assert visible() == [("working", 0, None)]
+        shown.step(row(1), 5)  # the next run of a command with several
+        assert visible() == [("training, loss 0.500", 1, 5)]
+
+
+def test_lines_replace_bars_in_a_log(clock: Clock) -> None:
+    target, file = console(terminal=False)
+    with TrainingProgress(target) as shown:
+        for done in range(5):
+            shown.count("quick", done, 4)
+            clock.now += 0.1
+        for done in range(101):
+            shown.count("validation", done, 100)
+            clock.now += 10.0
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "validation: 1 of 100, about 16 minutes left"
+    assert lines[1] == "validation: 4 of 100, about 16 minutes left"
+    assert len(lines) == 33
+    assert lines[-1] == "validation: 97 of 100, about 30 s left"
