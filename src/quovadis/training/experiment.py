@@ -93,6 +93,8 @@ class Experiment:
         for name in _MACHINE_ONLY:
             recipe["data"].pop(name, None)
         start = recipe["model"].pop("weights")
+        if recipe["model"]["train_from"] is None:  # keeps the names of folders made before this option existed
+            del recipe["model"]["train_from"]
         if self.setting == "fixed":
             kept = {"model": {k: recipe["model"][k] for k in ("name", "stream")}}
             recipe = {**kept, "flow_method": recipe["data"]["flow_method"]}

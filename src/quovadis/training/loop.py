@@ -93,7 +93,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe, data.labels).to(self.device).channels_last()
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
+            [p for p in self.model.parameters() if p.requires_grad],
             lr=recipe.optimizer.learning_rate,
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,

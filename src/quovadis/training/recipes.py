@@ -129,6 +129,10 @@ class ModelConfig:
     """Clips that are normalized together. per-process: the clips of one process, as in the paper; running averages are
     averaged over the processes before they are used or saved. synchronized: the clips of all processes. frozen: use and
     keep the running averages of --model.weights; shift and scale are still trained."""
+    train_from: str | None = None
+    """Train only the layers from this endpoint on, such as Mixed_5b of I3D, and the classifier; needs --model.weights.
+    The layers before it keep all their weights and running averages, which makes steps faster and saves memory.
+    Default: train all layers."""
 
 
 @dataclass(frozen=True)
