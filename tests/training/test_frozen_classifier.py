@@ -82,7 +82,7 @@ def test_two_networks_make_one_classifier(data: Manifest, tmp_path: Path) -> Non
     result = evaluate(recognizer, data, protocol="center-clip", num_workers=0)
     torch.testing.assert_close(result.logits, run.result.logits, atol=1e-3, rtol=1e-3)
     (run.folder / "networks.json").write_text('["../secret"]')
-    with pytest.raises(WeightsError, match="networks.json is damaged"):
+    with pytest.raises(WeightsError, match=r"networks\.json is damaged"):
         Recognizer.load(run.folder)
 
 
@@ -100,7 +100,7 @@ def test_class_without_a_readable_video_is_rejected(data: Manifest, tmp_path: Pa
     broken.write_text("no video")
     records = tuple(replace(r, path=broken) if r.label == 1 and r.split == "train" else r for r in data.records)
     other = replace(data, records=tuple(dict.fromkeys(records)))
-    with pytest.raises(TrainingError, match="1 classes of .* have no readable video in the training split"):
+    with pytest.raises(TrainingError, match=r"1 classes of .* have no readable video in the training split"):
         train_frozen(network(tmp_path), other, tmp_path / "run")
 
 

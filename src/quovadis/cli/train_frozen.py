@@ -140,5 +140,7 @@ def _write_report(
             title=f"Classifier for {data.name}",
             summary=summary,
             facts=facts,
+            num_examples=16,
+            explain=False,
             on_example=lambda done, total: bar.update(task, completed=done, total=total),
         )

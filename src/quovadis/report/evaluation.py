@@ -39,6 +39,7 @@ def write_evaluation_page(
     logs: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     facts: Mapping[str, str] | None = None,
     num_examples: int = 8,
+    explain: bool = True,
     sections: Sequence[str] = (),
     on_example: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -54,6 +55,7 @@ def write_evaluation_page(
         logs: Rows of ``log.jsonl`` for each trained stream.
         facts: How the results were made, by name.
         num_examples: Maximum number of videos to show.
+        explain: Draw activation maps over the examples, which takes seconds for each.
         sections: HTML above the metrics; see :func:`quovadis.report.page.recognition_section`.
         on_example: Called after each example with the numbers of finished examples and of all examples.
 
@@ -72,7 +74,7 @@ def write_evaluation_page(
         summary=summary,
         results=results,
         sections=sections,
-        examples=pick_examples(results[-1], data, recognizer, num_examples, on_example),
+        examples=pick_examples(results[-1], data, recognizer, num_examples, on_example, explain=explain),
         logs=logs or {},
         facts=facts or {},
         filters={name: draw_filters(weight, name) for name, weight in recognizer.first_filters().items()},
@@ -96,6 +98,8 @@ def pick_examples(
     recognizer: Recognizer,
     num_examples: int,
     on_example: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    explain: bool = True,
 ) -> list[Example]:
     """Choose and draw examples: correct videos of different classes, and the most confident mistakes."""
     readable = [v for v in result.videos if v.top]
@@ -105,7 +109,7 @@ def pick_examples(
     chosen = correct[::step][: num_examples // 2]
     chosen += wrong[: num_examples - len(chosen)]
     paths = {data.relative(record): record.path for record in data.records}
-    part = select_explainable(recognizer)
+    part = select_explainable(recognizer) if explain else None
     if part is not None and part.needs_flow:
         part = None  # computing the flow of whole videos takes too long
     examples = []
