@@ -41,6 +41,9 @@ class _Action(ABC):
     """For Kinetics: a text file with one YouTube ID per line: keep only clips of these videos."""
     split_seed: int = 0
     """Seed of splits that are made because the dataset has none, or no validation split."""
+    group_by: str | None = None
+    """Regular expression for the group of a video in its path, such as '([^/]+)_[0-9]+': groups are not divided by
+    splits and folds. For folders and tables without groups."""
     num_workers: int | None = None
     """Number of worker processes; by default one per core. 0 works in the main process."""
     json: bool = False
@@ -234,7 +237,7 @@ def _open_target(options: _Action) -> "Manifest":
     elif options.is_manifest:
         data = Manifest.load(target, root=root)
     else:
-        data = load_dataset(target, split_seed=seed, root=root)
+        data = load_dataset(target, split_seed=seed, root=root, group_by=options.group_by)
     return data if classes is None else data.keep_classes(classes)
 
 

@@ -27,6 +27,9 @@ class Evaluate:
     three crops). Defaults to the protocol of the model."""
     split_seed: int = 0
     """Seed of the split, if the data have none; use the value of the training."""
+    group_by: str | None = None
+    """Regular expression for the group of a video in its path, such as '([^/]+)_[0-9]+': groups are not divided by
+    splits and folds. For folders and tables without groups."""
     out: Path | None = None
     """Folder for evaluation.json, with the result of every video, and an HTML report with examples."""
     dump: Path | None = None
@@ -65,7 +68,7 @@ def _evaluate(options: Evaluate) -> None:
     from quovadis.runtime.progress import progress_bar
 
     with distributed.main_first():
-        data = load_dataset(options.data, split_seed=options.split_seed)
+        data = load_dataset(options.data, split_seed=options.split_seed, group_by=options.group_by)
     recognizer = Recognizer.load(
         *options.weights,
         device=options.device,

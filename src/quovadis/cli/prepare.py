@@ -38,6 +38,9 @@ class Prepare:
     """Use a Ray cluster whose machines share the file system: its address, "auto" or "local" (extra: cluster)."""
     split_seed: int = 0
     """Seed of the split, used if the dataset has none."""
+    group_by: str | None = None
+    """Regular expression for the group of a video in its path, such as '([^/]+)_[0-9]+': groups are not divided by
+    splits and folds. For folders and tables without groups."""
 
 
 def main(args: list[str]) -> None:
@@ -57,7 +60,7 @@ def main(args: list[str]) -> None:
         key_frame_every=options.key_frame_every,
         flow_method=options.flow_method,
     )
-    data = load_dataset(options.data, split_seed=options.split_seed)
+    data = load_dataset(options.data, split_seed=options.split_seed, group_by=options.group_by)
     errors = Console(stderr=True, soft_wrap=True)
     errors.print(data.describe())
     for note in data.notes:

@@ -23,6 +23,9 @@ class Train:
     """Run folder. Default: runs/RECIPE-DATA."""
     split_seed: int = 0
     """Seed of the random split, for data without splits."""
+    group_by: str | None = None
+    """Regular expression for the group of a video in its path, such as '([^/]+)_[0-9]+': groups are not divided by
+    splits and folds. For folders and tables without groups."""
 
 
 def main(args: list[str]) -> None:
@@ -59,7 +62,7 @@ def _train(options: Train) -> None:
     from quovadis.training.loop import train
 
     with distributed.main_first():
-        data = load_dataset(options.data, split_seed=options.split_seed)
+        data = load_dataset(options.data, split_seed=options.split_seed, group_by=options.group_by)
     out = options.out or Path("runs") / f"{options.recipe.name}-{data.name}"
     if not distributed.is_main():
         train(options.recipe, data, out)

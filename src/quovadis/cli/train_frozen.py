@@ -46,6 +46,9 @@ class TrainFrozen:
     """Seed of the folds."""
     split_seed: int = 0
     """Seed of the random split, for data without splits."""
+    group_by: str | None = None
+    """Regular expression for the group of a video in its path, such as '([^/]+)_[0-9]+': groups are not divided by
+    splits and folds. For folders and tables without groups."""
     flow_method: FlowMethod = "tvl1"
     """Optical flow method, for networks that need flow."""
     flow_folder: Path | None = None
@@ -67,7 +70,7 @@ def main(args: list[str]) -> None:
 
     started = time.perf_counter()
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-    data = load_dataset(options.data, split_seed=options.split_seed)
+    data = load_dataset(options.data, split_seed=options.split_seed, group_by=options.group_by)
     out = options.out or Path("runs") / f"frozen-{data.name}"
     weights = options.weights or (default_weights(),)
     errors.print(data.describe())

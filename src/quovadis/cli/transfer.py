@@ -35,6 +35,9 @@ class Transfer:
     """Evaluation protocol: paper, whole, center-clip, ten-clips or 10x3. Default: the protocol of the model."""
     split_seed: int = 0
     """Seed of the random splits, for data without splits."""
+    group_by: str | None = None
+    """Regular expression for the group of a video in its path, such as '([^/]+)_[0-9]+': groups are not divided by
+    splits and folds. For folders and tables without groups."""
     json: bool = False
     """Print JSON."""
 
@@ -57,7 +60,9 @@ def _transfer(options: Transfer) -> None:
     from quovadis.runtime.progress import TrainingProgress
 
     with distributed.main_first():
-        targets = [load_dataset(source, split_seed=options.split_seed) for source in options.data]
+        targets = [
+            load_dataset(source, split_seed=options.split_seed, group_by=options.group_by) for source in options.data
+        ]
         source_data = None
         if options.source_data is not None:
             source_data = load_dataset(options.source_data, split_seed=options.split_seed)

@@ -23,7 +23,7 @@ from quovadis.errors import DatasetError
 _EMPTY_CLASS_HINT = ": add videos to this class folder, or remove it"
 
 
-def from_folder(root: Path, *, split_seed: int = 0) -> Manifest:
+def from_folder(root: Path, *, split_seed: int = 0, group_by: str | None = None) -> Manifest:
     """Read ``root/CLASS/VIDEO.mp4`` or ``root/SPLIT/CLASS/VIDEO.mp4``.
 
     A folder named like a split (``train``, ``test``, ``validation`` ...) counts as a class if it directly contains
@@ -34,6 +34,7 @@ def from_folder(root: Path, *, split_seed: int = 0) -> Manifest:
     Args:
         root: The folder.
         split_seed: Seed of splits that are made here.
+        group_by: Pattern of the group in the path of a video; see :func:`quovadis.datasets.load.load_dataset`.
 
     Raises:
         DatasetError: If there are no class folders, a class folder has no videos, a group or a file is in two splits,
@@ -59,7 +60,7 @@ def from_folder(root: Path, *, split_seed: int = 0) -> Manifest:
         groups = ["" if group in shared else group for group in groups]
         notes += [f"{len(shared)} videos have clips in two splits: {preview_names(sorted(shared))}"] if shared else []
     videos = [replace(v, group=group) for v, group in zip(videos, groups, strict=True)]
-    return build_manifest(root.absolute().name, root, videos, split_seed=split_seed, notes=notes)
+    return build_manifest(root.absolute().name, root, videos, split_seed=split_seed, group_by=group_by, notes=notes)
 
 
 def groups_by_name(paths: Sequence[Path]) -> tuple[str, list[str]]:

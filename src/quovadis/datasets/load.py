@@ -15,7 +15,11 @@ from quovadis.errors import DatasetError, UnknownNameError
 
 
 def load_dataset(
-    source: str | PathLike[str], *, split_seed: int = 0, root: str | PathLike[str] | None = None
+    source: str | PathLike[str],
+    *,
+    split_seed: int = 0,
+    root: str | PathLike[str] | None = None,
+    group_by: str | None = None,
 ) -> Manifest:
     """Load a dataset of labeled videos.
 
@@ -35,6 +39,9 @@ def load_dataset(
         split_seed: Seed of the split, used if none is given. Videos are then split 70/15/15, keeping groups together.
         root: Folder of the videos of a table or manifest, if it is not the one given by the file. For a synthetic
             dataset, the folder to write to.
+        group_by: Regular expression that finds the group of a video, such as its source recording, in its path relative
+            to the root: the first group in parentheses, or the whole match. A video without a match is its own group.
+            For folders, tables and lists without groups.
 
     Returns:
         The manifest. Listed videos that do not exist are kept, with the status ``missing``.
@@ -57,9 +64,11 @@ def load_dataset(
     if os.path.isdir(path):
         if root is not None:
             raise DatasetError(f"{path} is a folder, which is its own root: omit root; got {root}")
-        return from_folder(path, split_seed=split_seed)
+        return from_folder(path, split_seed=split_seed, group_by=group_by)
     if suffix in (*TABLE_SUFFIXES, *LIST_SUFFIXES):
-        return from_table(path, split_seed=split_seed, root=None if root is None else Path(root))
+        return from_table(path, split_seed=split_seed, root=None if root is None else Path(root), group_by=group_by)
+    if group_by is not None:
+        raise DatasetError(f"groups from file names are for folders, tables and lists; got {source}: omit --group-by")
     if suffix == SUFFIX:
         return check_files(Manifest.load(path, root=root))
     if str(source) in EMBEDDED:

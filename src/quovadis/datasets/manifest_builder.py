@@ -1,6 +1,7 @@
 """Build a manifest from a list of videos: number the classes, make missing splits, check the files."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ def build_manifest(
     *,
     labels: Sequence[str] | None = None,
     split_seed: int = 0,
+    group_by: str | None = None,
     notes: Sequence[str] = (),
 ) -> Manifest:
     """Build a manifest from listed videos.
@@ -46,6 +48,7 @@ def build_manifest(
         videos: The listed videos.
         labels: Class names in the order of the dataset; by default sorted, numbers by value.
         split_seed: Seed of splits that are made here.
+        group_by: Pattern of the group in the path of a video; see :func:`quovadis.datasets.load.load_dataset`.
         notes: Decisions of the caller, kept in :attr:`Manifest.reading_notes`.
 
     Raises:
@@ -54,6 +57,9 @@ def build_manifest(
     """
     unique = list(dict.fromkeys(videos))
     notes = list(notes)
+    if group_by is not None:
+        unique, note = _group_by(unique, root, group_by)
+        notes.append(note)
     if len(unique) < len(videos):
         repeated = [v.path.name for v, count in Counter(videos).items() if count > 1]
         notes.append(f"listed more than once, counted once: {preview_names(repeated)}")
@@ -98,6 +104,29 @@ def check_files(data: Manifest) -> Manifest:
                     "are one file (a link). A file must be in one split only: remove one of them"
                 )
     return data
+
+
+def _group_by(videos: Sequence[ListedVideo], root: Path, pattern: str) -> tuple[list[ListedVideo], str]:
+    """Find the groups of videos in their paths relative to the root, and describe them in a note."""
+    if any(v.group for v in videos):
+        raise DatasetError("the table gives groups already: omit --group-by, or remove the column group")
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DatasetError(f"--group-by must be a regular expression; got {pattern!r}: {error}") from error
+    names = [(v.path.relative_to(root) if v.path.is_relative_to(root) else v.path).as_posix() for v in videos]
+    matches = [compiled.search(name) for name in names]
+    groups = [(m.group(1 if compiled.groups else 0) or "") if m else "" for m in matches]
+    unmatched = [name for name, group in zip(names, groups, strict=True) if not group]
+    if len(unmatched) == len(videos):
+        raise DatasetError(
+            f"--group-by {pattern!r} matches no path, for example {preview_names(names[:2])}. The pattern "
+            "'([^/]+)_[0-9]+' groups run/a_01.mp4 and run/a_02.mp4"
+        )
+    note = f"{len(set(groups) - {''})} groups by {pattern!r}"
+    if unmatched:
+        note += f"; without a match, each its own group: {preview_names(unmatched)}"
+    return [replace(v, group=group) for v, group in zip(videos, groups, strict=True)], note
 
 
 def _with_current_status(record: VideoRecord) -> VideoRecord:

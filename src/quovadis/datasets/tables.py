@@ -37,7 +37,7 @@ _Row = tuple[str, Mapping[str, str]]
 """``file:line`` and the cells by column."""
 
 
-def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> Manifest:
+def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None, group_by: str | None = None) -> Manifest:
     """Read a table with the columns ``path`` and ``label``, optionally ``split`` and ``group``, or a list.
 
     Cells are separated by commas, tabs or semicolons. A list has no header; each line has a path and a label,
@@ -50,6 +50,7 @@ def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> 
         path: The table or list.
         split_seed: Seed of splits that are made here.
         root: Folder of the videos; by default the folder of the table.
+        group_by: Pattern of the group in the path of a video; see :func:`quovadis.datasets.load.load_dataset`.
 
     Raises:
         DatasetError: If the file does not exist, a column is missing, a row has more cells than the header, a cell is
@@ -70,7 +71,13 @@ def from_table(path: Path, *, split_seed: int = 0, root: Path | None = None) -> 
         videos.append(ListedVideo(_video_path(folder, cells["path"], where), label, split, cells.get("group", "")))
     notes = [text.note, *notes] if text.note else notes
     return build_manifest(
-        folder.absolute().name, folder, videos, labels=names or None, split_seed=split_seed, notes=notes
+        folder.absolute().name,
+        folder,
+        videos,
+        labels=names or None,
+        split_seed=split_seed,
+        group_by=group_by,
+        notes=notes,
     )
 
 
