@@ -102,6 +102,8 @@ def main(args: list[str]) -> None:
         console.print(run.cross_validation.describe())
     before, after = run.calibration_error
     console.print(f"calibration error {before:.1%}, with temperature {run.temperature:.2f} {after:.1%}")
+    for note in run.notes:
+        errors.print(f"note: {note}", style="dim")
     errors.print(f"wrote {page}")
     errors.print(f"use it: quovadis predict VIDEO --weights {run.folder}")
     print(run.folder)
@@ -127,6 +129,7 @@ def _write_report(
         f"{', balanced classes' if options.balanced else ''}",
         "calibration": f"temperature {run.temperature:.3f}; expected calibration error {before:.1%}, then {after:.1%}",
         "data": data.describe(),
+        "notes": "\n".join(run.notes) or "none",
         "time": f"{seconds:.0f} seconds before this page, {os.cpu_count()} cores",
     }
     summary = f"A classifier trained on features of {', '.join(weights)}."

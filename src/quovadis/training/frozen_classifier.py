@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview_names
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.protocols import find_protocol
@@ -26,10 +26,14 @@ from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.checkpoint import trained_weights_info
 from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
+from quovadis.training.data_checks import find_label_errors, find_look_alikes
 from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
 from quovadis.training.logistic import L2_STRENGTHS, fit_logistic, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
 from quovadis.weights.load import NETWORKS_FILE, load_model
+
+_UNEQUAL = 3
+"""A ratio of class sizes above this is noted."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class FrozenRun:
     """Metrics on the test split, or out-of-fold metrics of all videos."""
     cross_validation: CrossValidation | None = None
     """Out-of-fold predictions of the readable videos, if there were folds."""
+    notes: tuple[str, ...] = ()
+    """Videos with doubtful labels, look-alikes in different folds or splits, and unequal classes."""
 
 
 def train_frozen(
@@ -149,7 +155,15 @@ def train_frozen(
         }
         _save(out, models, data, flow, facts, trunks)
         result = _evaluate(fitted, videos, described, " + ".join(map(describe_model, models)))
-        return FrozenRun(out, fitted.l2, fitted.temperature, fitted.calibration_error, result, fitted.cross_validation)
+        return FrozenRun(
+            out,
+            fitted.l2,
+            fitted.temperature,
+            fitted.calibration_error,
+            result,
+            fitted.cross_validation,
+            tuple(_notes(videos, fitted, balanced)),
+        )
 
 
 @dataclass(frozen=True)
@@ -292,6 +306,43 @@ def _join(features: Sequence[Features]) -> tuple[tuple[VideoRecord, ...], tuple[
         kept = [row for row, i in enumerate(own) if not errors[i]]
         parts.append(part.values[kept].mean(2))
     return first.records, errors, torch.cat(parts, 2)
+
+
+def _notes(videos: _Videos, fitted: _Fitted, balanced: bool) -> Iterator[str]:
+    """Yield what a user should check."""
+    names, targets, labels = [videos.data.relative(r) for r in videos.readable], videos.targets, videos.data.labels
+    counts = torch.bincount(targets, minlength=len(labels))
+    if not balanced and counts.max() > _UNEQUAL * counts.min():
+        small, large = labels[int(counts.argmin())], labels[int(counts.argmax())]
+        yield (
+            f"{large!r} has {int(counts.max())} videos and {small!r} has {int(counts.min())}: consider --balanced, and "
+            "look at the mean per class"
+        )
+    parts = _parts(videos, fitted)
+    pairs = [p for p in find_look_alikes(videos.samples.mean(1)) if parts[p.first] != parts[p.second]]
+    if pairs:
+        first = pairs[0]
+        leaking = {i for p in pairs for i in (p.first, p.second)}
+        kept = torch.tensor([i not in leaking for i in fitted.scored.tolist()])
+        correct = (fitted.logits.argmax(1) == targets[fitted.scored]).double()
+        without = f"{correct[kept].mean():.1%}" if kept.any() else "unknown"
+        yield (
+            f"{len(leaking)} videos look like a video of another part and may be cuts of one recording, for example "
+            f"{names[first.first]} and {names[first.second]}: the accuracy is {correct.mean():.1%}, without them "
+            f"{without}. Give groups in a table or with --group-by"
+        )
+    if fitted.cross_validation is not None:
+        doubts = find_label_errors(fitted.logits.softmax(1), targets)
+        if doubts:
+            listed = [f"{names[d.index]} ({labels[d.predicted]} {d.probability:.0%})" for d in doubts]
+            yield f"{len(doubts)} labels may be wrong: {preview_names(listed)}"
+
+
+def _parts(videos: _Videos, fitted: _Fitted) -> list[object]:
+    """Return the fold or the split of each readable video."""
+    if fitted.cross_validation is not None:
+        return list(fitted.cross_validation.folds.tolist())
+    return [r.split for r in videos.readable]
 
 
 def _save(
