@@ -11,13 +11,24 @@ from quovadis.runtime.lazy import attach
 
 if TYPE_CHECKING:
     from quovadis.training.classifier import ClassifierRecipe as ClassifierRecipe
-    from quovadis.training.cross_validation import CrossValidation as CrossValidation
-    from quovadis.training.cross_validation import cross_validate as cross_validate
+    from quovadis.training.data_checks import LabelDoubt as LabelDoubt
+    from quovadis.training.data_checks import LeakageEffect as LeakageEffect
+    from quovadis.training.data_checks import LookAlike as LookAlike
+    from quovadis.training.data_checks import accuracy_without as accuracy_without
+    from quovadis.training.data_checks import find_label_errors as find_label_errors
+    from quovadis.training.data_checks import find_near_duplicates as find_near_duplicates
+    from quovadis.training.data_checks import leaking_videos as leaking_videos
+    from quovadis.training.data_checks import nearest_neighbors as nearest_neighbors
     from quovadis.training.experiment import Experiment as Experiment
     from quovadis.training.experiment import Setting as Setting
     from quovadis.training.experiment import run_experiment as run_experiment
+    from quovadis.training.feature_map import map_features as map_features
     from quovadis.training.frozen_classifier import FrozenRun as FrozenRun
     from quovadis.training.frozen_classifier import train_frozen as train_frozen
+    from quovadis.training.learning_curve import CurvePoint as CurvePoint
+    from quovadis.training.learning_curve import learning_curve as learning_curve
+    from quovadis.training.learning_curve import more_data_helps as more_data_helps
+    from quovadis.training.logistic import LogisticFit as LogisticFit
     from quovadis.training.logistic import fit_logistic as fit_logistic
     from quovadis.training.loop import train as train
     from quovadis.training.progress import NullProgress as NullProgress
@@ -37,10 +48,21 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "classifier": ["ClassifierRecipe"],
-        "cross_validation": ["CrossValidation", "cross_validate"],
+        "data_checks": [
+            "LabelDoubt",
+            "LeakageEffect",
+            "LookAlike",
+            "accuracy_without",
+            "find_label_errors",
+            "find_near_duplicates",
+            "leaking_videos",
+            "nearest_neighbors",
+        ],
         "experiment": ["Experiment", "Setting", "run_experiment"],
+        "feature_map": ["map_features"],
         "frozen_classifier": ["FrozenRun", "train_frozen"],
-        "logistic": ["fit_logistic"],
+        "learning_curve": ["CurvePoint", "learning_curve", "more_data_helps"],
+        "logistic": ["LogisticFit", "fit_logistic"],
         "loop": ["train"],
         "progress": ["NullProgress", "Progress"],
         "recipes": [
