@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -21,6 +21,7 @@ def samples(num: int, temperature: float, seed: int = 0, num_classes: int = 4) -
     return logits, torch.multinomial((logits / temperature).softmax(1), 1, generator=generator).flatten()
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), num_bins=st.integers(1, 30), num_classes=st.integers(2, 6))
 def test_error_equals_torchmetrics(seed: int, num_bins: int, num_classes: int) -> None:
     logits, targets = samples(50, 2.0, seed, num_classes)
@@ -50,6 +51,7 @@ def test_temperature_of_drawn_targets_is_recovered(true_temperature: float) -> N
     assert fit_temperature(logits, targets) == pytest.approx(true_temperature, rel=0.04)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(0.5, 2))
 def test_temperature_scales_with_the_logits_and_ignores_offsets(seed: int, scale: float) -> None:
     logits, targets = samples(200, 1.0, seed)

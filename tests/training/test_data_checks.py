@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quovadis.errors import InvalidInputError
@@ -27,7 +27,7 @@ def i3d_like(num: int, seed: int = 0) -> torch.Tensor:
 def test_flipped_labels_of_a_confident_classifier_are_found() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.arange(300) % 3
-    probabilities = (torch.nn.functional.one_hot(truth, 3) * 6.0 + torch.randn(300, 3, generator=generator)).softmax(1)
+    probabilities = (torch.nn.functional.one_hot(truth, 3) * 8.0 + torch.randn(300, 3, generator=generator)).softmax(1)
     targets = truth.clone()
     flipped = [5, 100, 250]
     targets[flipped] = (targets[flipped] + 1) % 3
@@ -42,8 +42,8 @@ def test_flipped_labels_of_a_confident_classifier_are_found() -> None:
 
 
 def test_class_threshold_is_the_average_of_the_class() -> None:
-    """Videos of class 0 have 0.97 on average: 0.95 for class 0 is not confident, with the same value for class 1 it is."""
-    rows = [[0.97, 0.03]] * 4 + [[0.1, 0.9]] * 4 + [[0.95, 0.05], [0.05, 0.95]]
+    """Videos of class 0 have 0.97 on average: 0.93 is not enough."""
+    rows = [[0.97, 0.03]] * 4 + [[0.1, 0.9]] * 4 + [[0.93, 0.07], [0.05, 0.95]]
     targets = torch.tensor([0] * 4 + [1] * 4 + [1, 1])
     assert find_label_errors(torch.tensor(rows), targets) == ()
     rows[3] = [0.03, 0.97]
@@ -70,6 +70,7 @@ def test_copies_are_found_in_spite_of_the_common_mean(monkeypatch: pytest.Monkey
     assert len(find_near_duplicates(features, threshold=-2.0, max_pairs=10**6)) == 100 * 99 // 2
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 100), block=st.integers(1, 40))
 def test_pairs_and_neighbors_equal_all_pairwise_cosines(seed: int, block: int) -> None:
     features = i3d_like(23, seed)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError
-from quovadis.training import learning_curve as module
 from quovadis.training.learning_curve import CurvePoint, learning_curve, more_data_helps
 
 
@@ -34,7 +33,7 @@ def test_groups_stay_on_one_side_and_samples_are_nested(monkeypatch: pytest.Monk
         calls.append((train.tolist(), test.tolist()))
         return len(test)
 
-    monkeypatch.setattr(module, "_num_correct", record)
+    monkeypatch.setitem(learning_curve.__globals__, "_num_correct", record)
     learning_curve(features, targets, groups, l2=1.0, sizes=(2, 5), num_repeats=1, num_folds=3)
     assert len(calls) == 9
     for train, test in calls:

@@ -62,7 +62,7 @@ def learning_curve(
         Points by increasing number of videos.
 
     Raises:
-        InvalidInputError: If the lengths differ, there are fewer than two classes, or a class has fewer than two groups.
+        InvalidInputError: If the lengths differ, there are fewer than two classes, or a class has only one group.
 
     Example:
         >>> targets = torch.arange(40) % 2
@@ -118,8 +118,8 @@ def more_data_helps(points: Sequence[CurvePoint]) -> str:
         One sentence.
 
     Example:
-        >>> more_data_helps([CurvePoint(10 * 2**i, 0.6 + 0.05 * i, 0.59 + 0.05 * i, 0.61 + 0.05 * i, 9) for i in range(3)])
-        'Doubling the number of clips added 5.0 points of accuracy (± 0.5): more clips will probably help.'
+        >>> more_data_helps([CurvePoint(10, 0.60, 0.59, 0.61, 9), CurvePoint(20, 0.65, 0.64, 0.66, 9)])
+        'Doubling the number of clips added 5.0 points of accuracy (± 0.9): more clips will probably help.'
     """
     last = [p for p in points if p.num_per_class > 0]
     last = [p for i, p in enumerate(last) if p.num_per_class >= last[-1].num_per_class / 4 or i >= len(last) - 2]
