@@ -63,8 +63,8 @@ def find_label_errors(
     """Find videos whose label is contradicted with confidence by a classifier that did not train on them.
 
     Follows confident learning: the predicted class must be at least as probable as it is on average for the videos
-    labeled with that class. The threshold is at least ``min_probability``, because the averages are low for classes that
-    overlap, and at most halfway from there to 1, because in easy classes half of the correct videos are below average.
+    labeled with that class. The threshold is at least ``min_probability``, because the averages are low for classes
+    that overlap, and at most halfway from there to 1, because in easy classes many correct videos are below average.
 
     On correctly labeled synthetic data, 245 videos of two classes in groups of four, no video was reported at an
     accuracy of 98 %, and 3 % of the videos at an accuracy of 80 %. Of 5 % flipped labels, 71 % and 40 % were found.
