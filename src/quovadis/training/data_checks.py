@@ -68,7 +68,8 @@ def find_label_errors(
 
     On correctly labeled synthetic data, 245 videos of two classes in groups of four, no video was reported at an
     accuracy of 98 %, and 3 % of the videos at an accuracy of 80 %. Of 5 % flipped labels, 71 % and 40 % were found.
-    Overconfident probabilities increase the false positives: calibrate logits by ``fit_temperature`` first.
+    Calibrate the logits by ``fit_temperature`` first: with a weak penalty (``l2=0.01``) and overlapping classes, 10 %
+    of the correctly labeled videos were reported before calibration and 1.4 % after.
 
     Args:
         probabilities: float (N, K), out-of-fold probabilities.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from quovadis.training.data_checks import standardize
 
-MAX_TSNE = 5000
+MAX_TSNE = 2000
 MIN_TSNE = 10
 
 
@@ -15,7 +15,7 @@ def map_features(features: Tensor, *, seed: int = 0) -> Tensor:
     """Place each video on a map where similar videos are neighbors.
 
     Standardizes the features, reduces them to 50 dimensions by PCA and to two by t-SNE. Fewer than 10 videos are mapped
-    by PCA alone. Of more than 5,000 videos a random 5,000 are mapped by t-SNE; the others are placed at the mean of
+    by PCA alone. Of more than 2,000 videos a random 2,000 are mapped by t-SNE; the others are placed at the mean of
     their three nearest mapped ones. Distances on the map between far points have no meaning.
 
     Args:
