@@ -272,7 +272,6 @@ PUBLIC = {
         "LabelDoubt",
         "LeakageEffect",
         "LearningRateSchedule",
-        "LogisticFit",
         "LookAlike",
         "ModelConfig",
         "NullProgress",

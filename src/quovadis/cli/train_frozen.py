@@ -42,6 +42,8 @@ class TrainFrozen:
     """Clips of each video: center-clip (64 frames), center-16, ten-clips, 10x3 or paper."""
     balanced: bool = False
     """Give all classes the same total weight, for data with rare classes."""
+    learning_curve: bool = False
+    """Measure the accuracy against the number of training videos per class, to see whether more would help."""
     seed: int = 0
     """Seed of the folds."""
     split_seed: int = 0
@@ -66,6 +68,7 @@ def main(args: list[str]) -> None:
     from quovadis.runtime.console import Console
     from quovadis.runtime.progress import progress_bar
     from quovadis.training.frozen_classifier import train_frozen
+    from quovadis.training.learning_curve import more_data_helps
     from quovadis.weights.default import default_weights
 
     started = time.perf_counter()
@@ -91,6 +94,7 @@ def main(args: list[str]) -> None:
             num_folds=options.folds,
             protocol=options.protocol,
             balanced=options.balanced,
+            curve=options.learning_curve,
             seed=options.seed,
             flow=FlowSource(options.flow_method, options.flow_folder),
             num_workers=options.num_workers,
@@ -102,6 +106,9 @@ def main(args: list[str]) -> None:
         console.print(run.cross_validation.describe())
     before, after = run.calibration_error
     console.print(f"calibration error {before:.1%}, with temperature {run.temperature:.2f} {after:.1%}")
+    if run.curve:
+        points = ", ".join(f"{p.num_per_class}: {p.accuracy:.1%}" for p in run.curve)
+        console.print(f"top-1 by training videos per class: {points}. {more_data_helps(run.curve)}")
     for note in run.notes:
         errors.print(f"note: {note}", style="dim")
     errors.print(f"wrote {page}")
@@ -129,6 +136,10 @@ def _write_report(
         f"{', balanced classes' if options.balanced else ''}",
         "calibration": f"temperature {run.temperature:.3f}; expected calibration error {before:.1%}, then {after:.1%}",
         "data": data.describe(),
+        "learning curve": "\n".join(
+            f"{p.num_per_class} videos per class: {p.accuracy:.1%} ({p.low:.1%} to {p.high:.1%})" for p in run.curve
+        )
+        or "not measured; add --learning-curve",
         "notes": "\n".join(run.notes) or "none",
         "time": f"{seconds:.0f} seconds before this page, {os.cpu_count()} cores",
     }

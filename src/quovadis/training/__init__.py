@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from quovadis.training.frozen_classifier import train_frozen as train_frozen
     from quovadis.training.learning_curve import CurvePoint as CurvePoint
     from quovadis.training.learning_curve import more_data_helps as more_data_helps
-    from quovadis.training.logistic import LogisticFit as LogisticFit
     from quovadis.training.logistic import fit_logistic as fit_logistic
     from quovadis.training.loop import train as train
     from quovadis.training.progress import NullProgress as NullProgress
@@ -61,7 +60,7 @@ __getattr__, __dir__, __all__ = attach(
         "feature_map": ["map_features"],
         "frozen_classifier": ["FrozenRun", "train_frozen"],
         "learning_curve": ["CurvePoint", "more_data_helps"],
-        "logistic": ["LogisticFit", "fit_logistic"],
+        "logistic": ["fit_logistic"],
         "loop": ["train"],
         "progress": ["NullProgress", "Progress"],
         "recipes": [

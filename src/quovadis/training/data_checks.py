@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quovadis.errors import InvalidInputError
 
-NEAR_DUPLICATE = 0.9
+NEAR_DUPLICATE = 0.6
 """Cosine similarity of standardized features from which two videos count as near-duplicates."""
 BLOCK = 1024
 
@@ -126,7 +126,8 @@ def find_near_duplicates(
     non-negative with a large common mean: without standardization all pairs would look similar. The mean needs a
     dataset: with fewer than about 10 videos only exact copies are found reliably.
 
-    The similarity depends on the dataset: compare a few pairs of yours before you rely on the default threshold.
+    Of 245 clips of 38 surveillance recordings, all 94 pairs above the default threshold shared their recording; above
+    0.5, 97 % of 181 pairs did. A third of the clips were in such a pair, so most cuts of one recording are not found.
 
     Args:
         features: float (N, D), one feature per video. The memory grows with N, the time with N squared.

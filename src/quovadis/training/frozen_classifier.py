@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview_names
+from quovadis.datasets.manifest import SPLITS, UNLABELED, Manifest, VideoRecord, preview_names
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.protocols import find_protocol
@@ -26,8 +26,9 @@ from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.checkpoint import trained_weights_info
 from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
-from quovadis.training.data_checks import find_label_errors, find_look_alikes
+from quovadis.training.data_checks import accuracy_without, find_label_errors, find_near_duplicates, leaking_videos
 from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
+from quovadis.training.learning_curve import CurvePoint, learning_curve
 from quovadis.training.logistic import L2_STRENGTHS, fit_logistic, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
 from quovadis.weights.load import NETWORKS_FILE, load_model
@@ -54,6 +55,8 @@ class FrozenRun:
     """Out-of-fold predictions of the readable videos, if there were folds."""
     notes: tuple[str, ...] = ()
     """Videos with doubtful labels, look-alikes in different folds or splits, and unequal classes."""
+    curve: tuple[CurvePoint, ...] = ()
+    """Accuracy against the number of training videos per class, if requested."""
 
 
 def train_frozen(
@@ -64,6 +67,7 @@ def train_frozen(
     num_folds: int = 0,
     protocol: str = "center-clip",
     balanced: bool = False,
+    curve: bool = False,
     seed: int = 0,
     flow: FlowSource | None = None,
     num_workers: int = 0,
@@ -88,6 +92,7 @@ def train_frozen(
         num_folds: Number of folds of the cross-validation; 0 uses the splits of the data.
         protocol: The clips of each video; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
         balanced: Give all classes the same total weight.
+        curve: Measure a learning curve; see :func:`quovadis.training.learning_curve.learning_curve`.
         seed: Seed of the folds.
         flow: Source of optical flow, for networks that need it.
         num_workers: Number of decoding processes; 0 decodes in this process.
@@ -163,6 +168,7 @@ def train_frozen(
             result,
             fitted.cross_validation,
             tuple(_notes(videos, fitted, balanced)),
+            _curve(videos, fitted, seed) if curve else (),
         )
 
 
@@ -318,18 +324,16 @@ def _notes(videos: _Videos, fitted: _Fitted, balanced: bool) -> Iterator[str]:
             f"{large!r} has {int(counts.max())} videos and {small!r} has {int(counts.min())}: consider --balanced, and "
             "look at the mean per class"
         )
-    parts = _parts(videos, fitted)
-    pairs = [p for p in find_look_alikes(videos.samples.mean(1)) if parts[p.first] != parts[p.second]]
-    if pairs:
-        first = pairs[0]
-        leaking = {i for p in pairs for i in (p.first, p.second)}
-        kept = torch.tensor([i not in leaking for i in fitted.scored.tolist()])
-        correct = (fitted.logits.argmax(1) == targets[fitted.scored]).double()
-        without = f"{correct[kept].mean():.1%}" if kept.any() else "unknown"
+    features, parts = videos.samples.mean(1), _parts(videos, fitted)
+    leaking = leaking_videos(features, parts, [r.group for r in videos.readable])
+    effect = accuracy_without((fitted.logits.argmax(1) == targets[fitted.scored]), leaking[fitted.scored])
+    if effect.num_leaking:
+        first = next(p for p in find_near_duplicates(features) if parts[p.first] != parts[p.second])
+        clean = "unknown" if effect.clean_accuracy is None else f"{effect.clean_accuracy:.1%}"
         yield (
-            f"{len(leaking)} videos look like a video of another part and may be cuts of one recording, for example "
-            f"{names[first.first]} and {names[first.second]}: the accuracy is {correct.mean():.1%}, without them "
-            f"{without}. Give groups in a table or with --group-by"
+            f"{effect.num_leaking} tested videos look like one of another part and may be cuts of one recording, for "
+            f"example {names[first.first]} and {names[first.second]}: top-1 is {effect.accuracy:.1%}, without them "
+            f"{clean}. Give groups in a table or with --group-by"
         )
     if fitted.cross_validation is not None:
         doubts = find_label_errors(fitted.logits.softmax(1), targets)
@@ -338,11 +342,16 @@ def _notes(videos: _Videos, fitted: _Fitted, balanced: bool) -> Iterator[str]:
             yield f"{len(doubts)} labels may be wrong: {preview_names(listed)}"
 
 
-def _parts(videos: _Videos, fitted: _Fitted) -> list[object]:
-    """Return the fold or the split of each readable video."""
+def _curve(videos: _Videos, fitted: _Fitted, seed: int) -> tuple[CurvePoint, ...]:
+    groups = [r.group for r in videos.readable]
+    return learning_curve(videos.samples.mean(1), videos.targets, groups, l2=fitted.l2, seed=seed)
+
+
+def _parts(videos: _Videos, fitted: _Fitted) -> Tensor:
+    """Return the fold of each readable video, or the number of its split."""
     if fitted.cross_validation is not None:
-        return list(fitted.cross_validation.folds.tolist())
-    return [r.split for r in videos.readable]
+        return fitted.cross_validation.folds
+    return torch.tensor([SPLITS.index(r.split) for r in videos.readable])
 
 
 def _save(
