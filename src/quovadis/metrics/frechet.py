@@ -7,30 +7,15 @@ Without a matrix root there are no complex values and no epsilon, even with fewe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from quovadis.errors import InvalidInputError
 from quovadis.metrics.moments import FeatureMoments, feature_array
+from quovadis.metrics.resampling import MetricInterval, centered_interval, require_resampling
 
-
-@dataclass(frozen=True)
-class FrechetInterval:
-    """Bootstrap confidence interval of a Frechet distance, as returned by :func:`frechet_interval`."""
-
-    low: float
-    """Lower end, at least 0."""
-    high: float
-    """Upper end."""
-    confidence: float
-    """Fraction of resampled distances inside the interval."""
-    bias: float
-    """Average amount by which resampling increases the distance. The distance itself exceeds that of infinitely many
-    samples by about as much."""
-    num_resamples: int
-    seed: int
+FrechetInterval = MetricInterval
 
 
 def frechet_distance(x: Any, y: Any, *, ddof: int = 1) -> float:
@@ -97,10 +82,7 @@ def frechet_interval(
         >>> interval.low < 3.0 < interval.high, interval.bias > 0
         (True, True)
     """
-    if not 0 < confidence < 1:
-        raise InvalidInputError(f"confidence must be between 0 and 1; got {confidence}")
-    if num_resamples < 10:
-        raise InvalidInputError(f"an interval needs at least 10 resamples; got {num_resamples}")
+    require_resampling(confidence, num_resamples)
     sets = [feature_array(v) for v in (x, y)]
     distance = frechet_distance(*sets, ddof=ddof)
     rng = np.random.default_rng(seed)
@@ -108,6 +90,4 @@ def frechet_interval(
     for i in range(num_resamples):
         moments = [FeatureMoments.of(v[rng.integers(0, len(v), len(v))]) for v in sets]
         resampled[i] = frechet_distance(*moments, ddof=ddof)
-    mean = resampled.mean()
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2]) - mean + distance
-    return FrechetInterval(max(float(low), 0.0), float(high), confidence, float(mean - distance), num_resamples, seed)
+    return centered_interval(distance, resampled, confidence=confidence, seed=seed, bounds=(0, np.inf))
