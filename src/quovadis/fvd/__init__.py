@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from quovadis.fvd.protocols import FvdProtocol as FvdProtocol
     from quovadis.fvd.protocols import find_fvd_protocol as find_fvd_protocol
     from quovadis.fvd.sampling import FrameSampling as FrameSampling
+    from quovadis.fvd.torchmetrics import FrechetVideoDistance as FrechetVideoDistance
+    from quovadis.fvd.torchmetrics import KernelVideoDistance as KernelVideoDistance
+    from quovadis.fvd.torchmetrics import VideoPrecisionRecall as VideoPrecisionRecall
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
@@ -28,5 +31,6 @@ __getattr__, __dir__, __all__ = attach(
         "embed": ["VideoEmbedder"],
         "protocols": ["FVD_PROTOCOLS", "FvdProtocol", "find_fvd_protocol"],
         "sampling": ["FrameSampling"],
+        "torchmetrics": ["FrechetVideoDistance", "KernelVideoDistance", "VideoPrecisionRecall"],
     },
 )

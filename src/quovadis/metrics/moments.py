@@ -91,11 +91,34 @@ class FeatureMoments:
         if not self.count:
             self.mean, self._factor = np.zeros(x.shape[1]), np.zeros((0, x.shape[1]))
         mean = x.mean(0)
-        total = self.count + len(x)
+        self._merge(len(x), mean, x - mean)
+
+    def merge(self, other: FeatureMoments) -> None:
+        """Add the samples of other moments, such as those of another process.
+
+        Raises:
+            InvalidInputError: If the features have another length.
+
+        Example:
+            >>> moments = FeatureMoments.of([[0.0], [2.0]])
+            >>> moments.merge(FeatureMoments.of([[7.0]]))
+            >>> moments.count, moments.mean.tolist(), moments.covariance().round(9).tolist()
+            (3, [3.0], [[13.0]])
+        """
+        if not other.count:
+            return
+        if self.count and other.dim != self.dim:
+            raise InvalidInputError(f"features must have length {self.dim}; got {other.dim}")
+        if not self.count:
+            self.mean, self._factor = np.zeros(other.dim), np.zeros((0, other.dim))
+        self._merge(other.count, other.mean, other.factor)
+
+    def _merge(self, count: int, mean: Array, factor: Array) -> None:
+        total = self.count + count
         step = mean - self.mean
-        between = step * np.sqrt(self.count * len(x) / total)
-        self._factor = np.concatenate([self._factor, x - mean, between[None]])
-        self.mean = self.mean + step * (len(x) / total)
+        between = step * np.sqrt(self.count * count / total)
+        self._factor = np.concatenate([self._factor, factor, between[None]])
+        self.mean = self.mean + step * (count / total)
         self.count = total
         self._compress(2 * self.dim)
 
