@@ -80,3 +80,15 @@ def test_invalid_features_are_refused() -> None:
         FeatureMoments.of(np.zeros((1, 3))).covariance()
     with pytest.raises(InvalidInputError, match="ddof must be 1"):
         moments.covariance(2)
+
+
+def test_merged_moments_equal_those_of_all_samples() -> None:
+    x = np.random.default_rng(0).normal(5.0, 1.0, (40, 4))
+    merged = FeatureMoments()
+    for part in (x[:0], x[:3], x[3:30], x[30:]):
+        merged.merge(FeatureMoments.of(part) if len(part) else FeatureMoments())
+    assert merged.count == 40
+    np.testing.assert_allclose(merged.mean, x.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(merged.covariance(), np.cov(x.T), rtol=1e-12)
+    with pytest.raises(InvalidInputError, match="length 4; got 2"):
+        merged.merge(FeatureMoments.of(x[:, :2]))

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -44,10 +46,23 @@ def test_closed_forms() -> None:
     assert density_coverage(x, x).coverage == 1
     assert precision_recall(x, x + 100) == (0, 0)
     assert density_coverage(x, x + 100) == (0, 0)
-    repeated = np.repeat(x[:4], 10, 0)  # radii are 0
-    assert precision_recall(repeated, repeated) == (1, 1)
+    samples = features(9, 400) + 30
+    assert precision_recall(np.repeat(samples, 10, 0), np.tile(samples, (7, 1))) == (1, 1)  # radii are 0
     outlier = np.concatenate([x, x[:1] + 1e5])  # its ball contains everything
     assert precision_recall(x, outlier).recall == 1
+
+
+def test_memory_grows_linearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One matrix of all distances takes 32 MB."""
+    monkeypatch.setattr(neighbors, "_BLOCK_ELEMENTS", 100_000)
+    real, generated = features(2000), features(2000, seed=1)
+    tracemalloc.start()
+    try:
+        precision_recall(real, generated)
+        density_coverage(real, generated)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_intervals() -> None:

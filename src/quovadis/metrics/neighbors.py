@@ -222,8 +222,11 @@ def _pair(real: Any, generated: Any, num_neighbors: int) -> tuple[Array, Array]:
 
 def _radii(x: Array, num_neighbors: int) -> Array:
     """Squared distance of each sample to its k-th nearest other sample."""
-    # The nearest sample, with distance 0, is the sample itself.
-    return np.concatenate([np.partition(d, num_neighbors, axis=1)[:, num_neighbors] for _, d in _distance_blocks(x, x)])
+    radii = np.empty(len(x))
+    for rows, distances in _distance_blocks(x, x):
+        # The nearest sample, with distance 0, is the sample itself.
+        radii[rows] = np.partition(distances, num_neighbors, axis=1)[:, num_neighbors]
+    return radii
 
 
 def _distance_blocks(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
