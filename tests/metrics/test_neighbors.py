@@ -47,7 +47,9 @@ def test_closed_forms() -> None:
     assert precision_recall(x, x + 100) == (0, 0)
     assert density_coverage(x, x + 100) == (0, 0)
     samples = features(9, 400) + 30
-    assert precision_recall(np.repeat(samples, 10, 0), np.tile(samples, (7, 1))) == (1, 1)  # radii are 0
+    repeated, tiled = np.repeat(samples, 10, 0), np.tile(samples, (7, 1))  # radii are 0
+    assert precision_recall(repeated, tiled) == (1, 1)
+    assert density_coverage(repeated, tiled) == (2, 1)  # each sample is in 10 balls
     outlier = np.concatenate([x, x[:1] + 1e5])  # its ball contains everything
     assert precision_recall(x, outlier).recall == 1
 
