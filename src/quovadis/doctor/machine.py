@@ -22,6 +22,8 @@ REQUIRED = (
     "numba",
     "safetensors",
     "pyarrow",
+    "scikit-learn",
+    "scipy",
     "torchmetrics",
     "tyro",
     "rich",

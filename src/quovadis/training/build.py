@@ -68,8 +68,8 @@ def freeze_before(model: VideoModel, endpoint: str) -> None:
     Example:
         >>> model = create_model("i3d_tiny", num_classes=2)
         >>> freeze_before(model, "Mixed_5c")
-        >>> {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
-        {'Mixed_5c', 'weight', 'bias'}
+        >>> sorted({name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad})
+        ['Mixed_5c', 'bias', 'weight']
     """
     trunk = getattr(model, "trunk", None)
     if trunk is None:
