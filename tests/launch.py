@@ -1,5 +1,6 @@
 """Start groups of distributed processes."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 _SECONDS = 120
 # The fork server imports PyTorch once, so that processes start quickly.
 _FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["torch", "accelerate", "quovadis.training.loop", "tests.launch"])
+_FORKSERVER.set_forkserver_preload(["torch", "quovadis.training.loop", "tests.launch"])
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ def launch(script: str, num_processes: int) -> list[Ended]:
         try:
             for process in started:
                 process.join(_SECONDS)
+            hanging = [rank for rank, process in enumerate(started) if process.is_alive()]
         finally:
             for process in started:
                 process.kill()
         texts = [[(Path(folder) / f"{name}{rank}").read_text() for name in "oe"] for rank in range(num_processes)]
+        assert not hanging, f"processes {hanging} did not end within {_SECONDS} s: {texts}"
         return [Ended(p.exitcode, *text) for p, text in zip(started, texts, strict=True)]
 
 
@@ -52,6 +55,7 @@ def _run(script: str, rank: int, num_processes: int, port: int, folder: str) -> 
     for name, number in (("o", 1), ("e", 2)):
         file = os.open(f"{folder}/{name}{rank}", os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
+    faulthandler.dump_traceback_later(_SECONDS - 10)
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),

@@ -35,14 +35,14 @@ class _VideoMetric(torchmetrics.Metric):
 
     def __init__(
         self,
-        protocol: str = "reference",
+        protocol: str,
         *,
-        weights: str | PathLike[str] | VideoModel = REFERENCE_WEIGHTS,
-        features: str = "logits",
-        num_frames: int | None = None,
-        reset_real_features: bool = True,
-        precision: Precision = "float32",
-        batch_size: int = 8,
+        weights: str | PathLike[str] | VideoModel,
+        features: str,
+        num_frames: int | None,
+        reset_real_features: bool,
+        precision: Precision,
+        batch_size: int,
         **options: Any,
     ):
         super().__init__(**options)
@@ -158,9 +158,29 @@ class FrechetVideoDistance(_VideoMetric):
     real: Tensor
     generated: Tensor
 
-    def __init__(self, protocol: str = "reference", **options: Any):
+    def __init__(
+        self,
+        protocol: str = "reference",
+        *,
+        weights: str | PathLike[str] | VideoModel = REFERENCE_WEIGHTS,
+        features: str = "logits",
+        num_frames: int | None = None,
+        reset_real_features: bool = True,
+        precision: Precision = "float32",
+        batch_size: int = 8,
+        **options: Any,
+    ):
         options.setdefault("dist_sync_fn", _gather_moments)
-        super().__init__(protocol, **options)
+        super().__init__(
+            protocol,
+            weights=weights,
+            features=features,
+            num_frames=num_frames,
+            reset_real_features=reset_real_features,
+            precision=precision,
+            batch_size=batch_size,
+            **options,
+        )
         for role in ("real", "generated"):
             self.add_state(role, torch.zeros(0, 0, dtype=torch.float64), dist_reduce_fx=_merge_moments)
 
@@ -187,7 +207,7 @@ class _FeatureMetric(_VideoMetric):
     real: list[Tensor]
     generated: list[Tensor]
 
-    def __init__(self, protocol: str = "reference", *, max_videos: int | None = None, **options: Any):
+    def __init__(self, protocol: str, *, max_videos: int | None, **options: Any):
         options.setdefault("dist_sync_fn", _gather_features)
         super().__init__(protocol, **options)
         if max_videos is not None and max_videos < 2:
@@ -243,6 +263,31 @@ class KernelVideoDistance(_FeatureMetric):
 
     higher_is_better = False
 
+    def __init__(
+        self,
+        protocol: str = "reference",
+        *,
+        weights: str | PathLike[str] | VideoModel = REFERENCE_WEIGHTS,
+        features: str = "logits",
+        num_frames: int | None = None,
+        reset_real_features: bool = True,
+        precision: Precision = "float32",
+        batch_size: int = 8,
+        max_videos: int | None = None,
+        **options: Any,
+    ):
+        super().__init__(
+            protocol,
+            weights=weights,
+            features=features,
+            num_frames=num_frames,
+            reset_real_features=reset_real_features,
+            precision=precision,
+            batch_size=batch_size,
+            max_videos=max_videos,
+            **options,
+        )
+
     def compute(self) -> Tensor:
         """Compute the unbiased distance: a float64 scalar, which can be negative.
 
@@ -287,8 +332,31 @@ class VideoPrecisionRecall(_FeatureMetric):
 
     higher_is_better = True
 
-    def __init__(self, protocol: str = "reference", *, num_neighbors: int = 3, **options: Any):
-        super().__init__(protocol, **options)
+    def __init__(
+        self,
+        protocol: str = "reference",
+        *,
+        weights: str | PathLike[str] | VideoModel = REFERENCE_WEIGHTS,
+        features: str = "logits",
+        num_frames: int | None = None,
+        reset_real_features: bool = True,
+        precision: Precision = "float32",
+        batch_size: int = 8,
+        num_neighbors: int = 3,
+        max_videos: int | None = None,
+        **options: Any,
+    ):
+        super().__init__(
+            protocol,
+            weights=weights,
+            features=features,
+            num_frames=num_frames,
+            reset_real_features=reset_real_features,
+            precision=precision,
+            batch_size=batch_size,
+            max_videos=max_videos,
+            **options,
+        )
         if num_neighbors < 1:
             raise InvalidInputError(f"num_neighbors must be at least 1; got {num_neighbors}")
         self.num_neighbors = num_neighbors
