@@ -121,6 +121,7 @@ class _Run:
             except _Stopped:
                 checkpointer.save_interrupted(self.done_steps)
                 self.log.close()
+                distributed.barrier()  # a launcher stops all processes when one of them ends
                 self.interrupt.stop(
                     f"stopped after step {self.done_steps} of {self.recipe.max_steps}; run the same command again to "
                     "continue"
