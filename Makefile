@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 EXTRAS ?= dev,docs,export,tensorboard
 # All tests of a file run in one process, which creates their fixtures once.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all test-without-shared test-extras test-no-extras pytest lint parity docs dist smoke clean
 
@@ -26,7 +26,7 @@ test-all: lint
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-without-shared: $(VENV)/.ready
-	QUOVADIS_SHARED=build/absent OMP_NUM_THREADS=1 $(BIN)/pytest -m shared
+	QUOVADIS_SHARED=build/absent $(BIN)/pytest -m shared
 
 test-extras:
 	$(MAKE) pytest VENV=build/extras EXTRAS=dev,docs,opencv,openvino,tensorboard,cluster,export,web,hub,kinetics,browser

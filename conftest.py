@@ -2,9 +2,12 @@
 
 import os
 
-# Waiting OpenMP threads sleep. Set before the first import of torch, also for processes started by tests.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+import quovadis  # noqa: F401  sets the thread policy before torch is imported
+
+# With several test processes, more threads than cores slow each other down. Set before the first import of torch, also
+# for processes started by tests.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +20,6 @@ from tests.synthetic import moving_square, reference_data
 
 if TYPE_CHECKING:
     from quovadis.models.video_model import VideoModel
-
-# With several test processes, more threads than cores slow each other down.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
 
 # Modules that need an optional dependency cannot be imported to collect doctests.
 _NEEDS = {

@@ -11,6 +11,7 @@ Example::
 from typing import TYPE_CHECKING
 
 from quovadis.runtime.lazy import attach
+from quovadis.runtime.threads import set_thread_policy
 from quovadis.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from quovadis.video.read import read_clip as read_clip
     from quovadis.weights.load import create_model as create_model
     from quovadis.weights.load import load_model as load_model
+
+set_thread_policy()
 
 __getattr__, __dir__, __all__ = attach(
     __name__,

@@ -36,18 +36,6 @@ def test_missing_dependency_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.remedy == "pip install no-such-distribution"
 
 
-def test_limits_of_a_container(tmp_path: Path) -> None:
-    assert machine.cgroup_cores(tmp_path) is None
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("150000\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert machine.cgroup_cores(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert machine.cgroup_cores(tmp_path) == 2.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert machine.cgroup_cores(tmp_path) is None
-
-
 def test_cpu_flags_and_memory_are_read(tmp_path: Path) -> None:
     cpu = tmp_path / "cpuinfo"
     cpu.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16 other\nprocessor\t: 1\nflags\t\t: fpu avx512f\n")
@@ -201,3 +189,25 @@ def test_doctor_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["healthy"] is True
     python = next(f for f in report["findings"] if f["name"] == "python")
     assert python["found"].startswith(".".join(map(str, sys.version_info[:3])))
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "found"),
+    [
+        ({}, "ok", "waiting threads sleep"),
+        ({"GOMP_SPINCOUNT": "1000"}, "ok", "waiting threads sleep"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "ok", "waiting threads sleep"),
+        ({"OMP_WAIT_POLICY": "active"}, "missing", "OMP_WAIT_POLICY=active"),
+        ({"GOMP_SPINCOUNT": "300000"}, "missing", "GOMP_SPINCOUNT=300000"),
+    ],
+)
+def test_threads_that_wait_actively_are_reported(
+    setting: dict[str, str], status: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    finding = machine.threads()
+    assert finding.status == status
+    assert found in finding.found

@@ -9,7 +9,6 @@ from importlib import import_module
 from quovadis.errors import OtherProcessError, QuovadisError, StorageError, UnknownNameError
 from quovadis.runtime import interrupts
 from quovadis.runtime.plain_text import print
-from quovadis.runtime.threads import limit_spinning
 from quovadis.version import __version__
 
 GROUPS = {
@@ -83,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args[0] not in COMMANDS:
         print(f"error: {UnknownNameError.among('command', args[0], COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    limit_spinning()
     with interrupts.stop_on_signals():
         try:
             import_module(f"quovadis.cli.{args[0]}").main(args[1:])

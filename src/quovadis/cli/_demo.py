@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
+
+from quovadis.runtime.threads import num_cores
 
 if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
@@ -49,7 +50,7 @@ def run_facts(data: Manifest, seconds: float) -> dict[str, str]:
     versions = environment()
     return {
         "data": f"{data.describe()}, fingerprint {data.fingerprint}",
-        "machine": f"{versions['platform']}, {os.cpu_count()} cores, torch {versions['torch']}",
+        "machine": f"{versions['platform']}, {num_cores()} cores, torch {versions['torch']}",
         "time": f"{seconds:.0f} seconds in total",
     }
 
@@ -71,6 +72,6 @@ def make_videos(config: MotionsConfig, errors: Console, out: Path) -> Manifest:
         return load_motions(
             config,
             root=out / "motions",
-            num_workers=os.cpu_count() or 1,
+            num_workers=num_cores(),
             progress=lambda done: bar.update(task, completed=done),
         )

@@ -52,7 +52,7 @@ class _Action(ABC):
     @property
     def workers(self) -> int:
         """The number of worker processes to use."""
-        from quovadis.runtime.jobs import num_cores
+        from quovadis.runtime.threads import num_cores
 
         return num_cores() if self.num_workers is None else self.num_workers
 

@@ -1,10 +1,11 @@
 """``quovadis demo --from-scratch``: train a small two-stream network on the dataset motions."""
 
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+
+from quovadis.runtime.threads import num_cores
 
 if TYPE_CHECKING:
     from quovadis.cli._demo import Demo
@@ -19,8 +20,6 @@ _FLOW_METHOD: Final = "tvl1-fast"  # tvl1 for 31,000 frame pairs would take long
 
 def run_from_scratch(options: "Demo") -> None:
     """Train both streams from random weights, evaluate, recognize a video, and write the HTML page."""
-    import torch
-
     from quovadis.cli._demo import make_videos, print_step, run_facts
     from quovadis.datasets.motions import MotionsConfig
     from quovadis.evaluation.evaluator import evaluate_streams
@@ -31,8 +30,6 @@ def run_from_scratch(options: "Demo") -> None:
     from quovadis.runtime.progress import progress_bar
     from quovadis.training.run_folder import read_log
 
-    # Leave one core for decoding.
-    torch.set_num_threads(max(torch.get_num_threads() - 1, 1))
     started = time.perf_counter()
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
@@ -113,7 +110,7 @@ def _store_flow(data: "Manifest", errors: "Console") -> None:
     todo = [job for job in jobs if not job.target.is_file()]
     with progress_bar(errors) as bar:
         task = bar.add_task("optical flow", total=len(jobs), completed=len(jobs) - len(todo))
-        for _ in run_jobs(run_flow_job, todo, num_workers=os.cpu_count() or 1):
+        for _ in run_jobs(run_flow_job, todo, num_workers=num_cores()):
             bar.advance(task)
 
 
@@ -154,7 +151,7 @@ def _train(recipes: "dict[str, Recipe]", data: "Manifest", out: Path, errors: "C
     from quovadis.runtime.progress import progress_bar
     from quovadis.training.run_folder import RunFolder, read_log
 
-    num_threads = max((os.cpu_count() or 1) // len(recipes), 1)
+    num_threads = max(num_cores() // len(recipes), 1)
     jobs = [_Training(recipe, data, out / stream, num_threads) for stream, recipe in recipes.items()]
     folders = [RunFolder(job.out) for job in jobs]
     with progress_bar(errors) as bar:

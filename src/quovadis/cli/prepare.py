@@ -50,8 +50,8 @@ def main(args: list[str]) -> None:
     from quovadis.datasets.preparation import PrepareSettings, clip_jobs, estimate_prepared_bytes, prepare
     from quovadis.datasets.prepared_folder import MANIFEST_NAME, require_space
     from quovadis.runtime.console import Console
-    from quovadis.runtime.jobs import num_cores
     from quovadis.runtime.progress import progress_bar
+    from quovadis.runtime.threads import num_cores
 
     settings = PrepareSettings(
         fps=options.fps,

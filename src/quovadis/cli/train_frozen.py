@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 
 from quovadis.flow.parameters import FlowMethod
 from quovadis.runtime.plain_text import print
+from quovadis.runtime.threads import num_cores
 
 if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
@@ -141,7 +141,7 @@ def _write_report(
         )
         or "not measured; add --learning-curve",
         "notes": "\n".join(run.notes) or "none",
-        "time": f"{seconds:.0f} seconds before this page, {os.cpu_count()} cores",
+        "time": f"{seconds:.0f} seconds before this page, {num_cores()} cores",
     }
     summary = f"A classifier trained on features of {', '.join(weights)}."
     if run.cross_validation is not None:

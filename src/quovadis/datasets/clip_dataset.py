@@ -22,7 +22,7 @@ from quovadis.errors import DatasetError, TooFewFramesError, VideoError
 from quovadis.flow.source import FlowSource
 from quovadis.models.inputs import clip_to_streams
 from quovadis.models.spec import ModelSpec
-from quovadis.runtime.jobs import num_cores
+from quovadis.runtime.threads import num_cores
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames

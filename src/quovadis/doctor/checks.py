@@ -16,6 +16,7 @@ def examine() -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[], Finding | Iterable[Finding]]]] = [
         ("versions", machine.versions),
         ("machine", machine.processors),
+        ("machine", machine.threads),
         ("machine", machine.memory),
         ("machine", machine.gpus),
         ("machine", machine.cache),

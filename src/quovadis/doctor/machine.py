@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from quovadis.doctor.finding import Finding
-from quovadis.runtime.jobs import num_cores
+from quovadis.runtime.threads import SPIN_COUNT, container_cores, num_cores
 from quovadis.version import __version__
 from quovadis.weights.catalog import CATALOG
 from quovadis.weights.download import cache_folder, is_cached
@@ -55,7 +55,7 @@ def versions() -> Iterator[Finding]:
 
 def processors() -> Finding:
     """Report the cores that this process may use; in a container often fewer than the machine has."""
-    quota = cgroup_cores()
+    quota = container_cores()
     found = f"{num_cores()} of {os.cpu_count()} cores"
     if quota is not None:
         found += f", limited to {quota:g} by the container"
@@ -63,17 +63,15 @@ def processors() -> Finding:
     return Finding("machine", "processor", "ok", f"{found}; {platform.machine()} {' '.join(flags)}".rstrip())
 
 
-def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the CPU limit of the container in cores (cgroup v2 or v1), or None."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)
+def threads() -> Finding:
+    """Report whether waiting threads of torch sleep."""
+    found = f"{torch.get_num_threads()} threads of torch"
+    policy, spins = os.environ.get("OMP_WAIT_POLICY", ""), os.environ.get("GOMP_SPINCOUNT", "")
+    if policy.lower() == "active" or (spins and spins != str(SPIN_COUNT) and not policy):
+        setting = f"OMP_WAIT_POLICY={policy}" if policy else f"GOMP_SPINCOUNT={spins}"
+        remedy = "unset it: with other work on the machine, waiting threads make networks several times slower"
+        return Finding("machine", "threads", "missing", f"{found}, {setting} set by you", remedy)
+    return Finding("machine", "threads", "ok", f"{found}; waiting threads sleep")
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:

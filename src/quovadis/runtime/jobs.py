@@ -37,11 +37,6 @@ _SECONDS_TO_STOP = 1.0
 _busy = False  # in a worker: whether it processes an item
 
 
-def num_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_jobs(
     function: Callable[[Item], Result],
     items: Sequence[Item],
