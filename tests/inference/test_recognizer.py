@@ -82,6 +82,17 @@ def test_windows_that_fit_exactly_are_not_repeated(recognizer: Recognizer, tmp_p
     assert [round(w.start_seconds * 25) for w in recognizer.predict(path).windows] == [0, 16, 32, 48]
 
 
+@pytest.mark.parametrize(("num_frames", "stops"), [(80, [40, 80]), (81, [40, 80]), (82, [40, 80, 82])])
+def test_rest_below_5_percent_of_a_window_is_not_used(
+    num_frames: int, stops: list[int], recognizer: Recognizer, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / "v.mp4", moving_square(num_frames, 72, 90), **LOSSLESS)
+    found = recognizer.predict(path, window_seconds=40 / 25).windows
+    assert [round(w.stop_seconds * 25) for w in found] == stops
+    every_frame = recognizer.predict(path, window_seconds=40 / 25, stride_seconds=40 / 25).windows
+    assert round(every_frame[-1].stop_seconds * 25) == num_frames
+
+
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
 def test_short_video_is_looped_with_a_note(recognizer: Recognizer, tmp_path: Path, num_frames: int) -> None:
     path = write_video(tmp_path / "short.mp4", moving_square(num_frames, 72, 90), **LOSSLESS)

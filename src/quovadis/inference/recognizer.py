@@ -215,7 +215,8 @@ class Recognizer:
         Args:
             path: Video file.
             window_seconds: Length of a window. Defaults to the test footprint of the model (10 s for I3D).
-            stride_seconds: Time from one window to the next. Defaults to the length of a window.
+            stride_seconds: Time from one window to the next. Defaults to the length of a window, and then a rest of the
+                video shorter than 5 % of a window is not used: clips of 10 s are often some frames longer.
             num_threads: Number of decoding threads; 0 for the default of FFmpeg.
             on_window: Called with each window after it was scored.
 
@@ -233,7 +234,10 @@ class Recognizer:
         window, stride = window_frames(self.spec, window_seconds, stride_seconds, default_window=self.spec.test_frames)
         notes: list[str] = []
         scored = []
-        for item in read_windows(path, self.spec, self._flow, window, stride, notes, num_threads=num_threads):
+        min_rest = max(window // 20, 1) if stride_seconds is None else 1
+        for item in read_windows(
+            path, self.spec, self._flow, window, stride, notes, min_rest=min_rest, num_threads=num_threads
+        ):
             scored.append(Window(item.start_seconds, item.stop_seconds, self.logits(item.clip)))
             if on_window is not None:
                 on_window(scored[-1])

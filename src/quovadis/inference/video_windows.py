@@ -63,6 +63,7 @@ def read_windows(
     stride: int,
     notes: list[str],
     *,
+    min_rest: int = 1,
     num_threads: int = 0,
 ) -> Iterator[VideoWindow]:
     """Yield the windows of a video; the next one is decoded in a thread.
@@ -74,11 +75,12 @@ def read_windows(
         window: Length of a window in frames at ``spec.fps``. A video shorter than a training clip is looped.
         stride: Number of frames from one window to the next. The last window is moved back to end with the video.
         notes: Notes about short, damaged or unusual files are appended to this list.
+        min_rest: Number of frames after the last regular window that need another one. Fewer are not used.
         num_threads: Number of decoding threads; 0 for the default of FFmpeg.
     """
     with (
         VideoReader(path, num_threads=num_threads) as reader,
-        closing(prefetch(_decode_windows(reader, spec, window, stride), depth=1)) as decoded,
+        closing(prefetch(_decode_windows(reader, spec, window, stride, min_rest), depth=1)) as decoded,
     ):
         for item in decoded:
             clip = item.clip
@@ -92,7 +94,9 @@ def read_windows(
             notes.append(f"the file is damaged ({reader.damage}); results cover the part that decodes")
 
 
-def _decode_windows(reader: VideoReader, spec: ModelSpec, window: int, stride: int) -> Iterator[VideoWindow]:
+def _decode_windows(
+    reader: VideoReader, spec: ModelSpec, window: int, stride: int, min_rest: int
+) -> Iterator[VideoWindow]:
     """Decode the windows of :func:`quovadis.video.sampling.windows` without knowing the length of the video."""
     resize = partial(resize_frames, short_side_px=spec.short_side_px)
     recent: deque[tuple[int, Tensor, float]] = deque(maxlen=-(-window // spec.clip_stride))
@@ -114,8 +118,10 @@ def _decode_windows(reader: VideoReader, spec: ModelSpec, window: int, stride: i
         if num_frames == window + num_windows * stride:
             yield latest_window(num_frames)
             num_windows += 1
-    for _, stop in windows(num_frames, window, stride)[num_windows:]:
-        yield latest_window(stop)
+    rest = num_frames - (window + (num_windows - 1) * stride) if num_windows else num_frames
+    if rest >= min_rest or not num_windows:
+        for _, stop in windows(num_frames, window, stride)[num_windows:]:
+            yield latest_window(stop)
 
 
 def _loop_short(clip: Clip, spec: ModelSpec, window: int, notes: list[str]) -> Clip:
