@@ -213,7 +213,7 @@ def numbered_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_network_on_every_fifth_frame(numbered_video: Path) -> None:
     model = Recording("convnet_lstm")
-    prediction = Recognizer([model], ["a"]).predict(numbered_video)
+    prediction = Recognizer([model], ["a"]).predict(numbered_video, stride_seconds=10)
     assert model.seen == [[{"rgb": list(range(0, 250, 5))}], [{"rgb": list(range(10, 256, 5))}]]
     assert [round(w.start_seconds * 25) for w in prediction.windows] == [0, 10]
     assert [round(w.stop_seconds * 25) for w in prediction.windows] == [250, 256]
@@ -233,7 +233,7 @@ def test_video_shorter_than_the_window_has_one_window_for_any_stride(tmp_path: P
 
 def test_two_streams_get_frames_of_the_same_time(numbered_video: Path) -> None:
     model = Recording("two_stream")
-    Recognizer([model], ["a"]).predict(numbered_video)
+    Recognizer([model], ["a"]).predict(numbered_video, stride_seconds=10)
     first, last = model.seen
     assert first == [{"rgb": [10 * n + 5], "flow": list(range(10 * n, 10 * n + 10))} for n in range(25)]
     assert last == [{"rgb": [10 * n + 11], "flow": list(range(10 * n + 6, 10 * n + 16))} for n in range(25)]
