@@ -6,7 +6,8 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from quovadis.report.timeline import _PALETTE, Bar, _colors, _ticks, draw_timeline, num_thumbnails, thumbnail_times
+from quovadis.report.palette import _PALETTE, class_colors
+from quovadis.report.timeline import Bar, _ticks, draw_timeline, num_thumbnails, thumbnail_times
 
 
 def draw(**changes: object) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_classes_have_distinct_colors_and_gaps_are_white() -> None:
     jump = columns_of(image, to_rgb(_PALETTE[1]), 0.04)
     assert len(swim) == pytest.approx(len(jump), abs=6)
     assert jump.min() - swim.max() == pytest.approx(2 * len(swim), rel=0.1)
-    colors = _colors([str(i) for i in range(40)])
+    colors = class_colors([str(i) for i in range(40)])
     assert len(set(colors.values())) == 40
     assert all(max(to_rgb(color)) < 0.9 for color in colors.values()), "white text must be readable on every color"
 

@@ -15,7 +15,6 @@ from quovadis.runtime.threads import num_cores
 
 if TYPE_CHECKING:
     from quovadis.datasets.manifest import Manifest
-    from quovadis.runtime.console import Console
     from quovadis.training.frozen_classifier import FrozenRun
 
 
@@ -100,7 +99,7 @@ def main(args: list[str]) -> None:
             num_workers=options.num_workers,
             progress=advance,
         )
-    page = _write_report(options, data, run, weights, time.perf_counter() - started, errors)
+    page = _write_report(options, data, run, weights, time.perf_counter() - started)
     console.print(evaluation_table([run.result]))
     if run.cross_validation is not None:
         console.print(run.cross_validation.describe())
@@ -117,47 +116,24 @@ def main(args: list[str]) -> None:
 
 
 def _write_report(
-    options: TrainFrozen,
-    data: Manifest,
-    run: FrozenRun,
-    weights: tuple[str, ...],
-    seconds: float,
-    errors: Console,
+    options: TrainFrozen, data: Manifest, run: FrozenRun, weights: tuple[str, ...], seconds: float
 ) -> Path:
-    from quovadis.inference.recognizer import Recognizer
-    from quovadis.report.evaluation import write_evaluation_page, write_results
-    from quovadis.runtime.progress import progress_bar
+    from quovadis.report.classifier import write_classifier_page
+    from quovadis.report.evaluation import write_results
 
-    recognizer = Recognizer.load(run.folder, flow_method=options.flow_method, flow_folder=options.flow_folder)
-    before, after = run.calibration_error
+    balanced = ", balanced classes" if options.balanced else ""
     facts = {
-        "network": f"{recognizer.describe()}, {', '.join(weights)}",
-        "classifier": f"L2-regularized logistic regression on standardized features, l2 = {run.l2:g}"
-        f"{', balanced classes' if options.balanced else ''}",
-        "calibration": f"temperature {run.temperature:.3f}; expected calibration error {before:.1%}, then {after:.1%}",
+        "network": f"{run.result.model}; features of {', '.join(weights)}",
+        "clips": run.result.protocol,
+        "classifier": f"L2-regularized logistic regression on standardized features, l2 = {run.l2:g}{balanced}",
         "data": data.describe(),
-        "learning curve": "\n".join(
-            f"{p.num_per_class} videos per class: {p.accuracy:.1%} ({p.low:.1%} to {p.high:.1%})" for p in run.curve
-        )
-        or "not measured; add --learning-curve",
-        "notes": "\n".join(run.notes) or "none",
         "time": f"{seconds:.0f} seconds before this page, {num_cores()} cores",
     }
-    summary = f"A classifier trained on features of {', '.join(weights)}."
-    if run.cross_validation is not None:
-        summary = f"{summary} Cross-validation: {run.cross_validation.describe()}."
     write_results(run.folder / "results.json", [run.result])
-    with progress_bar(errors) as bar:
-        task = bar.add_task("examples", total=None)
-        return write_evaluation_page(
-            run.folder / "report.html",
-            [run.result],
-            data,
-            recognizer,
-            title=f"Classifier for {data.name}",
-            summary=summary,
-            facts=facts,
-            num_examples=16,
-            explain=False,
-            on_example=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    return write_classifier_page(
+        run.folder / "report.html",
+        run,
+        title=f"Classifier for {data.name}",
+        summary=f"A classifier trained on features of {', '.join(weights)}.",
+        facts=facts,
+    )

@@ -12,6 +12,7 @@ from quovadis.runtime.lazy import attach
 if TYPE_CHECKING:
     from quovadis.report.activation_maps import draw_filmstrip as draw_filmstrip
     from quovadis.report.activation_maps import overlay_maps as overlay_maps
+    from quovadis.report.classifier import write_classifier_page as write_classifier_page
     from quovadis.report.dataset_page import write_dataset_page as write_dataset_page
     from quovadis.report.evaluation import write_evaluation_page as write_evaluation_page
     from quovadis.report.evaluation import write_results as write_results
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "activation_maps": ["draw_filmstrip", "overlay_maps"],
+        "classifier": ["write_classifier_page"],
         "dataset_page": ["write_dataset_page"],
         "evaluation": ["write_evaluation_page", "write_results"],
         "explain": ["write_explanation"],

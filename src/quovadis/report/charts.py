@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from quovadis.metrics.calibration import ReliabilityBin
 from quovadis.report.figure_text import escape_mathtext
+from quovadis.video.filmstrip import encode_filmstrip
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#0b7285", "#9aa5b1"
 
@@ -85,18 +85,17 @@ def filmstrip_uri(frames: Tensor, num_frames: int = 8, height_px: int = 96) -> s
         num_frames: Maximum number of frames to show.
         height_px: Height of the strip.
     """
-    index = torch.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().long()
-    width = round(frames.shape[3] * height_px / frames.shape[2])
-    small = F.interpolate(frames[index].float(), size=(height_px, width), mode="bilinear", antialias=True)
-    gap = torch.full((3, height_px, 3), 255.0)
-    columns = [column for frame in small for column in (frame, gap)][:-1]
-    strip = torch.cat(columns, dim=2).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return _jpeg_uri(strip)
+    return jpeg_uri(encode_filmstrip(frames, num_frames=num_frames, height_px=height_px))
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """Encode the bytes of a JPEG file as a ``data:`` URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def frame_uri(frame: Tensor) -> str:
     """Encode a frame, uint8 (3, H, W), as the ``data:`` URL of a JPEG."""
-    return _jpeg_uri(frame.permute(1, 2, 0).numpy())
+    return jpeg_uri(encode_filmstrip(frame[None], num_frames=1, height_px=frame.shape[1]))
 
 
 def png_uri(png: bytes) -> str:
@@ -152,12 +151,63 @@ def bars_svg(counts: Mapping[str, int], axis_title: str) -> str:
     return _svg(figure)
 
 
-def _jpeg_uri(pixels: np.ndarray) -> str:
-    from PIL import Image
+def reliability_svg(series: Mapping[str, Sequence[ReliabilityBin]]) -> str:
+    """Plot accuracy against confidence, and the number of videos at each confidence.
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    Args:
+        series: Bins by name, at most two; the last one is emphasized and counted.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axis, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axis.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", label="calibrated")
+    colors = (_SOFT, _ACCENT)[-len(series) :]
+    for (name, bins), color in zip(series.items(), colors, strict=True):
+        filled = [b for b in bins if b.count]
+        x, y = [b.confidence for b in filled], [b.accuracy for b in filled]
+        axis.plot(x, y, marker="o", ms=4, color=color, label=escape_mathtext(name))
+    axis.set_ylim(0, 1.02)
+    axis.set_ylabel("accuracy")
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    last = list(series.values())[-1]
+    counts.bar([(b.low + b.high) / 2 for b in last], [b.count for b in last], width=0.9 / len(last), color=_ACCENT)
+    counts.set_xlim(0, 1)
+    counts.set_xlabel("confidence: probability of the predicted class")
+    counts.set_ylabel("videos")
+    counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    for part in (axis, counts):
+        part.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def learning_curve_svg(
+    sizes: Sequence[int], accuracies: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> str:
+    """Plot accuracy against the number of training videos per class, on a logarithmic axis.
+
+    Args:
+        sizes: Numbers of videos per class, increasing.
+        accuracies: Accuracies in [0, 1].
+        low: Lower ends of the intervals.
+        high: Upper ends of the intervals.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, PercentFormatter
+
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axis = figure.subplots()
+    axis.fill_between(sizes, low, high, color=_ACCENT, alpha=0.15, linewidth=0)
+    axis.plot(sizes, accuracies, marker="o", ms=4, color=_ACCENT)
+    axis.set_xscale("log")
+    axis.set_xticks(list(sizes), [str(n) for n in sizes])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.set_xlabel("training videos per class")
+    axis.set_ylabel("top-1 of other groups")
+    axis.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
 
 
 def _smooth(values: np.ndarray, window: int = 21) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import io
 import json
 import math
@@ -18,6 +17,7 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError
 from quovadis.inference.timeline import Timeline
 from quovadis.report.figure_text import lettering
+from quovadis.report.palette import class_colors
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
@@ -33,11 +33,6 @@ _MIN_CONFIDENCE = 0.5
 """Segments with a lower probability are faded."""
 _INK = "#1f2933"
 _THUMBNAIL_PX = 96
-# Dark enough for white text.
-_PALETTE = (
-    *("#0b7285", "#d9480f", "#5f3dc4", "#2b8a3e", "#c2255c"),
-    *("#8a6d00", "#1971c2", "#7f4f24", "#9c36b5", "#2f4858"),
-)
 _TICK_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
@@ -135,7 +130,7 @@ def draw_timeline(
     with lettering(title, *curves, *(bar.label for bar in bars)) as prepare:
         bars = [replace(bar, label=prepare(bar.label)) for bar in bars]
         curves = {prepare(name): values for name, values in curves.items()}
-        colors = _colors([*curves, *(bar.label for bar in bars)])
+        colors = class_colors([*curves, *(bar.label for bar in bars)])
         numbered = [bar for bar in bars if not _fits(bar, span)]
         num_key_rows = -(-len(numbered) // _KEY_COLUMNS)
         figure, (strip, links, band, numbers, plot, legend, key) = _create_axes(bool(numbered), num_key_rows, span)
@@ -253,19 +248,6 @@ def _draw_numbers(axis: Any, key: Any, bars: Sequence[Bar], colors: Mapping[str,
         column, line = divmod(index, num_key_rows)
         text = f"{index + 1}  {format_time(round(bar.start_seconds, 1))}  {bar.label}  {bar.probability:.0%}"
         key.text(column, line + 0.5, text, va="center", fontsize=8, color=color)
-
-
-def _colors(names: Sequence[str]) -> dict[str, str]:
-    """Assign a color to each class: ten from a palette, then hues in steps of the golden ratio."""
-    colors: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        index = len(colors)
-        if index < len(_PALETTE):
-            colors[name] = _PALETTE[index]
-        else:
-            red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.7, 0.6)
-            colors[name] = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
-    return colors
 
 
 def _ticks(span: tuple[float, float]) -> list[float]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quovadis.training.data_checks import find_near_duplicates as find_near_duplicates
     from quovadis.training.data_checks import leaking_videos as leaking_videos
     from quovadis.training.data_checks import nearest_neighbors as nearest_neighbors
+    from quovadis.training.data_findings import DataFindings as DataFindings
     from quovadis.training.experiment import Experiment as Experiment
     from quovadis.training.experiment import Setting as Setting
     from quovadis.training.experiment import run_experiment as run_experiment
@@ -56,6 +57,7 @@ __getattr__, __dir__, __all__ = attach(
             "leaking_videos",
             "nearest_neighbors",
         ],
+        "data_findings": ["DataFindings"],
         "experiment": ["Experiment", "Setting", "run_experiment"],
         "feature_map": ["map_features"],
         "frozen_classifier": ["FrozenRun", "train_frozen"],

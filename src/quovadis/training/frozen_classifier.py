@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.datasets.manifest import SPLITS, UNLABELED, Manifest, VideoRecord, preview_names
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.protocols import find_protocol
@@ -26,15 +26,12 @@ from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.checkpoint import trained_weights_info
 from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
-from quovadis.training.data_checks import accuracy_without, find_label_errors, find_near_duplicates, leaking_videos
+from quovadis.training.data_findings import DataFindings, find_in_data
 from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
 from quovadis.training.learning_curve import CurvePoint, learning_curve
 from quovadis.training.logistic import L2_STRENGTHS, fit_logistic, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
 from quovadis.weights.load import NETWORKS_FILE, load_model
-
-_UNEQUAL = 3
-"""A ratio of class sizes above this is noted."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +44,30 @@ class FrozenRun:
     """The selected strength of the penalty; see :func:`quovadis.training.logistic.fit_logistic`."""
     temperature: float
     """The logits of the classifier are divided by this, so that its probabilities are calibrated."""
-    calibration_error: tuple[float, float]
-    """Expected calibration error before and after, on the videos that the temperature was fitted on."""
     result: EvaluationResult
     """Metrics on the test split, or out-of-fold metrics of all videos."""
+    findings: DataFindings
+    """Doubtful labels, look-alikes and a map of the videos."""
     cross_validation: CrossValidation | None = None
     """Out-of-fold predictions of the readable videos, if there were folds."""
     notes: tuple[str, ...] = ()
-    """Videos with doubtful labels, look-alikes in different folds or splits, and unequal classes."""
+    """Sentences about doubtful labels, look-alikes in different folds or splits, and unequal classes."""
     curve: tuple[CurvePoint, ...] = ()
     """Accuracy against the number of training videos per class, if requested."""
+
+    @property
+    def calibration_error(self) -> tuple[float, float]:
+        """Expected calibration error of the evaluated videos, before and after division by the temperature."""
+        targets = self.findings.targets[self.findings.scored]
+        return (
+            expected_calibration_error(self.uncalibrated, targets),
+            expected_calibration_error(self.findings.probabilities, targets),
+        )
+
+    @property
+    def uncalibrated(self) -> Tensor:
+        """float64 (M, K): probabilities of the evaluated videos without the temperature."""
+        return (self.findings.probabilities.clamp(min=1e-300).log() * self.temperature).softmax(1)
 
 
 def train_frozen(
@@ -159,15 +170,15 @@ def train_frozen(
             "seed": seed,
         }
         _save(out, models, data, flow, facts, trunks)
-        result = _evaluate(fitted, videos, described, " + ".join(map(describe_model, models)))
+        findings = _find_in_data(videos, fitted)
         return FrozenRun(
             out,
             fitted.l2,
             fitted.temperature,
-            fitted.calibration_error,
-            result,
+            _evaluate(fitted, videos, described, " + ".join(map(describe_model, models))),
+            findings,
             fitted.cross_validation,
-            tuple(_notes(videos, fitted, balanced)),
+            tuple(findings.notes(balanced=balanced)),
             _curve(videos, fitted, seed) if curve else (),
         )
 
@@ -181,6 +192,8 @@ class _Videos:
     errors: tuple[str, ...]
     samples: Tensor
     """float32 (readable videos, views, D): the mean over time."""
+    files: tuple[Path, ...]
+    """The cache file of each readable video, with its filmstrip."""
 
     @property
     def readable(self) -> list[VideoRecord]:
@@ -201,7 +214,6 @@ class _Fitted:
     bias: Tensor
     l2: float
     temperature: float
-    calibration_error: tuple[float, float]
     scored: Tensor
     """Positions of the readable videos with logits."""
     logits: Tensor
@@ -227,14 +239,13 @@ def _fit_with_folds(
     )
     l2 = select_strength(videos.samples, targets, groups, num_classes, L2_STRENGTHS, balanced, seed)
     weight, bias = _fit(videos, torch.arange(len(targets)), l2, balanced)
-    temperature, errors = _calibrate(validation.logits, targets)
+    temperature = fit_temperature(validation.logits, targets)
     by = "group" if any(groups) else "video"
     return _Fitted(
         weight,
         bias,
         l2,
         temperature,
-        errors,
         torch.arange(len(targets)),
         validation.logits / temperature,
         f"{num_folds} folds by {by}",
@@ -251,22 +262,15 @@ def _fit_on_splits(videos: _Videos, balanced: bool) -> _Fitted:
         logits = videos.samples[val].double().mean(1) @ weight.T + bias
         fits.append((float(F.cross_entropy(logits, targets[val])), l2, weight, bias, logits))
     _, l2, weight, bias, logits = min(fits, key=lambda fit: fit[0])
-    temperature, errors = _calibrate(logits, targets[val])
+    temperature = fit_temperature(logits, targets[val])
     scores = (videos.samples[test].double().mean(1) @ weight.T + bias) / temperature
-    return _Fitted(weight, bias, l2, temperature, errors, test, scores, "test")
+    return _Fitted(weight, bias, l2, temperature, test, scores, "test")
 
 
 def _fit(videos: _Videos, rows: Tensor, l2: float, balanced: bool) -> tuple[Tensor, Tensor]:
     samples = videos.samples[rows]
     targets = videos.targets[rows].repeat_interleave(samples.shape[1])
     return fit_logistic(samples.flatten(0, 1), targets, len(videos.data.labels), l2=l2, balanced=balanced)
-
-
-def _calibrate(logits: Tensor, targets: Tensor) -> tuple[float, tuple[float, float]]:
-    """Fit a temperature, and return it with the calibration error before and after."""
-    temperature = fit_temperature(logits, targets)
-    before = expected_calibration_error(logits.softmax(1), targets)
-    return temperature, (before, expected_calibration_error((logits / temperature).softmax(1), targets))
 
 
 def _check_classes(data: Manifest) -> None:
@@ -302,7 +306,9 @@ def _require_classes(videos: _Videos, num_folds: int) -> None:
         raise TrainingError(f"no {empty[0]} video of {videos.data.name} can be read; add videos, or use --num-folds 5")
 
 
-def _join(features: Sequence[Features]) -> tuple[tuple[VideoRecord, ...], tuple[str, ...], Tensor]:
+def _join(
+    features: Sequence[Features],
+) -> tuple[tuple[VideoRecord, ...], tuple[str, ...], Tensor, tuple[Path, ...]]:
     """Concatenate the features of several networks. A video that one of them could not use is left out."""
     first = features[0]
     errors = tuple(next(filter(None, of_video), "") for of_video in zip(*(f.errors for f in features), strict=True))
@@ -311,35 +317,23 @@ def _join(features: Sequence[Features]) -> tuple[tuple[VideoRecord, ...], tuple[
         own = [i for i, error in enumerate(part.errors) if not error]
         kept = [row for row, i in enumerate(own) if not errors[i]]
         parts.append(part.values[kept].mean(2))
-    return first.records, errors, torch.cat(parts, 2)
+    own = [i for i, error in enumerate(first.errors) if not error]
+    files = tuple(first.files[row] for row, i in enumerate(own) if not errors[i])
+    return first.records, errors, torch.cat(parts, 2), files
 
 
-def _notes(videos: _Videos, fitted: _Fitted, balanced: bool) -> Iterator[str]:
-    """Yield what a user should check."""
-    names, targets, labels = [videos.data.relative(r) for r in videos.readable], videos.targets, videos.data.labels
-    counts = torch.bincount(targets, minlength=len(labels))
-    if not balanced and counts.max() > _UNEQUAL * counts.min():
-        small, large = labels[int(counts.argmin())], labels[int(counts.argmax())]
-        yield (
-            f"{large!r} has {int(counts.max())} videos and {small!r} has {int(counts.min())}: consider --balanced, and "
-            "look at the mean per class"
-        )
-    features, parts = videos.samples.mean(1), _parts(videos, fitted)
-    leaking = leaking_videos(features, parts, [r.group for r in videos.readable])
-    effect = accuracy_without((fitted.logits.argmax(1) == targets[fitted.scored]), leaking[fitted.scored])
-    if effect.num_leaking:
-        first = next(p for p in find_near_duplicates(features) if parts[p.first] != parts[p.second])
-        clean = "unknown" if effect.clean_accuracy is None else f"{effect.clean_accuracy:.1%}"
-        yield (
-            f"{effect.num_leaking} tested videos look like one of another part and may be cuts of one recording, for "
-            f"example {names[first.first]} and {names[first.second]}: top-1 is {effect.accuracy:.1%}, without them "
-            f"{clean}. Give groups in a table or with --group-by"
-        )
-    if fitted.cross_validation is not None:
-        doubts = find_label_errors(fitted.logits.softmax(1), targets)
-        if doubts:
-            listed = [f"{names[d.index]} ({labels[d.predicted]} {d.probability:.0%})" for d in doubts]
-            yield f"{len(doubts)} labels may be wrong: {preview_names(listed)}"
+def _find_in_data(videos: _Videos, fitted: _Fitted) -> DataFindings:
+    return find_in_data(
+        videos.samples.mean(1),
+        videos.targets,
+        fitted.logits,
+        fitted.scored,
+        names=[videos.data.relative(r) for r in videos.readable],
+        labels=videos.data.labels,
+        parts=_parts(videos, fitted),
+        groups=[r.group for r in videos.readable],
+        files=videos.files,
+    )
 
 
 def _curve(videos: _Videos, fitted: _Fitted, seed: int) -> tuple[CurvePoint, ...]:
@@ -347,11 +341,11 @@ def _curve(videos: _Videos, fitted: _Fitted, seed: int) -> tuple[CurvePoint, ...
     return learning_curve(videos.samples.mean(1), videos.targets, groups, l2=fitted.l2, seed=seed)
 
 
-def _parts(videos: _Videos, fitted: _Fitted) -> Tensor:
-    """Return the fold of each readable video, or the number of its split."""
+def _parts(videos: _Videos, fitted: _Fitted) -> list[str]:
+    """Return the fold or split of each readable video."""
     if fitted.cross_validation is not None:
-        return fitted.cross_validation.folds
-    return torch.tensor([SPLITS.index(r.split) for r in videos.readable])
+        return [f"fold {fold + 1}" for fold in fitted.cross_validation.folds.tolist()]
+    return [r.split for r in videos.readable]
 
 
 def _save(

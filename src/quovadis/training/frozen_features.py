@@ -29,6 +29,10 @@ from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.cache import cache_folder
 from quovadis.runtime.hashing import sha256, sha256_text
 from quovadis.video.clip import Clip
+from quovadis.video.filmstrip import encode_filmstrip
+
+_FILE_VERSION = 2
+_STRIP_FRAMES, _STRIP_PX = 4, 72
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Features:
     """One for each video; empty if the video could be read."""
     values: Tensor
     """float32 (readable videos, clips, T', D), with the clips of the protocol."""
+    files: tuple[Path, ...] = ()
+    """The cache file of each readable video; see :func:`read_filmstrip`."""
 
     @property
     def targets(self) -> Tensor:
@@ -122,7 +128,9 @@ def frozen_features(
         else:
             views = protocol.views(video, model.spec)
             clips = [part for view in views for part in _clip_features(network, view, device)]
-            write_atomically(path, save({"features": torch.cat(clips).contiguous()}))
+            strip = encode_filmstrip(video.frames, num_frames=_STRIP_FRAMES, height_px=_STRIP_PX, quality=70)
+            tensors = {"features": torch.cat(clips), "filmstrip": torch.frombuffer(bytearray(strip), dtype=torch.uint8)}
+            write_atomically(path, save(tensors))
         done += distributed.world_size()
         if progress is not None:
             progress(min(done, len(records)))
@@ -153,7 +161,8 @@ def _clip_features(model: VideoModel, clip: Clip, device: torch.device) -> Itera
 
 def _key(model: VideoModel, protocol: Protocol, flow: FlowSource) -> str:
     flow_method = flow.method if model.spec.needs_flow else ""
-    return sha256_text("\n".join([hash_trunk(model), protocol.describe(model.spec), flow_method]))[:12]
+    facts = [str(_FILE_VERSION), hash_trunk(model), protocol.describe(model.spec), flow_method]
+    return sha256_text("\n".join(facts))[:12]
 
 
 def _describe(cache: Path, model: VideoModel, protocol: Protocol) -> None:
@@ -176,10 +185,19 @@ def _file(cache: Path, video: Path) -> Path | None:
     return cache / digest[:2] / f"{digest}.safetensors"
 
 
-def _read_file(path: Path) -> Tensor:
+def read_filmstrip(path: Path) -> bytes:
+    """Read the filmstrip of a video, a JPEG, from its cache file.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
+    return _read_file(path, "filmstrip").numpy().tobytes()
+
+
+def _read_file(path: Path, name: str) -> Tensor:
     try:
         with safe_open(path, framework="pt") as file:
-            return file.get_tensor("features")
+            return file.get_tensor(name)
     except (SafetensorError, OSError, ValueError) as error:
         raise DatasetError(
             f"{path} is not a valid features file ({error}): delete it to compute the features again"
@@ -189,7 +207,8 @@ def _read_file(path: Path) -> Tensor:
 def _collect(
     data: Manifest, records: Sequence[VideoRecord], files: Sequence[Path | None], errors: Mapping[int, str]
 ) -> Features:
-    values = [_read_file(path) for i, path in enumerate(files) if path is not None and i not in errors]
+    readable = tuple(path for i, path in enumerate(files) if path is not None and i not in errors)
+    values = [_read_file(path, "features") for path in readable]
     if not values:
         raise DatasetError(f"none of the {len(records)} videos of {data.name} can be read: {errors[0]}")
     shapes = {tuple(v.shape) for v in values}
@@ -198,4 +217,5 @@ def _collect(
             "a classifier on frozen features needs clips of equal length, but this protocol gives clips of different "
             f"lengths; got feature shapes {sorted(shapes)[:3]}. Use the protocol paper, center-clip, ten-clips or 10x3"
         )
-    return Features(tuple(records), tuple(errors.get(i, "") for i in range(len(records))), torch.stack(values))
+    found = tuple(errors.get(i, "") for i in range(len(records)))
+    return Features(tuple(records), found, torch.stack(values), readable)
