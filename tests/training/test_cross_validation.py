@@ -61,7 +61,7 @@ def test_other_seed_gives_other_folds() -> None:
 def test_class_in_a_single_group_is_rejected() -> None:
     samples, targets, groups = cameras()
     targets = torch.tensor([int(g == "camera 3") for g in groups])
-    with pytest.raises(TrainingError, match="all its videos are in one group"):
+    with pytest.raises(TrainingError, match="contains all videos of 1 classes, the first is number 1"):
         cross_validate(samples, targets, groups, 2)
 
 

@@ -100,7 +100,7 @@ def test_class_without_a_readable_video_is_rejected(data: Manifest, tmp_path: Pa
     broken.write_text("no video")
     records = tuple(replace(r, path=broken) if r.label == 1 and r.split == "train" else r for r in data.records)
     other = replace(data, records=tuple(dict.fromkeys(records)))
-    with pytest.raises(TrainingError, match=r"1 classes of .* have no readable video in the training split"):
+    with pytest.raises(TrainingError, match=r"right of .* has no readable video in the training split \(.*broken.mp4"):
         train_frozen(network(tmp_path), other, tmp_path / "run")
 
 
@@ -108,6 +108,47 @@ def test_single_class_is_rejected_before_anything_is_computed(data: Manifest, tm
     single = replace(data, labels=data.labels[:1], records=tuple(r for r in data.records if r.label == 0))
     with pytest.raises(TrainingError, match="needs at least two"):
         train_frozen(tmp_path / "absent.safetensors", single, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", None])
+def test_damaged_cache_files_are_computed_again(
+    damage: bytes | None, data: Manifest, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = network(tmp_path)
+    first = train_frozen(weights, data, tmp_path / "first")
+    files = sorted(cache.glob("features/*/*/*.safetensors"))
+    files[2].write_bytes(files[2].read_bytes()[:-100] if damage is None else damage)
+    again = train_frozen(weights, data, tmp_path / "again")
+    assert torch.equal(again.result.logits, first.result.logits)
+    monkeypatch.setattr("quovadis.evaluation.evaluator.VideoReader", no_reading)
+    train_frozen(weights, data, tmp_path / "complete")
+
+
+def unfit(data: Manifest, kind: str) -> Manifest:
+    if kind == "no training video":
+        return replace(data, records=tuple(r for r in data.records if (r.label, r.split) != (1, "train")))
+    if kind == "one video":
+        rights = [r for r in data.records if r.label == 1]
+        return replace(data, records=tuple(r for r in data.records if r not in rights[1:]))
+    group_of = {"one group": lambda i, r: f"{r.label}{i if r.label else ''}", "three groups": lambda i, r: f"{i % 3}"}
+    records = [replace(r, split="train", group=group_of[kind](i, r)) for i, r in enumerate(data.records)]
+    return replace(data, records=tuple(records))
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_folds", "message"),
+    [
+        ("no training video", 0, r"right of squares has no video in the training split: add videos, or remove"),
+        ("one video", 3, r"needs two videos or groups of videos in each class, and right of squares has one: add"),
+        ("one group", 3, r"needs two videos or groups of videos in each class, and left of squares has one: add"),
+        ("three groups", 4, r"4 folds need at least 4 groups of videos, and squares has 3: use fewer --folds"),
+    ],
+)
+def test_unfit_data_are_rejected_before_anything_is_computed(
+    kind: str, num_folds: int, message: str, data: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train_frozen(tmp_path / "absent.safetensors", unfit(data, kind), tmp_path / "run", num_folds=num_folds)
 
 
 def test_run_folder_of_another_recipe_is_kept(data: Manifest, tmp_path: Path) -> None:

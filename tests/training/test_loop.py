@@ -280,7 +280,7 @@ def test_folder_with_another_run_is_rejected(data: Manifest, tmp_path: Path) -> 
 
 def test_class_without_training_videos_is_rejected(data: Manifest, tmp_path: Path) -> None:
     lonely = replace(data, labels=(*data.labels, "up"))
-    with pytest.raises(TrainingError, match=r"1 classes of squares have no training video that exists: up"):
+    with pytest.raises(TrainingError, match=r"squares: no training video exists of 'up': add videos"):
         train(RECIPE, lonely, tmp_path / "run")
 
 
@@ -320,13 +320,11 @@ def test_class_without_a_readable_video_is_rejected_before_training(
         record.path.write_text("no video")
     kept = [r for r in data.records if r.split != split or r.label == 0]
     lonely = replace(data, records=(*kept, *records))
-    with pytest.raises(
-        TrainingError, match=rf"1 classes of squares have no {name} video that can be read: right \(.*mp4"
-    ):
+    with pytest.raises(TrainingError, match=rf"squares: no {name} video can be read of 'right' \(.*mp4"):
         train(RECIPE, lonely, tmp_path / "run")
     assert not (tmp_path / "run" / "recipe.json").exists()
     gone = replace(data, records=[replace(r, path=Path("no")) if r.split == split else r for r in data.records])
-    with pytest.raises(TrainingError, match=r"exists?: "):
+    with pytest.raises(TrainingError, match="exists"):
         train(RECIPE, gone, tmp_path / "run")
 
 

@@ -3,11 +3,12 @@
 import difflib
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from quovadis.errors import DatasetError
 
+_SEPARATORS = re.compile(r"[\s_]+|(?<=[^\W\d_])-(?=[^\W\d_])")  # a hyphen in "1-2" or "-1" has a meaning
 _DROPPED = re.compile(r"[\s_\-'’\"(),/\\:&]+")
 
 
@@ -65,6 +66,30 @@ def match_names(names: Sequence[str], model_names: Sequence[str], dataset: str) 
                 "their videos into one class, or rename one of them"
             )
     return {name: candidates[name][0] for name in names}
+
+
+def merge_spellings(names: Sequence[str]) -> dict[str, str]:
+    """Map spellings of one class that differ only in case, spaces, underscores or hyphens to the most frequent one.
+
+    Args:
+        names: The class name of each video.
+
+    Returns:
+        The class name for each spelling, also for those that are not changed.
+
+    Example:
+        >>> merge_spellings(["clean_and_jerk", "Clean and jerk", "Clean and jerk", "-1", "1"])
+        {'clean_and_jerk': 'Clean and jerk', 'Clean and jerk': 'Clean and jerk', '-1': '-1', '1': '1'}
+    """
+    counts = Counter(names)
+    best: dict[str, str] = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        best.setdefault(_class_key(name), name)
+    return {name: best[_class_key(name)] for name in counts}
+
+
+def _class_key(name: str) -> str:
+    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name)).strip().casefold()
 
 
 def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:

@@ -142,7 +142,11 @@ class Manifest:
             raise UnknownNameError.among("split", name, SPLITS)
         chosen = tuple(r for r in self.records if r.split == name)
         if not chosen:
-            raise DatasetError(f"{self.name} has no videos in its {name} split")
+            found = [f"{sum(r.split == split for r in self.records)} {split}" for split in SPLITS]
+            raise DatasetError(
+                f"{self.name} has no videos in its {name} split (found {', '.join(found)}): assign some to it in the "
+                "column split of a table, or add videos"
+            )
         unlabeled = sum(r.label == UNLABELED for r in chosen)
         if unlabeled:
             raise DatasetError(

@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quovadis.datasets.class_names import similar_names
+from quovadis.datasets.class_names import merge_spellings, similar_names
 from quovadis.datasets.manifest import Manifest, VideoRecord, preview_names
 from quovadis.datasets.splits import assign_splits, hold_out_validation
 from quovadis.datasets.text_files import sort_labels
@@ -40,7 +40,8 @@ def build_manifest(
 
     If no split is given, the videos are split 70/15/15 by :func:`~quovadis.datasets.splits.assign_splits`. If there is
     a training split but no validation split, a tenth of the training videos is held out. Entries that are equal in
-    path, label, split and group count once. All entries of one file, links included, get the same split.
+    path, label, split and group count once. All entries of one file, links included, get the same split. Without
+    ``labels``, spellings of a class that differ only in case, spaces, underscores or hyphens are one class.
 
     Args:
         name: Name of the dataset.
@@ -55,8 +56,11 @@ def build_manifest(
         DatasetError: If there are no videos, none of the files exists, one file has two splits or two groups, or the
             manifest is invalid.
     """
-    unique = list(dict.fromkeys(videos))
     notes = list(notes)
+    if labels is None:
+        videos, merged = _merge_spellings(videos)
+        notes += merged
+    unique = list(dict.fromkeys(videos))
     if group_by is not None:
         unique, note = _group_by(unique, root, group_by)
         notes.append(note)
@@ -104,6 +108,17 @@ def check_files(data: Manifest) -> Manifest:
                     "are one file (a link). A file must be in one split only: remove one of them"
                 )
     return data
+
+
+def _merge_spellings(videos: Sequence[ListedVideo]) -> tuple[list[ListedVideo], list[str]]:
+    """Give all spellings of a class the most frequent one, with a note for each changed class."""
+    names = merge_spellings([v.label for v in videos])
+    changed = defaultdict(list)
+    for spelling, name in names.items():
+        if spelling != name:
+            changed[name].append(repr(spelling))
+    notes = [f"{' and '.join(spellings)} counted as the class {name!r}" for name, spellings in changed.items()]
+    return [replace(v, label=names[v.label]) for v in videos], notes
 
 
 def _group_by(videos: Sequence[ListedVideo], root: Path, pattern: str) -> tuple[list[ListedVideo], str]:

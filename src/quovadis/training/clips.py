@@ -13,7 +13,7 @@ from torch import Tensor
 
 from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler, Splits, collate
 from quovadis.datasets.loader import VideoDataLoader
-from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.datasets.manifest import Manifest, VideoRecord, preview_names
 from quovadis.errors import TrainingError
 from quovadis.flow.source import FlowSource
 from quovadis.models.spec import ModelSpec
@@ -71,10 +71,10 @@ class TrainingClips:
             count = partial(progress.count, f"checking a {name} video of each class")
             unreadable = ClipDataset(records, spec).unreadable_classes(count)
             if unreadable:
-                reasons = [f"{self.data.labels[label]} ({why})" for label, why in sorted(unreadable.items())[:5]]
+                reasons = [f"{self.data.labels[label]!r} ({why})" for label, why in sorted(unreadable.items())]
                 raise TrainingError(
-                    f"{len(unreadable)} classes of {self.data.name} have no {name} video that can be read: "
-                    f"{'; '.join(reasons)}. Replace the files, or remove the class"
+                    f"{self.data.name}: no {name} video can be read of {preview_names(reasons)}: replace the files, or "
+                    "remove the class"
                 )
 
     def _check_classes(self) -> None:
@@ -82,8 +82,8 @@ class TrainingClips:
         missing = [name for i, name in enumerate(self.data.labels) if i not in present]
         if missing:
             raise TrainingError(
-                f"{len(missing)} classes of {self.data.name} have no training video that exists: "
-                f"{', '.join(missing[:5])}; add videos or remove the class"
+                f"{self.data.name}: no training video exists of {preview_names(list(map(repr, missing)))}: add videos, "
+                "or remove the class"
             )
         if not self.val:
             raise TrainingError(

@@ -126,8 +126,8 @@ def cross_validate(
         missing = sorted(set(range(num_classes)) - set(targets[rest].tolist()))
         if missing:
             raise TrainingError(
-                f"cross-validation leaves class {missing[0]} without training videos: all its videos are in one group. "
-                "Add videos of another source, remove the class, or train without folds"
+                f"fold {fold + 1} contains all videos of {len(missing)} classes, the first is number {missing[0]}: use "
+                "fewer folds or another seed, or add videos of other groups"
             )
         own_groups = [groups[i] for i in rest]
         l2 = select_strength(samples[rest], targets[rest], own_groups, num_classes, strengths, balanced, seed)

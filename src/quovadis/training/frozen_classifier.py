@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord
+from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview_names
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.protocols import find_protocol
@@ -126,8 +126,8 @@ def train_frozen(
     sources = [weights] if isinstance(weights, str | PathLike) else list(weights)
     out = Path(out)
     report = progress or (lambda step, done: None)
-    _check_classes(data)
     records = _records(data, num_folds)
+    _check_classes(data, records, num_folds)
     with FolderLock(out, "training"):
         if (out / "last.pt").exists():
             raise TrainingError(f"{out} holds a run of another recipe: choose another --out")
@@ -273,11 +273,36 @@ def _fit(videos: _Videos, rows: Tensor, l2: float, balanced: bool) -> tuple[Tens
     return fit_logistic(samples.flatten(0, 1), targets, len(videos.data.labels), l2=l2, balanced=balanced)
 
 
-def _check_classes(data: Manifest) -> None:
+def _check_classes(data: Manifest, records: Sequence[VideoRecord], num_folds: int) -> None:
+    """Raise TrainingError before anything is computed if the listed videos cannot train a classifier."""
     if len(data.labels) < 2:
         raise TrainingError(
             f"{data.name} has only the class {data.labels[0]!r}: a classifier needs at least two, for example a folder "
             "of videos that show something else"
+        )
+    groups: dict[int, set[str]] = {label: set() for label in range(len(data.labels))}
+    for i, record in enumerate(records):
+        if num_folds or record.split == "train":
+            groups[record.label].add(record.group or f"\0{i}")
+    empty = [data.labels[label] for label, own in groups.items() if not own]
+    if empty:
+        where = "video" if num_folds else "video in the training split"
+        raise TrainingError(
+            f"{preview_names(empty)} of {data.name} {'has' if len(empty) == 1 else 'have'} no {where}: add videos, or "
+            "remove the class"
+        )
+    single = [data.labels[label] for label, own in groups.items() if len(own) == 1]
+    if num_folds and single:
+        raise TrainingError(
+            f"cross-validation needs two videos or groups of videos in each class, and {preview_names(single)} of "
+            f"{data.name} {'has' if len(single) == 1 else 'have'} one: add videos of another source, remove the class, "
+            "or train without --folds"
+        )
+    num_groups = len(set().union(*groups.values()))
+    if num_folds > num_groups:
+        raise TrainingError(
+            f"{num_folds} folds need at least {num_folds} groups of videos, and {data.name} has {num_groups}: use "
+            "fewer --folds, or add videos of other sources"
         )
 
 
@@ -294,12 +319,12 @@ def _require_classes(videos: _Videos, num_folds: int) -> None:
     present = videos.targets if num_folds else videos.targets[rows["train"]]
     missing = sorted(set(range(len(videos.data.labels))) - set(present.tolist()))
     if missing:
-        names = ", ".join(videos.data.labels[i] for i in missing[:5])
+        names = preview_names([videos.data.labels[i] for i in missing])
         where = "readable video" if num_folds else "readable video in the training split"
         reasons = sorted({e for r, e in zip(videos.records, videos.errors, strict=True) if e and r.label in missing})
         raise TrainingError(
-            f"{len(missing)} classes of {videos.data.name} have no {where}: {names}"
-            f"{f' ({reasons[0]})' if reasons else ''}; add videos, or remove the class"
+            f"{names} of {videos.data.name} {'has' if len(missing) == 1 else 'have'} no {where}"
+            f"{f' ({reasons[0]})' if reasons else ''}: add videos, or remove the class"
         )
     empty = [split for split, own in rows.items() if not len(own)]
     if empty and not num_folds:

@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 
 from quovadis import transforms
 from quovadis.datasets.loader import VideoDataLoader
-from quovadis.datasets.manifest import Manifest, VideoRecord
+from quovadis.datasets.manifest import Manifest, VideoRecord, preview_names
 from quovadis.errors import DatasetError, InvalidInputError, TrainingError
 from quovadis.evaluation.evaluator import ProtocolVideos
 from quovadis.evaluation.protocols import Protocol
@@ -109,7 +109,7 @@ def frozen_features(
     files = [_file(cache, record.path) for record in records]
     first_of = {path: i for i, path in reversed(list(enumerate(files))) if path is not None}
     todo = distributed.run_on_main(
-        lambda: [i for i, path in enumerate(files) if path is None or (first_of[path] == i and not path.is_file())]
+        lambda: [i for i, path in enumerate(files) if path is None or (first_of[path] == i and not _is_complete(path))]
     )
     if todo and distributed.is_main():
         _describe(cache, model, protocol)
@@ -144,9 +144,10 @@ def require_all_classes(features: Features, data: Manifest) -> None:
     """Raise TrainingError if a class has no readable training video."""
     missing = sorted(set(range(len(data.labels))) - set(features.targets.tolist()))
     if missing:
+        names = preview_names([data.labels[i] for i in missing])
         raise TrainingError(
-            f"{len(missing)} classes of {data.name} have no training video that can be read: "
-            f"{', '.join(data.labels[i] for i in missing[:5])}; add videos or remove the class"
+            f"{names} of {data.name} {'has' if len(missing) == 1 else 'have'} no training video that can be read: add "
+            "videos, or remove the class"
         )
 
 
@@ -183,6 +184,15 @@ def _file(cache: Path, video: Path) -> Path | None:
     except OSError:
         return None
     return cache / digest[:2] / f"{digest}.safetensors"
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a cache file exists and is not damaged. Others are computed again."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {"features", "filmstrip"} <= set(file.keys())
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_filmstrip(path: Path) -> bytes:
