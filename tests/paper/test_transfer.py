@@ -1,6 +1,7 @@
 """Transfer settings: cached features, resumed experiments, reports."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from quovadis.cli import main
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
-from quovadis.errors import DatasetError, InvalidInputError, TrainingError
+from quovadis.errors import DatasetError, InvalidInputError, TrainingError, WeightsError
 from quovadis.evaluation.dump import read_dump
 from quovadis.evaluation.evaluator import evaluate
 from quovadis.inference.recognizer import Recognizer
@@ -281,4 +282,16 @@ def test_transfer_command(two_classes: Path, source: Path, tmp_path: Path, capsy
     assert "full-ft" in captured.out
     assert "i3d_tiny (rgb)" in captured.out
     assert "overlap of test videos with the source's training data is not checked" in captured.err
+    for text in ("All metrics", "class mean", "95 % Wilson interval"):
+        assert text in captured.out
+    runs = re.findall(r"use it: quovadis predict VIDEO --weights (.*)", captured.err)
+    assert [Path(run).parent for run in runs] == [tmp_path] * 2
+    assert all(Recognizer.load(run).labels == ("left", "right") for run in runs)
+    page = (tmp_path / "report.html").read_text()
+    assert "Most frequent confusions" in page
+    results = json.loads((tmp_path / "results.json").read_text())["rows"]
+    low, high = results[0]["targets"][0]["top1_interval"]
+    assert low <= results[0]["targets"][0]["top1"] <= high
+    with pytest.raises(WeightsError, match=rf"contains 2 run folders; name one:\n  {min(runs)}\n  {max(runs)}"):
+        Recognizer.load(tmp_path)
     assert {p.name.split("-")[1] for p in tmp_path.iterdir() if p.name.startswith("squares-")} == {"fixed", "full"}

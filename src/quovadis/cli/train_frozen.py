@@ -65,7 +65,7 @@ def main(args: list[str]) -> None:
     from quovadis.flow.source import FlowSource
     from quovadis.report.terminal import evaluation_table
     from quovadis.runtime.console import Console
-    from quovadis.runtime.progress import progress_bar
+    from quovadis.runtime.progress import TrainingProgress
     from quovadis.training.frozen_classifier import train_frozen
     from quovadis.training.learning_curve import more_data_helps
     from quovadis.weights.default import default_weights
@@ -78,13 +78,10 @@ def main(args: list[str]) -> None:
     errors.print(data.describe())
     for note in data.notes:
         errors.print(f"note: {note}", style="dim")
-    with progress_bar(errors) as bar:
-        tasks = {}
+    with TrainingProgress(errors) as progress:
 
         def advance(step: str, done: int) -> None:
-            if step not in tasks:
-                tasks[step] = bar.add_task(step, total=options.folds if step == "folds" else len(data.records))
-            bar.update(tasks[step], completed=done)
+            progress.count(step, done, options.folds if step == "folds" else len(data.records))
 
         run = train_frozen(
             weights,

@@ -54,7 +54,7 @@ def main(args: list[str]) -> None:
 
 def _transfer(options: Transfer) -> None:
     from quovadis.datasets.load import load_dataset
-    from quovadis.paper.transfer_settings import transfer, transfer_grid
+    from quovadis.paper.transfer_settings import details_grid, transfer, transfer_grid
     from quovadis.runtime import distributed
     from quovadis.runtime.console import Console
     from quovadis.runtime.progress import TrainingProgress
@@ -83,5 +83,10 @@ def _transfer(options: Transfer) -> None:
     if options.json:
         print(json.dumps([row.to_dict() for row in rows], indent=2))
     else:
-        Console(soft_wrap=True).print(transfer_grid(rows).to_terminal())
+        console = Console(soft_wrap=True)
+        for grid in (transfer_grid(rows), details_grid(rows)):
+            console.print(grid.to_terminal())
     errors.print(f"wrote {options.out / 'report.html'}")
+    for row in rows:
+        if len(row.folders) == 1:
+            errors.print(f"use it: quovadis predict VIDEO --weights {row.folders[0]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -57,6 +58,7 @@ class TransferRow:
             "spread_top1": self.spread_top1,
             "targets": [
                 {k: v for k, v in r.to_dict().items() if k not in ("videos", "confusion", "labels")}
+                | {"top1_interval": _interval(r)}
                 for r in self.results
             ],
             "folders": [f.name for f in self.folders],
@@ -176,6 +178,52 @@ def transfer_grid(rows: Sequence[TransferRow]) -> Grid:
     return Grid("Transfer", columns, tuple(lines), 2, tuple(notes))
 
 
+def details_grid(rows: Sequence[TransferRow]) -> Grid:
+    """Create a table of all metrics of each setting, model and target."""
+    columns = ("setting", "model", "data", "top-1", "from", "to", "top-5", "class mean", "videos", "unread")
+    lines = []
+    for row in rows:
+        for result in row.results:
+            low, high = _interval(result)
+            lines.append(
+                (
+                    row.setting,
+                    row.model,
+                    result.dataset,
+                    f"{result.top1:.1%}",
+                    f"{low:.1%}",
+                    f"{high:.1%}",
+                    f"{result.top5:.1%}" if len(result.labels) > 5 else "",
+                    f"{result.mean_class:.1%}",
+                    str(result.num_videos),
+                    str(len(result.unreadable)),
+                )
+            )
+    note = "From, to: 95 % Wilson interval of top-1 for independent videos. Unread (unreadable) videos count as wrong."
+    return Grid("All metrics", columns, tuple(lines), 3, (note,))
+
+
+def _interval(result: EvaluationResult) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    found = binomtest(round(result.top1 * result.num_videos), result.num_videos).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def confusion_grid(rows: Sequence[TransferRow], count: int = 10) -> Grid:
+    """Create a table of the most frequent confusions of each setting and model, over all targets."""
+    lines = []
+    for row in rows:
+        pairs = Counter(
+            (video.label, video.top[0][0])
+            for result in row.results
+            for video in result.videos
+            if video.top and not video.correct
+        )
+        lines += [(row.setting, row.model, *pair, str(n)) for pair, n in pairs.most_common(count)]
+    return Grid("Most frequent confusions", ("setting", "model", "class", "predicted", "videos"), tuple(lines), 4)
+
+
 def _write_report(rows: Sequence[TransferRow], out: Path, sources: Sequence[str | PathLike[str]]) -> None:
     content = {
         "sources": [str(s) for s in sources],
@@ -183,5 +231,6 @@ def _write_report(rows: Sequence[TransferRow], out: Path, sources: Sequence[str 
         "environment": environment(),
     }
     write_atomically(out / "results.json", json.dumps(content, indent=2) + "\n")
-    page = grid_page("Transfer", f"Source: {', '.join(map(str, sources))}.", [transfer_grid(rows)])
+    grids = [transfer_grid(rows), details_grid(rows), confusion_grid(rows)]
+    page = grid_page("Transfer", f"Source: {', '.join(map(str, sources))}.", grids)
     write_atomically(out / "report.html", page)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -166,14 +166,15 @@ def _end_to_end(experiment: Experiment, folder: Path, progress: Progress) -> Log
     recognizer = Recognizer.load(
         folder, flow_method=recipe.data.flow_method, flow_folder=_path(recipe.data.flow_folder)
     )
-    progress.note(f"evaluating {len(data.split(experiment.split))} {experiment.split} videos of {data.name}")
+    num_videos = len(data.split(experiment.split))
+    description = f"evaluation on {data.name} {experiment.split}"
     results = evaluate_streams(
         recognizer,
         data,
         split=experiment.split,
         protocol=experiment.protocol,
         num_workers=recipe.data.num_workers,
-        progress=_every_tenth(progress, len(data.split(experiment.split))),
+        progress=lambda done: progress.count(description, done, num_videos),
     )
     return LogitDump.of(results[:1])
 
@@ -188,17 +189,17 @@ def _fixed(experiment: Experiment, folder: Path, progress: Progress) -> LogitDum
     protocol = find_protocol(experiment.protocol or model.spec.protocol)
 
     def features_of(part: str) -> Features:
-        progress.note(f"extracting features of the {part} videos of {data.name}")
+        records, description = data.split(part), f"features of {data.name} {part}"
         return frozen_features(
             model,
             data,
-            data.split(part),
+            records,
             folder.parent / "features",
             protocol=protocol,
             flow=flow,
             device=device,
             num_workers=experiment.recipe.data.num_workers,
-            progress=_every_tenth(progress, len(data.split(part))),
+            progress=lambda done: progress.count(description, done, len(records)),
         )
 
     parts = {part: features_of(part) for part in dict.fromkeys(("train", "val", split))}
@@ -242,17 +243,6 @@ def _hash_model(weights: str | PathLike[str]) -> str:
     for name, tensor in sorted(model.head.state_dict().items()):
         head.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"{hash_trunk(model)} {head.hexdigest()}"
-
-
-def _every_tenth(progress: Progress, total: int) -> Callable[[int], None]:
-    """Return a callback that adds a note after every tenth of the videos."""
-    every = max(total // 10, 1)
-
-    def report(done: int) -> None:
-        if done % every == 0 and total >= 100:
-            progress.note(f"{done} of {total} videos")
-
-    return report
 
 
 def _path(folder: str | None) -> Path | None:

@@ -33,6 +33,8 @@ _HEAD_BYTES = 1024
 _AVERAGE_COUNTER = "n_averaged"
 """Key that torch.optim.swa_utils.AveragedModel adds to a state dict."""
 
+_MAX_LISTED = 20
+
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 """Names of the weights file in a run folder, in order of preference."""
 
@@ -82,7 +84,18 @@ def find_weights_file(path: str | PathLike[str]) -> Path:
         raise WeightsError(f"{path} contains {len(indices)} checkpoints; name one, such as {indices[0]}")
     if indices:
         return bundle_prefix(indices[0])
-    raise WeightsError(f"{path} contains no weights: neither {' nor '.join(RUN_WEIGHTS)} nor a TensorFlow checkpoint")
+    names = " nor ".join(RUN_WEIGHTS)
+    raise WeightsError(f"{path} contains no weights: neither {names} nor a TensorFlow checkpoint{_runs_inside(path)}")
+
+
+def _runs_inside(folder: Path) -> str:
+    """Describe the run folders in a folder, for an error message."""
+    runs = sorted({file.parent for name in RUN_WEIGHTS for file in folder.glob(f"*/{name}")})
+    if not runs:
+        return ""
+    listed = "".join(f"\n  {run}" for run in runs[:_MAX_LISTED])
+    more = f"\n  ... ({len(runs)} in all)" if len(runs) > _MAX_LISTED else ""
+    return f". It contains {len(runs)} run folder{'s' * (len(runs) > 1)}; name one:{listed}{more}"
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsInfo | ImageModel]:
