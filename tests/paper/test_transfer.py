@@ -270,7 +270,10 @@ def test_invalid_inputs_are_rejected(data: Manifest, source: Path, tmp_path: Pat
         run_experiment(fixed(lacking, source), tmp_path)
 
 
-def test_transfer_command(two_classes: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_transfer_command(
+    two_classes: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     main(
         [
             *("transfer", "--weights", str(source), "--data", str(two_classes), "--out", str(tmp_path)),

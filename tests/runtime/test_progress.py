@@ -1,13 +1,15 @@
 """Bars and lines of progress."""
 
 import io
+from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 
 from quovadis.runtime import progress
 from quovadis.runtime.console import Console
-from quovadis.runtime.progress import TrainingProgress, progress_bar
+from quovadis.runtime.progress import TrainingProgress, progress_bar, working
 
 
 class Clock:
@@ -82,3 +84,40 @@ def test_lines_replace_bars_in_a_log(clock: Clock) -> None:
     assert lines[1] == "validation: 4 of 100, about 16 minutes left"
     assert len(lines) == 33
     assert lines[-1] == "validation: 97 of 100, about 30 s left"
+
+
+def test_every_bar_becomes_lines_in_a_log(clock: Clock) -> None:
+    target, file = console(terminal=False)
+    with progress_bar(target, transient=True) as bar:
+        task = bar.add_task("videos", total=None)
+        bar.update(task, total=10)
+        for _ in range(9):
+            clock.now += 20.0
+            bar.advance(task)
+    lines = [line for line in file.getvalue().splitlines() if "about" in line]
+    assert lines == [
+        "videos: 1 of 10, about 3 minutes left",
+        "videos: 3 of 10, about 2 minutes left",
+        "videos: 5 of 10, about 2 minutes left",
+        "videos: 7 of 10, about 60 s left",
+        "videos: 9 of 10, about 20 s left",
+    ]
+
+
+def test_no_other_module_makes_bars() -> None:
+    source = Path(progress.__file__).parents[1]
+    users = {p.name for p in source.rglob("*.py") if "rich.progress" in p.read_text()}
+    assert users == {"progress.py"}
+
+
+def test_silent_work_is_announced_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.05)
+    with working("checking"):
+        sleep(0.3)
+    assert capsys.readouterr().err == "checking ...\n"
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 50.0)
+    with working("quick"):
+        pass
+    assert capsys.readouterr().err == ""

@@ -24,9 +24,12 @@ class Doctor:
 def main(args: list[str]) -> None:
     """Run the command."""
     options = tyro.cli(Doctor, args=args, prog="quovadis doctor", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.doctor.checks import examine
+    from quovadis.runtime.progress import working
 
-    findings = list(examine())
+    with working("checking the installation"):
+        from quovadis.doctor.checks import examine
+
+        findings = list(examine())
     broken = [f for f in findings if f.is_fatal]
     if options.json:
         print(json.dumps({"healthy": not broken, "findings": [asdict(f) for f in findings]}, indent=2))

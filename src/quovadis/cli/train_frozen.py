@@ -65,7 +65,7 @@ def main(args: list[str]) -> None:
     from quovadis.flow.source import FlowSource
     from quovadis.report.terminal import evaluation_table
     from quovadis.runtime.console import Console
-    from quovadis.runtime.progress import TrainingProgress
+    from quovadis.runtime.progress import TrainingProgress, working
     from quovadis.training.frozen_classifier import train_frozen
     from quovadis.training.learning_curve import more_data_helps
     from quovadis.weights.default import default_weights
@@ -96,7 +96,8 @@ def main(args: list[str]) -> None:
             num_workers=options.num_workers,
             progress=advance,
         )
-    page = _write_report(options, data, run, weights, time.perf_counter() - started)
+    with working("writing the report"):
+        page = _write_report(options, data, run, weights, time.perf_counter() - started)
     console.print(evaluation_table([run.result]))
     if run.cross_validation is not None:
         console.print(run.cross_validation.describe())

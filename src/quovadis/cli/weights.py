@@ -122,9 +122,12 @@ class Convert:
 
     def run(self) -> None:
         """Convert, and print the metadata of the new file."""
-        from quovadis.weights.conversion import convert
+        from quovadis.runtime.progress import working
 
-        info = convert(self.source, self.target, to=self.to)
+        with working(f"converting {self.source}"):
+            from quovadis.weights.conversion import convert
+
+            info = convert(self.source, self.target, to=self.to)
         if self.json:
             _print_json({"path": str(self.target), **asdict(info)})
         else:
@@ -142,6 +145,7 @@ class Verify:
 
     def run(self) -> None:
         """Compare the file with the catalog, and its tensors with all official checkpoints."""
+        from quovadis.runtime.progress import working
         from quovadis.weights.catalog import CATALOG
         from quovadis.weights.download import identify_published
         from quovadis.weights.formats import read_video_weights
@@ -156,8 +160,8 @@ class Verify:
                 if self.json:
                     _print_json({"weights": str(path), "official": False, "published": name})
                 return
-        state, _ = read_video_weights(path)
-        report = verify_state(state)
+        with working(f"comparing {path.name}"):
+            report = verify_state(read_video_weights(path)[0])
         total = len(report.equal) + len(report.different)
         if self.json:
             _print_json({"weights": str(path), "official": report.official, **asdict(report)})

@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from threading import Timer
 from typing import Any
 
 from rich.progress import (
@@ -14,6 +16,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
@@ -35,11 +38,13 @@ _SECONDS_BETWEEN_LINES = 30.0
 def progress_bar(console: Console, *, transient: bool = False) -> Progress:
     """Create a progress bar with elapsed and remaining time.
 
+    If the console is not a terminal, a line every 30 seconds replaces the bar.
+
     Args:
         console: The console to print to.
         transient: Remove the bar when it is complete.
     """
-    return Progress(
+    return _Bar(
         _Description(),
         BarColumn(),
         MofNCompleteColumn(),
@@ -50,6 +55,50 @@ def progress_bar(console: Console, *, transient: bool = False) -> Progress:
         transient=transient,
         speed_estimate_period=_ESTIMATE_SECONDS,
     )
+
+
+@contextmanager
+def working(description: str) -> Iterator[None]:
+    """Show on stderr that work of unknown length is going on, if it takes more than two seconds.
+
+    >>> with working("checking"):
+    ...     pass
+    """
+    console = Console(stderr=True)
+    bar = Progress(SpinnerColumn(), _Description(), TimeElapsedColumn(), console=console, transient=True)
+    bar.add_task(description, total=None)
+    show = bar.start if console.is_terminal else partial(console.print, f"{description} ...")
+    timer = Timer(_SILENT_SECONDS, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if bar.live.is_started:
+            bar.stop()
+
+
+class _Bar(Progress):
+    """A progress bar that also works without a terminal."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console, **options: Any):
+        super().__init__(*columns, console=console, **options)
+        self._lines = None if console.is_terminal else _ProgressLines(console)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._print_line(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._print_line(task_id)
+
+    def _print_line(self, task_id: TaskID) -> None:
+        task = self._tasks[task_id]
+        if self._lines is not None and task.total:
+            self._lines.show(task_id, task.description, int(task.completed), int(task.total))
 
 
 @contextmanager
@@ -84,17 +133,13 @@ class _Description(ProgressColumn):
 
 
 class TrainingProgress:
-    """Progress of a training command: a bar for each kind of work, a line for each validation and note.
-
-    If the console is not a terminal, a line every 30 seconds replaces the bars.
-    """
+    """Progress of a training command: a bar for each kind of work, a line for each validation and note."""
 
     def __init__(self, console: Console):
         self._console = console
         self._bar = progress_bar(console)
         self._tasks: dict[str, TaskID] = {}
         self._between = self._bar.add_task("working", total=None)  # shown while there is no other bar
-        self._lines = _ProgressLines(console)
 
     def __enter__(self) -> TrainingProgress:
         if self._console.is_terminal:
@@ -131,8 +176,6 @@ class TrainingProgress:
         if done >= total:
             self._bar.remove_task(self._tasks.pop(name))
         self._bar.update(self._between, visible=not self._tasks)
-        if not self._console.is_terminal:
-            self._lines.show(name, description, done, total)
 
 
 class _ProgressLines:
@@ -140,15 +183,13 @@ class _ProgressLines:
 
     def __init__(self, console: Console):
         self._console = console
-        self._starts: dict[str, tuple[float, int]] = {}
+        self._starts: dict[TaskID, tuple[float, int]] = {}
         self._next_time = 0.0
 
-    def show(self, name: str, description: str, done: int, total: int) -> None:
+    def show(self, task: TaskID, description: str, done: int, total: int) -> None:
         now = time.monotonic()
-        start, first = self._starts.setdefault(name, (now, done))
-        if done >= total:
-            del self._starts[name]
-        elif done > first and now >= max(self._next_time, start + _SILENT_SECONDS):
+        start, first = self._starts.setdefault(task, (now, done))
+        if done > first and done < total and now >= max(self._next_time, start + _SILENT_SECONDS):
             left = (now - start) / (done - first) * (total - done)
             self._console.print(f"{description}: {done:,} of {total:,}, about {describe_duration(left)} left")
             self._next_time = now + _SECONDS_BETWEEN_LINES
