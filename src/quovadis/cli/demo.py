@@ -83,7 +83,7 @@ def run_pretrained(options: Demo) -> None:
     data = make_videos(config, errors, options.out)
     console.print(f"   {data.describe()}, in {data.root}")
     print_step(console, "3. Classifier", " for the 25 new classes: logistic regression on features of the network")
-    run = _train_classifier(weights, data, config.total, options.out / "frozen", errors)
+    run = _train_classifier(weights, data, options.out / "frozen", errors)
     print_step(console, "4. Evaluation", " on the test split")
     console.print(evaluation_table([run.result]))
     console.print(f"   chance is {1 / len(data.labels):.1%}; a model of single frames can reach at most 20 %")
@@ -124,17 +124,12 @@ def run_pretrained(options: Demo) -> None:
     )
 
 
-def _train_classifier(weights: str, data: Manifest, num_videos: int, out: Path, errors: Console) -> FrozenRun:
-    from quovadis.runtime.progress import progress_bar
+def _train_classifier(weights: str, data: Manifest, out: Path, errors: Console) -> FrozenRun:
+    from quovadis.runtime.progress import TrainingProgress
     from quovadis.training.frozen_classifier import train_frozen
 
-    with progress_bar(errors) as bar:
-        task = bar.add_task("features", total=num_videos)
-
-        def advance(step: str, done: int) -> None:
-            bar.update(task, completed=done, description=step)
-
-        return train_frozen(weights, data, out, protocol=_PROTOCOL, progress=advance)
+    with TrainingProgress(errors) as progress:
+        return train_frozen(weights, data, out, protocol=_PROTOCOL, progress=progress.count)
 
 
 def _recognize(

@@ -87,7 +87,7 @@ class I3D(VideoModel):
             TooFewFramesError: If there are fewer than 9 frames.
         """
         self.check_inputs(*streams)
-        return self._logits(self._pool(self.trunk(streams[0])))
+        return self.classify_map(self.trunk(streams[0]))
 
     def features(self, *streams: Tensor) -> Tensor:
         """Compute the inputs of the classifier: (B, T', 1024) with T' = ceil(T / 8) - 1."""
@@ -97,6 +97,10 @@ class I3D(VideoModel):
     def classify(self, features: Tensor) -> Tensor:
         """Compute logits averaged over time: (B, T', 1024) to (B, classes)."""
         return self._logits(features.transpose(1, 2)[..., None, None])
+
+    def classify_map(self, feature_map: Tensor) -> Tensor:
+        """Compute logits from the output of the trunk: (B, 1024, T / 8, H / 32, W / 32) to (B, classes)."""
+        return self._logits(self._pool(feature_map))
 
     def class_maps(self, *streams: Tensor) -> Tensor:
         """Compute class activation maps (B, classes, T / 8, H / 32, W / 32), sizes rounded up.

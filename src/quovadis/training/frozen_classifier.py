@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,25 @@ from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import describe_model
 from quovadis.metrics.calibration import expected_calibration_error, fit_temperature
+from quovadis.models.i3d import I3D
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.checkpoint import trained_weights_info
 from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
 from quovadis.training.data_findings import DataFindings, find_in_data
-from quovadis.training.frozen_features import Features, frozen_features, hash_trunk
+from quovadis.training.frozen_features import CachedVideos, Features, frozen_features, hash_trunk
+from quovadis.training.last_blocks import (
+    LastBlocksRecipe,
+    LastBlocksResult,
+    Tail,
+    cached_activations,
+    require_i3d,
+    tail_logits,
+    train_tail,
+)
 from quovadis.training.learning_curve import CurvePoint, learning_curve
-from quovadis.training.logistic import L2_STRENGTHS, fit_logistic, require_linear_head, set_heads
+from quovadis.training.logistic import L2_STRENGTHS, divide_logits, fit_logistic, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
 from quovadis.weights.load import NETWORKS_FILE, load_model
 
@@ -54,6 +64,8 @@ class FrozenRun:
     """Sentences about doubtful labels, look-alikes in different folds or splits, and unequal classes."""
     curve: tuple[CurvePoint, ...] = ()
     """Accuracy against the number of training videos per class, if requested."""
+    last_blocks: LastBlocksResult | None = None
+    """Accuracy before and after the training of the last blocks, if requested."""
 
     @property
     def calibration_error(self) -> tuple[float, float]:
@@ -79,10 +91,11 @@ def train_frozen(
     protocol: str = "center-clip",
     balanced: bool = False,
     curve: bool = False,
+    last_blocks: LastBlocksRecipe | None = None,
     seed: int = 0,
     flow: FlowSource | None = None,
     num_workers: int = 0,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> FrozenRun:
     """Train an L2-regularized logistic regression on frozen features and evaluate it.
 
@@ -103,11 +116,13 @@ def train_frozen(
         num_folds: Number of folds of the cross-validation; 0 uses the splits of the data.
         protocol: The clips of each video; see :data:`quovadis.evaluation.protocols.PROTOCOLS`.
         balanced: Give all classes the same total weight.
+        last_blocks: Then train the last blocks of the network, starting from the classifier. They are kept if they are
+            more accurate on the validation split or, with folds, out of fold.
         curve: Measure a learning curve; see :func:`quovadis.training.learning_curve.learning_curve`.
         seed: Seed of the folds.
         flow: Source of optical flow, for networks that need it.
         num_workers: Number of decoding processes; 0 decodes in this process.
-        progress: Called with the name of a step and the number of finished videos or folds.
+        progress: Called with the name of a step, the number of finished videos, folds or epochs, and their total.
 
     Returns:
         The run folder, the classifier and its metrics.
@@ -125,7 +140,7 @@ def train_frozen(
     """
     sources = [weights] if isinstance(weights, str | PathLike) else list(weights)
     out = Path(out)
-    report = progress or (lambda step, done: None)
+    report = progress or (lambda step, done, total: None)
     records = _records(data, num_folds)
     _check_classes(data, records, num_folds)
     with FolderLock(out, "training"):
@@ -135,6 +150,8 @@ def train_frozen(
         models = [load_model(source).to(device) for source in sources]
         for model in models:
             require_linear_head(model)
+        if last_blocks is not None:
+            _require_one_i3d(models, last_blocks)
         chosen, flow = find_protocol(protocol), flow or FlowSource()
         features = []
         for model in models:
@@ -148,18 +165,47 @@ def train_frozen(
                     flow=flow,
                     device=device,
                     num_workers=num_workers,
-                    progress=lambda done, name=name: report(name, done),  # type: ignore[misc]
+                    progress=lambda done, name=name: report(name, done, len(records)),  # type: ignore[misc]
                 )
             )
         trunks = [hash_trunk(model) for model in models]
         videos = _Videos(data, *_join(features))
         _require_classes(videos, num_folds)
         if num_folds:
-            fitted = _fit_with_folds(videos, num_folds, balanced, seed, lambda fold: report("folds", fold))
+            fitted = _fit_with_folds(videos, num_folds, balanced, seed, lambda fold: report("folds", fold, num_folds))
         else:
             fitted = _fit_on_splits(videos, balanced)
         described = chosen.describe(models[0].spec)
-        set_heads(models, data.labels, fitted.weight / fitted.temperature, fitted.bias / fitted.temperature)
+        trained: _LastBlocks | None = None
+        if last_blocks is not None:
+            stored = cached_activations(
+                require_i3d(models[0], last_blocks.train_from),
+                data,
+                records,
+                last_blocks.train_from,
+                protocol=chosen,
+                flow=flow,
+                device=device,
+                num_workers=num_workers,
+                progress=lambda done: report("activations", done, len(records)),
+            )
+            _require_same_videos(videos, stored)
+            trained = _train_last_blocks(
+                require_i3d(models[0], last_blocks.train_from),
+                videos,
+                stored.files,
+                fitted,
+                last_blocks,
+                balanced,
+                seed,
+                lambda done, total: report("training the last blocks, epochs", done, total),
+            )
+        kept = trained is not None and trained.result.kept
+        if trained is not None and kept:
+            models, fitted = [trained.model], trained.fitted
+        else:
+            set_heads(models, data.labels, fitted.weight, fitted.bias)
+        divide_logits(models, fitted.temperature)
         facts = {
             "source_weights": [fspath(source) for source in sources],
             "protocol": described,
@@ -168,6 +214,7 @@ def train_frozen(
             "temperature": fitted.temperature,
             "num_folds": num_folds,
             "seed": seed,
+            "last_blocks": asdict(last_blocks) if last_blocks is not None and kept else None,
         }
         _save(out, models, data, flow, facts, trunks)
         findings = _find_in_data(videos, fitted)
@@ -180,6 +227,7 @@ def train_frozen(
             fitted.cross_validation,
             tuple(findings.notes(balanced=balanced)),
             _curve(videos, fitted, seed) if curve else (),
+            None if trained is None else trained.result,
         )
 
 
@@ -265,6 +313,80 @@ def _fit_on_splits(videos: _Videos, balanced: bool) -> _Fitted:
     temperature = fit_temperature(logits, targets[val])
     scores = (videos.samples[test].double().mean(1) @ weight.T + bias) / temperature
     return _Fitted(weight, bias, l2, temperature, test, scores, "test")
+
+
+@dataclass(frozen=True)
+class _LastBlocks:
+    model: VideoModel
+    """The network with trained last blocks and classifier."""
+    fitted: _Fitted
+    """As for the classifier on frozen features, whose weights it keeps."""
+    result: LastBlocksResult
+
+
+def _train_last_blocks(
+    model: I3D,
+    videos: _Videos,
+    files: Sequence[Path],
+    fitted: _Fitted,
+    recipe: LastBlocksRecipe,
+    balanced: bool,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> _LastBlocks:
+    """Continue from the classifier on frozen features; in each fold from the classifier of its training videos."""
+    targets, validation = videos.targets, fitted.cross_validation
+    total = recipe.num_epochs * (1 if validation is None else len(validation.strengths) + 1)
+    trainings = 0
+
+    def train(rows: Tensor, weight: Tensor, bias: Tensor) -> Tail:
+        nonlocal trainings
+        before = trainings * recipe.num_epochs
+        set_heads([model], videos.data.labels, weight, bias)
+        tail = Tail(model, recipe.train_from)
+        chosen = [files[i] for i in rows.tolist()]
+        train_tail(tail, chosen, targets[rows], recipe, seed=seed, progress=lambda done: progress(before + done, total))
+        trainings += 1
+        return tail
+
+    def score(tail: Tail, rows: Tensor) -> Tensor:
+        return tail_logits(tail, [files[i] for i in rows.tolist()])
+
+    if validation is None:
+        train_rows, val, test = (videos.rows(split) for split in ("train", "val", "test"))
+        tail = train(train_rows, fitted.weight, fitted.bias)
+        frozen = videos.samples[val].double().mean(1) @ fitted.weight.T + fitted.bias
+        own, scores = score(tail, val), score(tail, test)
+        truth = targets[val]
+    else:
+        frozen, own, truth = validation.logits, torch.zeros_like(validation.logits), targets
+        for fold, l2 in enumerate(validation.strengths):
+            held_out = validation.folds == fold
+            rest = (~held_out).nonzero().flatten()
+            fold_tail = train(rest, *_fit(videos, rest, l2, balanced))
+            own[held_out] = score(fold_tail, held_out.nonzero().flatten())
+        scores, validation = own, replace(validation, logits=own)
+        tail = train(torch.arange(len(targets)), fitted.weight, fitted.bias)
+    temperature = fit_temperature(own, truth)
+    accuracies = [float((logits.argmax(1) == truth).double().mean()) for logits in (frozen, own)]
+    improved = replace(fitted, temperature=temperature, logits=scores / temperature, cross_validation=validation)
+    return _LastBlocks(tail.model.eval(), improved, LastBlocksResult(*accuracies))
+
+
+def _require_one_i3d(models: Sequence[VideoModel], recipe: LastBlocksRecipe) -> None:
+    if len(models) > 1:
+        raise TrainingError(
+            f"the last blocks of one network can be trained; got {len(models)} networks: train them separately, and "
+            "add their logits with --weights A B"
+        )
+    require_i3d(models[0], recipe.train_from)
+
+
+def _require_same_videos(videos: _Videos, stored: CachedVideos) -> None:
+    both = zip(videos.records, videos.errors, stored.errors, strict=True)
+    changed = [record.path.name for record, a, b in both if bool(a) != bool(b)]
+    if changed:
+        raise TrainingError(f"{preview_names(changed)} changed during the run: run the command again")
 
 
 def _fit(videos: _Videos, rows: Tensor, l2: float, balanced: bool) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,18 +105,88 @@ def frozen_features(
         DatasetError: If no video can be read.
         StorageError: If the folder cannot be written to.
     """
-    cache = (folder or cache_folder() / "features") / _key(model, protocol, flow)
+    networks: list[VideoModel] = []
+
+    def compute(video: Clip) -> dict[str, Tensor]:
+        if not networks:  # optimized when the first video is not in the cache
+            networks.append(optimize(model))
+        clips = [
+            part for view in protocol.views(video, model.spec) for part in _clip_features(networks[0], view, device)
+        ]
+        strip = encode_filmstrip(video.frames, num_frames=_STRIP_FRAMES, height_px=_STRIP_PX, quality=70)
+        return {"features": torch.cat(clips), "filmstrip": torch.frombuffer(bytearray(strip), dtype=torch.uint8)}
+
+    cache = (folder or cache_folder() / "features") / cache_key(model, protocol, flow)
+    return _collect(
+        cached(
+            compute,
+            model,
+            data,
+            records,
+            cache,
+            ("features", "filmstrip"),
+            protocol=protocol,
+            flow=flow,
+            num_workers=num_workers,
+            progress=progress,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class CachedVideos:
+    """Videos with their cache files."""
+
+    records: tuple[VideoRecord, ...]
+    errors: tuple[str, ...]
+    """One for each video; empty if the video could be read."""
+    files: tuple[Path, ...]
+    """The cache file of each readable video."""
+
+
+def cached(
+    compute: Callable[[Clip], dict[str, Tensor]],
+    model: VideoModel,
+    data: Manifest,
+    records: Sequence[VideoRecord],
+    cache: Path,
+    names: Sequence[str],
+    *,
+    protocol: Protocol,
+    flow: FlowSource,
+    num_workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> CachedVideos:
+    """Compute tensors of videos that are not in a cache folder. All processes of a run share the work.
+
+    Args:
+        compute: Computes the tensors of a video, which is read as far as the protocol needs it.
+        model: The network that the videos are read for.
+        data: The dataset of the videos.
+        records: The videos.
+        cache: Folder for these tensors.
+        names: Names of the tensors. Files without them are computed again.
+        protocol: The clips of each video.
+        flow: Source of optical flow, for models that need it.
+        num_workers: Number of decoding processes; 0 decodes in this process.
+        progress: Called with the number of finished videos.
+
+    Raises:
+        DatasetError: If no video can be read.
+        StorageError: If the folder cannot be written to.
+    """
     files = [_file(cache, record.path) for record in records]
     first_of = {path: i for i, path in reversed(list(enumerate(files))) if path is not None}
     todo = distributed.run_on_main(
-        lambda: [i for i, path in enumerate(files) if path is None or (first_of[path] == i and not _is_complete(path))]
+        lambda: [
+            i for i, path in enumerate(files) if path is None or (first_of[path] == i and not _is_complete(path, names))
+        ]
     )
     if todo and distributed.is_main():
         _describe(cache, model, protocol)
     done = len(records) - len(todo)
     if progress is not None:
         progress(done)
-    network = optimize(model) if todo else model
     own = todo[distributed.rank() :: distributed.world_size()]
     source = replace(flow, videos=data.root) if model.spec.needs_flow else None
     videos = ProtocolVideos(records, model.spec, protocol, source)
@@ -126,18 +196,17 @@ def frozen_features(
         if video is None or path is None:
             errors[index] = error
         else:
-            views = protocol.views(video, model.spec)
-            clips = [part for view in views for part in _clip_features(network, view, device)]
-            strip = encode_filmstrip(video.frames, num_frames=_STRIP_FRAMES, height_px=_STRIP_PX, quality=70)
-            tensors = {"features": torch.cat(clips), "filmstrip": torch.frombuffer(bytearray(strip), dtype=torch.uint8)}
-            write_atomically(path, save(tensors))
+            write_atomically(path, save({name: t.contiguous() for name, t in compute(video).items()}))
         done += distributed.world_size()
         if progress is not None:
             progress(min(done, len(records)))
     for found in distributed.gather(errors):
         errors |= found
     errors |= {i: errors[first_of[path]] for i, path in enumerate(files) if path and first_of[path] in errors}
-    return _collect(data, records, files, errors)
+    if len(errors) == len(records):
+        raise DatasetError(f"none of the {len(records)} videos of {data.name} can be read: {errors[0]}")
+    readable = tuple(path for i, path in enumerate(files) if path is not None and i not in errors)
+    return CachedVideos(tuple(records), tuple(errors.get(i, "") for i in range(len(records))), readable)
 
 
 def require_all_classes(features: Features, data: Manifest) -> None:
@@ -160,9 +229,10 @@ def _clip_features(model: VideoModel, clip: Clip, device: torch.device) -> Itera
         yield model.features(*inputs).float().cpu()
 
 
-def _key(model: VideoModel, protocol: Protocol, flow: FlowSource) -> str:
+def cache_key(model: VideoModel, protocol: Protocol, flow: FlowSource, *others: str) -> str:
+    """Return a hash of everything that determines the features of a video, and of other facts."""
     flow_method = flow.method if model.spec.needs_flow else ""
-    facts = [str(_FILE_VERSION), hash_trunk(model), protocol.describe(model.spec), flow_method]
+    facts = [str(_FILE_VERSION), hash_trunk(model), protocol.describe(model.spec), flow_method, *others]
     return sha256_text("\n".join(facts))[:12]
 
 
@@ -186,11 +256,11 @@ def _file(cache: Path, video: Path) -> Path | None:
     return cache / digest[:2] / f"{digest}.safetensors"
 
 
-def _is_complete(path: Path) -> bool:
+def _is_complete(path: Path, names: Sequence[str]) -> bool:
     """Whether a cache file exists and is not damaged. Others are computed again."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {"features", "filmstrip"} <= set(file.keys())
+            return set(names) <= set(file.keys())
     except (SafetensorError, OSError):
         return False
 
@@ -201,10 +271,15 @@ def read_filmstrip(path: Path) -> bytes:
     Raises:
         DatasetError: If the file is damaged.
     """
-    return _read_file(path, "filmstrip").numpy().tobytes()
+    return read_tensor(path, "filmstrip").numpy().tobytes()
 
 
-def _read_file(path: Path, name: str) -> Tensor:
+def read_tensor(path: Path, name: str) -> Tensor:
+    """Read a tensor from a cache file.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return file.get_tensor(name)
@@ -214,18 +289,12 @@ def _read_file(path: Path, name: str) -> Tensor:
         ) from error
 
 
-def _collect(
-    data: Manifest, records: Sequence[VideoRecord], files: Sequence[Path | None], errors: Mapping[int, str]
-) -> Features:
-    readable = tuple(path for i, path in enumerate(files) if path is not None and i not in errors)
-    values = [_read_file(path, "features") for path in readable]
-    if not values:
-        raise DatasetError(f"none of the {len(records)} videos of {data.name} can be read: {errors[0]}")
+def _collect(videos: CachedVideos) -> Features:
+    values = [read_tensor(path, "features") for path in videos.files]
     shapes = {tuple(v.shape) for v in values}
     if len(shapes) > 1:
         raise InvalidInputError(
             "a classifier on frozen features needs clips of equal length, but this protocol gives clips of different "
             f"lengths; got feature shapes {sorted(shapes)[:3]}. Use the protocol paper, center-clip, ten-clips or 10x3"
         )
-    found = tuple(errors.get(i, "") for i in range(len(records)))
-    return Features(tuple(records), found, torch.stack(values), readable)
+    return Features(videos.records, videos.errors, torch.stack(values), videos.files)

@@ -107,6 +107,20 @@ def set_heads(models: Sequence[VideoModel], labels: Sequence[str], weight: Tenso
         model.eval()
 
 
+def divide_logits(models: Sequence[VideoModel], temperature: float) -> None:
+    """Divide the logits of networks by a temperature, in their classifiers.
+
+    Args:
+        models: Networks whose classifier is one linear layer; modified in place.
+        temperature: Above 0; see :func:`quovadis.metrics.calibration.fit_temperature`.
+    """
+    for model in models:
+        require_linear_head(model)
+        with torch.no_grad():
+            for parameter in model.head.parameters():
+                parameter.div_(temperature)
+
+
 def require_linear_head(model: VideoModel) -> None:
     """Raise TrainingError unless the logits of a network are a linear function of its time-averaged features."""
     if not model.has_class_maps or not isinstance(model.head, nn.Linear | nn.Conv3d):
