@@ -125,7 +125,7 @@ def test_batch_size_does_not_matter_and_max_videos_takes_the_first(tiny: VideoMo
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
     first = fvd(real, made, "own", weights=tiny, max_videos=3, num_resamples=0)
     assert (first.real.num_videos, first.generated.num_videos) == (3, 3)
-    assert first.value == pytest.approx(frechet_distance(by_hand(tiny, real[:3]), by_hand(tiny, made[:3])), rel=1e-5)
+    assert first.value == pytest.approx(frechet_distance(by_hand(tiny, real[:3]), by_hand(tiny, made[:3])), rel=1e-4)
 
 
 def test_own_protocol_resamples_and_accepts_different_lengths(tiny: VideoModel, folders: tuple[Path, Path]) -> None:
