@@ -27,14 +27,15 @@ class Fvd:
     """The real videos."""
     generated: tyro.conf.Positional[Path]
     """The generated videos."""
-    protocol: Literal["reference", "stylegan-v", "own"] = "reference"
-    """reference: the TensorFlow code of the FVD paper. stylegan-v: the code of StyleGAN-V. own: any network."""
+    protocol: Literal["reference", "stylegan-v", "common-metrics", "videogpt", "cd-fvd", "own"] = "reference"
+    """reference: the TensorFlow code of the FVD paper. stylegan-v, common-metrics, videogpt and cd-fvd: the code of
+    these projects. own: any network."""
     weights: str | None = None
-    """Published name or file of the network. reference and stylegan-v accept only i3d-rgb-kinetics400 and verify it."""
+    """Published name or file of the network. All protocols except own accept only i3d-rgb-kinetics400 and verify it."""
     features: str = "logits"
     """With own: logits, features, or an endpoint such as Mixed_5c, averaged over time and space."""
     num_frames: int | None = None
-    """Use only the first frames of each video and skip shorter videos. By default all, or 16 for stylegan-v."""
+    """Use only the first frames of each video and skip shorter videos. By default all; 16 for stylegan-v and cd-fvd."""
     frame_stride: int = 1
     """Use every n-th frame; not with reference."""
     fps: float | None = None

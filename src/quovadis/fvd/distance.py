@@ -68,7 +68,7 @@ def frechet_video_distance(
         real: :class:`VideoEmbeddings` or a file of them; or videos: a folder of videos, a folder with one subfolder of
             PNG or JPEG frames per video, a ``.npy`` or ``.npz`` file, or an array, uint8 (N, T, H, W, 3).
         generated: Likewise.
-        protocol: How to embed sets that are given as videos: ``reference``, ``stylegan-v`` or ``own``. Distances of
+        protocol: How to embed sets that are given as videos; see :data:`~quovadis.fvd.FVD_PROTOCOLS`. Distances of
             different protocols are not comparable.
         num_resamples: Number of bootstrap resamples for the interval; 0 for no interval.
         seed: Seed of the bootstrap and of the random starts of ``stylegan-v``.

@@ -45,8 +45,8 @@ class VideoEmbedder:
     The network is loaded with the first set.
 
     Args:
-        protocol: ``reference``, ``stylegan-v`` or ``own``; see :data:`quovadis.fvd.protocols.FVD_PROTOCOLS`.
-        weights: Published name, weights file or model. ``reference`` and ``stylegan-v`` accept only the network
+        protocol: Name of a protocol; see :data:`quovadis.fvd.protocols.FVD_PROTOCOLS`.
+        weights: Published name, weights file or model. All protocols except ``own`` accept only the network
             ``i3d-rgb-kinetics400``, in any file format, and verify every tensor.
         features: ``logits``; with ``own`` also ``features`` (the input of the classifier) or the name of an endpoint,
             averaged over time and space.
@@ -176,7 +176,7 @@ class VideoEmbedder:
 
     @cached_property
     def _model(self) -> VideoModel:
-        return for_inference(self._loaded, self.device)
+        return for_inference(self.protocol.adapt_network(self._loaded), self.device)
 
     @cached_property
     def _weights_sha256(self) -> str:
@@ -206,7 +206,8 @@ class VideoEmbedder:
         """Resize a frame, uint8 (3, H, W); the result is float32 in [-1, 1] if the protocol stretches frames."""
         spec, centers = self._model.spec, self.protocol.pixel_centers
         if centers is not None:
-            return transforms.resize_to_model(frame[None], spec.size_px, pixel_centers=centers)[:, 0]
+            crop = self.protocol.center_crop
+            return transforms.resize_to_model(frame[None], spec.size_px, pixel_centers=centers, center_crop=crop)[:, 0]
         return resize_frames(frame[None], spec.short_side_px)[0]
 
     def to_inputs(self, frames: Tensor) -> list[Tensor]:

@@ -5,10 +5,12 @@ Implementations agree on the distance and differ in its inputs, so distances of 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from quovadis.errors import InvalidInputError, UnknownNameError, WeightsError
 from quovadis.fvd.sampling import FrameSampling
+from quovadis.models.layers import ShiftBatchNorm
 from quovadis.models.video_model import VideoModel
 from quovadis.transforms.floats import PixelCenters
 from quovadis.weights.verify import verify_state
@@ -31,11 +33,15 @@ class FvdProtocol:
     ddof: int
     """Covariances are divided by N - ddof."""
     pixel_centers: PixelCenters | None
-    """How frames are stretched to the network's input size. None: resize the short side and take the center crop."""
+    """How frames are resized to the network's input size in float32. None: in uint8, short side and center crop."""
     num_frames: int | None
     """Default number of frames of each video; None uses all."""
     max_videos: int | None = None
     """Maximum number of videos of a set; the first ones are used."""
+    center_crop: bool = False
+    """With ``pixel_centers``: whether the short side is resized and the center square taken, instead of stretching."""
+    batch_norm_eps: float | None = None
+    """Value that batch norm adds to variances, if not that of the network. I3D has 1e-3; some ports have 1e-5."""
     square: bool = False
     """Whether frames must be square."""
     random_start: bool = False
@@ -45,7 +51,25 @@ class FvdProtocol:
         """Describe how frames are resized to the input size of the network."""
         if self.pixel_centers is None:
             return "short side of the network, center crop"
-        return f"stretched to {size_px}x{size_px}, bilinear, {self.pixel_centers} pixel centers"
+        fit = f"short side {size_px}, center crop" if self.center_crop else f"stretched to {size_px}x{size_px}"
+        return f"{fit}, bilinear, {self.pixel_centers} pixel centers"
+
+    def adapt_network(self, model: VideoModel) -> VideoModel:
+        """Return the network with the batch norm of the protocol: the model itself, or a copy.
+
+        Example:
+            >>> from quovadis.models.zoo import build_model
+            >>> model = build_model("i3d_tiny")
+            >>> FVD_PROTOCOLS["videogpt"].adapt_network(model).trunk.Conv3d_1a_7x7.batch_norm.eps
+            1e-05
+        """
+        if self.batch_norm_eps is None:
+            return model
+        adapted = copy.deepcopy(model)
+        for module in adapted.modules():
+            if isinstance(module, ShiftBatchNorm):
+                module.eps = self.batch_norm_eps
+        return adapted
 
     def require_network(self, model: VideoModel) -> None:
         """Check that every tensor of the model equals that of the required network.
@@ -128,6 +152,44 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
             random_start=True,
         ),
         FvdProtocol(
+            "common-metrics",
+            "JunyaoHu/common_metrics_on_video_quality, method 'styleganv' (the default): short side to 224, center "
+            "crop, with PyTorch's half-pixel centers; all frames of all videos; the network of StyleGAN-V; covariances "
+            "divided by N - 1. Not specified: which frames of a video are used.",
+            network="i3d-rgb-kinetics400",
+            ddof=1,
+            pixel_centers="half",
+            center_crop=True,
+            num_frames=None,
+        ),
+        FvdProtocol(
+            "videogpt",
+            "wilson1yan/VideoGPT (256 videos of 16 frames) and JunyaoHu/common_metrics_on_video_quality, method "
+            "'videogpt' (all frames of all videos, as here): short side to 224, center crop, with PyTorch's half-pixel "
+            "centers; the reference network in a port whose batch norm has epsilon 1e-5 instead of 1e-3, which changes "
+            "its logits; covariances divided by N - 1.",
+            network="i3d-rgb-kinetics400",
+            ddof=1,
+            pixel_centers="half",
+            center_crop=True,
+            batch_norm_eps=1e-5,
+            num_frames=None,
+        ),
+        FvdProtocol(
+            "cd-fvd",
+            "songweige/content-debiased-fvd, package cd-fvd 0.1.1, model 'i3d': stretched to 224x224 with PyTorch's "
+            "half-pixel centers; the network of VideoGPT with epsilon 1e-5; covariances divided by N; 16 frames, the "
+            "default of its reader, from a random start for real videos. Differences: cd-fvd uses all frames of "
+            "arrays, starts generated videos at random as well if they are longer, and its reader first resizes files "
+            "to a short side of 256 and takes the center square; do the latter beforehand.",
+            network="i3d-rgb-kinetics400",
+            ddof=0,
+            pixel_centers="half",
+            batch_norm_eps=1e-5,
+            num_frames=16,
+            random_start=True,
+        ),
+        FvdProtocol(
             "own",
             "any network and features; frames at the network's short side, center crop",
             network="",
@@ -141,7 +203,11 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
 
 ``reference`` follows https://github.com/google-research/google-research/tree/master/frechet_video_distance, the code of
 Unterthiner et al. (https://arxiv.org/abs/1812.01717). ``stylegan-v`` follows https://github.com/universome/stylegan-v
-(Skorokhodov et al., https://arxiv.org/abs/2112.14683). ``own`` uses any network.
+(Skorokhodov et al., https://arxiv.org/abs/2112.14683). ``common-metrics`` follows the default of
+https://github.com/JunyaoHu/common_metrics_on_video_quality, ``videogpt`` its other method and
+https://github.com/wilson1yan/VideoGPT (Yan et al., https://arxiv.org/abs/2104.10157), and ``cd-fvd`` the I3D of
+https://github.com/songweige/content-debiased-fvd (Ge et al., https://arxiv.org/abs/2404.12391). ``own`` uses any
+network.
 """
 
 

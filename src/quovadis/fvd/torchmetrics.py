@@ -131,7 +131,7 @@ class FrechetVideoDistance(_VideoMetric):
     constant. See :func:`quovadis.metrics.frechet_distance`. Processes are synchronized by :meth:`compute`.
 
     Args:
-        protocol: How to embed videos: ``reference``, ``stylegan-v`` or ``own``. Every video starts at its first frame,
+        protocol: How to embed videos; see :data:`~quovadis.fvd.FVD_PROTOCOLS`. Every video starts at its first frame,
             and the maximum number of videos of ``stylegan-v`` is not applied.
         weights: See :class:`~quovadis.fvd.VideoEmbedder`.
         features: Likewise.
@@ -236,7 +236,7 @@ class KernelVideoDistance(_FeatureMetric):
     :meth:`compute`.
 
     Args:
-        protocol: How to embed videos: ``reference``, ``stylegan-v`` or ``own``. Every video starts at its first frame,
+        protocol: How to embed videos; see :data:`~quovadis.fvd.FVD_PROTOCOLS`. Every video starts at its first frame,
             and the maximum number of videos of ``stylegan-v`` is not applied.
         weights: See :class:`~quovadis.fvd.VideoEmbedder`.
         features: Likewise.
@@ -304,7 +304,7 @@ class VideoPrecisionRecall(_FeatureMetric):
     :meth:`compute`.
 
     Args:
-        protocol: How to embed videos: ``reference``, ``stylegan-v`` or ``own``. Every video starts at its first frame,
+        protocol: How to embed videos; see :data:`~quovadis.fvd.FVD_PROTOCOLS`. Every video starts at its first frame,
             and the maximum number of videos of ``stylegan-v`` is not applied.
         weights: See :class:`~quovadis.fvd.VideoEmbedder`.
         features: Likewise.

@@ -4,6 +4,7 @@
 TensorFlow 1.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -17,8 +18,8 @@ PixelCenters = Literal["half", "legacy"]
 PIXEL_CENTERS: tuple[PixelCenters, ...] = ("half", "legacy")
 
 
-def resize_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenters) -> Tensor:
-    """Resize frames to a square, ignoring their aspect ratio, and convert them to network input.
+def resize_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenters, center_crop: bool = False) -> Tensor:
+    """Resize frames to a square and convert them to network input.
 
     Bilinear interpolation in float32, without antialiasing.
 
@@ -28,6 +29,8 @@ def resize_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenters
         pixel_centers: ``half`` places the center of pixel i at i + 0.5, as PyTorch, OpenCV and TensorFlow 2 do.
             ``legacy`` places it at i, so that frames are scaled about their upper left corner. This is the default of
             TensorFlow 1 (``tf.image.resize_bilinear`` without ``half_pixel_centers``).
+        center_crop: Whether to resize the short side to ``size_px``, round the long side up, and take the center
+            square. By default, frames are stretched to the square, ignoring their aspect ratio.
 
     Returns:
         float32 tensor (..., C, T, size_px, size_px) in [-1, 1], ``resized * 2 / 255 - 1``.
@@ -50,13 +53,22 @@ def resize_to_model(frames: Tensor, size_px: int, *, pixel_centers: PixelCenters
     if pixel_centers not in PIXEL_CENTERS:
         raise UnknownNameError.among("pixel centers", pixel_centers, PIXEL_CENTERS)
     flat = frames.flatten(0, -4).float()
+    height, width = _short_side_size(flat.shape[2], flat.shape[3], size_px) if center_crop else (size_px, size_px)
     if pixel_centers == "half":
-        resized = F.interpolate(flat, size=(size_px, size_px), mode="bilinear", align_corners=False)
+        resized = F.interpolate(flat, size=(height, width), mode="bilinear", align_corners=False)
     else:
-        resized = _legacy(_legacy(flat, size_px, 3), size_px, 2)
+        resized = _legacy(_legacy(flat, width, 3), height, 2)
+    top, left = (height - size_px) // 2, (width - size_px) // 2
+    resized = resized[:, :, top : top + size_px, left : left + size_px]
     # In the order of operations of the reference, to get the same rounding.
     scaled = resized.mul_(2.0).div_(torch.full((), 255.0, device=frames.device)).sub_(1.0)
     return scaled.unflatten(0, frames.shape[:-3]).transpose(-4, -3)
+
+
+def _short_side_size(height: int, width: int, size_px: int) -> tuple[int, int]:
+    """Height and width after resizing the short side; in floating point like VideoGPT, whose rounding this repeats."""
+    scale = size_px / min(height, width)
+    return (size_px, math.ceil(width * scale)) if height < width else (math.ceil(height * scale), size_px)
 
 
 def _legacy(x: Tensor, size_px: int, dim: int) -> Tensor:
