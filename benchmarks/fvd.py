@@ -2,17 +2,20 @@
 
     python -m benchmarks.fvd agreement [--common-metrics CHECKOUT]
     python -m benchmarks.fvd speed
+    python -m benchmarks.fvd golden --common-metrics CHECKOUT   # writes tests/golden/fvd/peers.json
 
 Peers, with the weights of quovadis in their own format: the package cd-fvd (``pip install cd-fvd``; only its I3D is
 used), and a checkout of JunyaoHu/common_metrics_on_video_quality. ``agreement`` compares features and distances on
 windows of real clips, and the protocols with each other. ``speed`` embeds the same videos with cd-fvd and quovadis in
-turns, from uint8 frames to features.
+turns, from uint8 frames to features. ``golden`` writes the numbers of the peers for synthetic weights and videos.
 """
 
 import argparse
 import contextlib
 import importlib
 import io
+import json
+import lzma
 import math
 import shutil
 import statistics
@@ -39,8 +42,10 @@ from quovadis.fvd.protocols import FVD_PROTOCOLS
 from quovadis.video.reader import VideoReader
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 from quovadis.weights.conversion import convert
+from quovadis.weights.load import load_model
 
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "clips"
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.datasets", "torchvision.datasets.video_utils")
 
 Videos = NDArray[np.uint8]
@@ -106,7 +111,7 @@ class CommonMetrics:
                 self._network = self._module.load_i3d_pretrained()
             self._features = self._module.get_fvd_logits
         else:
-            model = VideoEmbedder()._model
+            model = load_model(weights)
             self._network = lambda x, **_: model(x)
             self._features = self._module.get_fvd_feats
 
@@ -149,6 +154,16 @@ def clip_sets(folder: Path, height: int, width: int) -> tuple[Videos, Videos]:
     return np.concatenate(windows[::2]), np.concatenate(windows[1::2])
 
 
+def moving_patterns(count: int, *, generated: bool, num_frames: int = 9, height: int = 40, width: int = 56) -> Videos:
+    """Videos in integer arithmetic, equal on every machine: sums of sawtooth waves that move."""
+    video, t, y, x, channel = np.ogrid[:count, :num_frames, :height, :width, :3]
+    waves = (3 + video) * x + (5 + 2 * video) * y + (11 + 3 * video) * t * (channel + 1)
+    if generated:
+        waves = waves + 2 * x * t + (video + 1) * y * y // 16
+    videos: Videos = (waves % 256).astype(np.uint8)
+    return videos
+
+
 @contextlib.contextmanager
 def port_weights() -> Iterator[Path]:
     """The default network in the format of pytorch-i3d."""
@@ -160,12 +175,7 @@ def port_weights() -> Iterator[Path]:
 
 def agreement(arguments: argparse.Namespace) -> None:
     with port_weights() as weights:
-        peers: list[tuple[str, str, Any]] = [("cd-fvd 0.1.1", "cd-fvd", CdFvd(weights))]
-        if arguments.common_metrics:
-            for method, protocol in (("styleganv", "common-metrics"), ("videogpt", "videogpt")):
-                peers.append(
-                    (f"common_metrics, {method}", protocol, CommonMetrics(arguments.common_metrics, weights, method))
-                )
+        peers = find_peers(weights, arguments.common_metrics)
         for height, width in ((128, 128), (120, 160)):
             real, generated = clip_sets(arguments.clips, height, width)
             print(
@@ -182,16 +192,39 @@ def agreement(arguments: argparse.Namespace) -> None:
                 values[name] = frechet_video_distance(*sets, num_resamples=0).value, sets[0].features
                 change = values[name][0] / values["reference"][0] - 1
                 print(f"| `{name}` | {values[name][0]:.2f} | {change:+.2%} |", flush=True)
-            print("\n| implementation | protocol | features | largest feature | FVD | quovadis | relative difference |")
-            print("| --- | --- | --- | --- | --- | --- | --- |")
-            for peer, name, implementation in peers:
-                theirs, features = implementation.distance(real, generated)
+            print("\n| protocol | features | largest feature | FVD, peer | FVD, quovadis | relative difference |")
+            print("| --- | --- | --- | --- | --- | --- |")
+            for name, peer in peers.items():
+                theirs, features = peer.distance(real, generated)
                 ours, own_features = values[name]
                 print(
-                    f"| {peer} | `{name}` | {abs(features - own_features).max():.1e} | {abs(features).max():.1f} "
+                    f"| `{name}` | {abs(features - own_features).max():.1e} | {abs(features).max():.1f} "
                     f"| {theirs:.6f} | {ours:.6f} | {abs(theirs / ours - 1):.1e} |",
                     flush=True,
                 )
+
+
+def find_peers(weights: Path, common_metrics: Path | None) -> dict[str, Any]:
+    """Implementations by the name of their protocol."""
+    peers: dict[str, Any] = {"cd-fvd": CdFvd(weights)}
+    if common_metrics:
+        peers["common-metrics"] = CommonMetrics(common_metrics, weights, "styleganv")
+        peers["videogpt"] = CommonMetrics(common_metrics, weights, "videogpt")
+    return peers
+
+
+def golden(arguments: argparse.Namespace) -> None:
+    real, generated = (moving_patterns(2, generated=value) for value in (False, True))
+    numbers = {}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "i3d_pretrained_400.pt"
+        weights.write_bytes(lzma.decompress((GOLDEN / "i3d" / "pytorch_port" / "rgb.pt.xz").read_bytes()))
+        for protocol, peer in find_peers(weights, arguments.common_metrics).items():
+            distance, features = peer.distance(real, generated)
+            numbers[protocol] = {"distance": distance, "features": features[:, :8].astype(float).round(4).tolist()}
+    path = GOLDEN / "fvd" / "peers.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 def speed(arguments: argparse.Namespace) -> None:
@@ -227,14 +260,14 @@ def speed(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("agreement", "speed"))
+    parser.add_argument("part", choices=("agreement", "speed", "golden"))
     parser.add_argument("--clips", type=Path, default=CLIPS, help="folder of videos")
     parser.add_argument("--common-metrics", type=Path, help="checkout of common_metrics_on_video_quality")
     parser.add_argument("--videos", type=int, default=16, help="number of videos (speed)")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print(describe_machine())
-    {"agreement": agreement, "speed": speed}[arguments.part](arguments)
+    {"agreement": agreement, "speed": speed, "golden": golden}[arguments.part](arguments)
 
 
 if __name__ == "__main__":
