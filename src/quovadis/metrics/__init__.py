@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from quovadis.metrics.kernel import kernel_interval as kernel_interval
     from quovadis.metrics.kernel import kernel_video_distance as kernel_video_distance
     from quovadis.metrics.moments import FeatureMoments as FeatureMoments
+    from quovadis.metrics.nearest import NearestSamples as NearestSamples
+    from quovadis.metrics.nearest import nearest_samples as nearest_samples
+    from quovadis.metrics.nearest import uncovered_samples as uncovered_samples
     from quovadis.metrics.neighbors import DensityCoverage as DensityCoverage
     from quovadis.metrics.neighbors import PrecisionRecall as PrecisionRecall
     from quovadis.metrics.neighbors import density_coverage as density_coverage
@@ -40,6 +43,7 @@ __getattr__, __dir__, __all__ = attach(
         "frechet": ["FrechetInterval", "frechet_distance", "frechet_interval"],
         "kernel": ["kernel_interval", "kernel_video_distance"],
         "moments": ["FeatureMoments"],
+        "nearest": ["NearestSamples", "nearest_samples", "uncovered_samples"],
         "neighbors": [
             "DensityCoverage",
             "PrecisionRecall",

@@ -70,11 +70,11 @@ def precision_recall(real: Any, generated: Any, *, num_neighbors: int = 3) -> Pr
     References:
         T. Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models", NeurIPS 2019.
     """
-    real, generated = _pair(real, generated, num_neighbors)
-    radii_real, radii_generated = _radii(real, num_neighbors), _radii(generated, num_neighbors)
+    real, generated = validated_pair(real, generated, num_neighbors)
+    radii_real, radii_generated = neighbor_radii(real, num_neighbors), neighbor_radii(generated, num_neighbors)
     inside_real = np.zeros(len(generated), bool)
     inside_generated = []
-    for rows, distances in _distance_blocks(real, generated):
+    for rows, distances in distance_blocks(real, generated):
         inside_real |= (distances <= radii_real[rows, None]).any(0)
         inside_generated.append((distances <= radii_generated).any(1))
     return PrecisionRecall(float(inside_real.mean()), float(np.concatenate(inside_generated).mean()))
@@ -105,9 +105,9 @@ def density_coverage(real: Any, generated: Any, *, num_neighbors: int = 5) -> De
     References:
         M. Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020.
     """
-    real, generated = _pair(real, generated, num_neighbors)
-    radii = _radii(real, num_neighbors)
-    num_inside = np.concatenate([(d <= radii[rows, None]).sum(1) for rows, d in _distance_blocks(real, generated)])
+    real, generated = validated_pair(real, generated, num_neighbors)
+    radii = neighbor_radii(real, num_neighbors)
+    num_inside = np.concatenate([(d <= radii[rows, None]).sum(1) for rows, d in distance_blocks(real, generated)])
     return DensityCoverage(
         float(num_inside.mean() * len(real) / (num_neighbors * len(generated))), float((num_inside > 0).mean())
     )
@@ -145,7 +145,7 @@ def precision_recall_intervals(
         >>> 0 < precision.low < precision.high <= 1
         True
     """
-    _pair(real, generated, 2 * num_neighbors + 1)
+    validated_pair(real, generated, 2 * num_neighbors + 1)
     precision, recall = half_sample_intervals(
         lambda x, y: precision_recall(x, y, num_neighbors=num_neighbors),
         real,
@@ -190,7 +190,7 @@ def density_coverage_intervals(
         >>> 0 < coverage.low < coverage.high <= 1
         True
     """
-    _pair(real, generated, 2 * num_neighbors + 1)
+    validated_pair(real, generated, 2 * num_neighbors + 1)
     density, coverage = half_sample_intervals(
         lambda x, y: density_coverage(x, y, num_neighbors=num_neighbors),
         real,
@@ -203,7 +203,7 @@ def density_coverage_intervals(
     return density, coverage
 
 
-def _pair(real: Any, generated: Any, num_neighbors: int) -> tuple[Array, Array]:
+def validated_pair(real: Any, generated: Any, num_neighbors: int) -> tuple[Array, Array]:
     """Validate both sets and subtract the mean of the real one, which distances do not depend on."""
     real, generated = feature_array(real), feature_array(generated)
     if real.shape[1] != generated.shape[1]:
@@ -220,16 +220,16 @@ def _pair(real: Any, generated: Any, num_neighbors: int) -> tuple[Array, Array]:
     return real - mean, generated - mean
 
 
-def _radii(x: Array, num_neighbors: int) -> Array:
+def neighbor_radii(x: Array, num_neighbors: int) -> Array:
     """Squared distance of each sample to its k-th nearest other sample."""
     radii = np.empty(len(x))
-    for rows, distances in _distance_blocks(x, x):
+    for rows, distances in distance_blocks(x, x):
         # The nearest sample, with distance 0, is the sample itself.
         radii[rows] = np.partition(distances, num_neighbors, axis=1)[:, num_neighbors]
     return radii
 
 
-def _distance_blocks(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
+def distance_blocks(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
     """Squared distances of blocks of x to all of y, so that memory grows only linearly with the number of samples."""
     num_rows = max(1, _BLOCK_ELEMENTS // len(y))
     norms_y = np.square(y).sum(1)
