@@ -395,3 +395,13 @@ def test_notes_on_few_videos_and_different_sizes(tiny: VideoModel) -> None:
 
 def test_public_name() -> None:
     assert quovadis.frechet_video_distance is frechet_video_distance
+
+
+def test_names_and_sampling_are_kept(tiny: VideoModel, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Features of videos in a folder, of which two are too short, keep the names of their videos."""
+    embedder = VideoEmbedder("own", weights=tiny, num_frames=16, device="cpu")
+    found = VideoEmbeddings.load(embedder.embed(folders[0], batch_size=2).save(tmp_path / "real.npz"))
+    assert (found.names, found.card.num_short) == (("2.mp4", "sub/3.mp4"), 2)
+    assert found.card.sampling == FrameSampling(16)
+    drawn = replace(found.card, starts=FrameSampling(random_start=True, seed=7).describe(), frame_stride=2)
+    assert drawn.sampling == FrameSampling(16, 2, random_start=True, seed=7)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quovadis.errors import DatasetError, InvalidInputError
+from quovadis.fvd.sampling import RANDOM_START, FrameSampling
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.runtime.atomic import write_atomically
 
@@ -90,6 +91,19 @@ class FvdCard:
             f"{key} is {values[key]!r} and {others[key]!r}" for key in COMPARED_FIELDS if values[key] != others[key]
         ]
 
+    @property
+    def sampling(self) -> FrameSampling:
+        """The frames that were taken from each video."""
+        seed = self.starts.removeprefix(RANDOM_START)
+        return FrameSampling(
+            self.num_frames,
+            self.frame_stride,
+            self.fps,
+            random_start=seed != self.starts,
+            seed=int(seed) if seed != self.starts else 0,
+            resolution_px=self.resolution_px,
+        )
+
     def describe(self) -> str:
         """Describe protocol and frames in one line."""
         frames = "all frames" if self.num_frames is None else f"{self.num_frames} frames"
@@ -125,9 +139,11 @@ class VideoEmbeddings:
     """Mean and covariance; the distance is computed from these."""
     features: NDArray[np.float32]
     """float32 (N, D); the bootstrap interval is computed from these."""
+    names: tuple[str, ...] = ()
+    """Names of the videos, in the order of the features; empty for files of earlier versions."""
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write one ``.npz`` with the arrays ``features``, ``count``, ``mean``, ``factor`` and ``card`` (JSON).
+        """Write one ``.npz``: arrays ``features``, ``count``, ``mean``, ``factor``, and JSON ``card`` and ``names``.
 
         Raises:
             StorageError: If the file cannot be written.
@@ -136,6 +152,7 @@ class VideoEmbeddings:
         np.savez_compressed(
             buffer,
             card=np.array(json.dumps({"format": _FORMAT, **self.card.to_dict()})),
+            names=np.array(json.dumps(self.names)),
             count=np.array(self.moments.count),
             mean=self.moments.mean,
             factor=self.moments.factor,
@@ -156,7 +173,8 @@ class VideoEmbeddings:
                 if values.pop("format") != _FORMAT:
                     raise ValueError("it was written by another version of quovadis")
                 moments = FeatureMoments.restore(int(file["count"]), file["mean"], file["factor"])
-                return cls(FvdCard.from_dict(values), moments, file["features"])
+                names = tuple(json.loads(str(file["names"]))) if "names" in file else ()
+                return cls(FvdCard.from_dict(values), moments, file["features"], names)
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             if isinstance(error, InvalidInputError):
                 raise

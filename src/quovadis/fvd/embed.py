@@ -164,7 +164,7 @@ class VideoEmbedder:
             data_sha256=source.sha256,
             quovadis=__version__,
         )
-        return VideoEmbeddings(card, batches.moments, features)
+        return VideoEmbeddings(card, batches.moments, features, tuple(batches.names))
 
     @cached_property
     def _loaded(self) -> VideoModel:
@@ -240,6 +240,8 @@ class _Batches:
 
     def __init__(self, embedder: VideoEmbedder, batch_size: int):
         self.features: list[Tensor] = []
+        self.names: list[str] = []
+        """Names of the videos, in the order of the features."""
         self.moments = FeatureMoments()
         self.num_short = 0
         self.unreadable: list[str] = []
@@ -248,7 +250,6 @@ class _Batches:
         self._embedder = embedder
         self._batch_size = batch_size
         self._inputs: list[list[Tensor]] = []
-        self._names: list[str] = []
         self._lengths: dict[int, str] = {}
 
     def add(self, name: str, clip: SampledFrames | None, error: str = "") -> None:
@@ -266,7 +267,7 @@ class _Batches:
         if self._inputs and self._inputs[0][0].shape != inputs[0].shape:
             self.flush()
         self._inputs.append(inputs)
-        self._names.append(name)
+        self.names.append(name)
         if len(self._inputs) >= self._batch_size:
             self.flush()
 
@@ -293,11 +294,11 @@ class _Batches:
         if not self._inputs:
             return
         features = self._embedder.run_network(self._inputs)
-        for name, row in zip(self._names, features, strict=True):
+        for name, row in zip(self.names[-len(features) :], features, strict=True):
             if not row.isfinite().all():
                 raise InvalidInputError(
                     f"the {self._embedder.features} of {name} contain NaN or infinity: check the weights"
                 )
         self.moments.update(features)
         self.features.append(features)
-        self._inputs, self._names = [], []
+        self._inputs = []

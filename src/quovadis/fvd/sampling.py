@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RANDOM_START = "random start, seed "
+
 
 @dataclass(frozen=True)
 class FrameSampling:
@@ -28,7 +30,7 @@ class FrameSampling:
 
     def describe(self) -> str:
         """Describe where clips start."""
-        return f"random start, seed {self.seed}" if self.random_start else "from the first frame"
+        return f"{RANDOM_START}{self.seed}" if self.random_start else "from the first frame"
 
     def start(self, num_available: int, index: int) -> int | None:
         """Choose the first frame of a video.
