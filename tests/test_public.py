@@ -319,6 +319,7 @@ PUBLIC = {
     ],
     "quovadis.report": [
         "Bar",
+        "MetricRow",
         "draw_filmstrip",
         "draw_filters",
         "draw_timeline",
@@ -327,6 +328,7 @@ PUBLIC = {
         "write_dataset_page",
         "write_evaluation_page",
         "write_explanation",
+        "write_fvd_page",
         "write_results",
         "write_timeline",
     ],

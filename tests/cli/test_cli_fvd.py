@@ -61,3 +61,14 @@ def test_wrong_weights_and_unreadable_videos(place: Path, tmp_path: Path, capsys
     assert captured.out.startswith("FVD ")
     assert "error: 2.mp4: " in captured.err
     assert "1 of 6 videos could not be read" in captured.err
+
+
+def test_report(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--protocol", "own", "--weights", place / "w.safetensors", "--num-resamples", 0)
+    assert run("fvd", place / "real", place / "made", *own, "--report", tmp_path / "a.html", "--out", tmp_path) == 0
+    assert f"wrote {tmp_path / 'a.html'}" in capsys.readouterr().err
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("src='data:image/jpeg;base64,") == 6
+    assert "0.mp4" in page
+    assert run("fvd", tmp_path / "real.npz", place / "made", *own, "--report", tmp_path / "b.html") == 0
+    assert (tmp_path / "b.html").read_text().count("src='data:image/jpeg;base64,") == 3

@@ -11,6 +11,7 @@ import tyro
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
+    from quovadis.fvd.card import VideoEmbeddings
     from quovadis.fvd.distance import FvdResult
 
 
@@ -52,6 +53,9 @@ class Fvd:
     """Number of videos in the network at a time."""
     out: Path | None = None
     """Folder for fvd.json with the cards of both sets, and for real.npz and generated.npz."""
+    report: Path | None = None
+    """Write an HTML page: all metrics, a curve over the number of videos, the generated videos farthest from the real
+    ones, and the real ones that no generated video covers."""
     device: str | None = None
     """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
@@ -63,7 +67,9 @@ def main(args: list[str]) -> None:
     options = tyro.cli(Fvd, args=args, prog="quovadis fvd", config=(tyro.conf.FlagCreatePairsOff,))
     from quovadis.runtime.atomic import write_atomically
 
-    result = _compute(options)
+    result, real, generated = _compute(options)
+    if options.report is not None:
+        _write_report(options, options.report, result, real, generated)
     text = json.dumps(result.to_dict(), indent=2, allow_nan=False)
     if options.out is not None:
         write_atomically(options.out / "fvd.json", (text + "\n").encode())
@@ -77,7 +83,26 @@ def main(args: list[str]) -> None:
         sys.exit(1)
 
 
-def _compute(options: Fvd) -> "FvdResult":
+def _write_report(
+    options: Fvd, path: Path, result: "FvdResult", real: "VideoEmbeddings", generated: "VideoEmbeddings"
+) -> None:
+    from quovadis.fvd.card import is_embeddings_file
+    from quovadis.report.fvd_page import write_fvd_page
+
+    real_videos, generated_videos = (None if is_embeddings_file(s) else s for s in (options.real, options.generated))
+    write_fvd_page(
+        path,
+        result,
+        real,
+        generated,
+        real_videos=real_videos,
+        generated_videos=generated_videos,
+        seed=options.seed,
+    )
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _compute(options: Fvd) -> "tuple[FvdResult, VideoEmbeddings, VideoEmbeddings]":
     from quovadis.fvd.card import VideoEmbeddings, is_embeddings_file
     from quovadis.fvd.distance import frechet_video_distance
     from quovadis.fvd.embed import Role, VideoEmbedder
@@ -114,7 +139,9 @@ def _compute(options: Fvd) -> "FvdResult":
             if options.out is not None:
                 embedded.save(options.out / f"{role}.npz")
             embeddings.append(embedded)
-    return frechet_video_distance(*embeddings, num_resamples=options.num_resamples, seed=options.seed)
+    real, generated = embeddings
+    result = frechet_video_distance(real, generated, num_resamples=options.num_resamples, seed=options.seed)
+    return result, real, generated
 
 
 def _format(result: "FvdResult") -> str:

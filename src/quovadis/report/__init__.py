@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from quovadis.report.evaluation import write_results as write_results
     from quovadis.report.explain import write_explanation as write_explanation
     from quovadis.report.filters import draw_filters as draw_filters
+    from quovadis.report.fvd_page import MetricRow as MetricRow
+    from quovadis.report.fvd_page import write_fvd_page as write_fvd_page
     from quovadis.report.timeline import Bar as Bar
     from quovadis.report.timeline import draw_timeline as draw_timeline
     from quovadis.report.timeline import write_timeline as write_timeline
@@ -31,6 +33,7 @@ __getattr__, __dir__, __all__ = attach(
         "evaluation": ["write_evaluation_page", "write_results"],
         "explain": ["write_explanation"],
         "filters": ["draw_filters"],
+        "fvd_page": ["MetricRow", "write_fvd_page"],
         "timeline": ["Bar", "draw_timeline", "write_timeline"],
     },
 )

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from quovadis.metrics.calibration import ReliabilityBin
+from quovadis.metrics.sample_size import RepeatedDistance
 from quovadis.report.figure_text import escape_mathtext
 from quovadis.video.filmstrip import encode_filmstrip
 
@@ -206,6 +207,46 @@ def learning_curve_svg(
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel("training videos per class")
     axis.set_ylabel("top-1 of other groups")
+    axis.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def sample_curve_svg(curve: Sequence[RepeatedDistance], baseline: RepeatedDistance | None = None) -> str:
+    """Plot a distance against the number of samples, with one standard deviation.
+
+    Args:
+        curve: Result of :func:`quovadis.metrics.sample_curve`.
+        baseline: Distance between halves of the real set, drawn as a dashed line.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator, ScalarFormatter
+
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    axis = figure.subplots()
+    counts = [point.count for point in curve]
+    axis.errorbar(
+        counts, [p.mean for p in curve], [p.std for p in curve], color=_ACCENT, marker="o", ms=4, lw=1.5, capsize=2
+    )
+    axis.annotate(
+        f"{curve[-1].mean:.4g}",
+        (counts[-1], curve[-1].mean),
+        (0, 8),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
+    if baseline is not None:
+        axis.axhline(baseline.mean, color=_SOFT, ls="--", lw=1.2)
+        label = f"halves of the real set, {baseline.count} videos each"
+        axis.annotate(label, (0, baseline.mean), (4, -10), ("axes fraction", "data"), "offset points", fontsize=8)
+    axis.set_xscale("log")
+    axis.set_xticks(counts, labels=[str(count) for count in counts])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.set_ylim(bottom=0)
+    axis.margins(y=0.15)
+    axis.set_xlabel("videos in each set")
+    axis.set_ylabel("distance")
     axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
