@@ -10,6 +10,8 @@ windows of real clips, and the protocols with each other. ``speed`` embeds the s
 turns, from uint8 frames to features. ``golden`` writes the numbers of the peers for synthetic weights and videos.
 """
 
+import quovadis  # noqa: F401, I001  sets the thread policy before torch is imported
+
 import argparse
 import contextlib
 import importlib

@@ -48,7 +48,7 @@ class Fvd:
     num_resamples: int = 200
     """Number of bootstrap resamples for the interval; 0 for no interval."""
     seed: int = 0
-    """Seed of the bootstrap and of the random starts of stylegan-v."""
+    """Seed of the bootstrap and of the random starts of stylegan-v and cd-fvd."""
     batch_size: int = 8
     """Number of videos in the network at a time."""
     out: Path | None = None

@@ -71,7 +71,7 @@ def frechet_video_distance(
         protocol: How to embed sets that are given as videos; see :data:`~quovadis.fvd.FVD_PROTOCOLS`. Distances of
             different protocols are not comparable.
         num_resamples: Number of bootstrap resamples for the interval; 0 for no interval.
-        seed: Seed of the bootstrap and of the random starts of ``stylegan-v``.
+        seed: Seed of the bootstrap and of the random starts of ``stylegan-v`` and ``cd-fvd``.
         device: Where the network runs. Defaults to a GPU if there is one.
         progress: Called with the name of the set, the number of videos done and the total.
 

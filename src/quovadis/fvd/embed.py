@@ -33,7 +33,7 @@ from quovadis.weights.verify import state_sha256
 REFERENCE_WEIGHTS = "i3d-rgb-kinetics400"
 
 Role = Literal["real", "generated"]
-"""Which of the two sets of a distance; protocol ``stylegan-v`` samples them differently."""
+"""Which of the two sets of a distance; some protocols sample them differently."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the set, the number of videos done and the total."""
@@ -50,12 +50,12 @@ class VideoEmbedder:
             ``i3d-rgb-kinetics400``, in any file format, and verify every tensor.
         features: ``logits``; with ``own`` also ``features`` (the input of the classifier) or the name of an endpoint,
             averaged over time and space.
-        num_frames: Use only this many frames of each video and skip shorter videos. Defaults to all frames, or 16 for
-            ``stylegan-v``.
+        num_frames: Use only this many frames of each video and skip shorter videos. Defaults to that of the protocol:
+            16 for ``stylegan-v`` and ``cd-fvd``, otherwise all.
         frame_stride: Use every n-th frame; not with ``reference``.
         fps: With ``own``: resample files to this frame rate. By default the frames of the file are used.
         resolution_px: With ``stylegan-v``: first resize frames to this short side (Lanczos) and take the center square.
-        seed: Seed of the random starts of ``stylegan-v``.
+        seed: Seed of the random starts of ``stylegan-v`` and ``cd-fvd``.
         device: Where the network runs. Defaults to a GPU if there is one.
         flow_method: Optical flow method, for a network that needs flow.
 
@@ -112,7 +112,7 @@ class VideoEmbedder:
         Args:
             videos: Folder of videos, folder with one subfolder of PNG or JPEG frames per video, ``.npy`` or ``.npz``
                 file, or array, uint8 (N, T, H, W, 3).
-            role: With ``stylegan-v``, real videos start at a random frame and generated ones at the first.
+            role: With ``stylegan-v`` and ``cd-fvd``, real videos start at a random frame, generated ones at the first.
             max_videos: Use only the first videos.
             batch_size: Number of videos in the network at a time; does not affect the result.
             progress: Called with the name of the set, the number of videos done and the total.

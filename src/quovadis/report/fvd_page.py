@@ -191,7 +191,7 @@ def fvd_page(
     if covered:
         uncovered = uncovered_samples(real.features, generated.features, num_neighbors=NUM_NEIGHBORS)
     return FvdPage(
-        title=f"FVD {result.value:.1f}",
+        title=f"FVD {result.value:.4g}",
         summary=f"{generated.card.num_videos} generated videos ({generated.card.data}) and {real.card.num_videos} real "
         f"ones ({real.card.data}); {real.card.describe()}.",
         metrics=[fvd, *metrics],
