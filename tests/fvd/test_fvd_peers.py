@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from benchmarks.fvd import CdFvd, Videos, moving_patterns, port_weights
+from benchmarks.fvd import CdFvd, Videos, import_cd_fvd, moving_patterns, port_weights
 from quovadis.fvd.distance import frechet_video_distance
 from quovadis.fvd.embed import VideoEmbedder
+from quovadis.fvd.inputs import open_videos
 from quovadis.fvd.protocols import FVD_PROTOCOLS
+from quovadis.fvd.sampling import FrameSampling
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from quovadis.weights import verify
@@ -85,6 +88,25 @@ def test_resizing_and_epsilon(protocol: str, tall: bool, accept: Callable[[Video
     assert ("center crop" in found.card.resize) == rules.center_crop
 
 
+def test_resolution_of_cd_fvd_is_antialiased_and_truncated(accept: Callable[[VideoModel], VideoModel]) -> None:
+    """From 40x56 to 20x28, whose columns 4 to 23 are kept; checked with Pillow, whose filter is the same."""
+    videos = moving_patterns(2, generated=True)
+    embedder = VideoEmbedder("cd-fvd", weights=accept(awake(build_model("i3d_tiny"))), num_frames=9, resolution_px=20)
+    embedded = embedder.embed(videos)
+    assert embedded.card.frame_sizes == {"20x20": 2}
+    source = open_videos(videos)
+    for index, video in enumerate(videos):
+        sampled = source.read(index, embedded.card.sampling, lambda frame: frame)
+        assert sampled is not None
+        for frame, original in zip(sampled.frames, video, strict=True):
+            for channel in range(3):
+                plane = Image.fromarray(original[..., channel].astype(np.float32))
+                expected = np.asarray(plane.resize((28, 20), Image.Resampling.BILINEAR))[:, 4:24]
+                difference = expected - frame[channel].numpy()
+                assert difference.min() > -0.01
+                assert difference.max() < 1.01
+
+
 def test_protocols_leave_the_network_unchanged(accept: Callable[[VideoModel], VideoModel]) -> None:
     model = accept(awake(build_model("i3d_tiny", num_classes=6)))
     videos = moving_patterns(2, generated=False)
@@ -102,6 +124,17 @@ def test_published_numbers_of_common_metrics(pretrained: Path, num_frames: int, 
     embedder = VideoEmbedder("common-metrics", weights=pretrained)
     sets = [embedder.embed(videos) for videos in (black, black + 255)]
     assert frechet_video_distance(*sets, num_resamples=0).value == pytest.approx(published, rel=2e-3)
+
+
+@pytest.mark.skipif(not find_spec("cdfvd"), reason="needs the package cd-fvd")
+def test_frames_equal_those_of_the_reader_of_cd_fvd() -> None:
+    preprocess = import_cd_fvd().get_dataloader.__globals__["preprocess"]
+    for height, width in ((40, 56), (57, 41), (33, 33)):
+        (video,) = moving_patterns(1, generated=True, height=height, width=width)
+        theirs = (preprocess(torch.from_numpy(video), 32)["video"] * 255).byte()
+        ours = open_videos(video[None]).read(0, FrameSampling(resolution_px=32, resampling="bilinear"), lambda f: f)
+        assert ours is not None
+        assert torch.equal(ours.frames.transpose(0, 1), theirs)
 
 
 @pytest.mark.pretrained

@@ -42,7 +42,7 @@ class Fvd:
     fps: float | None = None
     """With own: resample files to this frame rate. By default the frames of the file are used."""
     resolution_px: int | None = None
-    """With stylegan-v: first resize and crop frames to squares of this size, usually 256 or 128."""
+    """With stylegan-v and cd-fvd: first resize and crop frames to squares of this size, usually 256 or 128."""
     max_videos: int | None = None
     """Use only the first videos of each set."""
     num_resamples: int = 200

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quovadis.errors import DatasetError, InvalidInputError
+from quovadis.fvd.protocols import find_fvd_protocol
 from quovadis.fvd.sampling import RANDOM_START, FrameSampling
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.runtime.atomic import write_atomically
@@ -102,6 +103,7 @@ class FvdCard:
             random_start=seed != self.starts,
             seed=int(seed) if seed != self.starts else 0,
             resolution_px=self.resolution_px,
+            resampling=find_fvd_protocol(self.protocol).resampling or "lanczos",
         )
 
     def describe(self) -> str:

@@ -54,7 +54,8 @@ class VideoEmbedder:
             16 for ``stylegan-v`` and ``cd-fvd``, otherwise all.
         frame_stride: Use every n-th frame; not with ``reference``.
         fps: With ``own``: resample files to this frame rate. By default the frames of the file are used.
-        resolution_px: With ``stylegan-v``: first resize frames to this short side (Lanczos) and take the center square.
+        resolution_px: With ``stylegan-v`` and ``cd-fvd``: first resize frames to this short side and take the center
+            square, as the readers of these projects do.
         seed: Seed of the random starts of ``stylegan-v`` and ``cd-fvd``.
         device: Where the network runs. Defaults to a GPU if there is one.
         flow_method: Optical flow method, for a network that needs flow.

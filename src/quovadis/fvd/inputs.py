@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -307,7 +309,8 @@ def _collect(frames: Iterable[Tensor], sampling: FrameSampling, transform: Frame
     """Crop and transform frames, uint8 (3, H, W), one after the other."""
     transformed, sizes = [], set()
     for frame in frames:
-        cropped = _center_square(frame, sampling.resolution_px)
+        crop = _center_square if sampling.resampling == "lanczos" else _center_square_bilinear
+        cropped = crop(frame, sampling.resolution_px)
         sizes.add((cropped.shape[1], cropped.shape[2]))
         transformed.append(transform(cropped))
     if len(sizes) > 1:
@@ -326,3 +329,15 @@ def _center_square(frame: Tensor, side_px: int | None) -> Tensor:
     left, top = (round((side - side_px) / 2) for side in size)
     square = image.crop((left, top, left + side_px, top + side_px))
     return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
+
+
+def _center_square_bilinear(frame: Tensor, side_px: int | None) -> Tensor:
+    """Resize the short side of a frame, uint8 (3, H, W), with antialiasing, take the center square, and truncate."""
+    height, width = frame.shape[1:]
+    if side_px is None:
+        return frame
+    scale = side_px / min(height, width)
+    size = (side_px, math.ceil(width * scale)) if height < width else (math.ceil(height * scale), side_px)
+    resized = F.interpolate(frame[None].float() / 255, size=size, mode="bilinear", antialias=True)[0]
+    top, left = (size[0] - side_px) // 2, (size[1] - side_px) // 2
+    return (resized[:, top : top + side_px, left : left + side_px] * 255).byte()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Literal
 
 from quovadis.errors import InvalidInputError, UnknownNameError, WeightsError
 from quovadis.fvd.sampling import FrameSampling
@@ -44,6 +45,8 @@ class FvdProtocol:
     """Value that batch norm adds to variances, if not that of the network. I3D has 1e-3; some ports have 1e-5."""
     square: bool = False
     """Whether frames must be square."""
+    resampling: Literal["lanczos", "bilinear"] | None = None
+    """Filter for the option ``resolution_px``; None if the protocol does not have this option."""
     random_start: bool = False
     """Whether real videos start at a random frame. All other videos start at their first frame."""
 
@@ -108,7 +111,7 @@ class FvdProtocol:
         refused = {
             "frame_stride": frame_stride != 1 and self.name == "reference",
             "fps": fps is not None and bool(self.network),
-            "resolution_px": resolution_px is not None and not self.square,
+            "resolution_px": resolution_px is not None and self.resampling is None,
         }
         for name, is_refused in refused.items():
             if is_refused:
@@ -118,7 +121,14 @@ class FvdProtocol:
                 f"frame_stride, fps and resolution_px must be above 0; got {frame_stride}, {fps} and {resolution_px}"
             )
         num_frames = self.num_frames if num_frames is None else num_frames
-        return FrameSampling(num_frames, frame_stride, fps, seed=seed, resolution_px=resolution_px)
+        return FrameSampling(
+            num_frames,
+            frame_stride,
+            fps,
+            seed=seed,
+            resolution_px=resolution_px,
+            resampling=self.resampling or "lanczos",
+        )
 
 
 FVD_PROTOCOLS: dict[str, FvdProtocol] = {
@@ -149,6 +159,7 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
             num_frames=16,
             max_videos=2048,
             square=True,
+            resampling="lanczos",
             random_start=True,
         ),
         FvdProtocol(
@@ -179,14 +190,15 @@ FVD_PROTOCOLS: dict[str, FvdProtocol] = {
             "cd-fvd",
             "songweige/content-debiased-fvd, package cd-fvd 0.1.1, model 'i3d': stretched to 224x224 with PyTorch's "
             "half-pixel centers; the network of VideoGPT with epsilon 1e-5; covariances divided by N; 16 frames, the "
-            "default of its reader, from a random start for real videos. Differences: cd-fvd uses all frames of "
-            "arrays, starts generated videos at random as well if they are longer, and its reader first resizes files "
-            "to a short side of 256 and takes the center square; do the latter beforehand.",
+            "default of its reader, from a random start for real videos. resolution_px=256 repeats its reader of video "
+            "files, which first resizes the short side and takes the center square. Differences: cd-fvd uses all "
+            "frames of arrays, and starts generated videos at random as well if they are longer.",
             network="i3d-rgb-kinetics400",
             ddof=0,
             pixel_centers="half",
             batch_norm_eps=1e-5,
             num_frames=16,
+            resampling="bilinear",
             random_start=True,
         ),
         FvdProtocol(

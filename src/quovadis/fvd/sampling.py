@@ -1,6 +1,7 @@
 """Which frames of a video enter a Frechet Video Distance."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +27,9 @@ class FrameSampling:
     seed: int = 0
     """Seed of the random starts."""
     resolution_px: int | None = None
-    """First resize the short side to this (Lanczos) and take the center square; None keeps the frames."""
+    """First resize the short side to this and take the center square; None keeps the frames."""
+    resampling: Literal["lanczos", "bilinear"] = "lanczos"
+    """Filter for ``resolution_px``. With ``bilinear``, values are truncated to uint8, as cd-fvd does."""
 
     def describe(self) -> str:
         """Describe where clips start."""
