@@ -4,7 +4,7 @@ These layers support inference only. They expect and return tensors in channels-
 ``benchmarks/results`` for timings.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from math import ceil
 
 import torch
@@ -311,16 +311,24 @@ class FastTrunk(nn.Module):
         for name in self.endpoint_names:
             self.add_module(name, trunk.get_submodule(name))
 
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Run layer by layer and yield ``(endpoint name, output)``."""
-        for name in self.endpoint_names:
+    def stages(self, x: Tensor, names: Set[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Run the layers and yield ``(endpoint name, output)``, without the first layers if ``names`` has none."""
+        last_of_first = self.endpoint_names.index("MaxPool3d_3a_3x3")
+        rest = self.endpoint_names
+        if names is not None and names.isdisjoint(self.endpoint_names[:last_of_first]):
+            x = self._first_layers(x)
+            yield self.endpoint_names[last_of_first], x
+            rest = rest[last_of_first + 1 :]
+        for name in rest:
             x = self.get_submodule(name)(x)
             yield name, x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) to (B, 1024, T/8, H/32, W/32), rounded up."""
-        x = self.Conv3d_1a_7x7.forward_then(x, lambda frames: self.Conv3d_2b_1x1(self.MaxPool3d_2a_3x3(frames)))
-        x = self.Conv3d_2c_3x3.forward_then(x, self.MaxPool3d_3a_3x3)
-        for name in self.endpoint_names[self.endpoint_names.index("MaxPool3d_3a_3x3") + 1 :]:
-            x = self.get_submodule(name)(x)
+        for _, output in self.stages(x, frozenset()):
+            x = output
         return x
+
+    def _first_layers(self, x: Tensor) -> Tensor:
+        x = self.Conv3d_1a_7x7.forward_then(x, lambda frames: self.Conv3d_2b_1x1(self.MaxPool3d_2a_3x3(frames)))
+        return self.Conv3d_2c_3x3.forward_then(x, self.MaxPool3d_3a_3x3)

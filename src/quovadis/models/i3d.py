@@ -123,7 +123,7 @@ class I3D(VideoModel):
         return self._pool(maps).mean((2, 3, 4))
 
     def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
-        for name, x in self.trunk.stages(streams[0]):
+        for name, x in self.trunk.stages(streams[0], None if names is None else frozenset(names)):
             yield name, x
         logits_requested = names is not None and not set(names).isdisjoint({"Logits", "Predictions"})
         if logits_requested or min(x.shape[3:]) >= self._window:

@@ -4,7 +4,7 @@ The 3D network is the 2D network with cubic kernels, except that the first two p
 section 2.4). Endpoint names are those of the official code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 import torch
 import torch.nn.functional as F
@@ -135,8 +135,13 @@ class InceptionV1(nn.Module):
         """Number of output channels: 1024 at full width."""
         self.endpoint_names = tuple(name for name, _ in stages)
 
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Run layer by layer and yield ``(endpoint name, output)``."""
+    def stages(self, x: Tensor, names: Set[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Run layer by layer and yield ``(endpoint name, output)``.
+
+        Args:
+            x: Input of the first layer.
+            names: The outputs that the caller uses; None for all. Optimized trunks may leave out others.
+        """
         for name in self.endpoint_names:
             x = self.get_submodule(name)(x)
             yield name, x
@@ -185,7 +190,7 @@ class SnippetInceptionV1(InceptionV1):
         super().__init__(2, channels * snippet_frames, width=width)
         self.snippet_frames = snippet_frames
 
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def stages(self, x: Tensor, names: Set[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """Run layer by layer and yield ``(endpoint name, output)`` with outputs (B, channels, snippets, h, w)."""
         snippets = x.unflatten(2, (-1, self.snippet_frames)).permute(0, 2, 3, 1, 4, 5)
         # flatten() does not copy a single snippet. An exported graph needs the same operations for any number of them.

@@ -9,7 +9,7 @@ cuDNN computes the convolutions and cuBLAS those of one cell. The kernels here d
 All of them expect the channels last in memory. Measurements are in ``benchmarks/results``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +166,7 @@ class TritonTrunk(nn.Module):
         for name in self.endpoint_names:
             self.add_module(name, _fused(trunk.get_submodule(name)))
 
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def stages(self, x: Tensor, names: Set[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """Run layer by layer and yield ``(endpoint name, output)``."""
         for name in self.endpoint_names:
             x = self.get_submodule(name)(x)
