@@ -1,4 +1,6 @@
+import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,24 @@ from numpy.typing import NDArray
 
 import quovadis
 from quovadis import transforms
-from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, TooFewFramesError, WeightsError
+from quovadis.errors import (
+    DatasetError,
+    InvalidInputError,
+    InvalidTypeError,
+    TooFewFramesError,
+    UnknownNameError,
+    WeightsError,
+)
 from quovadis.fvd.card import COMPARED_FIELDS, VideoEmbeddings
 from quovadis.fvd.distance import FvdResult, frechet_video_distance
 from quovadis.fvd.embed import VideoEmbedder
 from quovadis.fvd.inputs import open_videos
+from quovadis.fvd.metric_values import SET_METRICS
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.metrics.frechet import frechet_distance
+from quovadis.metrics.moments import FeatureMoments
+from quovadis.metrics.neighbors import density_coverage, precision_recall
+from quovadis.metrics.sample_size import frechet_at_infinity
 from quovadis.models.optimization import optimize
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
@@ -333,11 +346,11 @@ def test_invalid_sets_of_videos_are_refused(tiny: VideoModel, tmp_path: Path) ->
     def compute(source: object) -> None:
         fvd(source, noise(2), "own", weights=tiny)
 
-    with pytest.raises(InvalidTypeError, match=r"must be uint8 .* got float32: convert values in \[0, 1\]"):
+    with pytest.raises(InvalidTypeError, match=r"must be uint8 .* got float32: its first video has values"):
         compute(noise(2).astype(np.float32))
-    with pytest.raises(InvalidInputError, match=r"\(N, T, 3, H, W\), use videos.transpose"):
+    with pytest.raises(InvalidInputError, match="--layout NTCHW"):
         compute(noise(2).transpose(0, 1, 4, 2, 3))
-    with pytest.raises(InvalidInputError, match=r"\(N, 3, T, H, W\), use videos.transpose"):
+    with pytest.raises(InvalidInputError, match="--layout NCTHW"):
         compute(noise(2).transpose(0, 4, 1, 2, 3))
     with pytest.raises(InvalidInputError, match=r"got \(9, 40, 40, 3\)"):
         compute(noise(2)[0])
@@ -356,6 +369,63 @@ def test_invalid_sets_of_videos_are_refused(tiny: VideoModel, tmp_path: Path) ->
         compute(tmp_path / "two.npz")
     with pytest.raises(InvalidInputError, match="one usable video"):
         compute(noise(1))
+
+
+def refused(tiny: VideoModel, real: object, generated: object, **options: Any) -> Callable[[], None]:
+    embedder = VideoEmbedder("own", weights=tiny, **options)
+    embedder.run_network = None  # type: ignore[method-assign, assignment]  # nothing is embedded
+    return lambda: embedder.require_usable((real, "real"), (generated, "generated"))
+
+
+def test_both_sets_are_checked_before_the_first_is_embedded(tiny: VideoModel, tmp_path: Path) -> None:
+    saved = VideoEmbedder("own", weights=tiny).embed(noise(4))
+    file = saved.save(tmp_path / "real.npz")
+    refused(tiny, noise(4), noise(4))()
+    refused(tiny, file, noise(4))()
+    for generated, options, error, message in (
+        (noise(4)[:, :3], {}, TooFewFramesError, r"array\[0\] has 3 frames; i3d_tiny needs at least 9"),
+        (noise(1), {}, DatasetError, "array has 1 video; a distance between sets needs at least 2"),
+        (noise(4).astype(np.float32), {}, InvalidTypeError, "--value-range 0 255"),
+        (tmp_path / "absent", {}, DatasetError, "there is no such file"),
+    ):
+        with pytest.raises(error, match=message):
+            refused(tiny, noise(4), generated, **options)()
+    with pytest.raises(InvalidInputError, match=r"saved features of array have other .*num_frames is 9 and 10"):
+        refused(tiny, file, noise(4), num_frames=10)()
+    with pytest.raises(InvalidInputError, match=r"features is 'logits' and 'features'"):
+        refused(tiny, noise(4), saved, features="features")()
+
+
+def test_metrics_curve_and_what_is_due_to_the_number_of_videos(tiny: VideoModel) -> None:
+    embedder = VideoEmbedder("own", weights=tiny)
+    real, generated = embedder.embed(noise(28, seed=1)), embedder.embed(noise(28, seed=2))
+    result = frechet_video_distance(real, generated, metrics=SET_METRICS, curve=True, num_resamples=20)
+    assert [m.name for m in result.metrics] == ["kvd", "precision", "recall", "density", "coverage"]
+    values = {m.name: m.value for m in result.metrics}
+    assert values["precision"] == precision_recall(real.features, generated.features).precision
+    assert values["coverage"] == density_coverage(real.features, generated.features).coverage
+    assert result.halves is not None
+    assert result.halves.count == 14
+    assert [point.count for point in result.curve][-1] == 28
+    assert result.curve[-1].mean == pytest.approx(result.value)
+    assert result.at_infinity is not None  # more videos than four times the 6 features
+    assert result.at_infinity.value == frechet_at_infinity(real.features, generated.features).value
+    few = frechet_video_distance(*(replace_features(s, 23) for s in (real, generated)), num_resamples=0)
+    assert few.at_infinity is None
+    fewer = [replace_features(s, 9) for s in (real, generated)]
+    left = frechet_video_distance(*fewer, metrics=["recall", "coverage"], num_resamples=20)
+    assert [m.name for m in left.metrics] == ["recall"]
+    assert "left out, because they need up to 12 videos in each set: coverage" in left.notes
+    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert found["metrics"]["kvd"]["low"] <= found["metrics"]["kvd"]["value"] <= found["metrics"]["kvd"]["high"]
+    assert found["real_halves"]["num_videos"] == 14
+    with pytest.raises(UnknownNameError, match="metric"):
+        frechet_video_distance(real, generated, metrics=["fid"])
+
+
+def replace_features(videos: VideoEmbeddings, count: int) -> VideoEmbeddings:
+    features = videos.features[:count]
+    return VideoEmbeddings(replace(videos.card, num_videos=count), FeatureMoments.of(features), features)
 
 
 def test_embeddings_can_be_saved_and_loaded(tiny: VideoModel, tmp_path: Path) -> None:

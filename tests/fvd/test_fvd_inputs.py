@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
-from quovadis.fvd.inputs import ArrayVideos, FolderVideos, FrameFolders, open_videos
+from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, UnknownNameError, VideoDamagedError
+from quovadis.fvd.inputs import ArrayFormat, ArrayVideos, FolderVideos, FrameFolders, open_videos
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.video.writer import LOSSLESS, write_video
 
@@ -102,21 +102,93 @@ def test_frames_are_cropped_to_the_center_square(height: int, width: int) -> Non
 
 
 def test_invalid_arrays_are_refused_with_a_hint() -> None:
-    with pytest.raises(InvalidTypeError, match=r"got float32: convert values in \[0, 1\] with"):
-        ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.float32))
-    with pytest.raises(InvalidTypeError, match=r"got int64$"):
+    with pytest.raises(InvalidTypeError, match=r"or floating point with a declared range; got int64$"):
         ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.int64))
     for shape, hint in (
-        ((1, 2, 3, 4, 4), r"transpose\(0, 1, 3, 4, 2\)"),
-        ((1, 3, 2, 4, 4), r"transpose\(0, 2, 3, 4, 1\)"),
+        ((1, 2, 3, 4, 4), r"--layout NTCHW \(layout='NTCHW'\)$"),
+        ((1, 3, 2, 4, 4), r"--layout NCTHW \(layout='NCTHW'\)$"),
         ((1, 2, 4, 4, 4), r"got \(1, 2, 4, 4, 4\)$"),
-        ((2, 4, 4, 3), r"got \(2, 4, 4, 3\)$"),
+        ((2, 4, 4, 3), r"got \(2, 4, 4, 3\); declare grayscale videos with --layout NTHW, or add the axis"),
+        ((2, 4, 4, 4, 1), r"declare one channel with --grayscale \(grayscale=True\)$"),
         ((0, 2, 4, 4, 3), r"got \(0, 2, 4, 4, 3\)$"),
     ):
         with pytest.raises(InvalidInputError, match=hint):
             ArrayVideos(np.zeros(shape, np.uint8))
     with pytest.raises(InvalidInputError, match="cannot be read at 25"):
         ArrayVideos(np.zeros((1, 2, 4, 4, 3), np.uint8)).read(0, FrameSampling(fps=25), lambda frame: frame)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "declaration"),
+    [
+        (0.0, 1.0, r"black and white at 0, 1, declare --value-range 0 1 \(value_range=\(0, 1\)\)$"),
+        (-1.0, 1.0, r"black and white at -1, 1, declare --value-range -1 1 \("),
+        (0.0, 255.0, r"black and white at 0, 255, declare --value-range 0 255 \("),
+        (-7.0, 300.0, r"values from -7 to 300; declare the values of black and white$"),
+        (0.0, np.nan, "the values are not finite$"),
+    ],
+)
+def test_floats_without_a_declared_range_are_refused(low: float, high: float, declaration: str) -> None:
+    videos = np.full((2, 3, 4, 4, 3), low, np.float32)
+    videos[0, 1, 2] = high
+    with pytest.raises(InvalidTypeError, match=declaration):
+        ArrayVideos(videos)
+
+
+def rgb(videos: ArrayVideos) -> np.ndarray:
+    sampled = videos.read(1, FrameSampling(), lambda frame: frame)
+    assert sampled is not None
+    return sampled.frames.numpy()
+
+
+def test_declared_layouts_and_ranges_give_the_same_videos() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), np.uint8)
+    expected = rgb(ArrayVideos(array))
+    assert np.array_equal(expected, array[1].transpose(0, 3, 1, 2))
+    for layout, order in (("NTCHW", (0, 1, 4, 2, 3)), ("NCTHW", (0, 4, 1, 2, 3))):
+        assert np.array_equal(rgb(ArrayVideos(array.transpose(order), form=ArrayFormat(layout))), expected)
+    for black, white in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        floats = (array / 255 * (white - black) + black).astype(np.float32)
+        for given in (floats, torch.from_numpy(floats).to(torch.float64)):
+            assert np.array_equal(rgb(ArrayVideos(given, form=ArrayFormat(value_range=(black, white)))), expected)
+    gray = array[..., 0]
+    for given, form in ((gray, ArrayFormat("NTHW")), (gray[..., None], ArrayFormat(grayscale=True))):
+        assert np.array_equal(rgb(ArrayVideos(given, form=form)), gray[1][:, None].repeat(3, 1))
+
+
+def test_values_outside_of_the_declared_range_are_refused() -> None:
+    videos = np.zeros((2, 3, 4, 4, 3), np.float32)
+    videos[1, 2, 3] = 1.5
+    with pytest.raises(InvalidInputError, match=r"array\[1\] has values from 0 to 1.5, outside of the declared range"):
+        ArrayVideos(videos, form=ArrayFormat(value_range=(0, 1)))
+    videos[1, 2, 3] = np.nan
+    with pytest.raises(InvalidInputError, match=r"array\[1\] contains NaN"):
+        ArrayVideos(videos, form=ArrayFormat(value_range=(0, 1)))
+    with pytest.raises(UnknownNameError, match="layout"):
+        ArrayFormat("TNHWC")
+    with pytest.raises(InvalidInputError, match="black < white"):
+        ArrayFormat(value_range=(1, 0))
+
+
+def test_lists_and_tensor_files(tmp_path: Path, clip_path: Path) -> None:
+    array = np.arange(2 * 3 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 4, 3)
+    torch.save(torch.from_numpy(array), tmp_path / "a.pt")
+    torch.save({"videos": torch.from_numpy(array), "seed": torch.tensor(1)}, tmp_path / "b.pt")
+    torch.save({"a": 1, "b": 2}, tmp_path / "c.pt")
+    assert {open_videos(tmp_path / f"{n}.pt").sha256 for n in "ab"} == {ArrayVideos(array).sha256}
+    with pytest.raises(DatasetError, match="must contain a tensor"):
+        open_videos(tmp_path / "c.pt")
+    (tmp_path / "bad.pt").write_bytes(b"no tensor")
+    with pytest.raises(DatasetError, match=r"bad\.pt cannot be read as an array"):
+        open_videos(tmp_path / "bad.pt")
+    (tmp_path / "list.txt").write_text(f"{clip_path}\n")
+    listed = open_videos(tmp_path / "list.txt")
+    assert (len(listed), listed.path(0), listed.name) == (1, str(clip_path), "list.txt")
+    assert open_videos([clip_path, str(clip_path)]).path(1) == str(clip_path)
+    assert open_videos(listed) is listed
+    sampled = listed.read(0, FrameSampling(num_frames=5), lambda frame: frame)
+    assert sampled is not None
+    assert sampled.frames.shape == (5, 3, 48, 64)
 
 
 def test_array_files(tmp_path: Path) -> None:
@@ -135,8 +207,10 @@ def test_array_files(tmp_path: Path) -> None:
         open_videos(tmp_path / "none.npz")
     with pytest.raises(DatasetError, match="no file at"):
         open_videos(tmp_path / "absent.npy")
-    with pytest.raises(DatasetError, match="neither a folder of videos"):
+    with pytest.raises(DatasetError, match="no file at"):
         open_videos(tmp_path / "a.txt")
+    with pytest.raises(DatasetError, match=r"nor a .* or .txt file: there is no such file"):
+        open_videos(tmp_path / "absent")
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     with pytest.raises(DatasetError, match="cannot be read as an array"):
         open_videos(tmp_path / "bad.npz")

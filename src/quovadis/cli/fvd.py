@@ -21,7 +21,7 @@ class Fvd:
 
     Each set is a folder of videos, a folder with one subfolder of PNG or JPEG frames per video, a .npy or .npz file
     with a uint8 array (N, T, H, W, 3), or real.npz or generated.npz from an earlier --out, which is not embedded again.
-    Distances of different protocols are not comparable.
+    Lists (.txt) and tensors (.pt) are read as well. Distances of different protocols are not comparable.
     """
 
     real: tyro.conf.Positional[Path]
@@ -33,6 +33,10 @@ class Fvd:
     these projects. own: any network."""
     weights: str | None = None
     """Published name or file of the network. All protocols except own accept only i3d-rgb-kinetics400 and verify it."""
+    metrics: str = "fvd"
+    """Metrics, separated by commas: fvd, kvd, precision, recall, density, coverage; or all."""
+    curve: bool = False
+    """Also compute the FVD of random subsets of several sizes."""
     features: str = "logits"
     """With own: logits, features, or an endpoint such as Mixed_5c, averaged over time and space."""
     num_frames: int | None = None
@@ -43,6 +47,12 @@ class Fvd:
     """With own: resample files to this frame rate. By default the frames of the file are used."""
     resolution_px: int | None = None
     """With stylegan-v and cd-fvd: first resize and crop frames to squares of this size, usually 256 or 128."""
+    layout: Literal["NTHWC", "NTCHW", "NCTHW", "NTHW"] = "NTHWC"
+    """Order of the axes of arrays; NTHW for grayscale."""
+    value_range: tuple[float, float] | None = None
+    """Values of black and white in floating point arrays, for example 0 1 or -1 1."""
+    grayscale: bool = False
+    """Arrays have one channel."""
     max_videos: int | None = None
     """Use only the first videos of each set."""
     num_resamples: int = 200
@@ -87,9 +97,13 @@ def _write_report(
     options: Fvd, path: Path, result: "FvdResult", real: "VideoEmbeddings", generated: "VideoEmbeddings"
 ) -> None:
     from quovadis.fvd.card import is_embeddings_file
+    from quovadis.fvd.inputs import ArrayFormat, open_videos
     from quovadis.report.fvd_page import write_fvd_page
 
-    real_videos, generated_videos = (None if is_embeddings_file(s) else s for s in (options.real, options.generated))
+    form = ArrayFormat(options.layout, options.value_range, options.grayscale)
+    real_videos, generated_videos = (
+        None if is_embeddings_file(path) else open_videos(path, form) for path in (options.real, options.generated)
+    )
     write_fvd_page(
         path,
         result,
@@ -106,8 +120,9 @@ def _compute(options: Fvd) -> "tuple[FvdResult, VideoEmbeddings, VideoEmbeddings
     from quovadis.fvd.card import VideoEmbeddings, is_embeddings_file
     from quovadis.fvd.distance import frechet_video_distance
     from quovadis.fvd.embed import Role, VideoEmbedder
+    from quovadis.fvd.metric_values import SET_METRICS, require_set_metrics
     from quovadis.runtime.console import Console
-    from quovadis.runtime.progress import progress_bar
+    from quovadis.runtime.progress import progress_bar, working
     from quovadis.weights.default import default_weights
 
     embedder = VideoEmbedder(
@@ -120,8 +135,15 @@ def _compute(options: Fvd) -> "tuple[FvdResult, VideoEmbeddings, VideoEmbeddings
         resolution_px=options.resolution_px,
         seed=options.seed,
         device=options.device,
+        layout=options.layout,
+        value_range=options.value_range,
+        grayscale=options.grayscale,
     )
     roles: tuple[tuple[Role, Path], ...] = (("real", options.real), ("generated", options.generated))
+    metrics = SET_METRICS if options.metrics == "all" else tuple(filter(None, options.metrics.split(",")))
+    require_set_metrics(metrics)
+    with working("checking both sets"):
+        embedder.require_usable(*((videos, role) for role, videos in roles), max_videos=options.max_videos)
     embeddings = []
     with progress_bar(Console(stderr=True)) as bar:
         for role, videos in roles:
@@ -140,7 +162,14 @@ def _compute(options: Fvd) -> "tuple[FvdResult, VideoEmbeddings, VideoEmbeddings
                 embedded.save(options.out / f"{role}.npz")
             embeddings.append(embedded)
     real, generated = embeddings
-    result = frechet_video_distance(real, generated, num_resamples=options.num_resamples, seed=options.seed)
+    result = frechet_video_distance(
+        real,
+        generated,
+        metrics=metrics,
+        curve=options.curve,
+        num_resamples=options.num_resamples,
+        seed=options.seed,
+    )
     return result, real, generated
 
 
@@ -149,7 +178,21 @@ def _format(result: "FvdResult") -> str:
     lines = [f"FVD {result.value:.2f}"]
     if interval is not None:
         lines[0] += f"  ({interval.low:.2f} to {interval.high:.2f}, {interval.confidence:.0%} bootstrap interval)"
-        lines.append(f"bias       about {interval.bias:.2f} due to the number of videos (bootstrap estimate)")
+    lines += [f"{metric.name:<10} {str(metric).removeprefix(metric.name).strip()}" for metric in result.metrics]
+    if result.halves is not None:
+        halves = result.halves
+        lines.append(
+            f"halves     {halves.mean:.2f} ± {halves.std:.2f} between random halves of the real set, "
+            f"{halves.count} videos each: what the number of videos alone causes"
+        )
+    if result.at_infinity is not None:
+        end = result.at_infinity
+        lines.append(f"infinity   {end.value:.2f} ± {end.standard_error:.2f} extrapolated to infinitely many videos")
+    else:
+        least = 4 * result.real.feature_dim
+        lines.append(f"infinity   cannot be estimated below {least} videos in each set")
+    for point in result.curve:
+        lines.append(f"curve      {point.count} videos: {point.mean:.2f} ± {point.std:.2f}")
     for role, card in (("real", result.real), ("generated", result.generated)):
         sizes = ", ".join(card.frame_sizes)
         lines.append(f"{role:<10} {card.num_videos} videos of {card.data} ({card.data_sha256[:12]}), frames {sizes}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +12,18 @@ import torch
 from quovadis.errors import InvalidInputError
 from quovadis.fvd.card import FvdCard, VideoEmbeddings, is_embeddings_file
 from quovadis.fvd.embed import Progress, Role, VideoEmbedder
+from quovadis.fvd.metric_values import MIN_VIDEOS, SetMetric, require_set_metrics, set_metrics
 from quovadis.fvd.protocols import find_fvd_protocol
 from quovadis.metrics.frechet import FrechetInterval, frechet_distance, frechet_interval
+from quovadis.metrics.sample_size import (
+    ExtrapolatedDistance,
+    RepeatedDistance,
+    frechet_at_infinity,
+    half_split_distance,
+    sample_curve,
+)
+
+_MAX_METRIC_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -27,12 +39,26 @@ class FvdResult:
     generated: FvdCard
     notes: tuple[str, ...] = ()
     """Caveats, such as too few samples or skipped videos."""
+    halves: RepeatedDistance | None = None
+    """Distance of random halves of the real set, which is due to the number of videos alone; None below 4 videos."""
+    at_infinity: ExtrapolatedDistance | None = None
+    """Distance extrapolated to infinitely many videos; None if there are too few."""
+    metrics: tuple[SetMetric, ...] = ()
+    """Other metrics, if requested."""
+    curve: tuple[RepeatedDistance, ...] = ()
+    """Distance against the number of videos, if requested."""
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         return {
             "frechet_video_distance": self.value,
             "interval": None if self.interval is None else vars(self.interval),
+            "real_halves": _describe(self.halves),
+            "at_infinity": None
+            if self.at_infinity is None
+            else {"value": self.at_infinity.value, "standard_error": self.at_infinity.standard_error},
+            "metrics": {m.name: {"value": m.value, "low": m.low, "high": m.high} for m in self.metrics},
+            "curve": [_describe(point) for point in self.curve],
             "notes": list(self.notes),
             "real": self.real.to_dict(),
             "generated": self.generated.to_dict(),
@@ -54,6 +80,8 @@ def frechet_video_distance(
     generated: Any,
     *,
     protocol: str = "reference",
+    metrics: Sequence[str] = (),
+    curve: bool = False,
     num_resamples: int = 200,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -70,7 +98,10 @@ def frechet_video_distance(
         generated: Likewise.
         protocol: How to embed sets that are given as videos; see :data:`~quovadis.fvd.FVD_PROTOCOLS`. Distances of
             different protocols are not comparable.
-        num_resamples: Number of bootstrap resamples for the interval; 0 for no interval.
+        metrics: Further metrics of the same features; see :data:`~quovadis.fvd.SET_METRICS`. Those that need more
+            videos are left out, with a note.
+        curve: Also compute the distance of random subsets of several sizes.
+        num_resamples: Number of bootstrap resamples for the intervals; 0 for no intervals.
         seed: Seed of the bootstrap and of the random starts of ``stylegan-v`` and ``cd-fvd``.
         device: Where the network runs. Defaults to a GPU if there is one.
         progress: Called with the name of the set, the number of videos done and the total.
@@ -100,6 +131,7 @@ def frechet_video_distance(
         Unterthiner et al., "Towards Accurate Generative Models of Video: A New Metric and Challenges",
         https://arxiv.org/abs/1812.01717.
     """
+    require_set_metrics(metrics)
     embedder = VideoEmbedder(protocol, seed=seed, device=device)
 
     def embedded(videos: Any, role: Role) -> VideoEmbeddings:
@@ -109,10 +141,19 @@ def frechet_video_distance(
             return VideoEmbeddings.load(videos)
         return embedder.embed(videos, role=role, progress=progress)
 
-    return _compare(embedded(real, "real"), embedded(generated, "generated"), num_resamples, seed)
+    embedder.require_usable((real, "real"), (generated, "generated"))
+    sets = embedded(real, "real"), embedded(generated, "generated")
+    return _compare(*sets, [name for name in metrics if name != "fvd"], curve, num_resamples, seed)
 
 
-def _compare(real: VideoEmbeddings, generated: VideoEmbeddings, num_resamples: int, seed: int) -> FvdResult:
+def _compare(
+    real: VideoEmbeddings,
+    generated: VideoEmbeddings,
+    metrics: Sequence[str],
+    curve: bool,
+    num_resamples: int,
+    seed: int,
+) -> FvdResult:
     differences = real.card.differences(generated.card)
     if differences:
         raise InvalidInputError(
@@ -130,8 +171,32 @@ def _compare(real: VideoEmbeddings, generated: VideoEmbeddings, num_resamples: i
         interval = frechet_interval(
             real.features, generated.features, ddof=ddof, num_resamples=num_resamples, seed=seed
         )
-    value = frechet_distance(real.moments, generated.moments, ddof=ddof)
-    return FvdResult(value, interval, real.card, generated.card, _notes(real.card, generated.card))
+    distance = partial(frechet_distance, ddof=ddof)
+    features = real.features, generated.features
+    resamples, fewest = min(num_resamples, _MAX_METRIC_RESAMPLES), min(map(len, features))
+    notes = list(_notes(real.card, generated.card))
+    left_out = [name for name in metrics if fewest < MIN_VIDEOS[name]]
+    if left_out:
+        least_videos = max(MIN_VIDEOS[name] for name in left_out)
+        notes.append(f"left out, because they need up to {least_videos} videos in each set: {', '.join(left_out)}")
+    least = 4 * real.card.feature_dim
+    return FvdResult(
+        distance(real.moments, generated.moments),
+        interval,
+        real.card,
+        generated.card,
+        tuple(notes),
+        half_split_distance(real.features, distance=distance, seed=seed) if len(real.features) >= 4 else None,
+        frechet_at_infinity(*features, ddof=ddof, seed=seed) if fewest >= least else None,
+        set_metrics(*features, [n for n in metrics if n not in left_out], num_resamples=resamples, seed=seed),
+        sample_curve(*features, distance=distance, seed=seed) if curve else (),
+    )
+
+
+def _describe(repeated: RepeatedDistance | None) -> dict[str, Any] | None:
+    if repeated is None:
+        return None
+    return {"num_videos": repeated.count, "mean": repeated.mean, "std": repeated.std}
 
 
 def _notes(real: FvdCard, generated: FvdCard) -> tuple[str, ...]:

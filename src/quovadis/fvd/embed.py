@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from os import PathLike
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ from torch import Tensor
 from quovadis import transforms
 from quovadis.errors import DatasetError, InvalidInputError, TooFewFramesError, VideoError
 from quovadis.flow.estimate import flow_for_clip
-from quovadis.fvd.card import FvdCard, VideoEmbeddings
-from quovadis.fvd.inputs import SampledFrames, VideoSet, open_videos
+from quovadis.fvd.card import FvdCard, VideoEmbeddings, is_embeddings_file
+from quovadis.fvd.inputs import ArrayFormat, SampledFrames, VideoSet, open_videos
 from quovadis.fvd.protocols import find_fvd_protocol
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.metrics.moments import FeatureMoments
@@ -31,6 +32,8 @@ from quovadis.weights.load import load_model
 from quovadis.weights.verify import state_sha256
 
 REFERENCE_WEIGHTS = "i3d-rgb-kinetics400"
+
+_MAX_PROBED = 5
 
 Role = Literal["real", "generated"]
 """Which of the two sets of a distance; some protocols sample them differently."""
@@ -59,6 +62,10 @@ class VideoEmbedder:
         seed: Seed of the random starts of ``stylegan-v`` and ``cd-fvd``.
         device: Where the network runs. Defaults to a GPU if there is one.
         flow_method: Optical flow method, for a network that needs flow.
+        layout: Order of the axes of arrays: ``NTHWC``, ``NTCHW``, ``NCTHW``, or ``NTHW`` for grayscale.
+        value_range: Values of black and white in floating point arrays, such as (0, 1) or (-1, 1). They are rounded to
+            256 levels, as in a video file.
+        grayscale: Whether arrays have one channel.
 
     Raises:
         UnknownNameError: If there is no such protocol.
@@ -87,6 +94,9 @@ class VideoEmbedder:
         seed: int = 0,
         device: str | torch.device | None = None,
         flow_method: str = "tvl1",
+        layout: str = "NTHWC",
+        value_range: tuple[float, float] | None = None,
+        grayscale: bool = False,
     ):
         self.protocol = find_fvd_protocol(protocol)
         self.sampling = self.protocol.sample_frames(
@@ -96,6 +106,7 @@ class VideoEmbedder:
             raise InvalidInputError(f"protocol {protocol!r} needs logits; use protocol 'own' for {features!r}")
         self.features = features
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._form = ArrayFormat(layout, value_range, grayscale)
         self._weights = weights
         self._flow_method = flow_method
 
@@ -111,8 +122,8 @@ class VideoEmbedder:
         """Embed a set of videos.
 
         Args:
-            videos: Folder of videos, folder with one subfolder of PNG or JPEG frames per video, ``.npy`` or ``.npz``
-                file, or array, uint8 (N, T, H, W, 3).
+            videos: See :func:`quovadis.fvd.inputs.open_videos`: folders, lists, files or an array, uint8
+                (N, T, H, W, 3) unless declared otherwise.
             role: With ``stylegan-v`` and ``cd-fvd``, real videos start at a random frame, generated ones at the first.
             max_videos: Use only the first videos.
             batch_size: Number of videos in the network at a time; does not affect the result.
@@ -125,9 +136,9 @@ class VideoEmbedder:
             InvalidTypeError: If an array is not uint8.
             InvalidInputError: If an array has another shape, or the protocol does not accept the frames.
         """
-        source = open_videos(videos)
+        source = open_videos(videos, self._form)
         spec = self._model.spec
-        sampling = replace(self.sampling, random_start=self.protocol.random_start and role == "real")
+        sampling = self._sampling_of(role)
         if sampling.num_frames is not None:
             self.require_frames(sampling.num_frames, f"protocol {self.protocol.name!r} with these options")
         num_videos = min(n for n in (len(source), self.protocol.max_videos, max_videos) if n is not None)
@@ -166,6 +177,77 @@ class VideoEmbedder:
             quovadis=__version__,
         )
         return VideoEmbeddings(card, batches.moments, features, tuple(batches.names))
+
+    def require_usable(self, *sets: tuple[Any, Role], max_videos: int | None = None) -> None:
+        """Check sets before any of them is embedded: arrays, the first video of a folder, saved sets, and the weights.
+
+        Args:
+            sets: Videos as for :meth:`embed`, :class:`VideoEmbeddings` or a file of them, each with its role.
+            max_videos: See :meth:`embed`.
+
+        Raises:
+            WeightsError: If the weights cannot be loaded, or are not those of the protocol.
+            DatasetError: If a set does not exist or has fewer than two videos.
+            TooFewFramesError: If videos are too short.
+            InvalidTypeError: If an array has an unknown data type.
+            InvalidInputError: If an array has another shape, the protocol does not accept the frames, or a saved set
+                was embedded with other settings.
+        """
+        opened, cards = [], []
+        for videos, role in sets:
+            saved = videos if isinstance(videos, VideoEmbeddings) else None
+            if is_embeddings_file(videos):
+                saved = VideoEmbeddings.load(videos)
+            if saved is None:
+                opened.append((open_videos(videos, self._form), role))
+            else:
+                cards.append(saved.card)
+        if opened:  # two saved sets are compared with each other
+            for card in cards:
+                self._require_same_settings(card)
+        for source, role in opened:
+            count = min(n for n in (len(source), max_videos) if n is not None)
+            if count < 2:
+                raise DatasetError(f"{source.name} has {count} video; a distance between sets needs at least 2")
+            self._require_first(source, role)
+
+    def _require_same_settings(self, card: FvdCard) -> None:
+        """Compare a saved card with the settings, except for the number of frames, which may be that of the videos."""
+        sampling, spec = self.sampling, self._loaded.spec
+        planned = replace(
+            card,
+            protocol=self.protocol.name,
+            network=spec.name,
+            weights_sha256=self._weights_sha256,
+            features=self.features,
+            num_frames=card.num_frames if sampling.num_frames is None else sampling.num_frames,
+            frame_stride=sampling.frame_stride,
+            fps=sampling.fps,
+            resolution_px=sampling.resolution_px,
+            network_px=spec.size_px,
+            resize=self.protocol.describe_resize(spec.size_px),
+            ddof=self.protocol.ddof,
+        )
+        differences = card.differences(planned)
+        if differences:
+            raise InvalidInputError(
+                f"the saved features of {card.data} have other settings than this command: {'; '.join(differences)}. "
+                "Use the same settings, or embed the videos again"
+            )
+
+    def _require_first(self, source: VideoSet, role: Role) -> None:
+        """Read the first video that can be read and check its size and length."""
+        sampling = self._sampling_of(role)
+        if sampling.num_frames is not None:
+            self.require_frames(sampling.num_frames, f"protocol {self.protocol.name!r} with these options")
+        for index, clip, error in islice(self._read(source, len(source), sampling), _MAX_PROBED):
+            if clip is not None:
+                _Batches(self, 1).check(source.path(index), clip)
+            if not error:
+                return
+
+    def _sampling_of(self, role: Role) -> FrameSampling:
+        return replace(self.sampling, random_start=self.protocol.random_start and role == "real")
 
     @cached_property
     def _loaded(self) -> VideoModel:
@@ -261,7 +343,7 @@ class _Batches:
         if clip is None:
             self.num_short += 1
             return
-        self._check(name, clip)
+        self.check(name, clip)
         size = f"{clip.height}x{clip.width}"
         self.frame_sizes[size] = self.frame_sizes.get(size, 0) + 1
         inputs = self._embedder.to_inputs(clip.frames)
@@ -272,7 +354,7 @@ class _Batches:
         if len(self._inputs) >= self._batch_size:
             self.flush()
 
-    def _check(self, name: str, clip: SampledFrames) -> None:
+    def check(self, name: str, clip: SampledFrames) -> None:
         """Check the size and length of a video against the protocol and the other videos."""
         protocol, length = self._embedder.protocol, len(clip.frames)
         self._embedder.require_frames(length, name)

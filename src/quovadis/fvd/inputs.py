@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -22,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from quovadis.datasets.video_files import find_videos, is_ignored, require_videos, visible_folders
-from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, VideoDamagedError
+from quovadis.datasets.video_inputs import list_videos
+from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, UnknownNameError, VideoDamagedError
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.runtime.hashing import sha256
 from quovadis.video.frame import VideoFrame
@@ -32,6 +35,7 @@ FrameTransform = Callable[[Tensor], Tensor]
 """Maps a frame, uint8 (3, H, W), to (3, h, w). It runs as each frame is decoded, so large frames are not kept."""
 
 _FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
+_ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 _ARRAY_KEYS = ("videos", "video", "arr_0")
 
 
@@ -127,6 +131,24 @@ class FolderVideos(VideoSet):
         return sampled
 
 
+class ListedVideos(FolderVideos):
+    """Video files in the given order.
+
+    Raises:
+        DatasetError: If there are none.
+    """
+
+    def __init__(self, files: list[Path], name: str):
+        if not files:
+            raise DatasetError(f"{name} names no videos")
+        self.files = tuple(files)
+        self.name = name
+
+    def path(self, index: int) -> str:
+        """Path of a video as it was given."""
+        return str(self.files[index])
+
+
 class FrameFolders(VideoSet):
     """Videos stored as one folder of frames each, the layout of StyleGAN-V: ``ROOT/VIDEO/00000.jpg`` and so on.
 
@@ -177,44 +199,117 @@ class FrameFolders(VideoSet):
         return _collect(frames, sampling, transform, str(folder))
 
 
+@dataclass(frozen=True)
+class ArrayFormat:
+    """Meaning of the axes and values of an array of videos. It is declared, never guessed.
+
+    Raises:
+        UnknownNameError: If there is no such layout.
+        InvalidInputError: If the value range is not increasing.
+    """
+
+    layout: str = "NTHWC"
+    """Order of the axes: one of :data:`LAYOUTS`; ``NTHW`` is grayscale."""
+    value_range: tuple[float, float] | None = None
+    """Values of black and white in floating point arrays, such as (0, 1) or (-1, 1); uint8 arrays do not need it."""
+    grayscale: bool = False
+    """Whether the array has one channel."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise UnknownNameError.among("layout", self.layout, LAYOUTS)
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise InvalidInputError(f"value_range must be (black, white) with black < white; got {self.value_range}")
+
+    @property
+    def num_channels(self) -> int:
+        """1 for grayscale, otherwise 3."""
+        return 1 if self.grayscale or "C" not in self.layout else 3
+
+
+LAYOUTS = ("NTHWC", "NTCHW", "NCTHW", "NTHW")
+"""Orders of axes: number of videos N, frames T, height H, width W, channels C."""
+
+
 class ArrayVideos(VideoSet):
     """Videos in one array.
 
     Args:
-        array: uint8 (N, T, H, W, 3), RGB.
+        array: uint8 or floating point, by default (N, T, H, W, 3), RGB.
         name: Name for messages and cards.
+        form: Meaning of the axes and values.
 
     Raises:
-        InvalidTypeError: If the array is not uint8.
-        InvalidInputError: If the array has another shape.
+        InvalidTypeError: If the array is neither uint8 nor floating point with a declared range.
+        InvalidInputError: If the array has another shape, or values that are not finite or outside the declared range.
     """
 
-    def __init__(self, array: Any, name: str = "array"):
+    def __init__(self, array: Any, name: str = "array", form: ArrayFormat | None = None):
         self.name = name
-        self.array: NDArray[np.uint8] = array.cpu().numpy() if isinstance(array, Tensor) else np.asanyarray(array)
-        if self.array.dtype != np.uint8:
-            floats = self.array.dtype.kind == "f"
-            hint = ": convert values in [0, 1] with (videos * 255).round().astype('uint8')" if floats else ""
-            raise InvalidTypeError(f"{name}: videos must be uint8 in [0, 255]; got {self.array.dtype}{hint}")
-        shape = self.array.shape
-        if self.array.ndim != 5 or shape[4] != 3 or 0 in shape:
-            hint = ""
-            if self.array.ndim == 5 and shape[2] == 3:
-                hint = "; for (N, T, 3, H, W), use videos.transpose(0, 1, 3, 4, 2)"
-            elif self.array.ndim == 5 and shape[1] == 3:
-                hint = "; for (N, 3, T, H, W), use videos.transpose(0, 2, 3, 4, 1)"
-            raise InvalidInputError(f"{name}: videos must have shape (N, T, H, W, 3); got {shape}{hint}")
+        self.form = form = form or ArrayFormat()
+        given = array.cpu().numpy() if isinstance(array, Tensor) else np.asanyarray(array)
+        if given.dtype != np.uint8 and (given.dtype.kind != "f" or form.value_range is None):
+            hint = _range_hint(given) if given.dtype.kind == "f" and given.size else ""
+            raise InvalidTypeError(
+                f"{name}: videos must be uint8 in [0, 255], or floating point with a declared range; got "
+                f"{given.dtype}{hint}"
+            )
+        self._require_shape(given.shape)
+        if "C" not in form.layout:
+            given = given[..., None]
+        layout = form.layout if "C" in form.layout else f"{form.layout}C"
+        self.array: NDArray[Any] = given.transpose([layout.index(axis) for axis in "NTHWC"])
+        if given.dtype != np.uint8:
+            self._require_values()
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        layout, channels = self.form.layout, self.form.num_channels
+        if len(shape) == len(layout) and 0 not in shape and ("C" not in layout or shape[layout.index("C")] == channels):
+            return
+        expected = ", ".join(str(channels) if axis == "C" else axis for axis in layout)
+        known = [other for other in LAYOUTS if len(other) == len(shape) == 5 and 0 not in shape]
+        others = [other for other in known if other != layout and shape[other.index("C")] == channels]
+        hint = f"; declare it with --layout {others[0]} (layout={others[0]!r})" if others else ""
+        if len(shape) == 4 and layout != "NTHW" and 0 not in shape:
+            hint = "; declare grayscale videos with --layout NTHW, or add the axis of the videos"
+        elif len(shape) == 5 and 1 in (shape[2], shape[4], shape[1]) and not self.form.grayscale and not others:
+            hint = "; declare one channel with --grayscale (grayscale=True)"
+        raise InvalidInputError(f"{self.name}: videos must have shape ({expected}); got {shape}{hint}")
+
+    def _require_values(self) -> None:
+        assert self.form.value_range is not None
+        black, white = self.form.value_range
+        tolerance = 0.01 * (white - black)
+        for index, video in enumerate(self.array):
+            low, high = float(video.min()), float(video.max())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise InvalidInputError(f"{self.path(index)} contains NaN or infinite values")
+            if low < black - tolerance or high > white + tolerance:
+                raise InvalidInputError(
+                    f"{self.path(index)} has values from {low:.4g} to {high:.4g}, outside of the declared range "
+                    f"{black:g} to {white:g}{_range_hint(video)}"
+                )
 
     def __len__(self) -> int:
         return len(self.array)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the shape and the bytes."""
-        digest = hashlib.sha256(repr(self.array.shape).encode())
+        """Hash of the shape and the bytes, and of the range of floating point values."""
+        floats = "" if self.array.dtype == np.uint8 else f"{self.array.dtype} {self.form.value_range}"
+        digest = hashlib.sha256(f"{self.array.shape!r}{floats}".encode())
         for video in self.array:
             digest.update(np.ascontiguousarray(video).data)
         return digest.hexdigest()
+
+    def _to_rgb(self, frame: NDArray[Any]) -> Tensor:
+        """Convert a frame (H, W, C) to uint8 (3, H, W)."""
+        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
+        if pixels.dtype != torch.uint8:
+            assert self.form.value_range is not None
+            black, white = self.form.value_range
+            pixels = ((pixels.double() - black) * (255 / (white - black))).round().clamp(0, 255).byte()
+        return pixels.expand(3, -1, -1)
 
     def path(self, index: int) -> str:
         """Name and index of a video, such as ``array[0]``."""
@@ -232,48 +327,90 @@ class ArrayVideos(VideoSet):
         start = sampling.start(len(video), index)
         if start is None:
             return None
-        frames = (torch.from_numpy(np.array(frame)).permute(2, 0, 1) for frame in video[sampling.frames_from(start)])
+        frames = (self._to_rgb(frame) for frame in video[sampling.frames_from(start)])
         return _collect(frames, sampling, transform, self.path(index))
 
 
-def open_videos(source: Any) -> VideoSet:
+def open_videos(source: Any, form: ArrayFormat | None = None) -> VideoSet:
     """Open a set of videos.
 
     Args:
-        source: Folder of video files, folder with one subfolder of PNG or JPEG frames per video, ``.npy`` or ``.npz``
-            file, or array, uint8 (N, T, H, W, 3).
+        source: Folder of video files; folder with one subfolder of PNG or JPEG frames per video; list of video files,
+            or ``.txt`` file with one path per line; ``.npy``, ``.npz`` or ``.pt`` file; array or tensor, by default
+            uint8 (N, T, H, W, 3); or an opened set, which is returned.
+        form: Meaning of the axes and values of an array.
 
     Raises:
         DatasetError: If the folder or file does not exist or contains no videos.
-        InvalidTypeError: If an array is not uint8.
-        InvalidInputError: If an array has another shape.
+        InvalidTypeError: If an array is neither uint8 nor floating point with a declared range.
+        InvalidInputError: If an array has another shape, or values outside of the declared range.
 
     Example:
         >>> videos = open_videos(np.zeros((2, 16, 64, 64, 3), np.uint8))
         >>> len(videos), videos.path(1)
         (2, 'array[1]')
     """
-    if not isinstance(source, str | Path):
-        return ArrayVideos(source)
+    if isinstance(source, VideoSet):
+        return source
+    if isinstance(source, list | tuple) and source and all(isinstance(item, str | PathLike) for item in source):
+        return ListedVideos(list(map(Path, source)), "list")
+    if not isinstance(source, str | PathLike):
+        return ArrayVideos(source, form=form)
     path = Path(source)
     if path.is_dir():
         return FolderVideos(path) if find_videos(path).videos else FrameFolders(path)
-    if path.suffix.lower() not in (".npy", ".npz"):
-        raise DatasetError(f"{path} is neither a folder of videos nor a .npy or .npz file")
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return ListedVideos(list(list_videos([path]).values()), path.name)
+    if suffix not in _ARRAY_SUFFIXES:
+        raise DatasetError(
+            f"{path} is neither a folder of videos nor a {', '.join(_ARRAY_SUFFIXES)} or .txt file"
+            f"{'' if path.exists() else ': there is no such file'}"
+        )
     try:
-        if path.suffix.lower() == ".npy":
-            return ArrayVideos(np.load(path, mmap_mode="r", allow_pickle=False), path.name)
+        if suffix == ".npy":
+            return ArrayVideos(np.load(path, mmap_mode="r", allow_pickle=False), path.name, form)
+        if suffix in (".pt", ".pth"):
+            return ArrayVideos(_read_tensor(path), path.name, form)
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as loaded:
             keys = [k for k in _ARRAY_KEYS if k in loaded] or (list(loaded) if len(loaded) == 1 else [])
             if not keys:
                 raise DatasetError(f"{path} has arrays {sorted(loaded)}; the videos must be under 'videos'")
-            return ArrayVideos(loaded[keys[0]], path.name)
+            return ArrayVideos(loaded[keys[0]], path.name, form)
     except FileNotFoundError as error:
         raise DatasetError(f"no file at {path}") from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, RuntimeError, UnpicklingError) as error:
         if isinstance(error, DatasetError | InvalidInputError):
             raise
         raise DatasetError(f"{path} cannot be read as an array: {error}") from error
+
+
+def _read_tensor(path: Path) -> Tensor:
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(loaded, dict):
+        keys = [k for k in _ARRAY_KEYS if k in loaded] or (list(loaded) if len(loaded) == 1 else [])
+        loaded = loaded[keys[0]] if keys else loaded
+    if not isinstance(loaded, Tensor):
+        raise DatasetError(
+            f"{path} must contain a tensor, or a dict with a tensor 'videos'; got {type(loaded).__name__}"
+        )
+    return loaded
+
+
+def _range_hint(values: NDArray[Any]) -> str:
+    """Which range the values of an array suggest, from its first video."""
+    first = np.asarray(values[0], np.float64)
+    low, high = float(first.min()), float(first.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ": the values are not finite"
+    if low < -1.01 or high > 255.5:
+        return f": its first video has values from {low:.4g} to {high:.4g}; declare the values of black and white"
+    likely = "-1 1" if low < 0 else "0 1" if high <= 1.01 else "0 255"
+    pair = likely.replace(" ", ", ")
+    return (
+        f": its first video has values from {low:.4g} to {high:.4g}; for black and white at {pair}, declare "
+        f"--value-range {likely} (value_range=({pair}))"
+    )
 
 
 def _folders_below(root: Path) -> Iterator[Path]:

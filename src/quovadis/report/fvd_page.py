@@ -15,16 +15,9 @@ from quovadis.errors import QuovadisError
 from quovadis.fvd.card import FvdCard, VideoEmbeddings
 from quovadis.fvd.distance import FvdResult
 from quovadis.fvd.inputs import VideoSet, open_videos
+from quovadis.fvd.metric_values import MIN_VIDEOS, set_metrics
 from quovadis.metrics.frechet import frechet_distance
-from quovadis.metrics.kernel import kernel_interval, kernel_video_distance
 from quovadis.metrics.nearest import nearest_samples, uncovered_samples
-from quovadis.metrics.neighbors import (
-    density_coverage,
-    density_coverage_intervals,
-    precision_recall,
-    precision_recall_intervals,
-)
-from quovadis.metrics.resampling import MetricInterval
 from quovadis.metrics.sample_size import RepeatedDistance, half_split_distance, sample_curve
 from quovadis.report.charts import filmstrip_uri, sample_curve_svg
 from quovadis.report.html import render
@@ -34,6 +27,15 @@ from quovadis.video.resize import resize_frames
 NUM_NEIGHBORS = 5
 """Neighbors that define whether a real video is covered; as in :func:`quovadis.metrics.density_coverage`."""
 _STRIP_HEIGHT_PX = 96
+_TITLES = {"kvd": "KVD"}
+_EXPLANATIONS = {
+    "kvd": ("0", "kernel distance of the features; its mean does not depend on the number"),
+    "precision": ("1", "generated videos near a real one"),
+    "recall": ("1", "real videos near a generated one"),
+    "density": ("1", "how many real videos generated ones are near to"),
+    "coverage": ("1", "real videos with a generated one among the nearest"),
+}
+"""Value of a perfect generator, and meaning, of each metric."""
 
 
 @dataclass(frozen=True)
@@ -222,29 +224,10 @@ def metric_rows(real: Any, generated: Any, *, seed: int = 0, num_resamples: int 
         seed: Seed of the intervals.
         num_resamples: Number of resampled values for each interval.
     """
-    options: dict[str, Any] = {"seed": seed, "num_resamples": num_resamples}
-    most = min(len(real), len(generated))
-    rows = []
-    if most >= 4:
-        kernel = kernel_video_distance(real, generated), kernel_interval(real, generated, **options)
-        rows.append(
-            _row("KVD", *kernel, "0", "kernel distance of the features; its mean does not depend on the number")
-        )
-    if most >= 2 * 3 + 2:
-        values, ranges = precision_recall(real, generated), precision_recall_intervals(real, generated, **options)
-        rows.append(_row("precision", values.precision, ranges[0], "1", "generated videos near a real one"))
-        rows.append(_row("recall", values.recall, ranges[1], "1", "real videos near a generated one"))
-    if most >= 2 * NUM_NEIGHBORS + 2:
-        found, ranges = density_coverage(real, generated), density_coverage_intervals(real, generated, **options)
-        rows.append(_row("density", found.density, ranges[0], "1", "how many real videos generated ones are near to"))
-        rows.append(
-            _row("coverage", found.coverage, ranges[1], "1", "real videos with a generated one among the nearest")
-        )
-    return rows
-
-
-def _row(name: str, value: float, interval: MetricInterval, best: str, explanation: str) -> MetricRow:
-    return MetricRow(name, value, interval.low, interval.high, best, explanation)
+    fewest = min(len(real), len(generated))
+    names = [name for name in _EXPLANATIONS if fewest >= MIN_VIDEOS[name]]
+    found = set_metrics(real, generated, names, num_resamples=num_resamples, seed=seed)
+    return [MetricRow(_TITLES.get(m.name, m.name), m.value, m.low, m.high, *_EXPLANATIONS[m.name]) for m in found]
 
 
 class _Filmstrips:
