@@ -1,12 +1,14 @@
 """A running server, and videos to upload to it."""
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.models.spec import StreamKind
 from quovadis.models.zoo import build_model
 from quovadis.video.writer import write_video
 from quovadis.web.examples import motions_examples
@@ -28,6 +31,7 @@ import sys, time
 from pathlib import Path
 from quovadis.cli import main
 from quovadis.web import analysis
+from quovadis.web.handlers import Handlers
 
 recognize = analysis.recognize
 
@@ -42,9 +46,17 @@ def recognize_or_run_forever(recognizer, path, *, on_progress, **options):
         Path(path).with_name("canceled").touch()
 
 analysis.recognize = recognize_or_run_forever
+show = Handlers.show
+
+def show_later(handlers, file, player_id):
+    if file and Path(file).name == "delayed.mp4":
+        time.sleep(1)
+    yield from show(handlers, file, player_id)
+
+Handlers.show = show_later
 main(sys.argv[1:])
 """
-"""``quovadis`` with a video name whose recognition never finishes."""
+"""``quovadis`` with a video name whose recognition never finishes, and one that is shown after a second."""
 
 
 def gif_bomb(path: Path, side_px: int = 20_000) -> Path:
@@ -73,10 +85,11 @@ def long_video(path: Path, seconds: float = 7200.0) -> Path:
     return write_video(path, frames, pts_seconds=[0.0, 1.0, seconds], options={"preset": "ultrafast"})
 
 
-def save_tiny(path: Path, seed: int) -> Path:
+def save_tiny(path: Path, seed: int, stream: StreamKind = "rgb") -> Path:
     torch.manual_seed(seed)
-    info = WeightsInfo("i3d_tiny", {"stream": "rgb", "num_classes": len(LABELS)}, LABELS)
-    return save_weights(path, awake(build_model("i3d_tiny", num_classes=len(LABELS)), seed).state_dict(), info)
+    info = WeightsInfo("i3d_tiny", {"stream": stream, "num_classes": len(LABELS)}, LABELS)
+    model = build_model("i3d_tiny", num_classes=len(LABELS), stream=stream)
+    return save_weights(path, awake(model, seed).state_dict(), info)
 
 
 @dataclass(frozen=True)
@@ -91,17 +104,34 @@ class Served:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with two models and examples."""
+    folder = tmp_path_factory.mktemp("serve")
+    weights, other = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
+    (folder / "examples").mkdir()
+    written = motions_examples(folder / "examples")
+    for name in ("delayed.mp4", "endless.mp4"):
+        shutil.copy(written[0].path, folder / "examples" / name)
+    with serve(folder, "--weights", weights, "--compare", other, "--examples", folder / "examples") as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with one model, without examples."""
+    folder = tmp_path_factory.mktemp("plain")
+    with serve(folder, "--weights", save_tiny(folder / "a.safetensors", 0)) as served:
+        yield served
+
+
+@contextmanager
+def serve(folder: Path, *options: str | Path) -> Iterator[Served]:
     """Run ``quovadis serve`` in a process, and check at the end that it exits cleanly."""
     if find_spec("gradio") is None:
         pytest.skip("needs gradio: pip install '.[web]'")
-    folder = tmp_path_factory.mktemp("serve")
     temporary = folder / "tmp"
     temporary.mkdir()
-    weights, other = save_tiny(folder / "a.safetensors", 0), save_tiny(folder / "b.safetensors", 1)
-    command = [sys.executable, "-c", _SCRIPT, "serve", "--weights", weights, "--compare", other]
-    (folder / "examples").mkdir()
-    motions_examples(folder / "examples")
-    command += ["--examples", folder / "examples", "--port", 0, "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
+    command = [sys.executable, "-c", _SCRIPT, "serve", *options]
+    command += ["--port", 0, "--max-seconds", 60, "--max-mib", 2, "--device", "cpu"]
     environment = {
         **os.environ,
         "TMPDIR": str(temporary),

@@ -12,10 +12,17 @@ from quovadis.inference.prediction import Prediction, Window
 from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import make_timeline
 from quovadis.models.zoo import build_model
-from quovadis.report.explain import draw_explanation_frames, select_explainable
+from quovadis.report.explain import select_explainable
 from quovadis.video.read import read_clip
 from quovadis.video.writer import write_video
-from quovadis.web.analysis import compare, compare_features, recognize
+from quovadis.web.analysis import (
+    compare,
+    compare_features,
+    describe_calibration,
+    predict,
+    recognize,
+    sample_flow,
+)
 from quovadis.web.examples import fitting_examples
 from quovadis.web.limits import Limits
 from quovadis.web.models import ModelRegistry
@@ -43,7 +50,8 @@ def test_prediction_equals_predict_and_precedes_the_timeline(recognizer: Recogni
         on_progress=lambda *step: progress.append(step),
     )
     whole = recognizer.predict(clip)
-    assert torch.equal(found.overall.prediction.logits, whole.logits)
+    torch.testing.assert_close(found.overall.prediction.logits, whole.logits, atol=1e-5, rtol=1e-5)
+    assert torch.equal(predict(recognizer, clip).prediction.logits, whole.logits)
     assert [w.start_seconds for w in found.overall.prediction.windows] == [w.start_seconds for w in whole.windows]
     expected = make_timeline(recognizer, clip)
     assert torch.equal(found.timeline.prediction.logits, expected.prediction.logits)
@@ -52,6 +60,7 @@ def test_prediction_equals_predict_and_precedes_the_timeline(recognizer: Recogni
     ]
     ((num_before, prediction),) = predictions
     assert prediction is found.overall
+    assert prediction.maps is not None
     first_of_timeline = next(i for i, (_, what) in enumerate(progress) if "timeline" in what)
     assert num_before <= first_of_timeline
     fractions = [fraction for fraction, _ in progress]
@@ -66,34 +75,47 @@ def test_prediction_equals_predict_and_precedes_the_timeline(recognizer: Recogni
     assert str(clip.parent) not in str(document)
 
 
-def test_evidence_equals_explain(recognizer: Recognizer, clip: Path) -> None:
-    found = recognize(recognizer, clip).evidence
-    assert found is not None
-    assert found.label == recognizer.predict(clip).label
-    times, frames = draw_explanation_frames(recognizer.explain(clip), clip)
-    assert list(found.seconds) == times
-    assert torch.equal(found.frames, frames)
-    assert recognize(recognizer, clip, draw_images=False).evidence is None
+def test_maps_equal_explain(recognizer: Recognizer, clip: Path) -> None:
+    found = recognize(recognizer, clip).overall
+    assert found.maps is not None
+    assert found.maps.labels[0] == recognizer.predict(clip).label
+    assert torch.equal(found.maps.maps, recognizer.explain(clip, num_labels=5).maps)
+    assert found.maps_model == "i3d_tiny (rgb)"
+    assert recognize(recognizer, clip, draw_maps=False).overall.maps is None
 
 
-def test_evidence_of_two_streams_uses_rgb(recognizer: Recognizer) -> None:
-    rgb, flow = (build_model("i3d_tiny", num_classes=2, stream=stream) for stream in ("rgb", "flow"))
-    part = select_explainable(Recognizer([flow, rgb], ["left", "right"], device="cpu"))
+def test_maps_of_two_streams_use_rgb(recognizer: Recognizer, clip: Path) -> None:
+    rgb, flow = (awake(build_model("i3d_tiny", num_classes=2, stream=stream)) for stream in ("rgb", "flow"))
+    both = Recognizer([flow, rgb], ["left", "right"], device="cpu")
+    part = select_explainable(both)
     assert part is not None
     assert part.describe() == "i3d_tiny (rgb)"
+    found = recognize(both, clip).overall
+    assert torch.equal(found.prediction.logits, both.predict(clip).logits)
+    assert found.maps is not None
+    assert found.maps_model == "i3d_tiny (rgb)"
+    assert list(found.maps.labels) == [label for label, _ in found.prediction.top()]
     alone = Recognizer([flow], ["left", "right"], device="cpu")
     assert select_explainable(alone) is alone
     assert select_explainable(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"])) is None
 
 
-def test_networks_without_maps_have_no_evidence(clip: Path) -> None:
+def test_networks_without_maps_are_recognized(clip: Path) -> None:
     found = recognize(Recognizer([build_model("conv3d_tiny", num_classes=2)], ["left", "right"], device="cpu"), clip)
-    assert found.evidence is None
-    assert len(found.flow_frames) == 8
+    assert found.overall.maps is None
+
+
+def test_probabilities_of_a_frozen_classifier_are_calibrated(recognizer: Recognizer, clip: Path) -> None:
+    assert predict(recognizer, clip).calibration == ""
+    model = awake(build_model("i3d_tiny", num_classes=2))
+    model.source = {"recipe": "frozen", "temperature": 1.234}
+    frozen = Recognizer([model], ["left", "right"], device="cpu")
+    assert predict(frozen, clip).calibration == "calibrated on held-out videos (temperature 1.23)"
+    assert describe_calibration(Recognizer([model, model], ["left", "right"], device="cpu")) == ""
 
 
 def test_flow_frames_show_frames_and_motion(recognizer: Recognizer, clip: Path) -> None:
-    flow_frames = recognize(recognizer, clip).flow_frames
+    flow_frames = sample_flow(recognizer, clip).frames
     assert len(flow_frames) == 8
     assert [f.seconds for f in flow_frames] == sorted(f.seconds for f in flow_frames)
     frames = read_clip(clip, fps=25).frames
@@ -147,6 +169,12 @@ def test_similarities_are_cosines_of_the_features(recognizer: Recognizer, clip: 
     mean_a, mean_b = a.mean(0), b.mean(0)
     expected = mean_a @ mean_b / ((mean_a @ mean_a) ** 0.5 * (mean_b @ mean_b) ** 0.5)
     assert found.mean_similarity == pytest.approx(expected, abs=1e-5)
+    # Windows of 16 frames every 4 frames: those at least 4 rows apart do not overlap.
+    unit = a / (a * a).sum(1, keepdims=True) ** 0.5
+    apart = [unit[i] @ unit[j] for i in range(len(a)) for j in range(i + 4, len(a))]
+    assert found.self_similarity[0] == pytest.approx(sum(apart) / len(apart), abs=1e-5)
+    short = write_video(tmp_path / "s.mp4", moving_square(20, 48, 64), fps=25)
+    assert compare_features(recognizer, clip, short).self_similarity[1] is None
     same = compare_features(recognizer, clip, clip)
     assert same.mean_similarity == pytest.approx(1)
     assert torch.allclose(same.similarity.diag(), torch.ones(len(a)), atol=1e-5)

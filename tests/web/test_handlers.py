@@ -6,10 +6,13 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from quovadis.cli import main
 from quovadis.errors import StorageError
+from quovadis.inference.recognizer import Recognizer
 from quovadis.inference.timeline import make_timeline
+from quovadis.video.clip import Clip
 from quovadis.video.writer import write_video
 from quovadis.web.handlers import KEEP_SECONDS, Handlers, error_message
 from quovadis.web.limits import Limits
@@ -28,11 +31,13 @@ def handlers(tmp_path_factory: pytest.TempPathFactory) -> Handlers:
 
 def test_results_replace_the_progress(handlers: Handlers, clip: Path) -> None:
     steps = list(handlers.recognize(str(clip), "rgb"))
-    assert all("qv-progress" in status and not line and not rest for status, _, line, rest in steps[:-1])
-    status, classes, line, frames = steps[-1]
+    assert all("qv-progress" in status and not line for status, _, line in steps[:-1])
+    status, classes, line = steps[-1]
     assert status == ""
     assert "qv-bars" in classes
     assert "qv-timeline" in line
+    status, frames = list(handlers.flow(str(clip), "rgb"))[-1]
+    assert status == ""
     assert frames.count("data-seek") == 8
     status, both, lines = list(handlers.compare(str(clip), "rgb", "compare:rgb"))[-1]
     assert both.count("qv-bars") == lines.count("qv-timeline") == 2
@@ -49,7 +54,7 @@ def test_classes_are_shown_before_the_timeline(handlers: Handlers, clip: Path, m
 
     monkeypatch.setattr("quovadis.web.analysis.make_timeline", wait)
     stages = []
-    for status, classes, line, _ in handlers.recognize(str(clip), "rgb"):
+    for status, classes, line in handlers.recognize(str(clip), "rgb"):
         stages.append((bool(status), bool(classes), bool(line)))
         if classes:
             shown.set()
@@ -57,15 +62,62 @@ def test_classes_are_shown_before_the_timeline(handlers: Handlers, clip: Path, m
     assert stages[-1] == (False, True, True)
 
 
+def test_the_timeline_does_not_replace_the_classes(handlers: Handlers, clip: Path) -> None:
+    """Otherwise, the chosen activation map would be reset."""
+    shown = {classes for _, classes, _ in handlers.recognize(str(clip), "rgb") if classes}
+    assert len(shown) == 1
+
+
+def test_flow_is_drawn_without_a_request_for_models_that_use_it(clip: Path, tmp_path: Path) -> None:
+    rgb, flow = (save_tiny(tmp_path / f"{kind}.safetensors", 0, kind) for kind in ("rgb", "flow"))
+    handlers = Handlers(ModelRegistry.load([rgb, flow], device="cpu"), Limits(), tmp_path)
+    for model, is_drawn in (("rgb+flow", True), ("flow", True), ("rgb", False)):
+        assert bool(list(handlers.flow_if_used(str(clip), model, "<p>"))[-1].frames) == is_drawn
+        assert list(handlers.flow_if_used(str(clip), model, "")) == [("", "")]
+
+
+def test_models_run_once_before_the_first_upload(
+    handlers: Handlers, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    logits = Recognizer.logits
+
+    def record(recognizer: Recognizer, video: Clip) -> torch.Tensor:
+        order.append(video.source)
+        return logits(recognizer, video)
+
+    monkeypatch.setattr(Recognizer, "logits", record)
+    handlers.warm_up()
+    assert "qv-bars" in list(handlers.compare(str(clip), "rgb", "compare:rgb"))[-1][1]
+    assert order[:3] == ["", "", str(clip)]
+
+
+def test_warm_up_runs_networks_with_flow(tmp_path: Path) -> None:
+    ModelRegistry.load([save_tiny(tmp_path / "flow.safetensors", 0, "flow")], device="cpu").warm_up()
+
+
+def test_a_batch_continues_after_an_error(handlers: Handlers, clip: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no")
+    status, table = list(handlers.batch([str(clip), str(bad), str(clip)], "rgb"))[-1]
+    assert status == ""
+    assert table.count("<tr>") == 4
+    assert "bad.mp4 is not a video" in table
+    assert "3 of 3 videos" in table
+    assert str(tmp_path) not in table
+    assert "videos are missing" in list(handlers.batch([], "rgb"))[-1].status
+    assert "the limit is 200" in list(handlers.batch([str(clip)] * 201, "rgb"))[-1].status
+
+
 def test_an_error_after_the_classes_keeps_them(handlers: Handlers, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> object:
         raise StorageError("disk full")
 
     monkeypatch.setattr("quovadis.web.analysis.make_timeline", fail)
-    status, classes, line, frames = list(handlers.recognize(str(clip), "rgb"))[-1]
+    status, classes, line = list(handlers.recognize(str(clip), "rgb"))[-1]
     assert "disk full" in status
     assert "qv-bars" in classes
-    assert (line, frames) == ("", "")
+    assert line == ""
 
 
 def test_api_and_command_line_predict_the_same(
@@ -92,6 +144,7 @@ def test_errors_are_shown_in_the_status(handlers: Handlers, clip: Path, tmp_path
         (handlers.recognize(None, "rgb"), "a video is missing"),
         (handlers.recognize(str(bad), "rgb"), "bad.mp4 is not a video"),
         (handlers.recognize(str(clip), "gbr"), "unknown model"),
+        (handlers.flow(str(bad), "rgb"), "bad.mp4 is not a video"),
         (handlers.compare(str(bad), "rgb", "rgb"), "bad.mp4 is not a video"),
         (handlers.features(str(clip), None, "rgb"), "the second clip is missing"),
     ):

@@ -15,7 +15,7 @@ from quovadis.runtime.plain_text import print
 
 @dataclass(frozen=True)
 class Serve:
-    """Start the web demo: actions in a video over time, optical flow, and comparison of models and clips.
+    """Start the web demo: actions in a video over time, activation maps, batches, and comparison of models and clips.
 
     The server works offline and sends no data to other servers. Uploaded files are deleted after an hour and when the
     server stops. The HTTP API has the endpoints /recognize (video, model), /compare (video, first, second) and
@@ -86,6 +86,7 @@ def main(args: list[str]) -> None:
             else fitting_examples(labels, Path(folder) / "examples")
         )
         handlers = Handlers(models, limits, Path(folder))
+        handlers.warm_up()
         blocks = build_page(handlers, examples)
         served = serve_page(
             blocks, handlers, examples, host=options.host, port=options.port, allowed_hosts=options.allowed_hosts

@@ -289,7 +289,8 @@ class Recognizer:
         scored: list[Window] = []
         kept: list[Tensor] = []
         centers: list[Tensor] = []
-        for item in read_windows(path, spec, self._flow, window, stride, notes):
+        min_rest = max(window // 20, 1)  # as in predict
+        for item in read_windows(path, spec, self._flow, window, stride, notes, min_rest=min_rest):
             maps, logits = self._class_maps(item.clip)
             step_seconds = len(item.clip) * spec.clip_stride / spec.fps / maps.shape[1]
             center = item.start_seconds + (torch.arange(maps.shape[1], dtype=torch.float64) + 0.5) * step_seconds

@@ -58,6 +58,25 @@ def overlay_maps(frames: Tensor, maps: Tensor, *, max_evidence: float, crop_px: 
     return blended.round().to(torch.uint8)
 
 
+def color_maps(maps: Tensor, *, max_evidence: float) -> Tensor:
+    """Color the positive evidence for a class as transparent images, to be drawn over frames.
+
+    Args:
+        maps: float (T, h, w).
+        max_evidence: Evidence drawn at full color, > 0. Use one value for all maps of a video.
+
+    Returns:
+        uint8 (T, h, w, 4), RGBA. Evidence of at most zero is transparent.
+
+    Example:
+        >>> color_maps(torch.tensor([[[-1.0, 2.0]]]), max_evidence=2.0)[0, 0, :, 3].tolist()
+        [0, 166]
+    """
+    strength = (maps.float() / max_evidence).clamp(0, 1)
+    color = _colors()[(strength * 255).round().long()]
+    return (255 * torch.cat([color, _MAX_OPACITY * strength[..., None]], -1)).round().to(torch.uint8)
+
+
 def draw_filmstrip(frames: Tensor, seconds: Sequence[float], *, title: str) -> bytes:
     """Draw frames side by side, each with its time.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -34,6 +36,18 @@ class JobQueue:
         self._pending: list[Future] = []
         # A daemon thread does not delay the exit of the process, unlike the threads of ThreadPoolExecutor.
         threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, job: Callable[[ProgressCallback], object]) -> None:
+        """Run a job without waiting for it. If it fails, the error is logged."""
+
+        def work() -> None:
+            try:
+                for _ in self.run(job):
+                    pass
+            except Exception as error:
+                traceback.print_exception(error, file=sys.stderr)
+
+        threading.Thread(target=work, daemon=True).start()
 
     def run(self, job: Callable[[ProgressCallback], Result]) -> Generator[Progress | Result, None, None]:
         """Run a job; yield its progress up to four times per second, and its result last.

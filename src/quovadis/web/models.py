@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
+import torch
+
+from quovadis.datasets.clip_dataset import clip_extent
 from quovadis.errors import UnknownNameError
+from quovadis.flow.estimate import estimate_flow
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import ModelSpec
+from quovadis.video.clip import Clip
 from quovadis.weights.catalog import CATALOG
 
 _MAX_SHOWN_LABELS = 3
@@ -46,6 +51,12 @@ class ModelRegistry:
         accuracy = " and ".join(f"{entry.top1:.1f} %" for entry in known if entry.top1 is not None)
         published = f", {accuracy} top-1 as published" if accuracy else ""
         return f"{len(recognizer.labels)} {dataset} actions, {streams}{published}; {', '.join(e.name for e in known)}"
+
+    def warm_up(self) -> None:
+        """Run each network once on a blank clip, which compiles and caches its kernels."""
+        for recognizer in self.recognizers.values():
+            if len(recognizer.models) == 1:
+                _warm_up(recognizer)
 
     @property
     def default_pair(self) -> tuple[str, str]:
@@ -95,6 +106,16 @@ def _split_networks(recognizer: Recognizer) -> dict[str, Recognizer]:
     kinds = {kind for model in recognizer.models for kind in model.spec.stream.split("+")}
     name = "+".join(kind for kind in ("rgb", "flow") if kind in kinds)
     return {name if name not in single else "all": recognizer, **single}
+
+
+def _warm_up(recognizer: Recognizer) -> None:
+    spec = recognizer.spec
+    num_frames, side = clip_extent(spec)[0], spec.short_side_px
+    clip = Clip(torch.zeros(num_frames, 3, side, side, dtype=torch.uint8), torch.arange(num_frames) / spec.fps)
+    if recognizer.needs_flow:
+        two = estimate_flow(clip.frames[:2], recognizer.flow.method, device=recognizer.device)
+        clip = replace(clip, flow=two[:1].cpu().expand(num_frames, -1, -1, -1))
+    recognizer.logits(clip)
 
 
 def _describe_streams(spec: ModelSpec) -> str:

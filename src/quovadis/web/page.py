@@ -16,8 +16,10 @@ from quovadis.web import views
 from quovadis.web.examples import Example
 from quovadis.web.handlers import (
     KEEP_SECONDS,
+    BatchOutputs,
     ComparisonOutputs,
     FeaturesOutputs,
+    FlowOutputs,
     Handlers,
     JsonStream,
     RecognitionOutputs,
@@ -29,6 +31,8 @@ _ASSETS = Path(__file__).parent
 _UPLOAD_FOLDER = "uploads"
 _MAX_CONCURRENT_EVENTS = 8
 """Events that are admitted at once. One job runs at a time; the others show their position in the queue."""
+_MAX_UPLOAD_FILES = 10
+"""A single upload may be as large as this number of files of the maximum size, or many smaller files."""
 _MAX_QUEUED_EVENTS = 32
 """Events that wait for admission. Further events fail with a message that the queue is full."""
 
@@ -68,10 +72,13 @@ def build_page(handlers: Handlers, examples: Sequence[Example] = ()) -> Any:
         _html(gr, value=views.header(descriptions, handlers.limits.max_bytes / 2**20, handlers.limits.max_seconds))
         with gr.Tab("Recognize"):
             _recognize_tab(gr, handlers, examples)
-        with gr.Tab("Compare models"):
-            _compare_tab(gr, handlers, examples)
+        if len(models.names) > 1:
+            with gr.Tab("Compare models"):
+                _compare_tab(gr, handlers, examples)
         with gr.Tab("Compare clips"):
             _features_tab(gr, handlers, examples)
+        with gr.Tab("Many videos"):
+            _batch_tab(gr, handlers)
     return blocks.queue(max_size=_MAX_QUEUED_EVENTS, default_concurrency_limit=1)
 
 
@@ -131,7 +138,7 @@ def serve_page(
         app,
         host=host,
         allowed_hosts=allowed_hosts,
-        max_upload_bytes=2 * handlers.limits.max_bytes + 2**20,  # an upload may contain two clips
+        max_upload_bytes=_MAX_UPLOAD_FILES * handlers.limits.max_bytes,
         upload_folder=handlers.folder / _UPLOAD_FOLDER,
     )
     server = Server(guard, host=host, port=port)
@@ -150,22 +157,36 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _recognize_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
-    with gr.Row():
-        with gr.Column(scale=3, min_width=300):
-            upload = _upload(gr, "Drop a video here", "recognize-file", examples)
-        with gr.Column(scale=2, min_width=300):
-            model = _model_choice(gr, handlers.models)
+    models = handlers.models
+    # page.css places the columns: on wide screens the player below the upload, on narrow ones below the classes.
+    with gr.Row(elem_classes="qv-recognize"):
+        with gr.Column(min_width=0, elem_classes="qv-in"):
+            file = _file(gr, "Drop a video here", "recognize-file")
+            _html(gr, value=views.camera("recognize-file"))
+            gallery = _gallery(gr, examples)
+        with gr.Column(min_width=0, elem_classes="qv-out"):
+            model = _model_choice(gr, models)
             run, stop = _buttons(gr, "Recognize")
             status, result = _html(gr, "recognize-status"), _html(gr, "recognize-result")
-    outputs = RecognitionOutputs(status, result, _html(gr, "recognize-timeline"), _html(gr))
+            _html(gr, "recognize-invitation", value=views.invitation(models[models.names[0]].labels))
+        with gr.Column(min_width=0, elem_classes="qv-view"):
+            upload = _Upload(file, gallery, _html(gr), examples, gr.State(("", 0)))
+    outputs = RecognitionOutputs(status, result, _html(gr, "recognize-timeline"))
+    draw_flow = gr.Button("Show optical flow", elem_id="recognize-draw-flow", min_width=120)
+    flow = FlowOutputs(_html(gr, "recognize-flow-status"), _html(gr, "recognize-flow"))
+    inputs = [file, model]
+    recognized = [run.click(handlers.recognize, inputs, outputs, **_JOB)]
     events = []
-    for on_file in upload.file_events(gr):
-        shown = on_file(partial(handlers.show, player_id="recognize"), upload.file, [upload.player, status], **_JOB)
-        events += [shown, shown.then(handlers.recognize, [upload.file, model], outputs, **_JOB)]
-    events.append(run.click(handlers.recognize, [upload.file, model], outputs, **_JOB))
-    _clear_on(upload.gallery.select, [result, outputs.timeline, outputs.flow_frames], events)
-    _clear_on(stop.click, outputs, events)
-    _clear_on(upload.file.clear, [upload.player, *outputs], events)
+    for on_file in upload.file_events():
+        shown = on_file(partial(handlers.show, player_id="recognize"), file, [upload.player, status], **_JOB)
+        events.append(shown)
+        recognized.append(shown.then(handlers.recognize, inputs, outputs, **_JOB))
+    events += recognized
+    events += [e.then(handlers.flow_if_used, [*inputs, outputs.timeline], flow, **_JOB) for e in recognized]
+    events.append(draw_flow.click(handlers.flow, inputs, flow, **_JOB))
+    upload.choose_examples(gr, [result, outputs.timeline, *flow], events)
+    _clear_on(stop.click, [*outputs, *flow], events)
+    _clear_on(file.clear, [upload.player, *outputs, *flow], events)
 
 
 def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
@@ -177,39 +198,56 @@ def _compare_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> No
             with gr.Row():
                 first = gr.Dropdown(names, value=pair[0], label="First model")
                 second = gr.Dropdown(names, value=pair[1], label="Second model")
-            if len(names) == 1:
-                gr.Markdown("Only one model is loaded. Start the server with `--compare WEIGHTS` to load a second one.")
             run, stop = _buttons(gr, "Compare")
             status, result = _html(gr, "compare-status"), _html(gr, "compare-result")
     outputs = ComparisonOutputs(status, result, _html(gr, "compare-timeline"))
     show = partial(handlers.show, player_id="compare")
-    events = [on_file(show, upload.file, [upload.player, status], **_JOB) for on_file in upload.file_events(gr)]
+    events = [on_file(show, upload.file, [upload.player, status], **_JOB) for on_file in upload.file_events()]
     events.append(run.click(handlers.compare, [upload.file, first, second], outputs, **_JOB))
-    _clear_on(upload.gallery.select, [result, outputs.timelines], events)
+    upload.choose_examples(gr, [result, outputs.timelines], events)
     _clear_on(stop.click, outputs, events)
     _clear_on(upload.file.clear, [upload.player, *outputs], events)
 
 
 def _features_tab(gr: Any, handlers: Handlers, examples: Sequence[Example]) -> None:
+    model = _model_choice(gr, handlers.models)
+    names = ("first", "second")
     with gr.Row():
-        model = _model_choice(gr, handlers.models)
-    files, events = [], []
-    status = _html(gr, "features-status", render=False)
-    with gr.Row():
-        for which in ("first", "second"):
-            with gr.Column(min_width=300):
-                upload = _upload(gr, f"Drop the {which} clip here", f"features-{which}", examples, player_first=True)
-            files.append(upload.file)
-            show = partial(handlers.show, player_id=f"features-{which}")
-            events += [
-                on_file(show, upload.file, [upload.player, status], **_JOB) for on_file in upload.file_events(gr)
-            ]
-            _clear_on(upload.file.clear, [upload.player, status], events)
+        files = [_file(gr, f"Drop the {which} clip here", f"features-{which}") for which in names]
     run, stop = _buttons(gr, "Compare features")
-    status.render()
-    outputs = FeaturesOutputs(status, _html(gr, "features-result"))
+    outputs = FeaturesOutputs(_html(gr, "features-status"), _html(gr, "features-result", render=False))
+    status, events = outputs.status, []
+    with gr.Row():
+        for which, file in zip(names, files, strict=True):
+            with gr.Column(min_width=300):
+                gallery = _gallery(gr, examples)
+                upload = _Upload(file, gallery, _html(gr), examples, gr.State(("", 0)))
+            show = partial(handlers.show, player_id=f"features-{which}")
+            events += [on_file(show, file, [upload.player, status], **_JOB) for on_file in upload.file_events()]
+            _clear_on(file.clear, [upload.player, *outputs], events)
+            upload.choose_examples(gr, outputs, events)
+    outputs.result.render()
     events.append(run.click(handlers.features, [*files, model], outputs, **_JOB))
     _clear_on(stop.click, outputs, events)
+
+
+def _batch_tab(gr: Any, handlers: Handlers) -> None:
+    model = _model_choice(gr, handlers.models)
+    files = gr.File(label="Drop videos here", file_count="multiple", height=240, elem_id="batch-files")
+    with gr.Row():
+        run = gr.Button("Recognize all", variant="primary", min_width=120)
+        folder = gr.UploadButton("Choose a folder", file_count="directory", min_width=120, elem_id="batch-folder")
+        stop = gr.Button("Stop", min_width=80)
+    outputs = BatchOutputs(_html(gr, "batch-status"), _html(gr, "batch-result"))
+    folder.upload(_visible_files, folder, files, queue=False, api_visibility="private")
+    events = [run.click(handlers.batch, [files, model], outputs, **_JOB)]
+    _clear_on(stop.click, [outputs.status], events)
+    _clear_on(files.clear, outputs, events)
+
+
+def _visible_files(files: Sequence[str] | None) -> list[str]:
+    """Leave out hidden files of a folder, such as ``.DS_Store``."""
+    return sorted(file for file in files or () if not Path(file).name.startswith("."))
 
 
 _LIMITED = {"concurrency_id": "work", "concurrency_limit": _MAX_CONCURRENT_EVENTS}
@@ -226,26 +264,39 @@ class _Upload:
     gallery: Any
     player: Any
     examples: Sequence[Example]
+    chosen: Any
+    """State: the path of the chosen example, and a number that makes each choice a change."""
 
-    def file_events(self, gr: Any) -> list[Any]:
-        """Events after which ``file`` has a new value: an upload, and a click on an example."""
+    def file_events(self) -> list[Any]:
+        """Events after which ``file`` has a new value: an upload, and the choice of an example."""
+        options = {"queue": False, "api_visibility": "private"}
+        copied = self.chosen.change(lambda chosen: chosen[0], self.chosen, self.file, **options)
+        return [self.file.upload, copied.then]
 
-        def choose(event: gr.SelectData) -> str:
-            return str(self.examples[event.index].path)
+    def choose_examples(self, gr: Any, outputs: Sequence[Any], canceled_events: Sequence[Any]) -> None:
+        """Let clicks on the gallery clear ``outputs``, cancel events, and then choose an example.
+
+        Gradio runs the listeners of a click in the order in which they were added, and cancels by function. Listeners
+        that cancel must therefore come before the one that starts the same functions for the new example.
+        """
+        _clear_on(self.gallery.select, outputs, canceled_events)
+
+        def choose(event: gr.SelectData, chosen: tuple[str, int]) -> tuple[str, int]:
+            return str(self.examples[event.index].path), chosen[1] + 1
 
         choose.__annotations__["event"] = gr.SelectData  # Gradio cannot resolve the annotation from its text
-        chosen = self.gallery.select(choose, None, self.file, queue=False, api_visibility="private")
-        return [self.file.upload, chosen.then]
+        # Changes of a state are only reported for queued events.
+        self.gallery.select(choose, self.chosen, self.chosen, concurrency_limit=None, api_visibility="private")
 
 
-def _upload(gr: Any, label: str, elem_id: str, examples: Sequence[Example], *, player_first: bool = False) -> _Upload:
-    file = gr.File(label=label, height=150, elem_id=elem_id)
-    if player_first:
-        player = _html(gr)
-        return _Upload(file, _gallery(gr, examples), player, examples)
+def _upload(gr: Any, label: str, elem_id: str, examples: Sequence[Example]) -> _Upload:
     # The gallery is above the player so that it does not move when the player appears.
-    gallery = _gallery(gr, examples)
-    return _Upload(file, gallery, _html(gr), examples)
+    file, gallery = _file(gr, label, elem_id), _gallery(gr, examples)
+    return _Upload(file, gallery, _html(gr), examples, gr.State(("", 0)))
+
+
+def _file(gr: Any, label: str, elem_id: str) -> Any:
+    return gr.File(label=label, height=240, elem_id=elem_id)
 
 
 def _gallery(gr: Any, examples: Sequence[Example]) -> Any:
@@ -278,15 +329,9 @@ def _html(gr: Any, elem_id: str | None = None, **options: Any) -> Any:
 
 
 def _clear_on(event: Any, outputs: Sequence[Any], canceled_events: Sequence[Any]) -> None:
-    """Clear components and cancel running jobs when an event occurs."""
-    event(
-        lambda: [""] * len(outputs),
-        None,
-        [*outputs],
-        cancels=[*canceled_events],
-        queue=False,
-        api_visibility="private",
-    )
+    """Cancel running jobs and clear components when an event occurs, in this order."""
+    event(None, cancels=[*canceled_events], queue=False, api_visibility="private")
+    event(lambda: [""] * len(outputs), None, [*outputs], queue=False, api_visibility="private")
 
 
 def _add_endpoints(gr: Any, handlers: Handlers) -> None:

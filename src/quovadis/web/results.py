@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from quovadis.inference.activation_maps import ActivationMaps
 from quovadis.inference.prediction import Prediction
 from quovadis.inference.timeline import Timeline
 from quovadis.models.spec import StreamKind
@@ -25,15 +26,12 @@ class FlowFrame:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Frames with the class activation maps of the most probable class."""
+class FlowSample:
+    """Evenly spaced frames of a video with their optical flow."""
 
-    label: str
-    model: str
-    """Description of the network or networks that computed the maps."""
-    seconds: tuple[float, ...]
-    frames: Tensor
-    """uint8 (T, 3, H, W)."""
+    frames: tuple[FlowFrame, ...]
+    method: str
+    """Method that estimated the flow."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,22 @@ class VideoPrediction:
     prediction: Prediction
     """Equal to :meth:`Recognizer.predict` with default arguments, and so to ``quovadis predict``."""
     work_seconds: float
+    maps: ActivationMaps | None = None
+    """Activation maps of the most probable classes; None for networks without them, or before they are computed."""
+    maps_model: str = ""
+    """Description of the network or networks that computed the maps."""
+    calibration: str = ""
+    """How the probabilities were calibrated; empty if they were not."""
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """The result for one of many videos: a prediction or an error."""
+
+    video: str
+    """File name without folder."""
+    prediction: VideoPrediction | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,9 +71,6 @@ class Recognition:
     overall: VideoPrediction
     timeline: Timeline
     """Predictions for shorter, overlapping windows."""
-    flow_frames: tuple[FlowFrame, ...]
-    evidence: Evidence | None
-    """None for networks without class activation maps."""
     work_seconds: float
 
     @property
@@ -97,6 +108,8 @@ class FeatureComparison:
     """float32 (windows of the first clip, windows of the second clip), averaged over the streams."""
     mean_similarity: float
     """Cosine similarity of the mean features, averaged over the streams."""
+    self_similarity: tuple[float | None, float | None]
+    """For each clip, the mean cosine similarity of its windows that do not overlap; None if it has no two of them."""
     window_seconds: float
     work_seconds: float
 

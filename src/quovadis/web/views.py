@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,18 +16,26 @@ from urllib.parse import quote
 import numpy as np
 
 from quovadis.flow.draw import draw_legend
+from quovadis.inference.activation_maps import ActivationMaps
+from quovadis.report.activation_maps import color_maps
 from quovadis.report.charts import frame_uri, png_uri
 from quovadis.report.html import render
 from quovadis.report.timeline import format_time
 from quovadis.web.limits import UploadInfo
-from quovadis.web.results import Comparison, FeatureComparison, Recognition, VideoPrediction
+from quovadis.web.results import BatchRow, Comparison, FeatureComparison, FlowSample, Recognition, VideoPrediction
 from quovadis.web.schema import comparison_json, features_json, recognition_json
 
 _NUM_CURVES, _NUM_TOP = 6, 5
 _COLORS = tuple(f"var(--qv-{i})" for i in range(1, 11))
 _OTHER_COLOR = "var(--qv-other)"
 
-_render = partial(render, "quovadis.web", format_time=format_time, frame_uri=frame_uri)
+
+def _sprite_columns(num_steps: int) -> int:
+    """Return the number of maps in a row of the image that contains all maps of a class."""
+    return math.ceil(math.sqrt(num_steps))
+
+
+_render = partial(render, "quovadis.web", format_time=format_time, frame_uri=frame_uri, sprite_columns=_sprite_columns)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class _Download:
 def header(models: Sequence[str], max_mib: float, max_seconds: float) -> str:
     """Render the header of the page: its purpose, limits and models."""
     return _render("header.html", models=models, max_mib=max_mib, max_seconds=max_seconds)
+
+
+def invitation(labels: Sequence[str]) -> str:
+    """Render what the page does, for the time before the first upload, and the classes of the model."""
+    return _render("invitation.html", labels=labels)
+
+
+def camera(file_id: str) -> str:
+    """Render the button that records a video with the camera for the upload ``file_id``."""
+    return _render("camera.html", file_id=file_id)
 
 
 def player(path: str, name: str, info: UploadInfo, player_id: str) -> str:
@@ -63,25 +83,30 @@ def error(message: str) -> str:
     return _render("error.html", message=message)
 
 
-def prediction(overall: VideoPrediction) -> str:
-    """Render the most probable classes of a whole video."""
-    return _render("prediction.html", overall=overall, num_top=_NUM_TOP)
+def prediction(overall: VideoPrediction, player_id: str = "") -> str:
+    """Render the most probable classes of a whole video.
 
-
-def recognition(result: Recognition) -> str:
-    """Render the most probable classes, the evidence for the first one, and download links."""
-    video = result.overall.video
+    Args:
+        overall: The prediction.
+        player_id: Player over which to offer the activation maps; empty for none.
+    """
+    maps = overall.maps if player_id else None
     return _render(
-        "recognition.html",
-        prediction=prediction(result.overall),
-        evidence=result.evidence,
-        downloads=_downloads(video, recognition_json(result), result.timeline.to_csv()),
+        "prediction.html",
+        overall=overall,
+        num_top=_NUM_TOP,
+        player_id=player_id,
+        maps=maps,
+        seconds_json="" if maps is None else json.dumps([round(t, 3) for t in maps.center_seconds.tolist()]),
+        sprites=[] if maps is None else [(label, _sprite_uri(maps, label)) for label in maps.labels],
     )
 
 
 def timeline(result: Recognition, player_id: str) -> str:
-    """Render the segments and class probabilities over time; a click seeks in the player ``player_id``."""
-    return _timeline(result, player_id, dict(zip(result.timeline.top_labels(_NUM_CURVES), _COLORS, strict=False)))
+    """Render segments, class probabilities over time and downloads; a click seeks in the player ``player_id``."""
+    colors = dict(zip(result.timeline.top_labels(_NUM_CURVES), _COLORS, strict=False))
+    downloads = _downloads(result.overall.video, recognition_json(result), result.timeline.to_csv())
+    return _timeline(result, player_id, colors, downloads=downloads)
 
 
 def timelines(result: Comparison, player_id: str) -> str:
@@ -92,15 +117,48 @@ def timelines(result: Comparison, player_id: str) -> str:
     return "".join(_timeline(r, player_id, colors, r.overall.model) for r in both)
 
 
-def flow_frames(result: Recognition, player_id: str) -> str:
+def flow_frames(sample: FlowSample, player_id: str) -> str:
     """Render frames and their optical flow."""
     return _render(
         "flow_frames.html",
-        flow_frames=result.flow_frames,
-        flow_method=result.overall.flow_method,
+        flow_frames=sample.frames,
+        flow_method=sample.method,
         color_wheel=draw_legend(64)[0],
         player_id=player_id,
     )
+
+
+def batch(rows: Sequence[BatchRow], num_videos: int) -> str:
+    """Render the table of many videos, with a download as CSV.
+
+    Args:
+        rows: The finished videos.
+        num_videos: Number of all videos.
+    """
+    stem = f"{len(rows)}-videos"
+    return _render(
+        "batch.html",
+        rows=rows,
+        num_videos=num_videos,
+        downloads=[_download(f"{stem}.csv", "text/csv", batch_csv(rows))],
+    )
+
+
+def batch_csv(rows: Sequence[BatchRow]) -> str:
+    """Format a batch as CSV: video, length, five classes with probabilities, notes and error."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    tops = [column for i in range(1, _NUM_TOP + 1) for column in (f"label_{i}", f"probability_{i}")]
+    writer.writerow(("video", "seconds", *tops, "notes", "error"))
+    for row in rows:
+        found = row.prediction
+        top = [] if found is None else found.prediction.top(_NUM_TOP)
+        cells = [cell for label, probability in top for cell in (label, f"{probability:.4f}")]
+        cells += [""] * (2 * _NUM_TOP - len(cells))
+        seconds = "" if found is None else f"{found.info.seconds:.3f}"
+        notes = "" if found is None else "; ".join(found.prediction.notes)
+        writer.writerow((row.video, seconds, *cells, notes, row.error))
+    return text.getvalue()
 
 
 def comparison(result: Comparison) -> str:
@@ -115,20 +173,34 @@ def comparison(result: Comparison) -> str:
 
 def features(result: FeatureComparison) -> str:
     """Render the similarity matrix of two clips."""
+    similarity = result.similarity
+    yardsticks = [
+        (f"{video} with itself", own)
+        for video, own in zip(result.videos, result.self_similarity, strict=True)
+        if own is not None
+    ]
     rows_json, columns_json = (json.dumps([round(t, 3) for t in times]) for times in result.center_seconds)
     return _render(
         "features.html",
         result=result,
-        lowest=float(result.similarity.min()),
-        highest=float(result.similarity.max()),
-        matrix_uri=_matrix_uri(result),
+        lowest=float(similarity.min()),
+        highest=float(similarity.max()),
+        yardsticks=yardsticks,
+        between=float(similarity.mean()),
+        matrix_uri=_matrix_uri(result) if similarity.numel() > 1 else "",
         rows_json=rows_json,
         columns_json=columns_json,
         downloads=_downloads(result.videos[0], features_json(result)),
     )
 
 
-def _timeline(result: Recognition, player_id: str, colors: Mapping[str, str], title: str = "") -> str:
+def _timeline(
+    result: Recognition,
+    player_id: str,
+    colors: Mapping[str, str],
+    title: str = "",
+    downloads: Sequence[_Download] = (),
+) -> str:
     start, stop = result.span_seconds
     seconds = max(stop - start, 1e-9)
     line = result.timeline
@@ -138,6 +210,8 @@ def _timeline(result: Recognition, player_id: str, colors: Mapping[str, str], ti
             "description": f"{s.label}, {format_time(s.start_seconds)} to {format_time(s.stop_seconds)}, "
             f"{s.probability:.0%}",
             "start_seconds": s.start_seconds,
+            "stop_seconds": s.stop_seconds,
+            "probability": s.probability,
             "left": 100 * (s.start_seconds - start) / seconds,
             "width": 100 * (s.stop_seconds - s.start_seconds) / seconds,
             "color": colors.get(s.label, _OTHER_COLOR),
@@ -158,6 +232,7 @@ def _timeline(result: Recognition, player_id: str, colors: Mapping[str, str], ti
         segments=segments,
         curves=curves,
         windows=line.prediction.describe_windows(),
+        downloads=downloads,
     )
 
 
@@ -174,14 +249,29 @@ def _downloads(video: str, document: Mapping[str, Any], table: str | None = None
     files = {"json": ("application/json", json.dumps(document, indent=1))}
     if table is not None:
         files["csv"] = ("text/csv", table)
-    return [
-        _Download(
-            name=f"{stem}.{kind}.{suffix}",
-            label=suffix.upper(),
-            uri=f"data:{media_type};base64,{base64.b64encode(text.encode()).decode()}",
-        )
-        for suffix, (media_type, text) in files.items()
-    ]
+    return [_download(f"{stem}.{kind}.{suffix}", *content) for suffix, content in files.items()]
+
+
+def _download(name: str, media_type: str, text: str) -> _Download:
+    uri = f"data:{media_type};base64,{base64.b64encode(text.encode()).decode()}"
+    return _Download(name, name.rpartition(".")[2].upper(), uri)
+
+
+def _sprite_uri(maps: ActivationMaps, label: str) -> str:
+    """Draw the maps of a class side by side in a roughly square image, in reading order."""
+    from PIL import Image
+
+    values = maps.map_of(label)
+    num_steps, height, width = values.shape
+    columns = _sprite_columns(num_steps)
+    colored = color_maps(values, max_evidence=max(float(values.max()), 1e-6)).numpy()
+    sprite = np.zeros((math.ceil(num_steps / columns) * height, columns * width, 4), np.uint8)
+    for step, image in enumerate(colored):
+        row, column = divmod(step, columns)
+        sprite[row * height : (row + 1) * height, column * width : (column + 1) * width] = image
+    buffer = io.BytesIO()
+    Image.fromarray(sprite).save(buffer, "PNG")
+    return png_uri(buffer.getvalue())
 
 
 def _matrix_uri(result: FeatureComparison) -> str:
