@@ -28,6 +28,8 @@ _NEEDS = {
     "src/quovadis/web/server.py": "uvicorn",
 }
 collect_ignore = [file for file, module in _NEEDS.items() if not find_spec(module)]
+# A script that is copied next to exported files.
+collect_ignore += ["src/quovadis/export/templates/run.py"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,23 +1,32 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, MissingExtraError, TooFewFramesError, UnknownNameError, WeightsError
 from quovadis.export import formats as export_formats
-from quovadis.export.card import METADATA_KEY
-from quovadis.export.export import TOLERANCE, card_path, export_model
+from quovadis.export.card import METADATA_KEY, SamplingCard
+from quovadis.export.export import TOLERANCE, card_path, export_model, script_path
+from quovadis.export.plan import plan_export
 from quovadis.export.traceable import Exportable, same_pads
+from quovadis.inference.recognizer import Recognizer
 from quovadis.models.i3d import I3D
 from quovadis.models.layers import same_padding
 from quovadis.models.optimization import optimize
 from quovadis.models.preprocessing import preprocessing_steps
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
+from quovadis.video.read import read_clip
+from quovadis.video.writer import write_video
 from quovadis.weights.verify import state_sha256
 from tests.models.settled import settled
+from tests.synthetic import awake, moving_square
 
 
 def inputs_of(model: VideoModel, steps: int, height: int, width: int, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -192,7 +201,106 @@ def test_minimum_size_agrees_with_model() -> None:
 
 def test_preprocessing_steps_of_card() -> None:
     steps = preprocessing_steps(build_model("fused_two_stream_tiny", num_classes=2).spec)
-    assert steps[0] == "sample frames at 25 fps by timestamp"
+    assert steps[0].startswith("sample frames at 25 fps: frame k is the one on screen just before (k + 0.5) / 25 s")
+    assert any("round the long side to the nearest pixel, halves to even" in step for step in steps)
+    assert any("first row floor((height - 64) / 2)" in step for step in steps)
     assert "rgb: take every 5th frame, starting at frame 2" in steps
     assert any(step.startswith("flow: clip to [-20") for step in steps)
     assert steps[-1] == "uint8 to float32: value / 127.5 - 1"
+
+
+def run_script(path: Path, video: Path, folder: Path, **environment: str) -> dict[str, float]:
+    """Run the script next to an exported file where neither this package nor PyTorch can be imported."""
+    blocked = folder / "blocked"
+    blocked.mkdir(exist_ok=True)
+    for name in ("quovadis", "torch", "av"):
+        (blocked / f"{name}.py").write_text(f"raise ImportError('{name} must not be needed')")
+    done = subprocess.run(
+        [sys.executable, script_path(path), video],
+        env={**os.environ, "PYTHONPATH": str(blocked), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {label: float(p) for label, p in (line.split("\t") for line in done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        # A rest that is too short for a window, a rest with a window, a frame that is resized.
+        ({"num_frames": 40}, [(41, 72, 98), (83, 98, 72), (40, 90, 122)]),
+        # A short video that is looped, one window, two windows.
+        ({"dynamic_axes": ("batch", "time")}, [(9, 72, 80), (16, 72, 72), (17, 78, 72)]),
+        ({"batch_size": 2, "dynamic_axes": ()}, [(20, 72, 72)]),
+    ],
+)
+def test_script_next_to_the_file_equals_predict(
+    tmp_path: Path, options: dict[str, Any], sizes: list[tuple[int, int, int]]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(1)
+    model = awake(build_model("i3d_tiny", num_classes=5))
+    model.labels = tuple("abcde")
+    recognizer = Recognizer([model], model.labels, device="cpu")
+    path = tmp_path / "tiny.onnx"
+    card = export_model(model, path, **options)
+    assert card.sampling is not None
+    window_seconds = card.sampling.window_frames / 25
+    for num_frames, height, width in sizes:
+        frames = moving_square(num_frames, height, width, seed=num_frames)
+        video = write_video(tmp_path / f"{num_frames}.mp4", frames, fps=25)
+        stored = tmp_path / f"{num_frames}.npy"
+        np.save(stored, read_clip(video).frames.permute(0, 2, 3, 1).numpy())
+        expected = dict(recognizer.predict(video, window_seconds=window_seconds).top(5))
+        # PyTorch resizes bytes in integer arithmetic, whose results differ by one level in some pixels.
+        tolerance = 5e-6 if min(height, width) == 72 else 5e-3
+        assert run_script(path, stored, tmp_path) == pytest.approx(expected, abs=tolerance), (num_frames, height, width)
+        assert max(expected.values()) < 0.999  # otherwise, most errors would be too small to see
+
+
+def test_script_is_written_for_one_rgb_input(tmp_path: Path) -> None:
+    path = tmp_path / "two.pt2"
+    card = export_model(settled(build_model("two_stream_tiny", num_classes=2)), path, format="torch-export")
+    assert card.sampling is None
+    assert not script_path(path).exists()
+
+
+def test_card_states_frames_windows_size_and_crop() -> None:
+    model = build_model("i3d_tiny", num_classes=2)
+
+    def sampling(*dynamic_axes: Literal["batch", "time"], **options: int) -> SamplingCard | None:
+        settings = {"batch_size": 3, "num_frames": None, "height_px": None, "width_px": None} | options
+        return plan_export(model, dynamic_axes=dynamic_axes, **settings).sampling()
+
+    fixed = sampling(num_frames=40, height_px=80)
+    assert fixed == SamplingCard(25.0, 1, 40, 40, 2, 80, (80, 64), 3)
+    stream, test_frames = model.spec.streams[0], model.spec.test_frames
+    dynamic = sampling("batch", "time")
+    assert dynamic == SamplingCard(25.0, 1, test_frames, stream.num_frames, max(test_frames // 20, 1), 72, (64, 64), 1)
+
+
+def test_script_reads_the_frames_that_ffmpeg_writes(tmp_path: Path) -> None:
+    """A program of the name ffmpeg writes known frames in the format that the script requests."""
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(1)
+    model = awake(build_model("i3d_tiny", num_classes=5))
+    model.labels = tuple("abcde")
+    path = tmp_path / "tiny.onnx"
+    export_model(model, path)
+    frames = moving_square(16, 72, 80).permute(0, 2, 3, 1).numpy()
+    np.save(tmp_path / "frames.npy", frames)
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\nimport sys, numpy\n"
+        "assert sys.argv[1:] == '-v error -i v.mp4 -vf fps=25 -f image2pipe -c:v ppm -'.split()\n"
+        f"for frame in numpy.load({str(tmp_path / 'frames.npy')!r}):\n"
+        "    sys.stdout.buffer.write(b'P6\\n80 72\\n255\\n' + frame.tobytes())\n"
+    )
+    program.chmod(0o755)
+    search = os.pathsep.join([str(program.parent), os.environ["PATH"]])
+    found = run_script(path, Path("v.mp4"), tmp_path, PATH=search)
+    assert found == run_script(path, tmp_path / "frames.npy", tmp_path)

@@ -15,7 +15,8 @@ class Export:
     """Export a model to ONNX or torch.export and compare the file with the original model.
 
     The file takes the inputs of the model (rgb, flow or both: float32, B C T H W, in [-1, 1]) and returns logits and
-    features. A card, FILE.json, describes inputs, preprocessing, outputs and labels; the file contains a copy.
+    features. A card, FILE.json, describes inputs, preprocessing, outputs and labels; the file contains a copy. For ONNX
+    files of models with one RGB input, the script FILE.run.py classifies videos with numpy and onnxruntime alone.
     """
 
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -41,7 +42,7 @@ class Export:
 def main(args: list[str]) -> None:
     """Run ``quovadis export``."""
     options = tyro.cli(Export, args=args, prog="quovadis export", config=(tyro.conf.FlagCreatePairsOff,))
-    from quovadis.export.export import card_path, export_model
+    from quovadis.export.export import card_path, export_model, has_script, script_path
     from quovadis.weights.load import load_model
 
     model = load_model(options.weights)
@@ -59,7 +60,8 @@ def main(args: list[str]) -> None:
     if options.json:
         print(card.to_json())
         return
-    print(f"wrote {options.out} and {card_path(options.out).name}")
+    names = [card_path(options.out).name, *([script_path(options.out).name] if has_script(card) else [])]
+    print(f"wrote {options.out} and {' and '.join(names)}")
     for tensor in (*card.inputs, *card.outputs):
         print(f"  {tensor.name:<9} {' x '.join(map(str, tensor.shape)):<32} {tensor.axes}; {tensor.description}")
     assert card.check is not None

@@ -44,6 +44,37 @@ class CheckCard:
 
 
 @dataclass(frozen=True)
+class SamplingCard:
+    """Numbers for classifying a whole video: frames, size, crop and windows.
+
+    Attributes:
+        fps: Frame rate to which a video is resampled. Frame k is the one on screen just before (k + 0.5) / fps seconds
+            from the start, as in the filter ``fps`` of FFmpeg.
+        frame_stride: The input takes every ``frame_stride``-th of these frames, from the first one on. The following
+            numbers count these frames.
+        window_frames: Length of a window. The windows are consecutive, and the last one is moved back to end with the
+            video. A video shorter than a window has one window, the whole video.
+        min_frames: A shorter video is looped to this length.
+        min_rest_frames: Frames after the last whole window are not used if they are fewer than this.
+        short_side_px: Short side to which frames are resized. The long side is rounded to the nearest integer, halves
+            to even.
+        crop_px: Height and width of the center crop, at row ``floor((height - crop) / 2)``; columns alike.
+        batch_size: Number of clips that one call needs; 1 if the batch axis is dynamic.
+        average: What is averaged over the windows, before softmax.
+    """
+
+    fps: float
+    frame_stride: int
+    window_frames: int
+    min_frames: int
+    min_rest_frames: int
+    short_side_px: int
+    crop_px: tuple[int, int]
+    batch_size: int
+    average: str = "logits"
+
+
+@dataclass(frozen=True)
 class ExportCard:
     """Description of an exported file, sufficient to run it without this package.
 
@@ -57,7 +88,8 @@ class ExportCard:
         value_range: Range of the input values.
         dynamic_axes: Minimum of each dynamic size by its name in the shapes.
         fps: Frame rate of the training videos in frames per second.
-        preprocessing: Steps from a video file to the inputs, in order.
+        preprocessing: Steps from a video file to the inputs and from the logits to the prediction, in order.
+        sampling: The numbers of these steps. None for models with several inputs or optical flow.
         labels: Class names in the order of the logits.
         weights_sha256: Hash of the weights; see :func:`quovadis.weights.verify.state_sha256`.
         source: Origin of the weights.
@@ -79,6 +111,7 @@ class ExportCard:
     weights_sha256: str
     source: dict[str, Any]
     made_with: dict[str, str]
+    sampling: SamplingCard | None = None
     check: CheckCard | None = None
 
     def to_json(self) -> str:

@@ -23,6 +23,9 @@ TOLERANCE = 1e-4
 """Largest accepted difference relative to the largest value of an output: a few hundred float32 roundings."""
 
 
+_SCRIPT = Path(__file__).parent / "templates" / "run.py"
+
+
 def export_model(
     model: VideoModel,
     path: str | PathLike[str],
@@ -39,7 +42,8 @@ def export_model(
     The exported model takes one float32 tensor (B, C, T, H, W) in [-1, 1] per stream, named ``rgb`` or ``flow``, and
     returns ``logits`` (B, classes) and ``features`` (B, T', D). SAME padding depends on the input size and is computed
     in the graph, so results are correct for all sizes of dynamic axes. The file is compared with the model at several
-    sizes. The card ``FILE.json`` describes inputs, preprocessing, outputs and labels; the file contains a copy.
+    sizes. The card ``FILE.json`` describes inputs, preprocessing, outputs and labels; the file contains a copy. For
+    ONNX files of models with one RGB input, the script ``FILE.run.py`` classifies videos with numpy and onnxruntime.
 
     Args:
         model: Any model of this package. It is exported in evaluation mode and float32.
@@ -87,6 +91,8 @@ def export_model(
     card = replace(card, check=_check(plan, content, FORMATS[format], card))
     target = write_atomically(path, content)
     write_atomically(card_path(target), card.to_json().encode())
+    if has_script(card):
+        write_atomically(script_path(target), _SCRIPT.read_bytes())
     return card
 
 
@@ -98,6 +104,21 @@ def card_path(path: str | PathLike[str]) -> Path:
     """
     path = Path(path)
     return path.with_name(path.name + ".json")
+
+
+def script_path(path: str | PathLike[str]) -> Path:
+    """Path of the script that classifies a video with an exported file.
+
+    >>> script_path("models/i3d.onnx").name
+    'i3d.onnx.run.py'
+    """
+    path = Path(path)
+    return path.with_name(path.name + ".run.py")
+
+
+def has_script(card: ExportCard) -> bool:
+    """Return whether a script is written next to an exported file."""
+    return card.format == "onnx" and card.sampling is not None
 
 
 def _require_onnx() -> None:
@@ -134,11 +155,27 @@ def _create_card(plan: ExportPlan, exportable: Exportable, path: Path, format: E
             for name, minimum in minimums[axis].items()
         },
         fps=spec.fps,
-        preprocessing=preprocessing_steps(spec),
+        preprocessing=_preprocessing(plan),
+        sampling=plan.sampling(),
         labels=tuple(model.labels),
         weights_sha256=state_sha256(model.state_dict()),
         source=dict(model.source),
         made_with=made_with,
+    )
+
+
+def _preprocessing(plan: ExportPlan) -> tuple[str, ...]:
+    """Describe the steps from a video file to the prediction."""
+    how = plan.sampling()
+    if how is None:
+        return preprocessing_steps(plan.model.spec)
+    spec = replace(plan.model.spec, short_side_px=how.short_side_px)
+    return (
+        *preprocessing_steps(spec, how.crop_px),
+        f"loop a video of fewer than {how.min_frames} frames to {how.min_frames}",
+        f"cut consecutive windows of {how.window_frames} frames; the last one is moved back to end with the video, and "
+        f"left out if fewer than {how.min_rest_frames} frames are not in another window",
+        "average the logits over the windows, then apply softmax",
     )
 
 

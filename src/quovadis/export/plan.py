@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.export.card import SamplingCard
 from quovadis.models.conv3d import FullyConnectedUnit
 from quovadis.models.convnet_lstm import BatchNormLSTM
 from quovadis.models.optimization import InferenceModel
@@ -56,6 +57,25 @@ class ExportPlan:
         """Random inputs in [-1, 1], the same for each call."""
         generator = torch.Generator().manual_seed(0)
         return tuple(torch.rand(shape, generator=generator) * 2 - 1 for shape in self.input_shapes(size))
+
+    def sampling(self) -> SamplingCard | None:
+        """Numbers for classifying a whole video; None for models with several inputs or optical flow."""
+        spec = self.model.spec
+        if spec.streams[0].kind != "rgb" or len(spec.streams) > 1 or spec.streams[0].first_frame:
+            return None
+        batch_size, num_frames, height, width = self.size
+        stream = spec.streams[0]
+        window = stream.num_frames_in(spec.test_frames) if "time" in self.dynamic_axes else num_frames
+        return SamplingCard(
+            fps=spec.fps,
+            frame_stride=stream.frame_stride,
+            window_frames=window,
+            min_frames=min(stream.num_frames, window) if "time" in self.dynamic_axes else window,
+            min_rest_frames=max(window // 20, 1),
+            short_side_px=max(spec.short_side_px, height, width),
+            crop_px=(height, width),
+            batch_size=1 if "batch" in self.dynamic_axes else batch_size,
+        )
 
     def sizes_to_check(self) -> list[InputSize]:
         """The size of the plan; with dynamic axes also the minimum size and two larger ones.
