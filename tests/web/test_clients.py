@@ -65,7 +65,7 @@ def test_an_aborted_upload_leaves_no_file(server: Served) -> None:
         ("files", "v.mp4", 1000, b"200"),  # the end is missing: no part is complete
         ("other", "v.mp4", 1000, b"200"),
         ("files", "v.mp4", 2 * _MAX_BYTES, b"413"),
-        ("files", None, 4 * _MAX_BYTES, b"413"),  # not a file: Gradio keeps it in memory
+        ("files", None, 16 * _MAX_BYTES, b"413"),  # not a file: Gradio keeps it in memory
     ],
 )
 def test_malformed_uploads_leave_no_file(

@@ -295,8 +295,8 @@ def compare_features(
 ) -> FeatureComparison:
     """Compute the cosine similarities between the features of two clips.
 
-    The windows have the length of a training clip. Their stride is at least four frames, and large enough for at most
-    160 windows per clip. Similarities are averaged over the streams.
+    The windows have the length of a training clip. Their stride is at least a quarter of it, and large enough for at
+    most 160 windows per clip. Similarities are averaged over the streams.
 
     Args:
         recognizer: One or more networks of one stream each.
@@ -315,7 +315,8 @@ def compare_features(
     names = (paths[0].name, paths[1].name) if names is None else names
     infos = [(limits or Limits()).check(p, n) for p, n in zip(paths, names, strict=True)]
     longest_seconds = max(info.seconds for info in infos)
-    stride = max(round(longest_seconds * recognizer.spec.fps / _MAX_ROWS), 4)
+    spec = recognizer.spec
+    stride = max(round(longest_seconds * spec.fps / _MAX_ROWS), clip_extent(spec)[2] // 4, 1)
     preset = replace(FEATURE_PRESETS["quovadis"], stride=stride)
     extractor = FeatureExtractor(recognizer.models, preset, device=recognizer.device, flow=recognizer.flow)
     rows = [

@@ -175,8 +175,8 @@ def features(result: FeatureComparison) -> str:
     """Render the similarity matrix of two clips."""
     similarity = result.similarity
     yardsticks = [
-        (f"{video} with itself", own)
-        for video, own in zip(result.videos, result.self_similarity, strict=True)
+        (f"{which} clip with itself", own)
+        for which, own in zip(("First", "Second"), result.self_similarity, strict=True)
         if own is not None
     ]
     rows_json, columns_json = (json.dumps([round(t, 3) for t in times]) for times in result.center_seconds)
