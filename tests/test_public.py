@@ -312,6 +312,7 @@ PUBLIC = {
         "find_recipe",
         "fit_logistic",
         "leaking_videos",
+        "learning_curve",
         "map_features",
         "more_data_helps",
         "nearest_neighbors",

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.report.classifier import class_rows, write_classifier_page
+from quovadis.training.accuracy_curve import CurvePoint
 from quovadis.training.data_findings import DataFindings, find_in_data
 from quovadis.training.frozen_classifier import FrozenRun
-from quovadis.training.learning_curve import CurvePoint
 from quovadis.video.filmstrip import encode_filmstrip
 
 Make = Callable[..., FrozenRun]

@@ -73,9 +73,9 @@ def main(args: list[str]) -> None:
     from quovadis.report.terminal import evaluation_table
     from quovadis.runtime.console import Console
     from quovadis.runtime.progress import TrainingProgress, working
+    from quovadis.training.accuracy_curve import more_data_helps
     from quovadis.training.frozen_classifier import train_frozen
     from quovadis.training.last_blocks import LastBlocksRecipe
-    from quovadis.training.learning_curve import more_data_helps
     from quovadis.weights.default import default_weights
 
     started = time.perf_counter()

@@ -18,10 +18,10 @@ from quovadis.report.html import render
 from quovadis.report.palette import class_colors
 from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.plain_text import printable
+from quovadis.training.accuracy_curve import more_data_helps
 from quovadis.training.data_findings import DataFindings
 from quovadis.training.frozen_classifier import FrozenRun
 from quovadis.training.frozen_features import read_filmstrip
-from quovadis.training.learning_curve import more_data_helps
 
 _MAX_MAP_STRIPS = 2000
 """Filmstrips on the map, each about 6 kB."""

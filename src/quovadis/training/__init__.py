@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from quovadis.runtime.lazy import attach
 
 if TYPE_CHECKING:
+    from quovadis.training.accuracy_curve import CurvePoint as CurvePoint
+    from quovadis.training.accuracy_curve import learning_curve as learning_curve
+    from quovadis.training.accuracy_curve import more_data_helps as more_data_helps
     from quovadis.training.classifier import ClassifierRecipe as ClassifierRecipe
     from quovadis.training.data_checks import LabelDoubt as LabelDoubt
     from quovadis.training.data_checks import LeakageEffect as LeakageEffect
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
     from quovadis.training.feature_map import map_features as map_features
     from quovadis.training.frozen_classifier import FrozenRun as FrozenRun
     from quovadis.training.frozen_classifier import train_frozen as train_frozen
-    from quovadis.training.learning_curve import CurvePoint as CurvePoint
-    from quovadis.training.learning_curve import more_data_helps as more_data_helps
     from quovadis.training.logistic import fit_logistic as fit_logistic
     from quovadis.training.loop import train as train
     from quovadis.training.progress import NullProgress as NullProgress
@@ -61,7 +62,7 @@ __getattr__, __dir__, __all__ = attach(
         "experiment": ["Experiment", "Setting", "run_experiment"],
         "feature_map": ["map_features"],
         "frozen_classifier": ["FrozenRun", "train_frozen"],
-        "learning_curve": ["CurvePoint", "more_data_helps"],
+        "accuracy_curve": ["CurvePoint", "learning_curve", "more_data_helps"],
         "logistic": ["fit_logistic"],
         "loop": ["train"],
         "progress": ["NullProgress", "Progress"],

@@ -25,6 +25,7 @@ from quovadis.models.i3d import I3D
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.atomic import write_atomically
 from quovadis.runtime.locks import FolderLock
+from quovadis.training.accuracy_curve import CurvePoint, learning_curve
 from quovadis.training.checkpoint import trained_weights_info
 from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
 from quovadis.training.data_findings import DataFindings, find_in_data
@@ -38,7 +39,6 @@ from quovadis.training.last_blocks import (
     tail_logits,
     train_tail,
 )
-from quovadis.training.learning_curve import CurvePoint, learning_curve
 from quovadis.training.logistic import L2_STRENGTHS, divide_logits, fit_logistic, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
 from quovadis.weights.load import NETWORKS_FILE, load_model
@@ -118,7 +118,7 @@ def train_frozen(
         balanced: Give all classes the same total weight.
         last_blocks: Then train the last blocks of the network, starting from the classifier. They are kept if they are
             more accurate on the validation split or, with folds, out of fold.
-        curve: Measure a learning curve; see :func:`quovadis.training.learning_curve.learning_curve`.
+        curve: Measure a learning curve; see :func:`quovadis.training.learning_curve`.
         seed: Seed of the folds.
         flow: Source of optical flow, for networks that need it.
         num_workers: Number of decoding processes; 0 decodes in this process.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError
-from quovadis.training.learning_curve import CurvePoint, learning_curve, more_data_helps
+from quovadis.training.accuracy_curve import CurvePoint, learning_curve, more_data_helps
 
 
 def separable(num: int, shift: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
