@@ -265,6 +265,9 @@ def test_invalid_inputs_are_rejected(data: Manifest, source: Path, tmp_path: Pat
         transfer([source], [leaking], tmp_path, source_data=data)
     with pytest.raises(TrainingError, match="--max-steps must be an integer, at least 1; got 0"):
         ClassifierRecipe(max_steps=0)
+    single = replace(data, labels=data.labels[:1], records=tuple(r for r in data.records if r.label == 0))
+    with pytest.raises(TrainingError, match="squares has only the class 'left': add videos"):
+        fixed(single, source)
     lacking = replace(data, records=tuple(r for r in data.records if r.split != "train" or r.label == 0))
     with pytest.raises(TrainingError, match="right of squares has no training video that can be read"):
         run_experiment(fixed(lacking, source), tmp_path)
@@ -297,4 +300,11 @@ def test_transfer_command(
     assert low <= results[0]["targets"][0]["top1"] <= high
     with pytest.raises(WeightsError, match=rf"contains 2 run folders; name one:\n  {min(runs)}\n  {max(runs)}"):
         Recognizer.load(tmp_path)
+    several = tmp_path / "several"
+    several.mkdir()
+    (several / "networks.json").write_text("[]")
+    with pytest.raises(WeightsError, match=rf"contains 3 run folders; name one:\n  {several}\n"):
+        Recognizer.load(tmp_path)
+    with pytest.raises(WeightsError, match="several is a run with several networks, but a single one is needed"):
+        load_model(several)
     assert {p.name.split("-")[1] for p in tmp_path.iterdir() if p.name.startswith("squares-")} == {"fixed", "full"}

@@ -9,7 +9,7 @@ import pytest
 
 from quovadis.runtime import progress
 from quovadis.runtime.console import Console
-from quovadis.runtime.progress import TrainingProgress, progress_bar, working
+from quovadis.runtime.progress import TrainingProgress, download_bar, progress_bar, working
 
 
 class Clock:
@@ -101,6 +101,17 @@ def test_every_bar_becomes_lines_in_a_log(clock: Clock) -> None:
         "videos: 5 of 10, about 2 minutes left",
         "videos: 7 of 10, about 60 s left",
         "videos: 9 of 10, about 20 s left",
+    ]
+
+
+def test_downloads_become_lines_in_a_log(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with download_bar("weights") as show:
+        for megabytes in range(0, 51, 10):
+            show(megabytes * 10**6, 50 * 10**6)
+            clock.now += 20.0
+    assert capsys.readouterr().err.splitlines() == [
+        "downloading weights, kB: 10,000 of 50,000, about 80 s left",
+        "downloading weights, kB: 30,000 of 50,000, about 40 s left",
     ]
 
 

@@ -102,14 +102,22 @@ class _Bar(Progress):
 
 
 @contextmanager
-def download_bar(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+def download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show the progress of a download on stderr, after its first chunk.
 
+    If stderr is not a terminal, a line every 30 seconds replaces the bar.
+
     Yields:
-        A function to call with the number of bytes received and the total; None if stderr is not a terminal.
+        A function to call with the number of bytes received and the total.
     """
     if not sys.stderr.isatty():
-        yield None
+        lines = _ProgressLines(Console(stderr=True))
+
+        def show_line(done: int, total: int | None) -> None:
+            if total:
+                lines.show(TaskID(0), f"downloading {name}, kB", done // 1000, total // 1000)
+
+        yield show_line
         return
     columns = (_Description(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with ExitStack() as stack:

@@ -50,7 +50,7 @@ class Experiment:
     """Definition of an experiment.
 
     Raises:
-        TrainingError: If ``source`` or ``classifier`` does not match the setting.
+        TrainingError: If ``source`` or ``classifier`` does not match the setting, or the data have a single class.
         DatasetError: If the data do not have a required split.
     """
 
@@ -73,6 +73,10 @@ class Experiment:
             raise TrainingError(f"the setting {self.setting} {needs}")
         if (self.classifier is None) == (self.setting == "fixed"):
             raise TrainingError("the setting fixed needs a classifier recipe, and other settings do not use one")
+        if len(self.data.labels) < 2:
+            raise TrainingError(
+                f"{self.data.name} has only the class {self.data.labels[0]!r}: add videos of at least one other class"
+            )
         for split in ("train", "val", self.split):
             self.data.split(split)
 

@@ -38,6 +38,9 @@ _MAX_LISTED = 20
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 """Names of the weights file in a run folder, in order of preference."""
 
+NETWORKS_FILE = "networks.json"
+"""File of a run folder with several networks: a JSON list of their folders."""
+
 
 @dataclass(frozen=True)
 class ImageModel:
@@ -84,13 +87,17 @@ def find_weights_file(path: str | PathLike[str]) -> Path:
         raise WeightsError(f"{path} contains {len(indices)} checkpoints; name one, such as {indices[0]}")
     if indices:
         return bundle_prefix(indices[0])
+    if (path / NETWORKS_FILE).is_file():
+        raise WeightsError(
+            f"{path} is a run with several networks, but a single one is needed here{_runs_inside(path)}"
+        )
     names = " nor ".join(RUN_WEIGHTS)
     raise WeightsError(f"{path} contains no weights: neither {names} nor a TensorFlow checkpoint{_runs_inside(path)}")
 
 
 def _runs_inside(folder: Path) -> str:
     """Describe the run folders in a folder, for an error message."""
-    runs = sorted({file.parent for name in RUN_WEIGHTS for file in folder.glob(f"*/{name}")})
+    runs = sorted({file.parent for name in (*RUN_WEIGHTS, NETWORKS_FILE) for file in folder.glob(f"*/{name}")})
     if not runs:
         return ""
     listed = "".join(f"\n  {run}" for run in runs[:_MAX_LISTED])

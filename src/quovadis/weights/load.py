@@ -16,15 +16,12 @@ from quovadis.models.zoo import build_model, choose_stream
 from quovadis.weights.catalog import CATALOG, find_entry
 from quovadis.weights.default import default_weights
 from quovadis.weights.download import get_weights
-from quovadis.weights.formats import ImageModel, find_weights_file, read_video_weights, read_weights
+from quovadis.weights.formats import NETWORKS_FILE, ImageModel, find_weights_file, read_video_weights, read_weights
 from quovadis.weights.from_torchvision import inflate_googlenet, inflate_resnet50
 from quovadis.weights.from_two_stream import inflate_two_stream, is_rgb_two_stream
 from quovadis.weights.hub import HubAddress, download_from_hub, hub_source, is_hub_address
 from quovadis.weights.info import WeightsInfo
 from quovadis.weights.state_dict import fit_state
-
-NETWORKS_FILE = "networks.json"
-"""File of a run folder with several networks: a JSON list of their folders."""
 
 
 def create_model(
