@@ -3,6 +3,7 @@
 import faulthandler
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -55,6 +56,9 @@ def _run(script: str, rank: int, num_processes: int, port: int, folder: str) -> 
     for name, number in (("o", 1), ("e", 2)):
         file = os.open(f"{folder}/{name}{rank}", os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
+    # The fork server of this test process may have been started for data-loading workers, with signals blocked.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
     faulthandler.dump_traceback_later(_SECONDS - 10)
     torch.set_num_threads(1)
     os.environ |= {

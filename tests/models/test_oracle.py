@@ -57,7 +57,7 @@ def change_input(model: VideoModel, change: Callable[[Tensor], Tensor]) -> None:
     trunk = model.get_submodule("trunk")
     assert isinstance(trunk, InceptionV1)
     stages = trunk.stages
-    trunk.stages = lambda x: stages(change(x))  # type: ignore[method-assign]
+    trunk.stages = lambda x, names=None: stages(change(x), names)  # type: ignore[method-assign]
 
 
 def change_norms(model: VideoModel, eps: float) -> None:
