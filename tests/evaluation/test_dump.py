@@ -17,6 +17,7 @@ from quovadis.evaluation.evaluator import evaluate_streams
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
+from quovadis.report.terminal import evaluation_table, to_text
 from quovadis.weights.files import save_weights
 from quovadis.weights.info import WeightsInfo
 from tests.synthetic import dump_of
@@ -53,6 +54,24 @@ def test_joined_dumps_of_single_streams_give_the_fusion(results: list[Evaluation
         (alone,) = score_dump(part)
         assert alone.to_dict() == result.to_dict()
     assert score_dump(join_dumps(parts))[-1].to_dict() == results[-1].to_dict()
+
+
+def test_metrics_by_hand() -> None:
+    scores = torch.tensor([[[3.0, 2, 1, 0, -1, -2, -3], [3, 2, 1, 0, -1, -2, -3], [3, 2, 1, 0, -1, -2, -3]]])
+    (found,) = score_dump(dump_of(scores, [0, 4, 5]))
+    assert found.confusion.nonzero().tolist() == [[0, 0], [4, 0], [5, 0]]  # class, prediction
+    assert (found.top1, found.top5) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_single_class() -> None:
+    (found,) = score_dump(dump_of(torch.zeros(1, 3, 1)))
+    assert (found.top1, found.top5, found.confusion.tolist()) == (1, 1, [[3]])
+
+
+@pytest.mark.parametrize(("num_classes", "shown"), [(5, False), (6, True)])
+def test_top5_of_at_most_five_classes_is_not_shown(num_classes: int, shown: bool) -> None:
+    results = score_dump(dump_of(torch.randn(1, 8, num_classes)))
+    assert ("top-5" in to_text(evaluation_table(results))) == shown
 
 
 def test_numpy_reads_a_dump(tmp_path: Path) -> None:

@@ -269,8 +269,12 @@ def test_invalid_inputs_are_rejected(data: Manifest, source: Path, tmp_path: Pat
     with pytest.raises(TrainingError, match="squares has only the class 'left': add videos"):
         fixed(single, source)
     lacking = replace(data, records=tuple(r for r in data.records if r.split != "train" or r.label == 0))
+    with pytest.raises(TrainingError, match="right of squares has no video in the training split"):
+        fixed(lacking, source)
+    (tmp_path / "broken.mp4").write_text("no video")
+    broken = replace(lacking, records=(*lacking.records, VideoRecord(tmp_path / "broken.mp4", 1, "train")))
     with pytest.raises(TrainingError, match="right of squares has no training video that can be read"):
-        run_experiment(fixed(lacking, source), tmp_path)
+        run_experiment(fixed(broken, source), tmp_path)
 
 
 def test_transfer_command(

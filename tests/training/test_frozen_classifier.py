@@ -9,7 +9,9 @@ import torch
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TrainingError, WeightsError
-from quovadis.evaluation.evaluator import evaluate
+from quovadis.evaluation.evaluator import evaluate, training_notes
+from quovadis.inference.extract import ExtractorSettings
+from quovadis.inference.feature_presets import FEATURE_PRESETS
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.zoo import build_model
 from quovadis.training.frozen_classifier import train_frozen
@@ -72,6 +74,26 @@ def test_out_of_fold_scores_are_divided_by_the_temperature(data: Manifest, tmp_p
     expected = (run.cross_validation.logits / run.temperature).float()
     torch.testing.assert_close(run.result.logits, expected)
     assert run.result.top1 == pytest.approx(run.cross_validation.accuracy)
+
+
+def test_features_of_the_networks_of_a_run(data: Manifest, tmp_path: Path) -> None:
+    sources = [network(tmp_path, stream) for stream in ("rgb", "flow")]
+    run = train_frozen(sources, data, tmp_path / "run")
+    extractor = ExtractorSettings((str(run.folder),), FEATURE_PRESETS["quovadis"]).build()
+    assert list(extractor.models) == ["rgb", "flow"]
+
+
+def test_evaluation_on_training_videos_is_noted(data: Manifest, tmp_path: Path) -> None:
+    run = train_frozen(network(tmp_path), data, tmp_path / "folds", num_folds=2)
+    crossed = Recognizer.load(run.folder)
+    (note,) = training_notes(crossed, data, "test")
+    assert f"was trained on all videos of {data.name}" in note
+    assert training_notes(crossed, replace(data, name="other"), "test") == []
+    split = Recognizer.load(train_frozen(network(tmp_path), data, tmp_path / "splits").folder)
+    assert training_notes(split, data, "test") == []
+    assert training_notes(split, data, "train") == [
+        "i3d_tiny (rgb) was trained on these videos: evaluate the split test"
+    ]
 
 
 def test_two_networks_make_one_classifier(data: Manifest, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
 def _evaluate(options: Evaluate) -> None:
     from quovadis.datasets.load import load_dataset
     from quovadis.evaluation.dump import LogitDump, write_dump
-    from quovadis.evaluation.evaluator import evaluate_streams
+    from quovadis.evaluation.evaluator import evaluate_streams, training_notes
     from quovadis.inference.recognizer import Recognizer
     from quovadis.report.evaluation import write_evaluation_page, write_results
     from quovadis.report.terminal import evaluation_table
@@ -77,7 +77,8 @@ def _evaluate(options: Evaluate) -> None:
     )
     stderr = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     data = data.with_labels(recognizer.labels)
-    for note in data.notes:
+    notes = [*data.notes, *training_notes(recognizer, data, options.split)]
+    for note in notes:
         stderr.print(f"note: {note}", style="dim")
     with progress_bar(stderr) as bar:
         task = bar.add_task(f"evaluating {options.split}", total=len(data.split(options.split)))
@@ -110,7 +111,7 @@ def _evaluate(options: Evaluate) -> None:
                 recognizer,
                 title=f"{recognizer.describe()} on {data.name}",
                 summary=data.describe(),
-                facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(data.notes) or "none"},
+                facts={"weights": ", ".join(map(str, options.weights)), "notes": "; ".join(notes) or "none"},
                 on_example=lambda done, total: bar.update(task, completed=done, total=total),
             )
         stderr.print(f"wrote {page}")

@@ -161,6 +161,34 @@ def evaluate_streams(
     return score_dump(dump)
 
 
+def training_notes(recognizer: Recognizer, data: Manifest, split: str) -> list[str]:
+    """Tell whether the evaluated videos were used for training, as far as the weights record it.
+
+    Returns:
+        A sentence for each model that was trained on the split or, with cross-validation, on all videos of the data.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from quovadis.models.zoo import build_model
+        >>> model = build_model("i3d_tiny", num_classes=2)
+        >>> model.source = {"recipe": "frozen", "data": "clips", "num_folds": 5}
+        >>> data = Manifest("clips", Path("clips"), ("run", "jump"), (VideoRecord(Path("a.mp4"), 0, "test"),))
+        >>> training_notes(Recognizer([model], data.labels), data, "test")[0].partition(":")[0]
+        'i3d_tiny (rgb) was trained on all videos of clips'
+    """
+    notes = []
+    for name, model in zip(recognizer.describe_models(), recognizer.models, strict=True):
+        source = model.source
+        if source.get("num_folds") and source.get("data") == data.name:
+            notes.append(
+                f"{name} was trained on all videos of {data.name}: its accuracy on them says nothing about other "
+                "videos. The accuracy of the cross-validation is in results.json of the run folder"
+            )
+        elif split == "train" and source.get("data_fingerprint") == data.fingerprint:
+            notes.append(f"{name} was trained on these videos: evaluate the split test")
+    return notes
+
+
 @dataclass(frozen=True)
 class _VideoScores:
     logits: Tensor | None

@@ -20,7 +20,7 @@ from quovadis.inference.features import FeatureExtractor, FrameCountError
 from quovadis.models.optimization import Backend
 from quovadis.models.spec import StreamKind
 from quovadis.video.reader import VideoReader
-from quovadis.weights.load import load_model
+from quovadis.weights.load import find_networks, load_model
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class ExtractorSettings:
 
     def build(self) -> FeatureExtractor:
         """Load the weights and create the extractor."""
-        models = [load_model(w) for w in self.weights]
+        models = [load_model(network) for w in self.weights for network in find_networks(w)]
         return FeatureExtractor(
             models,
             self.preset,

@@ -13,7 +13,9 @@ from quovadis.runtime.console import Console, plain
 def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
     """Build a table of one or more evaluations, followed by their data, protocols and unreadable videos."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "split", "videos", "top-1", "top-5", "class mean", "unreadable"):
+    has_top5 = any(len(r.labels) > 5 for r in results)  # of at most five classes it is 100 %
+    columns = ("model", "split", "videos", "top-1", *(("top-5",) if has_top5 else ()), "class mean", "unreadable")
+    for column in columns:
         table.add_column(column, justify="left" if column in ("model", "split") else "right", no_wrap=column != "model")
     for r in results:
         table.add_row(
@@ -21,7 +23,7 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> RenderableType:
             plain(r.split),
             str(r.num_videos),
             f"{r.top1:.1%}",
-            f"{r.top5:.1%}",
+            *((f"{r.top5:.1%}",) if has_top5 else ()),
             f"{r.mean_class:.1%}",
             str(len(r.unreadable)),
         )

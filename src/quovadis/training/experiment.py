@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from quovadis.datasets.manifest import Manifest
+from quovadis.datasets.manifest import Manifest, preview_names
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, read_dump, write_dump
 from quovadis.evaluation.evaluator import evaluate_streams
@@ -50,7 +50,8 @@ class Experiment:
     """Definition of an experiment.
 
     Raises:
-        TrainingError: If ``source`` or ``classifier`` does not match the setting, or the data have a single class.
+        TrainingError: If ``source`` or ``classifier`` does not match the setting, there is a single class, or a class has no
+            training video.
         DatasetError: If the data do not have a required split.
     """
 
@@ -79,6 +80,14 @@ class Experiment:
             )
         for split in ("train", "val", self.split):
             self.data.split(split)
+        trained = {record.label for record in self.data.split("train")}
+        missing = [label for i, label in enumerate(self.data.labels) if i not in trained]
+        if missing:
+            verb = "has" if len(missing) == 1 else "have"
+            raise TrainingError(
+                f"{preview_names(missing)} of {self.data.name} {verb} no video in the training split: add videos, or "
+                "remove the class"
+            )
 
     @cached_property
     def key(self) -> str:

@@ -450,7 +450,9 @@ def _require_classes(videos: _Videos, num_folds: int) -> None:
         )
     empty = [split for split, own in rows.items() if not len(own)]
     if empty and not num_folds:
-        raise TrainingError(f"no {empty[0]} video of {videos.data.name} can be read; add videos, or use --num-folds 5")
+        raise TrainingError(
+            f"no {empty[0]} video of {videos.data.name} can be read; add videos, or use --folds 5 (num_folds=5)"
+        )
 
 
 def _join(
