@@ -50,8 +50,8 @@ class Experiment:
     """Definition of an experiment.
 
     Raises:
-        TrainingError: If ``source`` or ``classifier`` does not match the setting, there is a single class, or a class has no
-            training video.
+        TrainingError: If ``source`` or ``classifier`` does not match the setting, there is a single class, or a class
+            has no training video.
         DatasetError: If the data do not have a required split.
     """
 
