@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 import quovadis
 from quovadis import transforms
@@ -396,6 +398,33 @@ def test_both_sets_are_checked_before_the_first_is_embedded(tiny: VideoModel, tm
         refused(tiny, noise(4), saved, features="features")()
 
 
+def test_lengths_of_all_videos_are_checked_first(
+    tiny: VideoModel, official: VideoModel, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The last video is too short, or differs in length where the protocol does not allow it."""
+    shutil.copytree(folders[0], tmp_path / "real")
+    write_video(tmp_path / "real" / "zz.mp4", moving_square(8, 48, 64, 1), **LOSSLESS)
+    with pytest.raises(TooFewFramesError, match=r"zz\.mp4 has 8 frames"):
+        refused(tiny, folders[1], tmp_path / "real")()
+    refused(tiny, folders[1], tmp_path / "real", num_frames=12)()  # short videos are skipped
+    with pytest.raises(InvalidInputError, match=r"0\.mp4 has 12 frames and 1\.mp4 has 14; protocol 'reference' needs"):
+        VideoEmbedder("reference", weights=official).require_usable((noise(2), "real"), (folders[0], "generated"))
+    frames = tmp_path / "frames"
+    for video, count in (("a", 9), ("b", 9), ("c", 7)):
+        for i in range(count):
+            (frames / video).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 48)).save(frames / video / f"{i}.png")
+    with pytest.raises(TooFewFramesError, match="c has 7 frames"):
+        refused(tiny, frames, noise(2))()
+
+
+def test_a_damaged_video_is_left_to_the_embedding(tiny: VideoModel, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its packets may promise fewer frames than the network needs; embedding lists it as unreadable."""
+    shutil.copytree(folders[0], tmp_path / "real")
+    (tmp_path / "real" / "0.mp4").write_bytes(b"no video")
+    refused(tiny, tmp_path / "real", noise(2))()
+
+
 def test_metrics_curve_and_what_is_due_to_the_number_of_videos(tiny: VideoModel) -> None:
     embedder = VideoEmbedder("own", weights=tiny)
     real, generated = embedder.embed(noise(28, seed=1)), embedder.embed(noise(28, seed=2))
@@ -456,11 +485,14 @@ def test_cards_that_differ_are_not_compared(field: str, tiny: VideoModel) -> Non
 
 
 def test_notes_on_few_videos_and_different_sizes(tiny: VideoModel) -> None:
-    result = fvd(noise(9), noise(3, side=52), "own", weights=tiny, num_resamples=0)
-    assert [n for n in result.notes if "real videos are few" in n] == []  # 9 are enough for 6 scores
-    assert any(n.startswith("3 generated videos are few (with fewer than 7, ") for n in result.notes)
+    result = fvd(noise(12), noise(3, side=52), "own", weights=tiny, num_resamples=0)
+    assert [n for n in result.notes if "real videos are few" in n] == []  # 12 are enough for 6 scores
+    assert result.halves is not None
+    few = "3 generated videos are few (fewer than 12, twice the number of features, do not determine their covariance; "
+    halves = f"random halves of the real set, 6 videos each, already differ by {result.halves.mean:.0f})"
+    assert any(n.startswith(few + halves) for n in result.notes)
     assert any("the frame sizes of the two sets differ" in n for n in result.notes)
-    assert any("different numbers of videos: 9 and 3" in n for n in result.notes)
+    assert any("different numbers of videos: 12 and 3" in n for n in result.notes)
 
 
 def test_public_name() -> None:

@@ -76,6 +76,7 @@ def test_videos_to_look_at_are_shown_with_their_nearest(
         assert f"<b>{name}</b>" in html
     assert "95% interval" in html
     assert "own, 9 frames" in html
+    assert "infinitely many videos: cannot be estimated below 20 videos in each set" in html
 
 
 def test_sets_without_their_videos_list_names(
@@ -88,6 +89,17 @@ def test_sets_without_their_videos_list_names(
     assert "<img" not in html
     assert "by &lt;me&gt;" in html
     assert "<b>precision</b>" not in html
+
+
+def test_extrapolated_distance_is_shown(embedder: VideoEmbedder, videos: Videos, tmp_path: Path) -> None:
+    few = embedder.embed(videos[:4])
+    rng = np.random.default_rng(0)
+    real, made = (replace(few, features=f, moments=FeatureMoments.of(f)) for f in rng.normal(size=(2, 24, 5)))
+    real, made = (replace(s, card=replace(s.card, num_videos=24), names=()) for s in (real, made))
+    result = frechet_video_distance(real, made, num_resamples=0)
+    assert result.at_infinity is not None
+    html = write_fvd_page(tmp_path / "fvd.html", result, real, made).read_text()
+    assert f"infinitely many videos: {result.at_infinity.value:.2f} ± " in html
 
 
 def test_filmstrips_of_a_folder_with_a_skipped_video(embedder: VideoEmbedder, tmp_path: Path) -> None:

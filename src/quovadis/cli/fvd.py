@@ -185,12 +185,7 @@ def _format(result: "FvdResult") -> str:
             f"halves     {halves.mean:.2f} ± {halves.std:.2f} between random halves of the real set, "
             f"{halves.count} videos each: what the number of videos alone causes"
         )
-    if result.at_infinity is not None:
-        end = result.at_infinity
-        lines.append(f"infinity   {end.value:.2f} ± {end.standard_error:.2f} extrapolated to infinitely many videos")
-    else:
-        least = 4 * result.real.feature_dim
-        lines.append(f"infinity   cannot be estimated below {least} videos in each set")
+    lines.append(f"infinity   {result.describe_infinity()}: FVD extrapolated to infinitely many videos")
     for point in result.curve:
         lines.append(f"curve      {point.count} videos: {point.mean:.2f} ± {point.std:.2f}")
     for role, card in (("real", result.real), ("generated", result.generated)):

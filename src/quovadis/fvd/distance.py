@@ -48,6 +48,12 @@ class FvdResult:
     curve: tuple[RepeatedDistance, ...] = ()
     """Distance against the number of videos, if requested."""
 
+    def describe_infinity(self) -> str:
+        """Describe the distance extrapolated to infinitely many videos, or say why there is none."""
+        if self.at_infinity is None:
+            return f"cannot be estimated below {_least_to_extrapolate(self.real)} videos in each set"
+        return f"{self.at_infinity.value:.2f} ± {self.at_infinity.standard_error:.2f}"
+
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         return {
@@ -174,23 +180,28 @@ def _compare(
     distance = partial(frechet_distance, ddof=ddof)
     features = real.features, generated.features
     resamples, fewest = min(num_resamples, _MAX_METRIC_RESAMPLES), min(map(len, features))
-    notes = list(_notes(real.card, generated.card))
+    halves = half_split_distance(real.features, distance=distance, seed=seed) if len(real.features) >= 4 else None
+    notes = list(_notes(real.card, generated.card, halves))
     left_out = [name for name in metrics if fewest < MIN_VIDEOS[name]]
     if left_out:
         least_videos = max(MIN_VIDEOS[name] for name in left_out)
         notes.append(f"left out, because they need up to {least_videos} videos in each set: {', '.join(left_out)}")
-    least = 4 * real.card.feature_dim
     return FvdResult(
         distance(real.moments, generated.moments),
         interval,
         real.card,
         generated.card,
         tuple(notes),
-        half_split_distance(real.features, distance=distance, seed=seed) if len(real.features) >= 4 else None,
-        frechet_at_infinity(*features, ddof=ddof, seed=seed) if fewest >= least else None,
+        halves,
+        frechet_at_infinity(*features, ddof=ddof, seed=seed) if fewest >= _least_to_extrapolate(real.card) else None,
         set_metrics(*features, [n for n in metrics if n not in left_out], num_resamples=resamples, seed=seed),
         sample_curve(*features, distance=distance, seed=seed) if curve else (),
     )
+
+
+def _least_to_extrapolate(card: FvdCard) -> int:
+    """Number of videos in each set below which the extrapolation is not linear."""
+    return 4 * card.feature_dim
 
 
 def _describe(repeated: RepeatedDistance | None) -> dict[str, Any] | None:
@@ -199,15 +210,17 @@ def _describe(repeated: RepeatedDistance | None) -> dict[str, Any] | None:
     return {"num_videos": repeated.count, "mean": repeated.mean, "std": repeated.std}
 
 
-def _notes(real: FvdCard, generated: FvdCard) -> tuple[str, ...]:
+def _notes(real: FvdCard, generated: FvdCard, halves: RepeatedDistance | None) -> tuple[str, ...]:
     protocol = find_fvd_protocol(real.protocol)
-    needed = protocol.max_videos or real.feature_dim + 1
+    needed = protocol.max_videos or 2 * real.feature_dim
     reason = (
         f"the protocol uses {needed}"
         if protocol.max_videos
-        else f"with fewer than {needed}, the covariance of {real.feature_dim} features is singular"
+        else f"fewer than {needed}, twice the number of features, do not determine their covariance"
     )
     notes = []
+    if halves is not None and min(real.num_videos, generated.num_videos) < needed:
+        reason += f"; random halves of the real set, {halves.count} videos each, already differ by {halves.mean:.0f}"
     for role, card in (("real", real), ("generated", generated)):
         if card.num_videos < needed:
             notes.append(

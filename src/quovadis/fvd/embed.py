@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from os import PathLike
 from typing import Any, Literal
 
@@ -32,8 +31,6 @@ from quovadis.weights.load import load_model
 from quovadis.weights.verify import state_sha256
 
 REFERENCE_WEIGHTS = "i3d-rgb-kinetics400"
-
-_MAX_PROBED = 5
 
 Role = Literal["real", "generated"]
 """Which of the two sets of a distance; some protocols sample them differently."""
@@ -179,7 +176,7 @@ class VideoEmbedder:
         return VideoEmbeddings(card, batches.moments, features, tuple(batches.names))
 
     def require_usable(self, *sets: tuple[Any, Role], max_videos: int | None = None) -> None:
-        """Check sets before any of them is embedded: arrays, the first video of a folder, saved sets, and the weights.
+        """Check sets before any of them is embedded: arrays, the lengths of all videos, saved sets, and the weights.
 
         Args:
             sets: Videos as for :meth:`embed`, :class:`VideoEmbeddings` or a file of them, each with its role.
@@ -209,7 +206,7 @@ class VideoEmbedder:
             count = min(n for n in (len(source), max_videos) if n is not None)
             if count < 2:
                 raise DatasetError(f"{source.name} has {count} video; a distance between sets needs at least 2")
-            self._require_first(source, role)
+            self._require_lengths(source, role, count)
 
     def _require_same_settings(self, card: FvdCard) -> None:
         """Compare a saved card with the settings, except for the number of frames, which may be that of the videos."""
@@ -235,16 +232,34 @@ class VideoEmbedder:
                 "Use the same settings, or embed the videos again"
             )
 
-    def _require_first(self, source: VideoSet, role: Role) -> None:
-        """Read the first video that can be read and check its size and length."""
+    def _require_lengths(self, source: VideoSet, role: Role, num_videos: int) -> None:
+        """Read the first readable video and those that seem to have another length or too few frames, and check them.
+
+        Damaged files may have fewer frames than they state, so a video is rejected only after it was read.
+        """
         sampling = self._sampling_of(role)
         if sampling.num_frames is not None:
             self.require_frames(sampling.num_frames, f"protocol {self.protocol.name!r} with these options")
-        for index, clip, error in islice(self._read(source, len(source), sampling), _MAX_PROBED):
+        checked = _Batches(self, 1)
+        for index in range(num_videos):
+            first = checked.num_frames
+            try:
+                if first is not None and self._fits(source.num_frames(index, sampling), first, sampling):
+                    continue
+                clip = source.read(index, sampling, self._resize)
+            except VideoError:
+                continue
             if clip is not None:
-                _Batches(self, 1).check(source.path(index), clip)
-            if not error:
-                return
+                checked.check(source.path(index), clip)
+
+    def _fits(self, num_available: int | None, first: int, sampling: FrameSampling) -> bool:
+        """Whether a video needs no closer look. Videos with fewer than the chosen frames are skipped when embedding."""
+        if sampling.num_frames is not None:
+            return True
+        if num_available is None:
+            return False
+        count = sampling.count(num_available)
+        return count >= self._model.spec.min_frames and (count == first or not self.protocol.network)
 
     def _sampling_of(self, role: Role) -> FrameSampling:
         return replace(self.sampling, random_start=self.protocol.random_start and role == "real")

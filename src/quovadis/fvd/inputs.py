@@ -70,6 +70,14 @@ class VideoSet(ABC):
         """Name of a video."""
 
     @abstractmethod
+    def num_frames(self, index: int, sampling: FrameSampling) -> int | None:
+        """Number of frames of a video that ``sampling`` chooses from, without decoding it; None if unknown.
+
+        Raises:
+            VideoError: If the video cannot be opened.
+        """
+
+    @abstractmethod
     def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
         """Read the sampled frames of a video.
 
@@ -112,6 +120,11 @@ class FolderVideos(VideoSet):
     def path(self, index: int) -> str:
         """Path of a video relative to the folder."""
         return self.files[index].relative_to(self.root).as_posix()
+
+    def num_frames(self, index: int, sampling: FrameSampling) -> int | None:
+        """Number of frames from the packets of the file; damaged files may have fewer."""
+        with VideoReader(self.files[index]) as reader:
+            return reader.info.num_frames if sampling.fps is None else reader.num_resampled_frames(sampling.fps)
 
     def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
         """Decode the sampled frames; with a random start, decode twice because the length must be known first."""
@@ -181,6 +194,10 @@ class FrameFolders(VideoSet):
     def path(self, index: int) -> str:
         """Path of a video relative to the folder."""
         return self.folders[index].relative_to(self.root).as_posix()
+
+    def num_frames(self, index: int, sampling: FrameSampling) -> int | None:
+        """Number of files."""
+        return len(self.frames[self.folders[index]])
 
     def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
         """Read the sampled frames.
@@ -314,6 +331,10 @@ class ArrayVideos(VideoSet):
     def path(self, index: int) -> str:
         """Name and index of a video, such as ``array[0]``."""
         return f"{self.name}[{index}]"
+
+    def num_frames(self, index: int, sampling: FrameSampling) -> int | None:
+        """Length of the axis T."""
+        return self.array.shape[1]
 
     def read(self, index: int, sampling: FrameSampling, transform: FrameTransform) -> SampledFrames | None:
         """Copy the sampled frames.

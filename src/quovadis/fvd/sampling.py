@@ -57,6 +57,14 @@ class FrameSampling:
         last = num_available - self.num_frames * self.frame_stride + self.frame_stride - 1
         return int(np.random.default_rng([self.seed, index]).integers(0, last + 1))
 
+    def count(self, num_available: int) -> int:
+        """Number of frames that are taken from a video, from its first frame.
+
+        >>> FrameSampling(frame_stride=2).count(9)
+        5
+        """
+        return len(range(num_available)[self.frames_from(0)])
+
     def frames_from(self, start: int) -> slice:
         """Slice of the frames that are taken when the first one is ``start``."""
         stop = None if self.num_frames is None else start + (self.num_frames - 1) * self.frame_stride + 1

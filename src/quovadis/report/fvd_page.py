@@ -79,6 +79,8 @@ class FvdPage:
     """FVD of random subsets."""
     baseline: RepeatedDistance | None = None
     """FVD of random halves of the real set."""
+    infinity: str = ""
+    """The FVD extrapolated to infinitely many videos, or why there is none."""
     farthest: Sequence[VideoStrip] = ()
     """Generated videos that are farthest from their nearest real video."""
     uncovered: Sequence[VideoStrip] = ()
@@ -200,6 +202,7 @@ def fvd_page(
         confidence=None if interval is None else interval.confidence,
         curve=curve,
         baseline=baseline,
+        infinity=result.describe_infinity(),
         farthest=[
             generated_strips.compare(i, nearest_real.indices[i], nearest_real.distances[i], real_strips)
             for i in farthest
