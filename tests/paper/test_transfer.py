@@ -299,6 +299,8 @@ def test_transfer_command(
     assert all(Recognizer.load(run).labels == ("left", "right") for run in runs)
     page = (tmp_path / "report.html").read_text()
     assert "Most frequent confusions" in page
+    assert "Target: squares: " in page
+    assert " train, " in page
     results = json.loads((tmp_path / "results.json").read_text())["rows"]
     low, high = results[0]["targets"][0]["top1_interval"]
     assert low <= results[0]["targets"][0]["top1"] <= high

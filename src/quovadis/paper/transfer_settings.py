@@ -140,7 +140,7 @@ def _transfer(
         for i, results in enumerate(zip(*scored, strict=True)):
             behind = [f for of_target in folders for f in (of_target[i : i + 1] or of_target)]
             rows.append(TransferRow(setting, results[0].model, tuple(results), tuple(behind)))
-    distributed.run_on_main(lambda: _write_report(rows, out, sources))
+    distributed.run_on_main(lambda: _write_report(rows, out, sources, targets))
     return rows
 
 
@@ -224,13 +224,18 @@ def confusion_grid(rows: Sequence[TransferRow], count: int = 10) -> Grid:
     return Grid("Most frequent confusions", ("setting", "model", "class", "predicted", "videos"), tuple(lines), 4)
 
 
-def _write_report(rows: Sequence[TransferRow], out: Path, sources: Sequence[str | PathLike[str]]) -> None:
+def _write_report(
+    rows: Sequence[TransferRow], out: Path, sources: Sequence[str | PathLike[str]], targets: Sequence[Manifest]
+) -> None:
+    described = [target.describe() for target in targets]
     content = {
         "sources": [str(s) for s in sources],
+        "targets": described,
         "rows": [row.to_dict() for row in rows],
         "environment": environment(),
     }
     write_atomically(out / "results.json", json.dumps(content, indent=2) + "\n")
     grids = [transfer_grid(rows), details_grid(rows), confusion_grid(rows)]
-    page = grid_page("Transfer", f"Source: {', '.join(map(str, sources))}.", grids)
+    summary = f"Source: {', '.join(map(str, sources))}. Target: {'; '.join(described)}."
+    page = grid_page("Transfer", summary, grids)
     write_atomically(out / "report.html", page)
