@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,40 @@ def test_unreadable_videos_are_listed(place: Path, tmp_path: Path, capsys: pytes
     assert run("extract", place / "clips/a/v.mp4", place / "clips/b/v.mp4", *rgb) == 1
     assert "would be written to one file" in capsys.readouterr().err
     assert run("extract", *rgb) == 1
+
+
+def test_damaged_videos_and_totals(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The plan counts the rows that are written, also where the header promises more."""
+    whole = write_video(tmp_path / "w.avi", moving_square(100, 72, 90), codec="mpeg4", options={"g": "5"})
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    whole.unlink()
+    command = ("extract", cut, "--weights", place / "rgb.safetensors", "--window", 16, "--out", tmp_path / "out")
+    assert run(*command, "--dry-run") == 0
+    plan = capsys.readouterr()
+    num_rows = int(plan.out.partition(".avi: ")[2].split()[0])
+    assert re.search(rf"total: {num_rows} rows of 1 videos, 1 with notes; the networks need about \S+ ", plan.err)
+    assert run(*command) == 0
+    done = capsys.readouterr()
+    note = "the file is damaged ("
+    assert note in plan.err
+    assert note in done.err
+    assert len(np.load(tmp_path / "out" / "cut_rgb.npy")) == num_rows < 6
+    assert note in json.loads((tmp_path / "out" / "cut_rgb.json").read_text())["notes"][0]
+    for more in (("--dry-run", "--overwrite"), ("--overwrite",)):
+        assert run(*command, "--damaged", "refuse", *more) == 1
+        assert "cut.avi is damaged" in capsys.readouterr().err
+
+
+def test_joined_streams_are_not_silently_halved(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("extract", place / "clips/a/v.mp4", "--preset", "actionformer", "--out", tmp_path)
+    rgb = ("--weights", place / "rgb.safetensors")
+    assert run(*command, *rgb) == 1
+    assert "joins rgb and flow features in one array, and there is no network for flow" in capsys.readouterr().err
+    assert run(*command, *rgb, "--streams", "rgb") == 0
+    assert np.load(tmp_path / "v.npy").shape[1] == 256
 
 
 @pytest.mark.slow

@@ -290,7 +290,13 @@ def test_bad_videos(tiny: VideoModel, place: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(VideoDamagedError, match="is damaged"):
-        extractor.extract(cut)
+        FeatureExtractor([tiny], OURS, damaged="refuse").extract(cut)
+    windows = FeatureExtractor([tiny], OURS.with_options(window=16))
+    rows, complete = windows.extract(cut), windows.extract(whole)
+    assert 1 < len(rows) < len(complete)
+    torch.testing.assert_close(rows.features["rgb"][:-1], complete.features["rgb"][: len(rows) - 1])
+    assert "the file is damaged" in rows.notes[0]
+    assert complete.notes == ()
     broken = build_model("i3d_tiny", num_classes=2).eval()
     torch.nn.init.constant_(next(broken.parameters()), float("nan"))
     with pytest.raises(InvalidInputError, match=r"rgb features of .* contain NaN or infinity in row 0"):

@@ -52,6 +52,8 @@ class Extract:
     """edge: center a window on every frame, with the first and last frames repeated beyond the ends."""
     short: Literal["loop", "error"] | None = None
     """What to do with videos shorter than a window."""
+    damaged: Literal["use", "refuse"] = "use"
+    """use: extract the features of the part of a damaged file that decodes, with a note. refuse: report an error."""
     batch_frames: int = 512
     """Maximum number of frames in a network at a time. Limits memory use."""
     flow_method: FlowMethod = "tvl1"
@@ -68,7 +70,7 @@ class Extract:
     overwrite: bool = False
     """Replace existing files, even those with other settings."""
     dry_run: bool = False
-    """Only print how many rows each video will have."""
+    """Decode the videos and print how many rows each will have, and the expected time, without running the network."""
     json: bool = False
     """Print JSON, one object per line."""
 
@@ -92,7 +94,7 @@ def main(args: list[str]) -> None:
     jobs, results = plan_jobs(videos, options.out, extractors[0], streams, overwrite=options.overwrite)
     failed = sum(_print_result(result, options) for result in results)
     if options.dry_run:
-        failed += sum(_print_plan(job, extractors[0], options) for job in jobs)
+        failed += _print_plan(jobs, extractors[0], options)
     else:
         failed += _run(jobs, extractors, settings[0], options)
     if failed:
@@ -111,7 +113,7 @@ def _settings(options: Extract) -> "list[ExtractorSettings]":
     flow = FlowSource(options.flow_method, options.flow_folder, root)
     weights = options.weights or (default_weights(),)
     return [
-        ExtractorSettings(weights, preset, options.batch_frames, flow, device, options.backend)
+        ExtractorSettings(weights, preset, options.batch_frames, flow, device, options.backend, options.damaged)
         for device in options.devices or (None,)
     ]
 
@@ -126,6 +128,14 @@ def _streams(options: Extract, extractor: "FeatureExtractor") -> "tuple[StreamKi
     if missing or not streams:
         absent, given = " and ".join(missing or requested), " and ".join(extractor.models)
         raise InvalidInputError(f"{absent} features need weights of that stream; got {given}")
+    lacking = [s for s in extractor.preset.streams if s not in streams]
+    preset = extractor.preset
+    if preset.joined and preset.shape != "T11D" and lacking and not options.streams:
+        raise InvalidInputError(
+            f"preset {preset.name!r} joins {' and '.join(preset.streams)} features in one array, and there is no "
+            f"network for {' and '.join(lacking)}: name one with --weights, or choose --streams {' '.join(streams)} "
+            "for an array without them"
+        )
     return streams
 
 
@@ -182,9 +192,12 @@ def _print_result(result: "ExtractResult", options: Extract) -> int:
     if result.error:
         print(f"error: {result.error}", file=sys.stderr)
         return 1
+    for note in result.notes:
+        print(f"note: {result.video}: {note}", file=sys.stderr)
     if options.json:
         files = {path: list(shape) for path, shape in result.shapes.items()}
-        print(json.dumps({"video": str(result.video), "files": files, "done_before": result.done_before}), flush=True)
+        row = {"video": str(result.video), "files": files, "done_before": result.done_before}
+        print(json.dumps({**row, "notes": list(result.notes)}), flush=True)
     elif result.done_before:
         print(f"{result.video}: done before", file=sys.stderr)
     else:
@@ -193,19 +206,44 @@ def _print_result(result: "ExtractResult", options: Extract) -> int:
     return 0
 
 
-def _print_plan(job: "ExtractJob", extractor: "FeatureExtractor", options: Extract) -> int:
-    """Print how many rows a video will have; return 1 if it cannot be read."""
+def _print_plan(jobs: "list[ExtractJob]", extractor: "FeatureExtractor", options: Extract) -> int:
+    """Print how many rows each video will have and the expected time; return how many cannot be used."""
     from quovadis.errors import VideoError
     from quovadis.inference.extract import count_rows
+    from quovadis.runtime.console import Console
+    from quovadis.runtime.durations import describe_duration
+    from quovadis.runtime.progress import progress_bar
 
-    try:
-        rows = count_rows(job, extractor)
-    except VideoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    failed = num_noted = total = 0
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("decoding", total=len(jobs))
+        for job in jobs:
+            try:
+                rows, notes = count_rows(job, extractor)
+            except VideoError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed += 1
+            else:
+                total += rows
+                num_noted += bool(notes)
+                _print_rows(job, rows, notes, options)
+            bar.advance(task)
+    if not options.json and total:
+        noted = f", {num_noted} with notes" if num_noted else ""
+        expected = describe_duration(total * extractor.seconds_per_row())
+        print(
+            f"total: {total:,} rows of {len(jobs) - failed} videos{noted}; the networks need about {expected} on this "
+            "machine, without decoding and optical flow",
+            file=sys.stderr,
+        )
+    return failed
+
+
+def _print_rows(job: "ExtractJob", rows: int, notes: tuple[str, ...], options: Extract) -> None:
     files = [str(file.path) for file in job.files]
     if options.json:
-        print(json.dumps({"video": str(job.video), "rows": rows, "files": files}), flush=True)
-    else:
-        print(f"{job.video}: {rows} row{'s' * (rows != 1)} into {', '.join(files)}", flush=True)
-    return 0
+        print(json.dumps({"video": str(job.video), "rows": rows, "files": files, "notes": list(notes)}), flush=True)
+        return
+    for note in notes:
+        print(f"note: {job.video}: {note}", file=sys.stderr)
+    print(f"{job.video}: {rows} row{'s' * (rows != 1)} into {', '.join(files)}", flush=True)

@@ -19,7 +19,7 @@ from quovadis.inference.feature_presets import FeaturePreset
 from quovadis.inference.features import FeatureExtractor, FrameCountError
 from quovadis.models.optimization import Backend
 from quovadis.models.spec import StreamKind
-from quovadis.video.reader import VideoReader
+from quovadis.video.reader import Damaged, VideoReader
 from quovadis.weights.load import find_networks, load_model
 
 
@@ -44,6 +44,8 @@ class ExtractResult:
     shapes: dict[str, tuple[int, ...]]
     """Shape of each file by its path, existing files included."""
     error: str = ""
+    notes: tuple[str, ...] = ()
+    """Caveats about the file, such as damage."""
     done_before: bool = False
     """Whether all files already existed."""
 
@@ -105,14 +107,20 @@ def plan_jobs(
     return jobs, results
 
 
-def count_rows(job: ExtractJob, extractor: FeatureExtractor) -> int:
-    """Number of rows that a video will have, according to its header.
+def count_rows(job: ExtractJob, extractor: FeatureExtractor) -> tuple[int, tuple[str, ...]]:
+    """Decode a video and count the rows that it will have.
+
+    Returns:
+        The number of rows, and notes on the file, such as damage.
 
     Raises:
-        VideoError: If the video cannot be read.
+        VideoError: If the video cannot be read, or is damaged and the extractor refuses damaged files.
     """
+    rate = extractor.preset.rate(extractor.spec)
     with VideoReader(job.video) as reader:
-        return extractor.num_rows(extractor.count_frames(reader))
+        frames = reader.frames() if rate is None else reader.resampled_frames(rate)
+        num_rows = extractor.num_rows(sum(1 for _ in frames))
+        return num_rows, (*reader.notes, *reader.damage_notes(extractor.damaged))
 
 
 def extract_video(job: ExtractJob, extractor: FeatureExtractor) -> ExtractResult:
@@ -197,6 +205,7 @@ class ExtractorSettings:
     flow: FlowSource | None = None
     device: str | None = None
     backend: Backend = "torch"
+    damaged: Damaged = "use"
 
     def build(self) -> FeatureExtractor:
         """Load the weights and create the extractor."""
@@ -208,6 +217,7 @@ class ExtractorSettings:
             batch_frames=self.batch_frames,
             flow=self.flow,
             backend=self.backend,
+            damaged=self.damaged,
         )
 
 
@@ -229,13 +239,15 @@ def _extract(job: ExtractJob, extractor: FeatureExtractor, num_frames: int | Non
             stack.enter_context(FeatureWriter(file, extractor.preset, settings_of(extractor, file.streams), job.video))
             for file in job.files
         ]
+        notes: tuple[str, ...] = ()
         for rows in extractor.rows(job.video, job.streams, num_frames=num_frames):
+            notes = rows.notes
             for writer in writers:
                 writer.write(rows)
         for writer in writers:
             weights = {kind: dict(extractor.models[kind].source) for kind in writer.file.streams}
-            writer.finish(fingerprint=vars(fingerprint), weights=weights)
+            writer.finish(fingerprint=vars(fingerprint), weights=weights, notes=list(notes))
         if extractor.preset.times:
             with VideoReader(job.video) as reader:
                 writers[0].write_times(extractor.preset.rate(extractor.spec) or reader.info.fps)
-        return ExtractResult(job.video, {str(w.file.path): w.shape for w in writers})
+        return ExtractResult(job.video, {str(w.file.path): w.shape for w in writers}, notes=notes)

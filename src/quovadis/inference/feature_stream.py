@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from quovadis import transforms
-from quovadis.errors import InvalidInputError, VideoDamagedError
+from quovadis.errors import InvalidInputError
 from quovadis.flow.codec import encode_flow
 from quovadis.flow.estimate import estimate_flow
 from quovadis.flow.source import FlowSource
@@ -20,7 +20,7 @@ from quovadis.inference.feature_presets import FeaturePreset
 from quovadis.models.spec import ModelSpec, StreamKind
 from quovadis.video.clip import Clip
 from quovadis.video.frame import VideoFrame
-from quovadis.video.reader import VideoReader
+from quovadis.video.reader import Damaged, VideoReader
 from quovadis.video.resize import resize_frames, resize_frames_to
 
 BLOCK_FRAMES = 32
@@ -37,11 +37,11 @@ class CroppedFrames:
     """Start time of each frame, on the clock of the file."""
 
 
-def decode(reader: VideoReader, preset: FeaturePreset, spec: ModelSpec) -> Iterator[Clip]:
+def decode(reader: VideoReader, preset: FeaturePreset, spec: ModelSpec, damaged: Damaged = "use") -> Iterator[Clip]:
     """Decode a video at the rate of the preset into resized clips of up to :data:`BLOCK_FRAMES` frames.
 
     Raises:
-        VideoDamagedError: At the end, if the file is damaged.
+        VideoDamagedError: At the end, if the file is damaged, and ``damaged`` is ``"refuse"``.
     """
     rate, size = preset.rate(spec), preset.size(spec)
     frames: list[Tensor] = []
@@ -58,8 +58,7 @@ def decode(reader: VideoReader, preset: FeaturePreset, spec: ModelSpec) -> Itera
         if len(frames) == BLOCK_FRAMES:
             yield _clip(frames, seconds, reader)
             frames, seconds = [], []
-    if reader.damage:
-        raise VideoDamagedError(f"{reader.path} is damaged: {reader.damage}")
+    reader.damage_notes(damaged)
     if frames:
         yield _clip(frames, seconds, reader)
 

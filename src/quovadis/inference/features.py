@@ -6,9 +6,10 @@ video in memory up to float32 rounding.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 import torch
@@ -28,7 +29,7 @@ from quovadis.models.receptive_field import ReceptiveField
 from quovadis.models.spec import StreamKind
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.prefetch import Item, prefetch
-from quovadis.video.reader import VideoReader
+from quovadis.video.reader import Damaged, VideoReader
 from quovadis.video.sampling import fit_length
 from quovadis.weights.verify import state_sha256
 
@@ -45,9 +46,22 @@ class FeatureRows:
     """Middle of the frames that each row depends on."""
     stop_seconds: list[float]
     """End of the last frame of each row."""
+    notes: tuple[str, ...] = ()
+    """Caveats about the file, such as damage; with the last rows of a video."""
 
     def __len__(self) -> int:
         return len(self.start_seconds)
+
+    @classmethod
+    def join(cls, batches: Sequence[FeatureRows]) -> FeatureRows:
+        """Concatenate the rows of a video."""
+        return cls(
+            {kind: torch.cat([b.features[kind] for b in batches]) for kind in batches[0].features},
+            [t for b in batches for t in b.start_seconds],
+            [t for b in batches for t in b.center_seconds],
+            [t for b in batches for t in b.stop_seconds],
+            batches[-1].notes,
+        )
 
 
 class FrameCountError(VideoError):
@@ -71,6 +85,8 @@ class FeatureExtractor:
             For whole videos, about 100 more frames of context are added.
         flow: Source of optical flow.
         backend: Backend of the networks, in float32; see :func:`quovadis.optimize`.
+        damaged: ``use``: for a damaged file, compute the features of the part that decodes, with a note. ``refuse``:
+            raise VideoDamagedError.
 
     Raises:
         InvalidInputError: If a model has several streams, two models have the same stream or different input settings,
@@ -93,6 +109,7 @@ class FeatureExtractor:
         batch_frames: int = 512,
         flow: FlowSource | None = None,
         backend: Backend = "torch",
+        damaged: Damaged = "use",
     ):
         if not models:
             raise InvalidInputError("features need at least one network")
@@ -114,6 +131,7 @@ class FeatureExtractor:
         self.preset = preset
         self.batch_frames = batch_frames
         self.flow = flow or FlowSource()
+        self.damaged = damaged
         self.spec = models[0].spec
         self.window = preset.window_frames(self.spec)
         """Frames of a window; :data:`~quovadis.inference.feature_presets.WHOLE` for the whole video."""
@@ -170,6 +188,22 @@ class FeatureExtractor:
             return reader.num_resampled_frames(rate)
         return reader.info.num_frames or 1
 
+    def seconds_per_row(self) -> float:
+        """Measure the time that the networks need for a row, without decoding and optical flow."""
+        num_frames = 2 * self.spec.min_frames if self.window == WHOLE else self.window
+        crops = 10 if self.preset.crop == "ten" else 1
+
+        def run() -> float:
+            started = time.perf_counter()
+            for kind, model in self.models.items():
+                channels = model.spec.streams[0].channels
+                size = self.spec.size_px
+                self._features(kind, torch.zeros(crops, num_frames, channels, size, size, dtype=torch.uint8))
+            return time.perf_counter() - started
+
+        run()  # prepares the kernels
+        return run() / (self.receptive_field.num_features(num_frames) if self.window == WHOLE else 1)
+
     def extract(self, path: str | PathLike[str]) -> FeatureRows:
         """Extract all features of a video into memory.
 
@@ -182,9 +216,7 @@ class FeatureExtractor:
             batches = list(self.rows(path))
         except FrameCountError as error:
             batches = list(self.rows(path, num_frames=error.num_frames))
-        features = {kind: torch.cat([b.features[kind] for b in batches]) for kind in self.models}
-        times = [[t for b in batches for t in getattr(b, f"{name}_seconds")] for name in ("start", "center", "stop")]
-        return FeatureRows(features, *times)
+        return FeatureRows.join(batches)
 
     def rows(
         self,
@@ -220,10 +252,15 @@ class FeatureExtractor:
                 self._chunks(blocks, buffer, num_frames or 0) if self.window == WHOLE else self._windows(blocks, buffer)
             )
             num_done = 0
+            last: FeatureRows | None = None
             for rows in batches:
                 _require_finite(rows, num_done, str(path))
                 num_done += len(rows)
-                yield rows
+                if last is not None:
+                    yield last
+                last = rows
+            if last is not None:
+                yield replace(last, notes=(*reader.notes, *reader.damage_notes()))
 
     def _read(
         self, reader: VideoReader, threads: ExitStack, with_flow: bool, frame_seconds: float
@@ -234,7 +271,7 @@ class FeatureExtractor:
         def in_thread(items: Iterable[Item]) -> Generator[Item, None, None]:
             return threads.enter_context(closing(prefetch(items)))
 
-        clips = in_thread(feature_stream.decode(reader, preset, spec))
+        clips = in_thread(feature_stream.decode(reader, preset, spec, self.damaged))
         if preset.padding == "edge":
             before, after = self.window // 2, (self.window - 1) // 2
             clips = in_thread(feature_stream.repeat_edges(clips, before, after, frame_seconds))

@@ -89,9 +89,7 @@ def read_windows(
                     clip, fps=spec.fps, short_side_px=spec.short_side_px, first_frame_index=item.first_frame
                 )
             yield replace(item, clip=_loop_short(clip, spec, window, notes))
-        notes += reader.notes
-        if reader.damage:
-            notes.append(f"the file is damaged ({reader.damage}); results cover the part that decodes")
+        notes += [*reader.notes, *reader.damage_notes()]
 
 
 def _decode_windows(

@@ -36,6 +36,10 @@ _MAX_GAP_SECONDS = 3600.0
 _TOLERANCE_SECONDS = 1e-9  # rounding of timestamps
 
 
+Damaged = Literal["use", "refuse"]
+"""What to do with a damaged file: use the part that decodes, with a note, or raise VideoDamagedError."""
+
+
 class VideoReader:
     """Read frames from a video file one at a time, with memory use independent of the length of the video.
 
@@ -81,6 +85,18 @@ class VideoReader:
     def damage(self) -> str:
         """Problems in the part of the file that was decoded so far; empty if there were none."""
         return self._decoder.damage
+
+    def damage_notes(self, damaged: Damaged = "use") -> tuple[str, ...]:
+        """Return a note on the damage of the part that was decoded so far; none if it is intact.
+
+        Raises:
+            VideoDamagedError: If there is damage, and ``damaged`` is ``"refuse"``.
+        """
+        if not self.damage:
+            return ()
+        if damaged == "refuse":
+            raise VideoDamagedError(f"{self.path} is damaged: {self.damage}")
+        return (f"the file is damaged ({self.damage}); results cover the part that decodes",)
 
     @property
     def notes(self) -> tuple[str, ...]:

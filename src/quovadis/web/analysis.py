@@ -375,9 +375,7 @@ def _extract(extractor: FeatureExtractor, path: Path, name: str, on_progress: Pr
             on_progress(fraction, f"features of {name}, window {num_done} of {max(num_expected, num_done)}")
     if not batches:
         raise InvalidInputError(f"{name} has no frames")
-    features = {kind: torch.cat([b.features[kind] for b in batches]) for kind in extractor.models}
-    times = [[t for b in batches for t in getattr(b, f"{which}_seconds")] for which in ("start", "center", "stop")]
-    return FeatureRows(features, *times)
+    return FeatureRows.join(batches)
 
 
 def _normalize(features: Tensor) -> Tensor:
