@@ -3,6 +3,7 @@
 import hashlib
 import socket
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,20 @@ def test_unwritable_folder_raises_storage_error(server: Server, tmp_path: Path) 
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageError, match="cannot write"):
         download(server.url, tmp_path / "file" / "f", problem, retry_policy=QUICK)
+
+
+def test_a_proxy_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, "_opener", None)  # urllib reads the environment once
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "direct.example")
+    with pytest.raises(DownloadError, match=r"Connection refused \(through the proxy 127\.0\.0\.1:9\)"):
+        download("http://weights.example/f", tmp_path / "f", problem, retry_policy=QUICK)
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    monkeypatch.setenv("http_proxy", "gone.invalid:3128")
+    with pytest.raises(DownloadError, match=r"the host name of the proxy, gone\.invalid:3128, does not resolve"):
+        download("http://weights.example/f", tmp_path / "f", problem, retry_policy=QUICK)
+    with pytest.raises(DownloadError, match=r"the host name direct\.example does not resolve"):
+        download("http://direct.example/f", tmp_path / "f", problem, retry_policy=QUICK)
 
 
 def test_hashes_match_git_and_hashlib(tmp_path: Path) -> None:

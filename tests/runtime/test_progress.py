@@ -132,3 +132,10 @@ def test_silent_work_is_announced_after_a_moment(
     with working("quick"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_of_short_work_prints_nothing_without_a_terminal() -> None:
+    output = io.StringIO()
+    with progress_bar(Console(file=output), transient=True) as bar:
+        bar.update(bar.add_task("videos", total=2), completed=2)
+    assert output.getvalue() == ""

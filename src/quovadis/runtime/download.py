@@ -147,10 +147,12 @@ def _attempt(url: str, part: Path, have: int, timeout_seconds: float, progress: 
         _handle_http_error(error, url, part)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
+        proxy = _find_proxy(url)
         if isinstance(reason, socket.gaierror):
-            host = urllib.parse.urlsplit(url).hostname
+            host = f"of the proxy, {proxy}," if proxy else urllib.parse.urlsplit(url).hostname
             raise _NoSuchHost(f"no connection: the host name {host} does not resolve ({reason.strerror})") from error
-        raise _TryAgain(str(reason) or type(error).__name__) from error
+        through = f" (through the proxy {proxy})" if proxy else ""
+        raise _TryAgain(f"{reason or type(error).__name__}{through}") from error
     except ValueError as error:
         raise DownloadError(f"{url} is not a valid URL: {error}") from error
 
@@ -185,6 +187,15 @@ def _handle_http_error(error: urllib.error.HTTPError, url: str, part: Path) -> N
                 f"the server answered {error.code} {error.reason}", float(asked) if asked.isdigit() else None
             )
         raise DownloadError(f"{url}: the server answered {error.code} {error.reason}; the file may have moved")
+
+
+def _find_proxy(url: str) -> str:
+    """Return the host and port of the proxy that is used for a URL, without credentials; "" if there is none."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme, "")
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    return urllib.parse.urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
 
 
 def _starts_at(content_range: str | None, have: int) -> bool:

@@ -87,6 +87,18 @@ class _Bar(Progress):
         super().__init__(*columns, console=console, **options)
         self._lines = None if console.is_terminal else _ProgressLines(console)
 
+    def start(self) -> None:
+        if self._is_shown():
+            super().start()
+
+    def stop(self) -> None:
+        if self._is_shown():
+            super().stop()
+
+    def _is_shown(self) -> bool:
+        """Return whether the bar, or its end, is printed. Rich prints an empty line for others."""
+        return self._lines is None or not self.live.transient
+
     def update(self, task_id: TaskID, **changes: Any) -> None:
         super().update(task_id, **changes)
         self._print_line(task_id)

@@ -1,7 +1,8 @@
 """Download published weights into the cache and verify their checksums."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from quovadis.weights.info import WeightsInfo
+
+
+_SHORT_RETRY_POLICY = RetryPolicy(attempts=2, timeout_seconds=10.0)
+"""Used if there is a second source. An unreachable host that does not answer at all takes 21 seconds."""
 
 
 def get_weights(
@@ -60,10 +65,26 @@ def get_weights(
         quovadis.errors.UnknownNameError: ...did you mean 'i3d-rgb-kinetics400'...
     """
     entry = find_entry(name)
-    entry_folder = _entry_folder(entry, folder)
     cached = find_cached(entry, folder)
     if cached is not None:
         return cached
+    if entry.package is not None:
+        retry_policy = retry_policy or _SHORT_RETRY_POLICY
+    with _suggest_other_folder():
+        path, source = _download(entry, _entry_folder(entry, folder), mirror, progress, retry_policy)
+    if report_source is not None:
+        report_source(source)
+    return path
+
+
+def _download(
+    entry: CatalogEntry,
+    entry_folder: Path,
+    mirror: str | None,
+    progress: Progress | None,
+    retry_policy: RetryPolicy | None,
+) -> tuple[Path, str]:
+    """Download from the first source that works; return the file that is loaded, and the source."""
     failures: list[str] = []
     publisher = mirror or entry.project
     try:
@@ -73,22 +94,20 @@ def get_weights(
             if not target.is_file():
                 verify = partial(describe_mismatch, file=file)
                 download(url, target, verify, progress=progress, retry_policy=retry_policy, advice="")
-        if report_source is not None:
-            report_source(publisher)
-        return entry_folder / entry.files[0].name
+        return entry_folder / entry.files[0].name, publisher
     except DownloadError as error:
         failures.append(f"{publisher}: {error}")
     if entry.package is not None:
+        from quovadis.runtime.progress import working  # rich is slow to import
+
         source = entry.sources[1]
         try:
-            path = _convert_package(entry, entry_folder)
-            if report_source is not None:
-                report_source(source)
-            return path
+            with working(f"downloading the {source}") if progress is not None else nullcontext():
+                return _convert_package(entry, entry_folder), source
         except DownloadError as error:
             failures.append(f"{source}: {error}")
     attempts = "".join(f"\n  {failure}" for failure in failures)
-    raise DownloadError(f"cannot download {name}; tried:{attempts}{manual_download(entry, entry_folder)}")
+    raise DownloadError(f"cannot download {entry.name}; tried:{attempts}{manual_download(entry, entry_folder)}")
 
 
 def get_weights_from_file(name: str, path: Path, *, folder: Path | None = None) -> Path:
@@ -115,15 +134,19 @@ def get_weights_from_file(name: str, path: Path, *, folder: Path | None = None) 
 
     entry = find_entry(name)
     entry_folder = _entry_folder(entry, folder)
+    if not path.exists() and not path.with_name(f"{path.name}.index").exists():
+        raise WeightsError(f"{path} does not exist")
     path = find_weights_file(path)
     if not entry.checkpoint:
         if problem := describe_mismatch(path, entry.files[0]):
             raise WeightsError(f"{path} is not {entry.name}: {problem}")
-        return write_atomically(entry_folder / entry.files[0].name, path.read_bytes())
+        with _suggest_other_folder():
+            return write_atomically(entry_folder / entry.files[0].name, path.read_bytes())
     state, info = read_video_weights(path)
     if problem := _describe_difference(state, entry):
         raise WeightsError(f"{path} is not {entry.name}: {problem}")
-    return _save_converted(entry, entry_folder, state, info)
+    with _suggest_other_folder():
+        return _save_converted(entry, entry_folder, state, info)
 
 
 def find_cached(entry: CatalogEntry, folder: Path | None = None) -> Path | None:
@@ -193,6 +216,15 @@ def identify_published(path: Path) -> str:
         if len(entry.files) == 1 and not describe_mismatch(path, entry.files[0]):
             return entry.name
     return ""
+
+
+@contextmanager
+def _suggest_other_folder() -> Iterator[None]:
+    """Add to a storage error how to use another folder."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}. To use another folder, set QUOVADIS_CACHE") from error
 
 
 def _entry_folder(entry: CatalogEntry, folder: Path | None) -> Path:

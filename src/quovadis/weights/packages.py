@@ -1,6 +1,7 @@
 """Download the source archive of a Python package with pip or uv, without building, installing or importing it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,19 @@ def _run(command: list[str], environment: dict[str, str], package: PackageSource
     except subprocess.TimeoutExpired as error:
         raise DownloadError(f"pip did not finish within {_TIMEOUT_SECONDS:g} s") from error
     if result.returncode:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.upper().startswith("ERROR")] or lines[-1:]
-        raise DownloadError(f"pip cannot download {package.requirement}: {' '.join(errors[:3])[:500] or 'no reason'}")
+        raise DownloadError(f"pip cannot download {package.requirement}: {_describe_failure(result.stderr)}")
+
+
+def _describe_failure(stderr: str) -> str:
+    """Return the reason in the error output of pip. It reports an index that it cannot reach as a missing package."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.upper().startswith("ERROR")] or lines[-1:]
+    if any("No matching distribution" in line for line in errors):
+        broken = [found[1] for line in lines if (found := re.search("connection broken by '(.*)': /", line))]
+        if broken:
+            reason = re.sub("<[^<>]* object at 0x[0-9a-f]+>:? ?", "", broken[-1])
+            return f"its package index cannot be reached ({reason[:300]}); for its settings, see: pip config list"
+        return "no package index that pip uses has it, or none is configured; see: pip config list"
+    if errors[:1] == ["ERROR: Exception:"]:  # a traceback follows
+        errors = lines[-1:]
+    return " ".join(errors[:3])[:500] or "no reason"
