@@ -63,6 +63,9 @@ def test_unknown_names_get_suggestions_and_the_known_names() -> None:
 
 def test_unknown_names_without_similar_names_get_no_suggestion() -> None:
     assert str(UnknownNameError.among("model", "zzz", ["i3d"])) == "unknown model 'zzz'; Known: i3d"
+    many = str(UnknownNameError.among("class", "zzz", map(str, range(400))))
+    assert many.startswith("unknown class 'zzz'; Known: 0, 1, 10, ")
+    assert many.endswith(", 123, 124 and 370 more")
     assert str(UnknownNameError.among("model", "zzz", [])) == "unknown model 'zzz'; Known: none"
 
 

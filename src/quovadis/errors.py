@@ -27,6 +27,9 @@ A message says what is wrong, what was given, what is expected and how to fix it
 import difflib
 from collections.abc import Iterable
 
+_MAX_NAMES = 30
+"""Most names that an error lists. A dataset may have hundreds of classes."""
+
 
 class QuovadisError(Exception):
     """Base class of the exceptions in this module."""
@@ -74,7 +77,8 @@ class UnknownNameError(QuovadisError, LookupError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=2)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        return cls(f"unknown {kind} {name!r}; {hint}Known: {', '.join(names) or 'none'}")
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        return cls(f"unknown {kind} {name!r}; {hint}Known: {', '.join(names[:_MAX_NAMES]) or 'none'}{more}")
 
 
 class DatasetError(QuovadisError, ValueError):

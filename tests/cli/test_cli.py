@@ -144,7 +144,7 @@ def test_demo_trains_a_classifier_on_a_pretrained_network(
     for step in ("1. Network", "Your video", "2. Videos", "3. Classifier", "4. Evaluation", "5. A video", "6. Page"):
         assert step in text
     html = (out / "report.html").read_text()
-    assert html.index("Your video: square.mp4") < html.index("Five concatenated test videos") < html.index("Accuracy")
+    assert html.index("Your video: square.mp4") < html.index("Concatenated test videos: disc ") < html.index("Accuracy")
     assert html.count("Evidence for ") >= 2
     assert load_weights(out / "frozen" / "best.safetensors")[1].source["recipe"] == "frozen"
     assert run("predict", "--weights", out / "frozen", clip_path, "--json") == 0

@@ -32,6 +32,8 @@ def test_prediction_as_json() -> None:
     assert plain["windows"][1]["start_seconds"] == 2.56
     assert plain["notes"] == ["it ends early"]
     assert "jump" in repr(prediction())
+    assert repr(prediction()).endswith("; 2 windows)")
+    assert repr(dataclasses.replace(prediction(), windows=prediction().windows[:1])).endswith("; 1 window)")
 
 
 def test_description_of_windows() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError
-from quovadis.report.activation_maps import draw_filmstrip, overlay_maps
+from quovadis.report.activation_maps import draw_filmstrip, full_color_evidence, overlay_maps
 
 
 def test_overlay_is_brightest_at_the_largest_evidence() -> None:
@@ -22,6 +22,15 @@ def test_overlay_is_brightest_at_the_largest_evidence() -> None:
     assert change[20:, :20].max() == 0
     assert (drawn[1, :, :, 10:50] == 60).all(), "evidence against the class is not drawn"
     assert (drawn[:, :, :, :10] == 30).all(), "pixels outside the network's input are darkened"
+
+
+def test_a_peak_does_not_fade_the_evidence_in_other_frames() -> None:
+    maps = torch.full((30, 7, 7), -1.0)
+    maps[:, 2:5, 2:5] = 2.0
+    maps[3, 0, 0] = 100.0
+    assert full_color_evidence(maps) == 2.0
+    assert full_color_evidence(torch.tensor([[[-1.0, 0.0, 3.0]]])) == 3.0
+    assert full_color_evidence(-maps.abs()) == 1.0
 
 
 def test_max_evidence_sets_the_scale() -> None:

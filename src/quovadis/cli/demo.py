@@ -92,9 +92,10 @@ def run_pretrained(options: Demo) -> None:
     print_step(console, "5. A video", f" from the test split (class: {data.labels[held_out.label]})")
     prediction = recognizer.predict(held_out.path, window_seconds=_WINDOW_SECONDS, stride_seconds=_STRIDE_SECONDS)
     console.print(prediction_table(prediction, 3))
-    reel = _write_reel(data, options.out / "reel.mp4")
+    reel, classes = _write_reel(data, options.out / "reel.mp4")
     windows = (_WINDOW_SECONDS, _STRIDE_SECONDS)
-    sections.append(_recognize(recognizer, reel, "Five concatenated test videos", options.out, None, *windows))
+    title = f"Concatenated test videos: {', '.join(classes)}"
+    sections.append(_recognize(recognizer, reel, title, options.out, None, *windows))
     seconds = time.perf_counter() - started
     write_results(options.out / "evaluation.json", [run.result])
     page = write_evaluation_page(
@@ -159,8 +160,8 @@ def _recognize(
     return recognition_section(title, explanation.prediction, images)
 
 
-def _write_reel(data: Manifest, path: Path) -> Path:
-    """Concatenate five test videos with different objects and motions, at one size."""
+def _write_reel(data: Manifest, path: Path) -> tuple[Path, list[str]]:
+    """Concatenate test videos with different objects and motions, at one size; return the file and their classes."""
     from quovadis import transforms
     from quovadis.video.read import read_clip
     from quovadis.video.resize import resize_frames
@@ -178,4 +179,4 @@ def _write_reel(data: Manifest, path: Path) -> Path:
             clip_frames = resize_frames(clip.frames, _REEL_PX)
             yield from transforms.center_crop(replace(clip, frames=clip_frames), _REEL_PX).frames
 
-    return write_video(path, frames(), fps=25)
+    return write_video(path, frames(), fps=25), [" ".join(name) for name in chosen]

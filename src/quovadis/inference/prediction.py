@@ -99,4 +99,5 @@ class Prediction:
 
     def __repr__(self) -> str:
         top = ", ".join(f"{name} {p:.1%}" for name, p in self.top(3))
-        return f"Prediction({self.source}: {top}; {len(self.windows)} windows)"
+        plural = "" if len(self.windows) == 1 else "s"
+        return f"Prediction({self.source}: {top}; {len(self.windows)} window{plural})"

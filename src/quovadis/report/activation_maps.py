@@ -77,6 +77,19 @@ def color_maps(maps: Tensor, *, max_evidence: float) -> Tensor:
     return (255 * torch.cat([color, _MAX_OPACITY * strength[..., None]], -1)).round().to(torch.uint8)
 
 
+def full_color_evidence(maps: Tensor) -> float:
+    """Return the evidence to draw at full color in all maps of a video: the 98th percentile of the positive evidence.
+
+    With the maximum, a single peak would make the evidence in all other frames almost transparent.
+
+    Example:
+        >>> full_color_evidence(torch.arange(-200.0, 52.0))
+        50.0
+    """
+    positive = maps[maps > 0]
+    return float(positive.quantile(0.98)) if len(positive) else 1.0
+
+
 def draw_filmstrip(frames: Tensor, seconds: Sequence[float], *, title: str) -> bytes:
     """Draw frames side by side, each with its time.
 

@@ -15,7 +15,7 @@ from quovadis.datasets.manifest import Manifest
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.draw import draw_flow
 from quovadis.inference.recognizer import Recognizer
-from quovadis.report.activation_maps import overlay_maps
+from quovadis.report.activation_maps import full_color_evidence, overlay_maps
 from quovadis.report.explain import select_explainable
 from quovadis.report.filters import draw_filters
 from quovadis.report.page import Example, Page
@@ -129,7 +129,7 @@ def pick_examples(
 def _evidence(recognizer: Recognizer, path: Path, label: str, clip: Clip) -> Tensor:
     """Draw the class activation maps of a class over the frames of a clip."""
     explanation = recognizer.explain(path, labels=[label])
-    max_evidence = max(float(explanation.map_of(label).max()), 1e-6)
+    max_evidence = full_color_evidence(explanation.map_of(label))
     crop_px = round(explanation.crop_px * min(clip.height, clip.width) / explanation.short_side_px)
     return overlay_maps(
         clip.frames, explanation.at(clip.pts_seconds, label), max_evidence=max_evidence, crop_px=crop_px

@@ -13,7 +13,7 @@ from torch import Tensor
 from quovadis.errors import VideoError
 from quovadis.inference.activation_maps import ActivationMaps
 from quovadis.inference.recognizer import Recognizer
-from quovadis.report.activation_maps import draw_filmstrip, overlay_maps
+from quovadis.report.activation_maps import draw_filmstrip, full_color_evidence, overlay_maps
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
@@ -118,5 +118,5 @@ def select_explainable(recognizer: Recognizer) -> Recognizer | None:
 
 def _overlay(explanation: ActivationMaps, frames: Tensor, seconds: Tensor) -> Tensor:
     label = explanation.labels[0]
-    max_evidence = max(float(explanation.map_of(label).max()), 1e-6)
+    max_evidence = full_color_evidence(explanation.map_of(label))
     return overlay_maps(frames, explanation.at(seconds, label), max_evidence=max_evidence, crop_px=explanation.crop_px)

@@ -17,7 +17,7 @@ import numpy as np
 
 from quovadis.flow.draw import draw_legend
 from quovadis.inference.activation_maps import ActivationMaps
-from quovadis.report.activation_maps import color_maps
+from quovadis.report.activation_maps import color_maps, full_color_evidence
 from quovadis.report.charts import frame_uri, png_uri
 from quovadis.report.html import render
 from quovadis.report.timeline import format_time
@@ -264,7 +264,7 @@ def _sprite_uri(maps: ActivationMaps, label: str) -> str:
     values = maps.map_of(label)
     num_steps, height, width = values.shape
     columns = _sprite_columns(num_steps)
-    colored = color_maps(values, max_evidence=max(float(values.max()), 1e-6)).numpy()
+    colored = color_maps(values, max_evidence=full_color_evidence(values)).numpy()
     sprite = np.zeros((math.ceil(num_steps / columns) * height, columns * width, 4), np.uint8)
     for step, image in enumerate(colored):
         row, column = divmod(step, columns)
