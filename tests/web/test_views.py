@@ -101,6 +101,15 @@ def test_segments_cover_the_timeline(result: Recognition) -> None:
     assert Page(html).tags.count("polyline") == 2
 
 
+def test_uncertain_segments_are_pale(result: Recognition, monkeypatch: pytest.MonkeyPatch) -> None:
+    probability = min(segment.probability for segment in result.timeline.segments())
+    for limit, is_pale in ((probability, False), (probability + 0.01, True)):
+        monkeypatch.setattr(views, "MIN_CONFIDENCE", limit)
+        html = views.timeline(result, "recognize")
+        assert ("class='qv-faint'" in html) == is_pale
+        assert ("Segments below 50 % are pale" in html) == is_pale
+
+
 def test_windows_of_prediction_and_timeline_are_described(result: Recognition) -> None:
     assert "Whole video in windows of 0.64 s, " in views.prediction(result.overall)
     assert "Timeline in windows of 0.64 s every 0.32 s." in views.timeline(result, "recognize")

@@ -9,6 +9,9 @@ _PALETTE = (
     *("#8a6d00", "#1971c2", "#7f4f24", "#9c36b5", "#2f4858"),
 )
 
+MIN_CONFIDENCE = 0.5
+"""Segments of a timeline with a lower probability are faded."""
+
 
 def class_colors(names: Sequence[str]) -> dict[str, str]:
     """Assign a color to each class: ten from a palette, then hues in steps of the golden ratio.

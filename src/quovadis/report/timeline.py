@@ -17,7 +17,7 @@ from torch import Tensor
 from quovadis.errors import InvalidInputError
 from quovadis.inference.timeline import Timeline
 from quovadis.report.figure_text import lettering
-from quovadis.report.palette import class_colors
+from quovadis.report.palette import MIN_CONFIDENCE, class_colors
 from quovadis.runtime.atomic import write_atomically
 from quovadis.video.reader import VideoReader
 from quovadis.video.resize import resize_frames
@@ -29,8 +29,6 @@ _PLOT_FRACTION = 0.95
 _CHARACTERS_PER_ROW = 15.5 * _WIDTH_INCHES * _PLOT_FRACTION
 """Characters that fit into the width of the plot at the font size of the band."""
 _KEY_COLUMNS, _NUMBER_ROWS, _MAX_TICKS = 4, 3, 11
-_MIN_CONFIDENCE = 0.5
-"""Segments with a lower probability are faded."""
 _INK = "#1f2933"
 _THUMBNAIL_PX = 96
 _TICK_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -217,7 +215,7 @@ def _fits(bar: Bar, span: tuple[float, float]) -> bool:
 def _draw_band(axis: Any, bars: Sequence[Bar], colors: Mapping[str, str], span: tuple[float, float]) -> None:
     """Draw the segments as colored bars, with their labels if these fit."""
     for bar in bars:
-        is_confident = bar.probability >= _MIN_CONFIDENCE
+        is_confident = bar.probability >= MIN_CONFIDENCE
         axis.barh(
             *(0, bar.seconds),
             left=bar.start_seconds,

@@ -20,6 +20,7 @@ from quovadis.inference.activation_maps import ActivationMaps
 from quovadis.report.activation_maps import color_maps, full_color_evidence
 from quovadis.report.charts import frame_uri, png_uri
 from quovadis.report.html import render
+from quovadis.report.palette import MIN_CONFIDENCE
 from quovadis.report.timeline import format_time
 from quovadis.web.limits import UploadInfo
 from quovadis.web.results import BatchRow, Comparison, FeatureComparison, FlowSample, Recognition, VideoPrediction
@@ -212,6 +213,7 @@ def _timeline(
             "start_seconds": s.start_seconds,
             "stop_seconds": s.stop_seconds,
             "probability": s.probability,
+            "is_faint": s.probability < MIN_CONFIDENCE,
             "left": 100 * (s.start_seconds - start) / seconds,
             "width": 100 * (s.stop_seconds - s.start_seconds) / seconds,
             "color": colors.get(s.label, _OTHER_COLOR),
