@@ -103,6 +103,15 @@ def test_a_file_downloaded_by_hand_is_cached(declared: Path) -> None:
         get.get_weights(ENTRY.name)
 
 
+def test_a_truncated_cached_file_is_explained(declared: Path) -> None:
+    path = get.get_weights_from_file(ENTRY.name, declared)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"not a valid safetensors file.*delete it and download it again"):
+        get.get_weights(ENTRY.name)
+    assert get.get_weights_from_file(ENTRY.name, declared) == path
+    assert get.get_weights(ENTRY.name) == path
+
+
 def test_a_cached_file_is_verified_with_one_checksum(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Computing 230 checksums takes longer than reading the file."""
     path = get.get_weights_from_file(ENTRY.name, declared)

@@ -167,7 +167,10 @@ def find_cached(entry: CatalogEntry, folder: Path | None = None) -> Path | None:
         return None
     from quovadis.weights.files import load_weights
 
-    state, _ = load_weights(converted)
+    try:
+        state, _ = load_weights(converted)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete it and download it again") from error
     if problem := _describe_difference(state, entry):
         raise WeightsError(f"{converted} is not {entry.name}: {problem}; delete it and download it again")
     return converted
