@@ -1,6 +1,7 @@
 """Every code block of the documentation and the README is run, or checked if it has a reason not to be run."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from importlib.util import find_spec
@@ -82,6 +83,37 @@ def test_every_block_of_a_page_runs(
     assert os.getcwd() == str(place)
 
 
+@pytest.mark.slow
+@pytest.mark.pretrained
+@pytest.mark.shared
+def test_the_readme_shows_the_output_of_the_official_network(
+    pretrained: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(shared / "data" / "clips" / "k_tai_chi.mp4", tmp_path / "video.mp4")
+    monkeypatch.chdir(tmp_path)
+    blocks = blocks_of(ROOT / "README.md")
+    for index, block in enumerate(blocks):
+        if block.language == "text":
+            run(blocks[index - 1], {})
+            printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+            assert printed == block.code.splitlines(), blocks[index - 1].where
+    assert sum(block.language == "text" for block in blocks) == 2
+
+
+def test_links_of_the_readme_exist() -> None:
+    """The documentation build does not check them."""
+    links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", (ROOT / "README.md").read_text())
+    targets = [link or source for link, source in links if not link.startswith("http")]
+    assert len(targets) > 20
+    for target in targets:
+        file, _, anchor = target.partition("#")
+        path = ROOT / (file or "README.md")
+        assert path.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w-]", "", h.lower().replace(" ", "-")) for h in headings}, target
+
+
 def test_the_readme_has_the_published_accuracies() -> None:
     text = (ROOT / "README.md").read_text()
     for entry in CATALOG.values():
@@ -108,8 +140,8 @@ def test_the_page_on_pretrained_networks_has_the_whole_catalog() -> None:
         assert entry.package is None or f"{entry.package.name} {entry.package.version}" in sources
 
 
-def test_the_readme_names_every_package() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_layout_names_every_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
     names = {path.name for path in (ROOT / "src" / "quovadis").iterdir() if not path.name.startswith(("_", "py."))}
     assert {name for name in names - {"version.py"} if f"{name}/" not in text and name not in text} == set()
 
