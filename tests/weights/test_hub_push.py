@@ -66,7 +66,7 @@ def test_contents_of_the_model_card(hub: Hub, run: Path) -> None:
     for text in (
         'Recognizer.load("hf://org/name")',
         "quovadis predict video.mp4 --weights hf://org/name",
-        "1. sample frames at 25 fps by timestamp",
+        "1. sample frames at 25 fps: frame k is",
         "protocol of this network: `ten-clips`",
         "| validation top-1 | 87.5% |",
         "| data fingerprint | 0123abc |",
