@@ -171,3 +171,39 @@ def test_what_cannot_be_trained_is_refused(data: Manifest, weights: Path, tmp_pa
         train_frozen(weights, data, tmp_path / "run", protocol="ten-clips", last_blocks=RECIPE)
     with pytest.raises(TrainingError, match="the last blocks of convnet_lstm cannot be trained"):
         require_i3d(build_model("convnet_lstm", num_classes=2), "Mixed_5b")
+
+
+def test_an_interrupted_run_continues_at_the_next_fold(
+    data: Manifest, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+
+    def count(tail: Tail, files: list[Path], *args: object, **options: object) -> None:
+        trained.append(len(files))
+        if len(trained) == stop_at:
+            raise KeyboardInterrupt
+        train_tail(tail, files, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("quovadis.training.frozen_classifier.train_tail", count)
+
+    def run(name: str) -> object:
+        run = train_frozen(weights, data, tmp_path / name, num_folds=3, last_blocks=RECIPE)
+        assert not (tmp_path / name / "folds").exists()
+        assert run.cross_validation is not None
+        return run.cross_validation.logits.tolist()
+
+    stop_at = 0
+    whole = run("whole")
+    assert len(trained) == 4  # three folds, and all videos
+    trained.clear()
+    stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        run("parts")
+    trained.clear()
+    stop_at = 0
+    (tmp_path / "parts" / "folds" / "damaged.safetensors").write_bytes(b"no")
+    assert run("parts") == whole
+    assert len(trained) == 2  # the third fold, and all videos
+    trained.clear()
+    train_frozen(weights, data, tmp_path / "parts", num_folds=3, last_blocks=replace(RECIPE, learning_rate=1e-5))
+    assert len(trained) == 4

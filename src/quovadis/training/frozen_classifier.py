@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview_names
@@ -24,6 +27,7 @@ from quovadis.metrics.calibration import expected_calibration_error, fit_tempera
 from quovadis.models.i3d import I3D
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.atomic import write_atomically
+from quovadis.runtime.hashing import sha256_text
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.accuracy_curve import CurvePoint, learning_curve
 from quovadis.training.checkpoint import trained_weights_info
@@ -198,6 +202,7 @@ def train_frozen(
                 last_blocks,
                 balanced,
                 seed,
+                out / "folds",
                 lambda done, total: report("training the last blocks, epochs", done, total),
             )
         kept = trained is not None and trained.result.kept
@@ -332,9 +337,13 @@ def _train_last_blocks(
     recipe: LastBlocksRecipe,
     balanced: bool,
     seed: int,
+    folder: Path,
     progress: Callable[[int, int], None],
 ) -> _LastBlocks:
-    """Continue from the classifier on frozen features; in each fold from the classifier of its training videos."""
+    """Continue from the classifier on frozen features; in each fold from the classifier of its training videos.
+
+    The logits of finished folds are kept in ``folder`` until the end, so an interrupted run continues at the next fold.
+    """
     targets, validation = videos.targets, fitted.cross_validation
     total = recipe.num_epochs * (1 if validation is None else len(validation.strengths) + 1)
     trainings = 0
@@ -363,14 +372,36 @@ def _train_last_blocks(
         for fold, l2 in enumerate(validation.strengths):
             held_out = validation.folds == fold
             rest = (~held_out).nonzero().flatten()
-            fold_tail = train(rest, *_fit(videos, rest, l2, balanced))
-            own[held_out] = score(fold_tail, held_out.nonzero().flatten())
+            weight, bias = _fit(videos, rest, l2, balanced)
+            parts = [[files[i].stem for i in rows.nonzero().flatten().tolist()] for rows in (~held_out, held_out)]
+            key = _key_of_fold(recipe, seed, weight, bias, parts)
+            logits = _read_fold(folder / f"{key}.safetensors")
+            if logits is None:
+                logits = score(train(rest, weight, bias), held_out.nonzero().flatten())
+                write_atomically(folder / f"{key}.safetensors", save({"logits": logits}))
+            else:
+                trainings += 1
+            own[held_out] = logits
         scores, validation = own, replace(validation, logits=own)
         tail = train(torch.arange(len(targets)), fitted.weight, fitted.bias)
+    rmtree(folder, ignore_errors=True)
     temperature = fit_temperature(own, truth)
     accuracies = [float((logits.argmax(1) == truth).double().mean()) for logits in (frozen, own)]
     improved = replace(fitted, temperature=temperature, logits=scores / temperature, cross_validation=validation)
     return _LastBlocks(tail.model.eval(), improved, LastBlocksResult(*accuracies))
+
+
+def _key_of_fold(recipe: LastBlocksRecipe, seed: int, weight: Tensor, bias: Tensor, videos: list[list[str]]) -> str:
+    """Return a hash of everything that determines the trained blocks of a fold."""
+    return sha256_text(json.dumps([asdict(recipe), seed, weight.tolist(), bias.tolist(), videos]))[:16]
+
+
+def _read_fold(path: Path) -> Tensor | None:
+    """Read the logits of a finished fold; None if it is not finished."""
+    try:
+        return load(path.read_bytes())["logits"]
+    except (OSError, SafetensorError, KeyError):
+        return None
 
 
 def _require_one_i3d(models: Sequence[VideoModel], recipe: LastBlocksRecipe) -> None:
