@@ -200,7 +200,7 @@ class Recording(VideoModel):
     def endpoints(self, *streams: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         raise AssertionError("a recognizer needs no endpoints")
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         raise AssertionError("a recognizer replaces no classifier")
 
 

@@ -114,7 +114,7 @@ class ConvNetLSTM(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         return linear_head(self.feature_dim, num_classes)
 
     def features(self, *streams: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class I3D(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         init_truncated(head.weight)
         nn.init.constant_(head.get_parameter("bias"), 0.0)

@@ -110,7 +110,7 @@ class InferenceModel(VideoModel):
             raise InvalidInputError("an optimized model cannot be trained: train the original model")
         return super().train(False)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         raise InvalidInputError(
             "the classifier of an optimized model cannot be replaced: replace that of the original model and "
             "optimize it again"

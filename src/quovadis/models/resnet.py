@@ -142,7 +142,7 @@ class I3DResNet50(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.get_parameter("bias"))

@@ -101,7 +101,7 @@ class TwoStream(_SnippetModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         widths = zip(self.trunks, self._widths, strict=True)
         return nn.ModuleDict({kind: linear_head(width, num_classes) for kind, width in widths})
 
@@ -192,7 +192,7 @@ class FusedTwoStream(_SnippetModel):
         self.dropout = nn.Dropout(dropout)
         self.reset_head(num_classes)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         head = nn.Linear(self.feature_dim, num_classes)
         nn.init.normal_(head.weight, std=GAUSSIAN_STD)
         nn.init.zeros_(head.bias)

@@ -153,7 +153,7 @@ class VideoModel(nn.Module, ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def _new_head(self, num_classes: int) -> nn.Module:
+    def new_head(self, num_classes: int) -> nn.Module:
         """Create a classifier with random weights."""
 
     def reset_head(self, num_classes: int) -> None:
@@ -167,10 +167,10 @@ class VideoModel(nn.Module, ABC):
         """
         if num_classes < 1:
             raise InvalidInputError(f"num_classes must be at least 1; got {num_classes}")
-        like = next(self.parameters())
+        like = next(self.parameters(), torch.empty(0))
         self.num_classes = num_classes
         self.labels = ()
-        self.head = self._new_head(num_classes).to(like.device, like.dtype)
+        self.head = self.new_head(num_classes).to(like.device, like.dtype)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Compute the cross-entropy, averaged over clips and, where present, over time steps.
@@ -201,10 +201,10 @@ class VideoModel(nn.Module, ABC):
         """Return the filters of the first convolution by stream kind, as in Figure 4 of the paper.
 
         Returns:
-            Float (filters, C, T, h, w) for each stream.
+            Float (filters, C, T, h, w) for each stream; nothing if the network has no 3D convolution.
         """
-        first = next(p for p in self.parameters() if p.ndim == 5)
-        return {self.spec.stream: first.detach()}
+        first = next((p for p in self.parameters() if p.ndim == 5), None)
+        return {} if first is None else {self.spec.stream: first.detach()}
 
     def channels_last(self) -> Self:
         """Convert the weights to channels-last memory format in place.
