@@ -51,7 +51,7 @@ def test_python_api_uses_the_default_network(
     assert fetched == [DEFAULT_WEIGHTS] * 2
     messages = capsys.readouterr().err
     assert messages.count("Using i3d-rgb-kinetics400: ") == 1, "must be announced once"
-    assert "400 classes, top-1 68.4 %, top-5 88.0 % as published; license Apache-2.0" in messages
+    assert "400 Kinetics actions, RGB, top-1 68.4 %, top-5 88.0 % as published; license Apache-2.0" in messages
     assert "--weights i3d-rgb-imagenet-kinetics400 i3d-flow-imagenet-kinetics400" in messages
 
 

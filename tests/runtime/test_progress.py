@@ -139,3 +139,13 @@ def test_a_bar_of_short_work_prints_nothing_without_a_terminal() -> None:
     with progress_bar(Console(file=output), transient=True) as bar:
         bar.update(bar.add_task("videos", total=2), completed=2)
     assert output.getvalue() == ""
+
+
+def test_a_bar_with_a_description_stays_on_one_line_of_a_narrow_terminal() -> None:
+    narrow = Console(file=io.StringIO(), width=80)
+    bar = progress_bar(narrow)
+    bar.add_task("a video with a lon…, seconds", total=10)
+    with narrow.capture() as captured:
+        narrow.print(bar.get_renderable())
+    assert len(captured.get().splitlines()) == 1
+    assert "0/10" in captured.get()

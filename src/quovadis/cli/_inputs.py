@@ -13,6 +13,9 @@ from quovadis.runtime.plain_text import print
 if TYPE_CHECKING:
     from quovadis.inference.prediction import Window
 
+_MAX_NAME = 24
+"""Characters of a file name next to a progress bar; longer ones would displace it in terminals of 80 columns."""
+
 
 def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
     """List the videos that can be opened, and print errors for the others.
@@ -83,7 +86,8 @@ class VideoProgress:
     def video(self, path: Path) -> Iterator[None]:
         """Show the bar while a video is processed."""
         self._start: float | None = None
-        self._bar.update(self._task, description=f"seconds of video, {path.name}")
+        name = path.name if len(path.name) <= _MAX_NAME else f"{path.name[: _MAX_NAME - 1]}…"
+        self._bar.update(self._task, description=f"{name}, seconds")
         try:
             with self._bar:
                 yield

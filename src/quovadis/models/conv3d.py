@@ -106,6 +106,7 @@ class Conv3D(VideoModel):
         self.reset_head(num_classes)
 
     def new_head(self, num_classes: int) -> nn.Module:
+        """Create a classifier with random weights."""
         return linear_head(self.feature_dim, num_classes)
 
     def features(self, *streams: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class I3D(VideoModel):
         self.reset_head(num_classes)
 
     def new_head(self, num_classes: int) -> nn.Module:
+        """Create a classifier with random weights."""
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         init_truncated(head.weight)
         nn.init.constant_(head.get_parameter("bias"), 0.0)

@@ -111,6 +111,7 @@ class InferenceModel(VideoModel):
         return super().train(False)
 
     def new_head(self, num_classes: int) -> nn.Module:
+        """Refuse: the classifier is part of the optimized layers."""
         raise InvalidInputError(
             "the classifier of an optimized model cannot be replaced: replace that of the original model and "
             "optimize it again"

@@ -143,6 +143,7 @@ class I3DResNet50(VideoModel):
         self.reset_head(num_classes)
 
     def new_head(self, num_classes: int) -> nn.Module:
+        """Create a classifier with random weights."""
         head = nn.Conv3d(self.feature_dim, num_classes, 1)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.get_parameter("bias"))

@@ -102,6 +102,7 @@ class TwoStream(_SnippetModel):
         self.reset_head(num_classes)
 
     def new_head(self, num_classes: int) -> nn.Module:
+        """Create a classifier with random weights."""
         widths = zip(self.trunks, self._widths, strict=True)
         return nn.ModuleDict({kind: linear_head(width, num_classes) for kind, width in widths})
 
@@ -193,6 +194,7 @@ class FusedTwoStream(_SnippetModel):
         self.reset_head(num_classes)
 
     def new_head(self, num_classes: int) -> nn.Module:
+        """Create a classifier with random weights."""
         head = nn.Linear(self.feature_dim, num_classes)
         nn.init.normal_(head.weight, std=GAUSSIAN_STD)
         nn.init.zeros_(head.bias)

@@ -24,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from quovadis.runtime.console import Console, plain
@@ -146,7 +147,10 @@ def download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 class _Description(ProgressColumn):
-    """Task description as plain text."""
+    """Task description as plain text, on one line also in narrow terminals."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
 
     def render(self, task: Task) -> Text:
         return plain(task.description)

@@ -25,8 +25,8 @@ def default_weights() -> str:
         _announced = True
         entry = find_entry(DEFAULT_WEIGHTS)
         print(
-            f"Using {entry.name}: {entry.title}; {entry.num_classes} classes, top-1 {entry.top1:.1f} %, "
-            f"top-5 {entry.top5:.1f} % as published; license {entry.license}.\n"
+            f"Using {entry.name}: {entry.num_classes} Kinetics actions, {entry.stream.upper()}, "
+            f"top-1 {entry.top1:.1f} %, top-5 {entry.top5:.1f} % as published; license {entry.license}.\n"
             f"More accurate, with optical flow (top-1 {_MORE_ACCURATE_TOP1:.1f} %): "
             f"--weights {' '.join(_MORE_ACCURATE)}",
             file=sys.stderr,
