@@ -60,6 +60,16 @@ def test_errors_are_one_line_with_exit_code_1(tmp_path: Path, capsys: pytest.Cap
         main(["probe", str(tmp_path / "none.mp4"), "--debug"])
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file on a full disk")
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "--help"], ["weights", "list"]])
+def test_full_disk_of_the_output_is_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "quovadis", *arguments]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "error: cannot write the output: No space left on device\n"
+
+
 def test_probe_prints_text_and_json(clip_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("probe", clip_path) == 0
     assert "64x48, 25 fps, 30 frames, 1.20 s, h264 in" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 
 from quovadis.datasets.load import load_dataset
 from quovadis.datasets.preparation import PrepareSettings, prepare
-from quovadis.errors import JobError
+from quovadis.errors import InvalidInputError, JobError
 from quovadis.runtime.jobs import run_jobs
 from tests.synthetic import write_square
 
@@ -35,6 +35,11 @@ def _fails(x: int) -> int:
 def test_every_item_is_processed_once(num_workers: int) -> None:
     results = list(run_jobs(_square, list(range(20)), num_workers=num_workers))
     assert sorted(results) == [(i, i * i) for i in range(20)]
+
+
+def test_negative_number_of_workers_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="num_workers must be at least 0; got -2"):
+        list(run_jobs(_square, [1], num_workers=-2))
 
 
 def test_item_that_kills_its_process_does_not_affect_others() -> None:

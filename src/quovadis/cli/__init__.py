@@ -1,9 +1,11 @@
 """Command line ``quovadis COMMAND``. Each command is a module of this package, imported when it is run."""
 
+import errno
 import io
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from quovadis.errors import OtherProcessError, QuovadisError, StorageError, UnknownNameError
@@ -73,18 +75,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(_USAGE.format(groups="\n\n".join(map(_describe_group, GROUPS))))
-        return
-    if args[0] in ("-V", "--version"):
-        print(f"quovadis {__version__}")
-        return
-    if args[0] not in COMMANDS:
-        print(f"error: {UnknownNameError.among('command', args[0], COMMANDS)}", file=sys.stderr)
-        sys.exit(2)
     with interrupts.stop_on_signals():
         try:
-            import_module(f"quovadis.cli.{args[0]}").main(args[1:])
+            try:
+                _run(args)
+            finally:
+                sys.stdout.flush()  # raises here instead of at exit if the disk is full
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 raise
@@ -92,6 +88,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             if argv is None and interrupts.received_signal() is not None:
                 interrupts.exit_within(_SECONDS_TO_EXIT, code)
             sys.exit(code)
+
+
+def _run(args: Sequence[str]) -> None:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_USAGE.format(groups="\n\n".join(map(_describe_group, GROUPS))))
+    elif args[0] in ("-V", "--version"):
+        print(f"quovadis {__version__}")
+    elif args[0] in COMMANDS:
+        import_module(f"quovadis.cli.{args[0]}").main(args[1:])
+    else:
+        print(f"error: {UnknownNameError.among('command', args[0], COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _print_error(error: Exception | KeyboardInterrupt) -> int:
@@ -106,8 +114,13 @@ def _print_error(error: Exception | KeyboardInterrupt) -> int:
         return 141
     if isinstance(error, OtherProcessError):
         return 1
-    if isinstance(error, OSError) and not isinstance(error, QuovadisError) and error.filename is not None:
-        error = StorageError(f"{error.filename}: {error.strerror}")  # for example a path that is too long
+    if isinstance(error, OSError) and not isinstance(error, QuovadisError):
+        if error.filename is not None:
+            error = StorageError(f"{error.filename}: {error.strerror}")  # for example a path that is too long
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            with suppress(OSError):
+                sys.stdout.close()  # Python would write its buffer again at exit
+            error = StorageError(f"cannot write the output: {error.strerror}")
     if not isinstance(error, QuovadisError):
         raise error
     print(f"error: {error}", file=sys.stderr)

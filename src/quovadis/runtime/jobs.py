@@ -23,7 +23,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from types import FrameType, ModuleType
 from typing import TypeVar
 
-from quovadis.errors import JobError
+from quovadis.errors import InvalidInputError, JobError
 from quovadis.runtime.extras import missing_extra
 from quovadis.runtime.interrupts import interrupt, keyboard_signals_blocked
 
@@ -65,16 +65,19 @@ def run_jobs(
         Pairs of the index of an item and its result, in order of completion. Closing the generator stops the workers.
 
     Raises:
+        InvalidInputError: If ``num_workers`` is negative.
         JobError: If an item crashed its process and ``on_crash`` is not given, or the cluster failed.
         MissingExtraError: If Ray is not installed.
 
     >>> sorted(run_jobs(len, ["a", "bcd"]))
     [(0, 1), (1, 3)]
     """
+    if num_workers < 0:
+        raise InvalidInputError(f"num_workers must be at least 0; got {num_workers}")
     if ray_address is not None:
         yield from _on_ray(function, items, ray_address)
         return
-    if num_workers < 1:
+    if num_workers == 0:
         for index, item in enumerate(items):
             yield index, function(item)
         return
