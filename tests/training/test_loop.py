@@ -311,6 +311,30 @@ def test_unreadable_validation_video_counts_as_wrong(data: Manifest, tmp_path: P
     assert "1 validation videos could not be read and counted as wrong: " in notes.notes[1]
 
 
+@pytest.mark.usefixtures("on_cpu")
+def test_missing_validation_video_counts_as_wrong(data: Manifest, tmp_path: Path) -> None:
+    records = (VideoRecord(tmp_path / "a.mp4", 0, "val"), VideoRecord(tmp_path / "b.mp4", 0, "train"))
+    notes = _Collect([])
+    more = replace(data, records=(*data.records, *records))
+    recipe = replace(RECIPE, max_steps=1, validate_every=1, data=replace(RECIPE.data, batch_size=2))
+    runs = [train(recipe, more, tmp_path / "more", progress=notes), train(recipe, data, tmp_path / "run")]
+    rows = [next(row for row in read_log(f.log) if "val_loss" in row) for f in runs]
+    assert rows[0]["val_accuracy"] == rows[1]["val_accuracy"] * 4 / 5 > 0
+    assert rows[0]["val_loss"] == rows[1]["val_loss"]
+    assert notes.notes[:2] == [
+        f"1 training videos do not exist: {tmp_path / 'b.mp4'}",
+        f"1 validation videos do not exist and count as wrong: {tmp_path / 'a.mp4'}",
+    ]
+
+
+def test_class_whose_validation_videos_are_missing_is_rejected(data: Manifest, tmp_path: Path) -> None:
+    records = [
+        replace(r, path=tmp_path / "missing.mp4") if (r.split, r.label) == ("val", 1) else r for r in data.records
+    ]
+    with pytest.raises(TrainingError, match=r"squares: none of the validation videos exists of 'right': add them"):
+        train(RECIPE, replace(data, records=tuple(records)), tmp_path / "run")
+
+
 @pytest.mark.parametrize(("split", "name"), [("train", "training"), ("val", "validation")])
 def test_class_without_a_readable_video_is_rejected_before_training(
     split: str, name: str, data: Manifest, tmp_path: Path

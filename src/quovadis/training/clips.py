@@ -22,25 +22,39 @@ from quovadis.training.progress import Progress
 from quovadis.training.recipes import Recipe
 from quovadis.transforms import to_model
 
+_MISSING_IN_VALIDATION = "validation videos do not exist and count as wrong"
+
 
 class TrainingClips:
     """The clips of a run; each process gets its part of every batch.
 
     Args:
         recipe: A recipe with its defaults resolved, see :meth:`Recipe.for_processes`.
-        data: Labeled videos. Videos whose files do not exist are left out.
+        data: Labeled videos. Videos whose files do not exist are left out; in validation, they count as wrong.
 
     Raises:
-        TrainingError: If a class has no training video, there is no validation video, or the processes have different
-            data.
+        TrainingError: If no training video of a class exists, no validation video exists of a class that has some, or
+            the processes have different data.
     """
 
     def __init__(self, recipe: Recipe, data: Manifest):
         self.recipe, self.data = recipe, data
         self.train = [r for r in data.split("train") if r.path.is_file()]
         self.val = [r for r in data.split("val") if r.path.is_file()]
+        self.num_val = len(data.split("val"))
+        """Number of validation videos, also of those that do not exist."""
         self._check_classes()
         self._check_same_data()
+
+    @property
+    def notes(self) -> list[str]:
+        """The training and validation videos that do not exist."""
+        notes = []
+        for split, text in (("train", "training videos do not exist"), ("val", _MISSING_IN_VALIDATION)):
+            missing = [str(r.path) for r in self.data.split(split) if not r.path.is_file()]
+            if missing:
+                notes.append(f"{len(missing)} {text}: {preview_names(missing)}")
+        return notes
 
     def training_batches(self, spec: ModelSpec, done_steps: int, device: torch.device) -> VideoDataLoader:
         """Load the batches that follow after ``done_steps`` optimizer steps. Endless."""
@@ -88,6 +102,13 @@ class TrainingClips:
         if not self.val:
             raise TrainingError(
                 f"none of the validation videos of {self.data.name} exists: add them, or correct the paths"
+            )
+        gone = {r.label for r in self.data.split("val")} - {r.label for r in self.val}
+        if gone:
+            names = [repr(self.data.labels[label]) for label in sorted(gone)]
+            raise TrainingError(
+                f"{self.data.name}: none of the validation videos exists of {preview_names(names)}: add them, correct "
+                "the paths, or remove the class"
             )
 
     def _check_same_data(self) -> None:

@@ -112,7 +112,7 @@ class _Run:
         )
         if distributed.run_on_main(lambda: self.folder.begin(self.recipe, self.data)):
             self.done_steps = checkpointer.resume(self.progress)
-        for note in self.data.notes:
+        for note in (*self.data.notes, *self.clips.notes):
             self.progress.note(note)
         self.log = RunLog(self.folder, self.progress, self.done_steps)
         with interrupts.deferred(self._announce_stop) as self.interrupt:
@@ -247,8 +247,8 @@ class _Run:
     def _validate(self) -> dict[str, Any]:
         """Compute loss and accuracy on the middle clip of each validation video, and step the plateau scheduler.
 
-        Each process evaluates its part of the videos with the same weights. An unreadable video counts as wrong; the
-        loss is the mean over the others.
+        Each process evaluates its part of the videos with the same weights. A missing or unreadable video counts as
+        wrong; the loss is the mean over the others.
 
         Raises:
             _Stopped: If a process was interrupted. The run validates when it resumes.
@@ -282,7 +282,7 @@ class _Run:
         loss = loss_sum / all_readable
         self._check_finite(loss, "validation loss", self.done_steps)
         self.schedule.after_validation(loss)
-        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": all_correct / num_videos}
+        return {"step": self.done_steps, "val_loss": loss, "val_accuracy": all_correct / self.clips.num_val}
 
     @cached_property
     def _validation_batches(self) -> VideoDataLoader:
