@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from quovadis.errors import InvalidInputError, UnknownNameError
+from quovadis.models.conv3d import Conv3D
+from quovadis.models.convnet_lstm import ConvNetLSTM
+from quovadis.models.i3d import I3D
+from quovadis.models.resnet import I3DResNet50
 from quovadis.models.spec import ModelSpec
+from quovadis.models.two_stream import FusedTwoStream, TwoStream
+from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model, choose_stream
 
 # Millions of parameters; frames and seconds of the footprint in training, and in testing, stream by stream.
@@ -35,6 +41,12 @@ def test_table_1(name: str) -> None:
     assert spec.test_seconds == pytest.approx(test_seconds)
     assert (spec.fps, spec.protocol) == (25.0, "paper")
     assert (spec.size_px, spec.short_side_px) == ((112, 128) if name == "conv3d" else (224, 256))
+
+
+@pytest.mark.parametrize("network", [Conv3D, ConvNetLSTM, FusedTwoStream, I3D, I3DResNet50, TwoStream])
+def test_networks_have_the_classes_of_kinetics_400_by_default(network: type[VideoModel]) -> None:
+    with torch.device("meta"):
+        assert network().num_classes == 400
 
 
 def test_i3d_row_of_table_1_is_two_models() -> None:
