@@ -313,3 +313,11 @@ def test_classifier_is_reinitialized_for_other_classes(googlenet: dict[str, Tens
         quovadis.load_model(tmp_path / "googlenet.pth")
     with pytest.raises(WeightsError, match=r"GoogLeNet; it can be inflated to i3d, .*, not to i3d_tiny: train"):
         quovadis.create_model("i3d_tiny", weights=tmp_path / "googlenet.pth")
+
+
+def test_image_model_without_classifier_leaves_that_of_the_video_model(googlenet: dict[str, Tensor]) -> None:
+    model = build_model("i3d", num_classes=1000)
+    trunk = {name: tensor for name, tensor in googlenet.items() if not name.startswith("fc.")}
+    state, expected = inflate_googlenet(trunk, model), inflate_googlenet(googlenet, model)
+    for name, tensor in model.state_dict().items():
+        assert state[name].equal(tensor if name.startswith("head.") else expected[name])
