@@ -1,28 +1,36 @@
 """Tests of wrapped state dicts, and of error messages for files that contain no weights."""
 
 import argparse
+import bz2
 import gzip
+import lzma
 import pickle
+import sqlite3
 import sys
 import tarfile
 import types
+import wave
 import zipfile
 from collections import OrderedDict
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 import quovadis
 from quovadis.errors import WeightsError
 from quovadis.models.zoo import build_model
+from quovadis.video.writer import write_video
 from quovadis.weights.formats import ImageModel, read_video_weights, read_weights
 from quovadis.weights.from_pytorch_i3d import HASSONY2, PYTORCH_I3D, to_port
-from tests.synthetic import random_state, write_square
+from tests.synthetic import moving_square, random_state, write_square
 
 STATE = random_state(build_model("i3d_tiny", num_classes=3))
 PORT = to_port(STATE, PYTORCH_I3D)
@@ -126,6 +134,25 @@ def make_video(path: Path) -> None:
     write_square(path.with_suffix(".mp4"), seed=0, num_frames=3).rename(path)
 
 
+def make_other_video(path: Path, suffix: str, codec: str) -> None:
+    write_video(path.with_suffix(suffix), moving_square(3), fps=25, codec=codec).rename(path)
+
+
+def make_image(path: Path, kind: str) -> None:
+    Image.new("RGB", (4, 4)).save(path, kind)
+
+
+def make_wav(path: Path) -> None:
+    with path.open("wb") as file, wave.open(file, "wb") as audio:
+        audio.setparams((1, 2, 8000, 0, "NONE", ""))
+        audio.writeframes(bytes(100))
+
+
+def make_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("create table a (b)")
+
+
 FILES: dict[str, tuple[Any, str]] = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 5\n", "a Git LFS pointer.*git lfs pull"),
     "html": (b"\n<!DOCTYPE html>\n<html><body>404</body></html>", r"a web page \(HTML\)"),
@@ -145,6 +172,24 @@ FILES: dict[str, tuple[Any, str]] = {
     "numbers": (pickle.dumps([1, 2]), "a Python pickle, not a PyTorch file"),
     "numpy": (lambda path: np.save(path.open("wb"), np.zeros(3)), r"a NumPy array"),
     "noise": (b"\x01\x02\x03\x04\xff\xfe" * 50, ".*starts with the bytes 01 02 03 04"),
+    "bzip2": (bz2.compress(b"x" * 100), "a bzip2 archive; unpack it"),
+    "xz": (lzma.compress(b"x" * 100), "an xz archive; unpack it"),
+    "QuickTime": (b"\0\0\x10\0mdat" + bytes(90), r"a video \(MOV\)"),
+    "old QuickTime": (b"\0\0\x10\0moov" + bytes(90), r"a video \(MOV\)"),
+    "flv": (partial(make_other_video, suffix=".flv", codec="flv"), r"a video \(FLV\)"),
+    "ogg": (b"OggS\0\x02" + bytes(90), r"a video or audio file \(Ogg\)"),
+    "mpeg": (partial(make_other_video, suffix=".mpg", codec="mpeg2video"), r"a video \(MPEG\)"),
+    "mpeg stream": (partial(make_other_video, suffix=".m2v", codec="mpeg2video"), r"a video \(MPEG\)"),
+    "transport stream": (partial(make_other_video, suffix=".ts", codec="mpeg2video"), "a video .MPEG transport stream"),
+    "wmv": (partial(make_other_video, suffix=".wmv", codec="wmv2"), r"a video \(WMV\)"),
+    "gif": (partial(make_image, kind="gif"), r"an image \(GIF\)"),
+    "jpeg": (partial(make_image, kind="jpeg"), r"an image \(JPEG\)"),
+    "webp": (partial(make_image, kind="webp"), r"an image \(WebP\)"),
+    "pdf": (partial(make_image, kind="pdf"), "a PDF document"),
+    "wav": (make_wav, r"an audio file \(WAV\)"),
+    "database": (make_database, "an SQLite database"),
+    "program": (b"\x7fELF\x02\x01\x01" + bytes(90), "a program"),
+    "Windows program": (b"MZ\x90\0" + bytes(90), "a program"),
     "part of a file": (lambda path: path.write_bytes(torch_bytes(path)[:5000]), "a damaged or incomplete zip"),
 }
 
