@@ -219,3 +219,24 @@ def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
         cli.main(["prepare"])
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+AT_ONCE = """
+import os, signal
+from quovadis.runtime import interrupts
+signal.signal(signal.SIGCHLD, lambda number, frame: None)  # as torch does for its workers
+with interrupts.stop_on_signals(), interrupts.deferred() as interrupt:
+    both = {signal.SIGINT, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    print(interrupt.requested)
+    interrupt.number = None
+"""
+
+
+def test_a_worker_that_ends_with_the_signal_causes_no_traceback() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

@@ -163,7 +163,8 @@ def _stop_children(number: int) -> None:
 def _ignore_lost_workers() -> None:
     """Remove torch's handler that raises an error for each terminated data-loading worker."""
     if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Not SIG_DFL: Python prints a traceback if that replaces the handler of a signal that has just arrived.
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
 
 def received_signal() -> int | None:
