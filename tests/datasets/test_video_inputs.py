@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from quovadis.datasets.video_inputs import list_videos, unique_stems
-from quovadis.errors import InvalidInputError
+from quovadis.errors import DatasetError, InvalidInputError
 from quovadis.inference.extract import plan_jobs
 from quovadis.inference.feature_presets import find_feature_preset
 from quovadis.inference.features import FeatureExtractor
@@ -45,3 +45,14 @@ def test_features_of_two_containers_have_two_files(tmp_path: Path) -> None:
 def test_a_list_with_labels_names_videos(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("run/a b.mp4 3\nhop/c.avi\tlong jump\nd.mp4\n")
     assert list(list_videos([tmp_path / "list.txt"])) == ["run/a b.mp4", "hop/c.avi", "d.mp4"]
+
+
+def test_patterns_are_expanded(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mp4", "c.avi", "sub/d.mp4", "[e].mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(list_videos([tmp_path / "[ab]*.mp4"])) == ["a.mp4", "b.mp4"]
+    assert list(list_videos([tmp_path / "**" / "*.mp4"])) == ["[e].mp4", "a.mp4", "b.mp4", "d.mp4"]
+    assert list(list_videos([tmp_path / "[e].mp4"])) == ["[e].mp4"], "existing files precede patterns"
+    with pytest.raises(DatasetError, match=r"no file matches .*\*\.mkv"):
+        list_videos([tmp_path / "*.mkv"])

@@ -21,7 +21,7 @@ def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
     """List the videos that can be opened, and print errors for the others.
 
     Args:
-        inputs: Video files, folders with videos, or text files with one path per line.
+        inputs: Video files, folders with videos, text files with one path per line, or patterns.
         usage: Usage of the command, for the error message.
 
     Returns:
@@ -29,16 +29,16 @@ def open_videos(inputs: Sequence[Path], usage: str) -> tuple[list[Path], int]:
 
     Raises:
         InvalidInputError: If ``inputs`` is empty.
-        DatasetError: If a folder or list contains no videos.
+        DatasetError: If a folder or list contains no videos, or a pattern matches no file.
     """
-    from quovadis.datasets.video_inputs import list_videos
+    from quovadis.datasets.video_inputs import expand_patterns, list_videos
     from quovadis.errors import InvalidInputError, VideoError
     from quovadis.video.opening import close_container, open_container, video_stream
 
     if not inputs:
         raise InvalidInputError(f"name at least one video, folder or list: {usage}")
     videos, num_failed = [], 0
-    for argument in dict.fromkeys(inputs):
+    for argument in dict.fromkeys(expand_patterns(inputs)):
         for path in list_videos([argument]).values():
             try:
                 container = open_container(path)

@@ -16,7 +16,7 @@ class Predict:
     """Recognize the action in each video, and in its windows if it is long."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, folders of videos, or .txt files with one path per line."""
+    """Video files, folders of videos, patterns such as "clips/*.mp4", or .txt files with one path per line."""
     weights: tuple[str, ...] = ()
     """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
     the official Kinetics-400 network, which is downloaded once."""

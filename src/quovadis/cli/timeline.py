@@ -26,7 +26,7 @@ class Timeline:
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, folders of videos, or .txt files with one path per line."""
+    """Video files, folders of videos, patterns such as "clips/*.mp4", or .txt files with one path per line."""
     out: Path
     """Output folder."""
     weights: tuple[str, ...] = ()

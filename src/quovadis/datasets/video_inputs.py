@@ -1,5 +1,7 @@
 """List videos given on the command line: files, folders and text files with paths."""
 
+import glob
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -8,19 +10,22 @@ from quovadis.datasets.text_files import LIST_SUFFIXES, read_text, split_list_li
 from quovadis.datasets.video_files import find_videos, require_videos
 from quovadis.errors import DatasetError, InvalidInputError
 
+_MAGIC = re.compile(r"[*?[]")
+
 
 def list_videos(inputs: Sequence[Path]) -> dict[str, Path]:
     """List videos by the relative path that names their outputs.
 
     Args:
-        inputs: Video files; folders, searched by :func:`quovadis.datasets.video_files.find_videos`; or text files with
-            one path per line, absolute or relative to the text file, optionally followed by a label.
+        inputs: Video files; folders, searched by :func:`quovadis.datasets.video_files.find_videos`; text files with
+            one path per line, absolute or relative to the text file, optionally followed by a label; or patterns such
+            as ``clips/*.mp4``.
 
     Returns:
         The path of each video by its relative path: below the folder or text file, or the name of the file.
 
     Raises:
-        DatasetError: If a folder or list has no videos, or a list cannot be read.
+        DatasetError: If a folder or list has no videos, a list cannot be read, or a pattern matches no file.
         InvalidInputError: If two different videos have the same relative path.
 
     Example:
@@ -31,7 +36,7 @@ def list_videos(inputs: Sequence[Path]) -> dict[str, Path]:
         ['run/a.mp4']
     """
     found: dict[str, Path] = {}
-    for given in inputs:
+    for given in expand_patterns(inputs):
         for name, path in _videos_of(given):
             other = found.setdefault(name, path)
             if other != path:
@@ -40,6 +45,30 @@ def list_videos(inputs: Sequence[Path]) -> dict[str, Path]:
                     "subfolders are kept, or run the command once for each with its own --out"
                 )
     return found
+
+
+def expand_patterns(inputs: Iterable[Path]) -> list[Path]:
+    """Replace patterns such as ``clips/*.mp4`` by the matching paths, in order. Shells on Windows do not do this.
+
+    Raises:
+        DatasetError: If a pattern matches no path.
+
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> (folder / "a.mp4").touch()
+        >>> [path.name for path in expand_patterns([folder / "*.mp4", Path("b.mp4")])]
+        ['a.mp4', 'b.mp4']
+    """
+    paths: list[Path] = []
+    for given in inputs:
+        if not _MAGIC.search(str(given)) or given.exists():
+            paths.append(given)
+            continue
+        found = sorted(glob.glob(str(given), recursive=True))
+        if not found:
+            raise DatasetError(f"no file matches {given}")
+        paths += map(Path, found)
+    return paths
 
 
 def unique_stems(names: Iterable[str]) -> dict[str, str]:
