@@ -125,6 +125,7 @@ def test_streams_with_a_jump_and_with_two_sizes(server: Server) -> None:
         assert restarts(shown) == [0, 10], name
         assert [t.number for t in shown] == list(range(20))
         assert {t.frame.stored_size[0] for t in shown} == widths
+        assert all(t.frame.pixels.shape[2] == t.frame.stored_size[0] for t in shown)
 
 
 def test_lost_connection_is_reestablished(server: Server, waits: list[float]) -> None:

@@ -1,6 +1,7 @@
 """Tests of downloading published weights."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from quovadis.runtime.download import RetryPolicy
 from quovadis.weights import catalog
 from quovadis.weights import download as get
 from quovadis.weights.catalog import CatalogEntry, CatalogFile
-from quovadis.weights.download import cache_folder, get_weights
+from quovadis.weights.download import cache_folder, get_weights, identify_published
 from tests.http_server import CONTENT, Server
 
 QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, timeout_seconds=2)
@@ -55,6 +56,18 @@ def test_files_of_a_mirror_are_verified(server: Server, entry: CatalogEntry, tmp
     server.content = bytes(len(CONTENT))
     with pytest.raises(DownloadError, match="wrong bytes: its git blob id"):
         get_weights("test-weights", folder=tmp_path / "other", mirror=mirror, retry_policy=QUICK)
+
+
+def test_published_file_is_identified_by_its_content(
+    entry: CatalogEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "renamed.bin"
+    path.write_bytes(CONTENT)
+    assert identify_published(path) == ""  # one of two files is not enough
+    monkeypatch.setitem(catalog.CATALOG, entry.name, replace(entry, files=entry.files[:1]))
+    assert identify_published(path) == "test-weights"
+    path.write_bytes(CONTENT[:-1] + b"x")
+    assert identify_published(path) == ""
 
 
 def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
