@@ -16,6 +16,7 @@ from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import StreamKind
 from quovadis.models.zoo import build_model
 from quovadis.report.evaluation import pick_examples, write_evaluation_page, write_results
+from quovadis.runtime import distributed
 from tests.synthetic import dump_of
 
 
@@ -65,6 +66,18 @@ def test_metrics_are_zero_if_no_video_is_readable() -> None:
 def recognizer() -> Recognizer:
     torch.manual_seed(0)
     return Recognizer([build_model("i3d_tiny", num_classes=2)], ("left", "right"))
+
+
+def test_progress_of_several_processes_is_an_estimate_for_all(
+    recognizer: Recognizer, two_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of four processes evaluates videos 0 and 4 of six; the others are represented by its first result."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    monkeypatch.setattr(distributed, "gather", lambda scores: [dict.fromkeys(range(6), scores[0]), scores])
+    seen: list[int] = []
+    result = evaluate(recognizer, load_dataset(two_classes), protocol="whole", num_workers=0, progress=seen.append)
+    assert seen == [4, 6]
+    assert result.num_videos == 6
 
 
 def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, two_classes: Path) -> None:

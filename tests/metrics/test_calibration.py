@@ -30,6 +30,14 @@ def test_error_equals_torchmetrics(seed: int, num_bins: int, num_classes: int) -
     assert expected_calibration_error(probabilities, targets, num_bins) == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_fifteen_bins_are_the_default_as_in_the_literature() -> None:
+    logits, targets = samples(300, 0.5)  # not the same error in other numbers of bins
+    probabilities = logits.softmax(1)
+    expected = multiclass_calibration_error(probabilities, targets, 4, n_bins=15, norm="l1")
+    assert expected_calibration_error(probabilities, targets) == pytest.approx(float(expected), abs=1e-5)
+    assert len(reliability_bins(probabilities, targets)) == 15
+
+
 def test_bins_equal_scikit_learn() -> None:
     logits, targets = samples(300, 2.0)
     probabilities = logits.softmax(1)
