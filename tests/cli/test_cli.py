@@ -22,7 +22,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_has_a_module_and_every_module_a_command() -> None:
     folder = Path(sys.modules["quovadis.cli"].__file__ or "").parent
-    files = {f.stem for f in folder.glob("*.py")} - {"__init__", "_arguments", "_demo", "_inputs"}
+    files = {f.stem for f in folder.glob("*.py") if not f.stem.startswith("_")}
     assert set(COMMANDS) == {name.partition("_")[0] for name in files}
     assert set(COMMANDS) <= files  # COMMAND_PART.py is a part of COMMAND.py
 
@@ -180,3 +180,24 @@ def test_demo_trains_from_scratch_without_a_connection(
     text = capsys.readouterr().out
     assert "cannot be downloaded: no connection" in text
     assert text.endswith("from scratch\n")
+
+
+@pytest.mark.parametrize("command", ["predict", "timeline", "explain", "evaluate"])
+def test_precision_and_backend_reach_the_network(
+    command: str, tmp_path: Path, two_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded(Exception):
+        """The network was requested."""
+
+    def load(*weights: str, **options: object) -> None:
+        raise Loaded(weights, options["precision"], options["backend"])
+
+    monkeypatch.setattr("quovadis.inference.recognizer.Recognizer.load", load)
+    video = next(two_classes.rglob("*.mp4"))
+    inputs = ["--data", two_classes] if command == "evaluate" else [video]
+    out = ["--out", tmp_path] if command in ("timeline", "explain") else []
+    options = ["--weights", "net.pt", "--precision", "bfloat16", "--backend", "openvino"]
+    with pytest.raises(Loaded) as caught:
+        main([command, *map(str, inputs), *map(str, out), *options])
+    weights, *rest = caught.value.args
+    assert (str(*weights), *rest) == ("net.pt", "bfloat16", "openvino")

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from quovadis.flow.parameters import FlowMethod
+from quovadis.models.spec import Backend, Precision
 from quovadis.runtime.plain_text import print
 
 
@@ -42,6 +43,10 @@ class Evaluate:
     """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
     device: str | None = None
     """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
+    precision: Precision = "float32"
+    """Precision of convolutions; bfloat16 is faster on GPUs and on CPUs that support it."""
+    backend: Backend = "torch"
+    """Backend of the networks. compile needs a C++ compiler, openvino the extra of that name."""
     json: bool = False
     """Print JSON."""
 
@@ -74,6 +79,8 @@ def _evaluate(options: Evaluate) -> None:
         device=options.device,
         flow_method=options.flow_method,
         flow_folder=options.flow_folder,
+        precision=options.precision,
+        backend=options.backend,
     )
     stderr = Console(stderr=True, soft_wrap=True, quiet=not distributed.is_main())
     data = data.with_labels(recognizer.labels)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from quovadis.flow.parameters import FlowMethod
+from quovadis.cli._networks import NetworkOptions
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Explain:
+class Explain(NetworkOptions):
     """Show where and when a network finds evidence for an action (class activation maps).
 
     Writes VIDEO.explain.mp4 (frames with an overlay of the evidence), VIDEO.explain.png (filmstrip) and
@@ -27,21 +27,12 @@ class Explain:
     """Video files, folders of videos, patterns such as "clips/*.mp4", or .txt files with one path per line."""
     out: Path
     """Output folder."""
-    weights: tuple[str, ...] = ()
-    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
-    the official Kinetics-400 network, which is downloaded once."""
     labels: tuple[str, ...] = ()
     """Classes to map. Defaults to the most probable one."""
     num_labels: int = 1
     """Without --labels: number of most probable classes to map. Video and filmstrip show the first."""
     window_seconds: float | None = None
     """Length of a window. Defaults to the model's test footprint (10 s for I3D)."""
-    flow_method: FlowMethod = "tvl1"
-    """Optical flow method, for networks that need flow; use that of the training."""
-    flow_folder: Path | None = None
-    """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
-    device: str | None = None
-    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
     """Print JSON, one object per line."""
 
@@ -59,12 +50,9 @@ def main(args: list[str]) -> None:
     require_distinct_names(videos)
     if not videos:
         sys.exit(1)
-    from quovadis.inference.recognizer import Recognizer
     from quovadis.report.explain import write_explanation
 
-    recognizer = Recognizer.load(
-        *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
-    )
+    recognizer = options.load()
     progress = VideoProgress(videos)
     for video in videos:
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from quovadis.flow.parameters import FlowMethod
+from quovadis.models.spec import Backend
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Extract:
     flow_folder: Path | None = None
     """Folder written by quovadis flow, with the flow of every video. By default, flow next to a video is used, or
     estimated if there is none."""
-    backend: Literal["torch", "compile", "openvino"] = "torch"
+    backend: Backend = "torch"
     """Backend of the networks. compile needs a C++ compiler, openvino the extra of that name."""
     devices: tuple[str, ...] = ()
     """One or more devices, such as cuda:0 cuda:1, that process different videos. Defaults to a GPU if there is one."""

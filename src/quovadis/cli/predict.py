@@ -7,31 +7,22 @@ from pathlib import Path
 
 import tyro
 
-from quovadis.flow.parameters import FlowMethod
+from quovadis.cli._networks import NetworkOptions
 from quovadis.runtime.plain_text import print
 
 
 @dataclass(frozen=True)
-class Predict:
+class Predict(NetworkOptions):
     """Recognize the action in each video, and in its windows if it is long."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     """Video files, folders of videos, patterns such as "clips/*.mp4", or .txt files with one path per line."""
-    weights: tuple[str, ...] = ()
-    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
-    the official Kinetics-400 network, which is downloaded once."""
     top: int = 5
     """Number of classes to show."""
     window_seconds: float | None = None
     """Length of a window. Defaults to the model's test footprint (10 s for I3D)."""
     stride_seconds: float | None = None
     """Time from one window to the next. Defaults to the length of a window."""
-    flow_method: FlowMethod = "tvl1"
-    """Optical flow method, for networks that need flow; use that of the training."""
-    flow_folder: Path | None = None
-    """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
-    device: str | None = None
-    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
     """Print JSON, one object per line."""
 
@@ -50,16 +41,10 @@ def main(args: list[str]) -> None:
     videos, failed = open_videos(options.videos, "quovadis predict VIDEO ...")
     if not videos:
         sys.exit(1)
-    from quovadis.inference.recognizer import Recognizer
     from quovadis.report.terminal import prediction_table
     from quovadis.runtime.console import Console
 
-    recognizer = Recognizer.load(
-        *options.weights,
-        device=options.device,
-        flow_method=options.flow_method,
-        flow_folder=options.flow_folder,
-    )
+    recognizer = options.load()
     console = Console(soft_wrap=True)
     progress = VideoProgress(videos)
     for index, video in enumerate(videos):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from quovadis.flow.parameters import FlowMethod
+from quovadis.cli._networks import NetworkOptions
 from quovadis.runtime.plain_text import print
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class Timeline(NetworkOptions):
     """Find the actions in long videos and when they happen.
 
     A window slides over each video, and neighboring windows of the same class are merged into segments. Writes
@@ -29,9 +29,6 @@ class Timeline:
     """Video files, folders of videos, patterns such as "clips/*.mp4", or .txt files with one path per line."""
     out: Path
     """Output folder."""
-    weights: tuple[str, ...] = ()
-    """Published names, weights files or folders of training runs. The logits of several networks are added. Defaults to
-    the official Kinetics-400 network, which is downloaded once."""
     window_seconds: float | None = None
     """Length of a window. Defaults to that of a training clip (2.56 s for I3D)."""
     stride_seconds: float | None = None
@@ -42,12 +39,6 @@ class Timeline:
     """Number of classes with a curve."""
     min_probability: float = 0.0
     """Leave a gap where the best class is less probable than this."""
-    flow_method: FlowMethod = "tvl1"
-    """Optical flow method, for networks that need flow; use that of the training."""
-    flow_folder: Path | None = None
-    """Folder written by quovadis flow. By default, flow next to a video is used, or estimated if there is none."""
-    device: str | None = None
-    """cpu, cuda, cuda:1 and so on. Defaults to a GPU if there is one."""
     json: bool = False
     """Print JSON, one object per line."""
 
@@ -65,12 +56,9 @@ def main(args: list[str]) -> None:
     require_distinct_names(videos)
     if not videos:
         sys.exit(1)
-    from quovadis.inference.recognizer import Recognizer
     from quovadis.inference.timeline import make_timeline, partial_timeline
 
-    recognizer = Recognizer.load(
-        *options.weights, device=options.device, flow_method=options.flow_method, flow_folder=options.flow_folder
-    )
+    recognizer = options.load()
     progress = VideoProgress(videos)
     for video in videos:
         windows: list[Window] = []

@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from contextlib import nullcontext
 from os import PathLike
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,8 @@ from quovadis.metrics.frechet import frechet_distance
 from quovadis.metrics.kernel import kernel_video_distance
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.metrics.neighbors import precision_recall
+from quovadis.models.spec import Precision
 from quovadis.models.video_model import VideoModel
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class _VideoMetric(torchmetrics.Metric):

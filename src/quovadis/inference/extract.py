@@ -17,8 +17,7 @@ from quovadis.flow.source import FlowSource
 from quovadis.inference.feature_files import FeatureFile, FeatureWriter, files_for, output_state, settings_of
 from quovadis.inference.feature_presets import FeaturePreset
 from quovadis.inference.features import FeatureExtractor, FrameCountError
-from quovadis.models.optimization import Backend
-from quovadis.models.spec import StreamKind
+from quovadis.models.spec import Backend, StreamKind
 from quovadis.video.reader import Damaged, VideoReader
 from quovadis.weights.load import find_networks, load_model
 

@@ -23,10 +23,10 @@ from quovadis.inference.feature_chunks import Chunk, plan_chunk
 from quovadis.inference.feature_presets import FEATURE_PRESETS, WHOLE, FeaturePreset
 from quovadis.inference.feature_stream import CroppedFrames
 from quovadis.inference.frame_buffer import FrameBuffer, FrameSegment
-from quovadis.models.optimization import Backend, for_inference
+from quovadis.models.optimization import for_inference
 from quovadis.models.precision import full_float32
 from quovadis.models.receptive_field import ReceptiveField
-from quovadis.models.spec import StreamKind
+from quovadis.models.spec import Backend, StreamKind
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.prefetch import Item, prefetch
 from quovadis.video.reader import Damaged, VideoReader

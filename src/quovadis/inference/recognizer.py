@@ -18,8 +18,8 @@ from quovadis.inference.fusion import require_finite, sum_logits
 from quovadis.inference.prediction import Prediction, Window
 from quovadis.inference.video_windows import read_windows, window_frames
 from quovadis.models.inputs import clip_to_streams, cut_clip
-from quovadis.models.optimization import Backend, Precision, for_inference
-from quovadis.models.spec import ModelSpec
+from quovadis.models.optimization import for_inference
+from quovadis.models.spec import Backend, ModelSpec, Precision
 from quovadis.models.video_model import VideoModel
 from quovadis.video.clip import Clip
 from quovadis.video.resize import resize_frames

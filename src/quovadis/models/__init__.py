@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from quovadis.models.inflation import inflate as inflate
     from quovadis.models.inputs import clip_to_streams as clip_to_streams
     from quovadis.models.inputs import cut_clip as cut_clip
-    from quovadis.models.optimization import Backend as Backend
     from quovadis.models.optimization import InferenceModel as InferenceModel
-    from quovadis.models.optimization import Precision as Precision
     from quovadis.models.optimization import optimize as optimize
     from quovadis.models.preprocessing import preprocessing_steps as preprocessing_steps
     from quovadis.models.receptive_field import ReceptiveField as ReceptiveField
     from quovadis.models.receptive_field import TemporalLayer as TemporalLayer
     from quovadis.models.resnet import I3DResNet50 as I3DResNet50
+    from quovadis.models.spec import Backend as Backend
     from quovadis.models.spec import ModelSpec as ModelSpec
+    from quovadis.models.spec import Precision as Precision
     from quovadis.models.spec import StreamChoice as StreamChoice
     from quovadis.models.spec import StreamKind as StreamKind
     from quovadis.models.spec import StreamSpec as StreamSpec
@@ -49,11 +49,11 @@ __getattr__, __dir__, __all__ = attach(
         "i3d": ["I3D"],
         "inflation": ["fold_input_range", "inflate"],
         "inputs": ["clip_to_streams", "cut_clip"],
-        "optimization": ["Backend", "InferenceModel", "Precision", "optimize"],
+        "optimization": ["InferenceModel", "optimize"],
         "preprocessing": ["preprocessing_steps"],
         "receptive_field": ["ReceptiveField", "TemporalLayer"],
         "resnet": ["I3DResNet50"],
-        "spec": ["ModelSpec", "StreamChoice", "StreamKind", "StreamSpec"],
+        "spec": ["Backend", "ModelSpec", "Precision", "StreamChoice", "StreamKind", "StreamSpec"],
         "two_stream": ["FusedTwoStream", "TwoStream"],
         "video_model": ["VideoModel"],
         "zoo": ["build_model", "list_models"],

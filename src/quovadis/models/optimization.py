@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,8 @@ from quovadis.models.inception import InceptionBlock, InceptionV1, MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm
 from quovadis.models.receptive_field import ReceptiveField
 from quovadis.models.resnet import Bottleneck, ResNet50
+from quovadis.models.spec import Backend, Precision
 from quovadis.models.video_model import VideoModel
-
-Precision = Literal["float32", "bfloat16", "float16"]
-Backend = Literal["torch", "compile", "openvino"]
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,

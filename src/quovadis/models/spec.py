@@ -9,6 +9,11 @@ StreamKind = Literal["rgb", "flow"]
 StreamChoice = Literal["rgb", "flow", "rgb+flow"]
 """Input streams of a whole model, as in ``quovadis.create_model(name, stream=...)``."""
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Precision of the convolutions in inference; see ``quovadis.optimize``."""
+Backend = Literal["torch", "compile", "openvino"]
+"""Library that runs a network in inference; see ``quovadis.optimize``."""
+
 CHANNELS: dict[StreamKind, int] = {"rgb": 3, "flow": 2}
 
 
