@@ -56,3 +56,10 @@ def test_patterns_are_expanded(tmp_path: Path) -> None:
     assert list(list_videos([tmp_path / "[e].mp4"])) == ["[e].mp4"], "existing files precede patterns"
     with pytest.raises(DatasetError, match=r"no file matches .*\*\.mkv"):
         list_videos([tmp_path / "*.mkv"])
+
+
+def test_comments_in_lists(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# my videos\n#1.mp4\n#2.mp4\na.mp4\n")
+    for name in ("a.mp4", "#1.mp4"):
+        (tmp_path / name).touch()
+    assert list(list_videos([tmp_path / "list.txt"])) == ["#1.mp4", "a.mp4"]

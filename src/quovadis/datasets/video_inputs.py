@@ -18,8 +18,8 @@ def list_videos(inputs: Sequence[Path]) -> dict[str, Path]:
 
     Args:
         inputs: Video files; folders, searched by :func:`quovadis.datasets.video_files.find_videos`; text files with
-            one path per line, absolute or relative to the text file, optionally followed by a label; or patterns such
-            as ``clips/*.mp4``.
+            one path per line, absolute or relative to the text file, optionally followed by a label, and comments
+            after ``#``; or patterns such as ``clips/*.mp4``.
 
     Returns:
         The path of each video by its relative path: below the folder or text file, or the name of the file.
@@ -93,7 +93,12 @@ def _videos_of(given: Path) -> list[tuple[str, Path]]:
     if given.suffix.lower() not in LIST_SUFFIXES:
         return [(given.name, given)]
     folder = given.parent
-    videos = [folder / split_list_line(line, where, folder)[0] for where, line in read_text(given).lines()]
+    lines = [(where, line) for where, line in read_text(given).lines() if not _is_comment(line, folder)]
+    videos = [folder / split_list_line(line, where, folder)[0] for where, line in lines]
     if not videos:
         raise DatasetError(f"{given} is empty; expected the path of a video on every line")
     return [(p.relative_to(folder).as_posix() if p.is_relative_to(folder) else p.name, p) for p in videos]
+
+
+def _is_comment(line: str, folder: Path) -> bool:
+    return line.startswith("#") and not (folder / line).exists()

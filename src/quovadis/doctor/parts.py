@@ -37,7 +37,7 @@ EXTRAS: dict[str, Extra] = {
         "ONNX export",
         (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")),
     ),
-    "openvino": Extra("faster inference on CPUs", (("openvino", "openvino"),)),
+    "openvino": Extra("inference with OpenVINO", (("openvino", "openvino"),)),
     "web": Extra("quovadis serve", (("gradio", "gradio"),)),
     "hub": Extra("load and share weights on the Hugging Face Hub", (("huggingface_hub", "huggingface_hub"),)),
 }
