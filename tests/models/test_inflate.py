@@ -321,3 +321,10 @@ def test_image_model_without_classifier_leaves_that_of_the_video_model(googlenet
     state, expected = inflate_googlenet(trunk, model), inflate_googlenet(googlenet, model)
     for name, tensor in model.state_dict().items():
         assert state[name].equal(tensor if name.startswith("head.") else expected[name])
+
+
+@pytest.mark.parametrize(("num_problems", "end"), [(12, r"unknown11\S* .*add it to ignored_keys"), (14, "and 2 more")])
+def test_twelve_problems_are_listed(num_problems: int, end: str) -> None:
+    unknown = {f"unknown{i}.weight": torch.zeros(1) for i in range(num_problems)}
+    with pytest.raises(WeightsError, match=rf"\n  {end}\Z"):
+        inflate(unit_2d() | unknown, ConvUnit(3, 3, 5, 3))
