@@ -10,7 +10,8 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, StorageError
 from quovadis.evaluation.dump import score_dump
-from quovadis.evaluation.evaluator import evaluate
+from quovadis.evaluation.evaluator import ProtocolVideos, evaluate
+from quovadis.evaluation.protocols import find_protocol
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.spec import StreamKind
@@ -78,6 +79,17 @@ def test_progress_of_several_processes_is_an_estimate_for_all(
     result = evaluate(recognizer, load_dataset(two_classes), protocol="whole", num_workers=0, progress=seen.append)
     assert seen == [4, 6]
     assert result.num_videos == 6
+
+
+@pytest.mark.parametrize(("name", "width"), [("paper", 64), ("10x3", 86)])
+def test_videos_are_cropped_before_the_transfer_if_there_is_one_crop(
+    recognizer: Recognizer, two_classes: Path, name: str, width: int
+) -> None:
+    """The videos of 48 x 40 pixels are resized to 86 x 72; the network takes 64 x 64."""
+    records = load_dataset(two_classes).split("test")
+    _, video, _ = ProtocolVideos(records, recognizer.spec, find_protocol(name))[0]
+    assert video is not None
+    assert video.frames.shape[2:] == (64 if width == 64 else 72, width)
 
 
 def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, two_classes: Path) -> None:

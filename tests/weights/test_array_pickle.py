@@ -43,6 +43,24 @@ def test_dictionaries_nest_at_most_sixteen_levels() -> None:
         read_arrays(nested(17), "t")
 
 
+STATE = (1, (1,), np.dtype("f4"), False, b"1234")
+
+
+@pytest.mark.parametrize(("state", "is_valid"), [(STATE, True), (STATE[:4], False), ({}, False)])
+def test_state_of_an_array_is_a_tuple_of_five(state: object, is_valid: bool) -> None:
+    class ArrayLike:
+        def __reduce__(self) -> tuple[object, ...]:
+            reconstruct, arguments, _ = np.ones(1, np.float32).__reduce__()  # type: ignore[misc]
+            return reconstruct, arguments, state
+
+    data = pickle.dumps({"a": ArrayLike()})
+    if is_valid:
+        assert read_arrays(data, "t")["a"].tobytes() == b"1234"
+    else:
+        with pytest.raises(WeightsError, match="the state of an array is invalid or occurs twice"):
+            read_arrays(data, "t")
+
+
 def test_an_array_without_a_key_is_refused() -> None:
     with pytest.raises(WeightsError, match="the top level is not a dictionary of arrays"):
         read_arrays(pickle.dumps(np.ones(1, np.float32)), "t")
