@@ -148,6 +148,9 @@ def test_resnet_implements_video_model() -> None:
         assert features.shape == (2, 4, 256)
         torch.testing.assert_close(small.head(features.mean(1)[..., None, None, None])[..., 0, 0, 0], small(x))
         assert list(small.endpoints(x, names=["layer2"])) == ["layer2"]
+        maps = small.class_maps(x)
+        assert maps.shape == (2, 6, 4, 2, 2)
+        torch.testing.assert_close(small.pool_class_maps(maps), small(x))
     with pytest.raises(TooFewFramesError):
         small(x[:, :, :1])
     with pytest.raises(InvalidInputError):

@@ -21,6 +21,7 @@ from quovadis.weights.verify import official_checksums, verify_state
 from tests.synthetic import random_state
 from tests.weights.bundle import masked, official_names, write_bundle
 
+NUM_CLASSES = {"kinetics400": 400, "kinetics600": 600, "charades": 157, "imagenet1k": 1000}
 PREFIX = {"rgb_scratch_kin600": "", "flow_imagenet": "Flow/inception_i3d/", "flow_scratch": "Flow/inception_i3d/"}
 
 
@@ -31,6 +32,7 @@ def test_every_entry_is_complete() -> None:
         assert entry.name == name
         assert entry.files
         assert entry.license
+        assert entry.num_classes == NUM_CLASSES[entry.dataset]
         assert (entry.top1 is None) == (entry.top5 is None) == entry.protocol.startswith("no accuracy")
         for file in entry.files:
             assert file.url.startswith("https://")
