@@ -46,19 +46,28 @@ def test_dictionaries_nest_at_most_sixteen_levels() -> None:
 STATE = (1, (1,), np.dtype("f4"), False, b"1234")
 
 
-@pytest.mark.parametrize(("state", "is_valid"), [(STATE, True), (STATE[:4], False), ({}, False)])
-def test_state_of_an_array_is_a_tuple_of_five(state: object, is_valid: bool) -> None:
+def array_like(state: object) -> bytes:
+    """Pickle a dictionary with an array of any state."""
+
     class ArrayLike:
         def __reduce__(self) -> tuple[object, ...]:
             reconstruct, arguments, _ = np.ones(1, np.float32).__reduce__()  # type: ignore[misc]
             return reconstruct, arguments, state
 
-    data = pickle.dumps({"a": ArrayLike()})
-    if is_valid:
-        assert read_arrays(data, "t")["a"].tobytes() == b"1234"
-    else:
+    return pickle.dumps({"a": ArrayLike()})
+
+
+def test_state_of_an_array_is_a_tuple_of_five() -> None:
+    assert read_arrays(array_like(STATE), "t")["a"].tobytes() == b"1234"
+    for state in (STATE[:4], {}):
         with pytest.raises(WeightsError, match="the state of an array is invalid or occurs twice"):
-            read_arrays(data, "t")
+            read_arrays(array_like(state), "t")
+
+
+def test_arrays_have_at_most_32_axes() -> None:
+    assert read_arrays(array_like((1, (1,) * 32, *STATE[2:])), "t")["a"].ndim == 32
+    with pytest.raises(WeightsError, match="an array has the invalid shape"):
+        read_arrays(array_like((1, (1,) * 33, *STATE[2:])), "t")
 
 
 def test_an_array_without_a_key_is_refused() -> None:
