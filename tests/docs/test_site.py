@@ -95,3 +95,12 @@ def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
         to_markdown("See :func:`quovadis.read_clip` and :class:`~quovadis.video.Clip`.")
         == "See `quovadis.read_clip` and `Clip`."
     )
+
+
+def test_the_table_of_networks_is_computed(site: Path) -> None:
+    """The parameters are those of Table 1 of the paper; 222 GFLOP a clip are in the results of the benchmarks."""
+    text = (site / "models" / "index.html").read_text()
+    row = re.search(r"<td><code>i3d</code></td>\s*<td>rgb</td>(.*?)</tr>", text, re.S)
+    assert row is not None
+    assert re.findall(r">([\d.]+)</td>", row[1]) == ["12.7", "111.2", "1024"]
+    assert "{{" not in text
