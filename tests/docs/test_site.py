@@ -104,3 +104,12 @@ def test_the_table_of_networks_is_computed(site: Path) -> None:
     assert row is not None
     assert re.findall(r">([\d.]+)</td>", row[1]) == ["12.7", "111.2", "1024"]
     assert "{{" not in text
+
+
+def test_listed_error_messages_exist() -> None:
+    table = (ROOT / "docs" / "faq.md").read_text().partition("## Error messages")[2]
+    listed = re.findall(r"^\| `(.+?)` \|", table, re.M)
+    assert len(listed) > 10
+    source = "".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.py")))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source)  # texts that continue on the next line
+    assert [text for text in listed if text not in joined] == []
