@@ -3,14 +3,18 @@
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from quovadis.errors import InvalidInputError, InvalidTypeError, TooFewFramesError, UnknownNameError
+from quovadis.fvd.embed import VideoEmbedder
+from quovadis.inference.features import FeatureExtractor
 from quovadis.models.optimization import optimize
 from quovadis.models.resnet import I3DResNet50
+from quovadis.models.spec import ModelSpec, StreamSpec
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import MODELS, build_model, list_models
 from tests.models.settled import settled
@@ -434,3 +438,37 @@ def test_class_maps_are_rejected_without_linear_head(name: str) -> None:
 def test_class_maps_of_small_input_are_rejected() -> None:
     with pytest.raises(InvalidInputError, match="too small"):
         unchanged("i3d_tiny").class_maps(torch.zeros(1, 3, 16, 32, 32))
+
+
+class AverageColor(VideoModel):
+    """A network of a user: only what the base class requires."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        streams = (StreamSpec("rgb", channels=3, num_frames=16),)
+        self.spec = ModelSpec("average_color", streams, size_px=64, short_side_px=72, min_frames=1, test_frames=250)
+        self.feature_dim = 3
+        self.reset_head(2)
+
+    def new_head(self, num_classes: int) -> nn.Module:
+        return nn.Linear(3, num_classes)
+
+    def features(self, *streams: Tensor) -> Tensor:
+        return streams[0].mean((3, 4)).transpose(1, 2)
+
+    def classify(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(features).mean(1)
+        return logits
+
+
+def test_a_minimal_network_works_where_models_do(clip_path: Path) -> None:
+    model, clip = AverageColor().eval(), torch.rand(2, 3, 16, 64, 64)
+    found = model.endpoints(clip)
+    assert torch.equal(found["Logits"], model(clip))
+    assert torch.equal(found["Predictions"], model(clip).softmax(1))
+    with pytest.raises(UnknownNameError, match="Known: Logits"):
+        model.endpoints(clip, names=["Mixed_5c"])
+    assert model.first_filters() == {}
+    assert len(FeatureExtractor([model], device="cpu").extract(clip_path)) == 1  # 30 frames, windows of 16
+    videos = torch.randint(0, 256, (3, 9, 80, 80, 3), dtype=torch.uint8)
+    assert VideoEmbedder("own", weights=model, device="cpu").embed(videos).features.shape == (3, 2)

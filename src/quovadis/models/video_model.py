@@ -150,7 +150,7 @@ class VideoModel(nn.Module, ABC):
 
     def _endpoints(self, streams: Sequence[Tensor], names: Sequence[str] | None) -> Iterator[tuple[str, Tensor]]:
         """Compute the endpoints in order up to ``Logits``. The caller stops after the last one of ``names``."""
-        raise NotImplementedError
+        yield "Logits", self.video_logits(self(*streams))
 
     @abstractmethod
     def new_head(self, num_classes: int) -> nn.Module:
