@@ -124,6 +124,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_signal_stops_the_workers_and_removes_partial_files(tmp_path: Path, script: Path) -> None:
     """A terminal signals all processes; ``kill`` and service managers signal one or all."""
     signals = {
@@ -163,6 +164,7 @@ def test_workers_of_a_killed_command_stop_and_remove_partial_files(tmp_path: Pat
     assert command.partial_files() == []
 
 
+@pytest.mark.slow
 def test_prepare_resumes_after_an_interrupt(tmp_path: Path) -> None:
     for number in range(4):
         for label in ("left", "right"):

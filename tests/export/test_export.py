@@ -261,6 +261,7 @@ def test_script_next_to_the_file_equals_predict(
         assert max(expected.values()) < 0.999  # otherwise, most errors would be too small to see
 
 
+@pytest.mark.slow
 def test_script_is_written_for_one_rgb_input(tmp_path: Path) -> None:
     path = tmp_path / "two.pt2"
     card = export_model(settled(build_model("two_stream_tiny", num_classes=2)), path, format="torch-export")
@@ -282,6 +283,7 @@ def test_card_states_frames_windows_size_and_crop() -> None:
     assert dynamic == SamplingCard(25.0, 1, test_frames, stream.num_frames, max(test_frames // 20, 1), 72, (64, 64), 1)
 
 
+@pytest.mark.slow
 def test_script_reads_the_frames_that_ffmpeg_writes(tmp_path: Path) -> None:
     """A program of the name ffmpeg writes known frames in the format that the script requests."""
     pytest.importorskip("onnxruntime")

@@ -104,6 +104,7 @@ def test_flow_of_another_video_is_refused(tmp_path: Path) -> None:
         FlowSource().add_to(clip, fps=25, short_side_px=40, first_frame_index=0)
 
 
+@pytest.mark.slow
 def test_two_streams_are_evaluated_separately_and_together(two_classes: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = load_dataset(two_classes)

@@ -146,6 +146,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(model: VideoModel, videos: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "data.pt"
     torch.save({"model": model.state_dict(), "real": videos[0], "generated": videos[1]}, path)

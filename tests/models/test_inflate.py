@@ -128,6 +128,7 @@ def test_flow_two_stream_on_constant_flow_equals_image_model_on_gray(
     torch.testing.assert_close(found, want, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "trunks"),
     [

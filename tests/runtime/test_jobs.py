@@ -42,6 +42,7 @@ def test_negative_number_of_workers_is_refused() -> None:
         list(run_jobs(_square, [1], num_workers=-2))
 
 
+@pytest.mark.slow
 def test_item_that_kills_its_process_does_not_affect_others() -> None:
     results = dict(run_jobs(_dies_at_three, list(range(8)), num_workers=2, on_crash=lambda x: -x))
     assert results == {i: (-3 if i == 3 else i * i) for i in range(8)}

@@ -140,6 +140,7 @@ def test_training_fits_the_videos_and_keeps_frozen_layers(tmp_path: Path) -> Non
     assert all(torch.equal(tail.model.state_dict()[name], before[name]) for name in averages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("num_folds", [0, 2])
 def test_the_more_accurate_network_is_saved(
@@ -173,6 +174,7 @@ def test_what_cannot_be_trained_is_refused(data: Manifest, weights: Path, tmp_pa
         require_i3d(build_model("convnet_lstm", num_classes=2), "Mixed_5b")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_at_the_next_fold(
     data: Manifest, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

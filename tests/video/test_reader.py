@@ -717,6 +717,7 @@ def manifest() -> list[dict[str, str]]:
         return [row for row in csv.DictReader(lines, delimiter="\t") if row["path"].startswith("clips/")]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_files_have_the_frames_size_and_rate_of_the_manifest(shared: Path) -> None:
     wrong = []

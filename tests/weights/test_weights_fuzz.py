@@ -115,6 +115,7 @@ def test_random_mutations_are_detected(tmp_path: Path, reader: Reader, layout: d
     assert reader.refused > 500  # other mutations changed unused bytes: padding of the footer, trailing data
 
 
+@pytest.mark.slow
 def test_mutations_with_valid_checksums(tmp_path: Path, reader: Reader) -> None:
     """Mutate the data block and update its checksum."""
     original = tensors()

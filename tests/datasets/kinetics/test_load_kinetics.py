@@ -175,6 +175,7 @@ def _with(tmp_path: Path, annotations: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_real_validation_sets(shared: Path, tmp_path: Path) -> None:
     root = shared / "data" / "annotations"

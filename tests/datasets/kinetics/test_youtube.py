@@ -253,6 +253,7 @@ kinetics_youtube.download_from_youtube(clips(10), folder, Logging(source), num_w
 """
 
 
+@pytest.mark.slow
 def test_repeatedly_killed_downloads_get_each_clip_once(tmp_path: Path, source: Path) -> None:
     folder, log = tmp_path / "out", tmp_path / "log"
     there: set[str] = set()
