@@ -10,6 +10,7 @@ from importlib import import_module
 
 from quovadis.errors import OtherProcessError, QuovadisError, StorageError, UnknownNameError
 from quovadis.runtime import interrupts
+from quovadis.runtime.memory import keep_freed_memory
 from quovadis.runtime.plain_text import print
 from quovadis.version import __version__
 
@@ -96,6 +97,7 @@ def _run(args: Sequence[str]) -> None:
     elif args[0] in ("-V", "--version"):
         print(f"quovadis {__version__}")
     elif args[0] in COMMANDS:
+        keep_freed_memory()
         import_module(f"quovadis.cli.{args[0]}").main(args[1:])
     else:
         print(f"error: {UnknownNameError.among('command', args[0], COMMANDS)}", file=sys.stderr)
