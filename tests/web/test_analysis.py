@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets.kinetics.class_names import class_labels
 from quovadis.datasets.motions import MotionsConfig
 from quovadis.errors import InvalidInputError, UnknownNameError
 from quovadis.inference.feature_presets import FEATURE_PRESETS
@@ -234,7 +235,10 @@ def test_published_networks_are_described_from_the_catalog() -> None:
     assert described.startswith("400 classes (0, 1, 2 ...), RGB + flow; i3d_tiny")
 
 
-def test_motions_examples_require_the_classes_of_motions(tmp_path: Path) -> None:
+def test_examples_require_a_model_with_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitting_examples(("run", "jump"), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
     assert len(fitting_examples(MotionsConfig().labels[::-1], tmp_path)) == 4
+    monkeypatch.setattr("quovadis.web.examples._SCENE_SECONDS", 0.2)
+    captions = [example.caption for example in fitting_examples(class_labels("kinetics400"), tmp_path)]
+    assert captions == ["three actions in turn", "juggling balls", "golf putting", "playing tennis"]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from quovadis.datasets.preparation import PrepareSettings as PrepareSettings
     from quovadis.datasets.preparation import prepare as prepare
     from quovadis.datasets.probe_cache import ProbeCache as ProbeCache
+    from quovadis.datasets.scenes import SCENE_LABELS as SCENE_LABELS
+    from quovadis.datasets.scenes import draw_scene as draw_scene
     from quovadis.datasets.statistics import ClassCount as ClassCount
     from quovadis.datasets.statistics import DatasetStatistics as DatasetStatistics
     from quovadis.datasets.statistics import Duplicate as Duplicate
@@ -52,6 +54,7 @@ __getattr__, __dir__, __all__ = attach(
         "motions": ["MotionsConfig", "load_motions", "motions_clip"],
         "preparation": ["PrepareSettings", "prepare"],
         "probe_cache": ["ProbeCache"],
+        "scenes": ["SCENE_LABELS", "draw_scene"],
         "statistics": ["ClassCount", "DatasetStatistics", "Duplicate", "Overlap", "dataset_statistics"],
         "ucf101": ["load_ucf101"],
         "video_files": ["FoundVideos", "find_videos"],

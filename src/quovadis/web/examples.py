@@ -1,15 +1,17 @@
-"""Example videos for the web demo: files of a folder, or videos drawn from the built-in ``motions`` dataset."""
+"""Example videos for the web demo: files of a folder, or drawn videos of classes that the model has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from quovadis import transforms
 from quovadis.datasets.motions import MotionsConfig, motions_clip
+from quovadis.datasets.scenes import SCENE_LABELS, draw_scene
 from quovadis.errors import InvalidInputError, VideoError
 from quovadis.report.dataset_page import middle_frame
 from quovadis.video.resize import resize_frames
@@ -19,6 +21,7 @@ from quovadis.web.limits import Limits
 _MAX_EXAMPLES = 12
 _SEQUENCE_LABELS = ("disc spins", "star slides", "square pulses", "ring bounces")
 _SINGLE_LABELS = ("triangle drifts", "star spins", "disc slides")
+_SCENE_SECONDS = 3.2
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,19 @@ def folder_examples(folder: str | Path, limits: Limits) -> list[Example]:
 
 
 def fitting_examples(labels: Sequence[str], folder: str | Path) -> list[Example]:
-    """Write ``motions`` examples if these are the classes of the model; otherwise return none."""
-    return motions_examples(folder) if set(labels) == set(MotionsConfig().labels) else []
+    """Write examples of classes that the model has: of ``motions`` or of Kinetics. Return none for other models."""
+    if set(labels) == set(MotionsConfig().labels):
+        return motions_examples(folder)
+    return scene_examples(folder) if set(SCENE_LABELS) <= set(labels) else []
+
+
+def scene_examples(folder: str | Path) -> list[Example]:
+    """Draw one video of three actions in turn, and a video of each."""
+    folder = Path(folder)
+    clips = {label: draw_scene(label, seconds=_SCENE_SECONDS) for label in SCENE_LABELS}
+    frames = {"three actions in turn": torch.cat([clip.frames for clip in clips.values()])}
+    frames |= {label: clip.frames for label, clip in clips.items()}
+    return [_write_example(folder, caption, of_video, fps=25) for caption, of_video in frames.items()]
 
 
 def motions_examples(folder: str | Path) -> list[Example]:
@@ -69,17 +83,19 @@ def motions_examples(folder: str | Path) -> list[Example]:
     The videos are from the test distribution and are not part of any split.
     """
     folder = Path(folder)
-    sequence = folder / "four_motions_in_turn.mp4"
-    write_video(sequence, _sequence_frames(), fps=25, options={"crf": "18"})
-    paths = [sequence]
+    examples = [_write_example(folder, "four motions in turn", _sequence_frames(), fps=25)]
     for label in _SINGLE_LABELS:
         clip = motions_clip(MotionsConfig(), "test", MotionsConfig().labels.index(label), number=1000)
         fps = round((len(clip) - 1) / float(clip.pts_seconds[-1]))
-        paths.append(
-            write_video(folder / f"{label.replace(' ', '_')}.mp4", clip.frames, fps=fps, options={"crf": "18"})
-        )
-    thumbnails = map(middle_frame, paths)
-    return [Example(p, p.stem.replace("_", " "), t) for p, t in zip(paths, thumbnails, strict=True) if t is not None]
+        examples.append(_write_example(folder, label, clip.frames, fps=fps))
+    return examples
+
+
+def _write_example(folder: Path, caption: str, frames: Iterable[Tensor], *, fps: int) -> Example:
+    path = write_video(folder / f"{caption.replace(' ', '_')}.mp4", frames, fps=fps, options={"crf": "18"})
+    thumbnail = middle_frame(path)
+    assert thumbnail is not None
+    return Example(path, caption, thumbnail)
 
 
 def _sequence_frames() -> Iterator[Tensor]:
