@@ -98,6 +98,19 @@ def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.pretrained
+@pytest.mark.parametrize("script", sorted((ROOT / "docs" / "tutorials").glob("*.py")), ids=lambda script: script.stem)
+def test_tutorials_have_run(script: Path, site: Path, pretrained: Path) -> None:
+    page = (site / "tutorials" / script.stem / "index.html").read_text()
+    assert "did not run to its end" not in page
+    code_and_commands = script.read_text().count("\n# %%\n") + script.read_text().count("```bash\n")
+    assert page.count('<div class="highlight"') >= code_and_commands + 2  # and what at least two cells print
+    pictures = re.findall(r'<img alt="[^"]*" src="([^":/]+\.png)"', page)
+    assert (script.stem == "paper_protocol") == (not pictures)
+    assert all((site / "tutorials" / script.stem / name).is_file() for name in pictures)
+
+
+@pytest.mark.slow
 def test_the_table_of_networks_is_computed(site: Path) -> None:
     """The parameters are those of Table 1 of the paper; 222 GFLOP a clip are in the results of the benchmarks."""
     text = (site / "models" / "index.html").read_text()
