@@ -138,8 +138,8 @@ FEATURE_PRESETS: dict[str, FeaturePreset] = {
             "v-iashin/video_features, configs/i3d.yml and models/i3d/extract_i3d.py: stacks of 64 frames, step 64, at "
             "the frame rate of the file; a stack needs one more frame after it, whose time is written for the stack; "
             "an incomplete stack is dropped",
-            differs="it resizes with PIL's antialiasing, estimates flow with RAFT, and writes no rows for files "
-            "shorter than a stack",
+            differs="it resizes with PIL's antialiasing, estimates flow with RAFT, has a batch norm epsilon of 1e-5 "
+            "instead of 1e-3, and writes no rows for files shorter than a stack",
             fps="file",
             window=64,
             stride=64,
