@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.web.conftest import LABELS, Served, gif_bomb, long_video
+from quovadis.errors import InvalidInputError
+from quovadis.version import __version__
+from quovadis.web.page import serve_page
+from tests.web.conftest import LABELS, Served, gif_bomb, long_video, save_tiny, serve
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +60,31 @@ def test_recognize(server: Served, clip: Path) -> None:
     segments = answer["timeline"]["segments"]
     assert segments[0]["start_seconds"] == 0
     assert segments[-1]["stop_seconds"] == pytest.approx(2.0)
+
+
+def test_health(server: Served) -> None:
+    with urllib.request.urlopen(f"{server.url}health", timeout=_SECONDS) as answer:
+        assert json.load(answer) == {"status": "ok", "version": __version__, "models": ["rgb", "compare:rgb"]}
+
+
+def test_a_proxy_that_removes_a_path(tmp_path: Path, clip: Path) -> None:
+    options = ("--root-path", "/actions/", "--allowed-hosts", "video.example.org")
+    forwarded = {"X-Forwarded-Host": "video.example.org", "X-Forwarded-Proto": "https"}
+    with serve(tmp_path, "--weights", save_tiny(tmp_path / "a.safetensors", 0), *options) as served:
+        for headers in (forwarded, forwarded | {"Host": "video.example.org"}):
+            request = urllib.request.Request(f"{served.url}config", headers=headers)
+            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+                assert json.load(answer)["root"] == "https://video.example.org/actions"
+        assert call(served, "recognize", upload(served, clip), "")[0] == "complete"
+
+
+def test_a_root_path_must_be_a_path() -> None:
+    pytest.importorskip("gradio", reason="needs gradio: pip install '.[web]'")
+    with (
+        pytest.raises(InvalidInputError, match="must be a path such as /actions; got 'actions'"),
+        serve_page(None, None, root_path="actions"),
+    ):
+        pass
 
 
 def test_compare_and_features(server: Served, clip: Path) -> None:

@@ -20,7 +20,7 @@ class Serve:
     The server works offline and sends no data to other servers. Uploaded files are deleted after an hour and when the
     server stops. The HTTP API has the endpoints /recognize (video, model), /compare (video, first, second) and
     /features (first, second, model); call it with gradio_client or plain HTTP. --schema prints the JSON Schema of its
-    results.
+    results. /health answers health checks.
     """
 
     weights: tuple[str, ...] = ()
@@ -38,6 +38,8 @@ class Serve:
     allowed_hosts: tuple[str, ...] = ()
     """Additional host names by which browsers may access the server, such as the name of a reverse proxy. Requests with
     other host names or from other web sites are rejected."""
+    root_path: str = ""
+    """Path of the page on a reverse proxy that removes this path from requests, such as /actions."""
     max_mib: int = 200
     """Maximum size of a file."""
     max_seconds: float = 600.0
@@ -89,7 +91,13 @@ def main(args: list[str]) -> None:
         handlers.warm_up()
         blocks = build_page(handlers, examples)
         served = serve_page(
-            blocks, handlers, examples, host=options.host, port=options.port, allowed_hosts=options.allowed_hosts
+            blocks,
+            handlers,
+            examples,
+            host=options.host,
+            port=options.port,
+            allowed_hosts=options.allowed_hosts,
+            root_path=options.root_path,
         )
         try:
             with served as url:

@@ -11,7 +11,9 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
+from quovadis.errors import InvalidInputError
 from quovadis.runtime.extras import missing_extra
+from quovadis.version import __version__
 from quovadis.web import views
 from quovadis.web.examples import Example
 from quovadis.web.handlers import (
@@ -91,8 +93,9 @@ def serve_page(
     host: str = "127.0.0.1",
     port: int | None = None,
     allowed_hosts: Sequence[str] = (),
+    root_path: str = "",
 ) -> Iterator[str]:
-    """Serve the page in a thread.
+    """Serve the page in a thread, and ``/health`` for health checks.
 
     Args:
         blocks: Result of :func:`build_page`.
@@ -101,12 +104,14 @@ def serve_page(
         host: Address at which to listen; ``0.0.0.0`` listens on all networks of this machine.
         port: Port; by default the first free one from 7860 on.
         allowed_hosts: Additional host names by which browsers may access the server.
+        root_path: Path of the page on a reverse proxy that removes this path from requests, such as ``/actions``.
 
     Yields:
         The URL of the page.
 
     Raises:
-        InvalidInputError: If the port is in use, the address is not available, or a host name is invalid.
+        InvalidInputError: If the port is in use, the address is not available, or a host name or ``root_path`` is
+            invalid.
 
     Example:
         >>> with serve_page(build_page(handlers), handlers) as url:  # doctest: +SKIP
@@ -120,10 +125,15 @@ def serve_page(
 
     system = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
     mono = ("ui-monospace", "Consolas", "monospace")
+    if root_path and not root_path.startswith("/"):
+        raise InvalidInputError(f"root_path must be a path such as /actions; got {root_path!r}")
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.get("/health")(lambda: {"status": "ok", "version": __version__, "models": handlers.models.names})
     app = gr.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        app,
         blocks,
         "/",
+        root_path=root_path.rstrip("/") or None,
         ssr_mode=False,
         show_error=False,
         run_history=False,
