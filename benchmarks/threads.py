@@ -1,10 +1,10 @@
 """How much does the wait policy of OpenMP threads cost at rest, and save next to other work?
 
-    python -m benchmarks.threads [--video FILE] [--rounds 3] [--commands predict extract train evaluate]
+    python -m benchmarks.threads [--video FILE] [--weights NAME] [--rounds 3] [--commands predict extract ...]
 
 Runs whole commands as new processes, with the default of libgomp (threads spin), with that of quovadis and with no
 spinning, next to 0, 1, 2 and 4 processes that keep a core busy. The settings take turns. Reports median wall-clock
-seconds.
+seconds. To measure two cores of a larger machine, start it with ``taskset -c 0,1``.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks.end_to_end import make_video
 from benchmarks.machine import describe_machine
 from quovadis.runtime.threads import SPIN_COUNT
+from quovadis.weights.catalog import DEFAULT_WEIGHTS
 
 SETTINGS = {"libgomp": "300000", "quovadis": str(SPIN_COUNT), "none": "0"}
 
@@ -29,11 +30,11 @@ def keep_busy() -> None:
         pass
 
 
-def commands(video: Path, folder: Path) -> dict[str, list[str]]:
+def commands(video: Path, folder: Path, weights: str) -> dict[str, list[str]]:
     data = ["--data", "motions"]
     return {
-        "predict": ["predict", str(video)],
-        "extract": ["extract", str(video), "--out", str(folder / "features"), "--overwrite"],
+        "predict": ["predict", str(video), "--weights", weights],
+        "extract": ["extract", str(video), "--weights", weights, "--out", str(folder / "features"), "--overwrite"],
         "train": ["train", "tiny", *data, "--max-steps", "20", "--validate-every", "20", "--out", str(folder / "run")],
         "evaluate": ["evaluate", *data, "--weights", str(folder / "trained"), "--out", str(folder / "evaluation")],
     }
@@ -54,6 +55,7 @@ def seconds(command: list[str], spins: str, out: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--video", type=Path)
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="network of predict and extract")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--commands", nargs="+", default=["predict", "extract", "train", "evaluate"])
     parser.add_argument("--competitors", nargs="+", type=int, default=[0, 1, 2, 4])
@@ -64,7 +66,7 @@ def main() -> None:
         folder = Path(name)
         video = options.video or make_video(folder / "video.mp4", 256, 10.0)
         if "evaluate" in options.commands:
-            train = commands(video, folder)["train"]
+            train = commands(video, folder, options.weights)["train"]
             seconds([*train[:-1], str(folder / "trained")], SETTINGS["none"], folder / "trained")
         for command in options.commands:
             for count in options.competitors:
@@ -74,7 +76,9 @@ def main() -> None:
                     other.start()
                 for _ in range(options.rounds):
                     for setting, spins in SETTINGS.items():
-                        found[setting].append(seconds(commands(video, folder)[command], spins, folder / "run"))
+                        found[setting].append(
+                            seconds(commands(video, folder, options.weights)[command], spins, folder / "run")
+                        )
                 for other in others:
                     other.kill()
                 medians = " | ".join(f"{statistics.median(times):.1f}" for times in found.values())
