@@ -65,6 +65,13 @@ def test_reference_matches_the_program(site: Path) -> None:
     assert "12361557" in python  # what an example prints
 
 
+def test_every_image_is_used() -> None:
+    pages = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    images = sorted((ROOT / "docs" / "images").iterdir())
+    assert len(images) > 5
+    assert [image.name for image in images if f"images/{image.name}" not in pages] == []
+
+
 def test_every_public_package_has_a_reference_page() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
     assert {f"{{{{ package {name} }}}}" for name in PUBLIC} <= set(pages.splitlines())
