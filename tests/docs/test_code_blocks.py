@@ -146,6 +146,13 @@ def test_the_layout_names_every_package() -> None:
     assert {name for name in names - {"version.py"} if f"{name}/" not in text and name not in text} == set()
 
 
+def test_the_files_that_contributors_change_exist() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add a part")[2].partition("## Write code")[0]
+    paths = [word for word in re.findall(r"`([\w./-]+)`", table) if "/" in word or word.endswith(".md")]
+    assert len(paths) > 20
+    assert [p for p in paths if not (ROOT / p).exists() and not (ROOT / "src" / "quovadis" / p).exists()] == []
+
+
 def block(code: str, language: str = "bash", reason: str = "") -> Block:
     return Block(Path("page.md"), 1, language, code, reason)
 
