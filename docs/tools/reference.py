@@ -8,6 +8,11 @@ from importlib import import_module
 from typing import Any
 
 _COMMANDS = "{{ command line }}"
+_SUBCOMMANDS = {
+    "train": ("frozen", "finetune"),
+    "data": ("index", "verify", "stats", "download"),
+    "weights": ("list", "show", "get", "convert", "verify", "filters", "push"),
+}
 _PACKAGE = re.compile(r"\{\{ package (?P<name>[\w.]+) \}\}")
 
 
@@ -29,11 +34,14 @@ def package_reference(name: str) -> str:
 
 
 def command_line() -> str:
-    """Make a section for each command with the output of ``quovadis COMMAND --help``."""
+    """Make a section for each command and subcommand with the output of ``quovadis COMMAND --help``."""
     from quovadis.cli import COMMANDS
 
     sections = [f"## quovadis\n\n```text\n{help_of()}\n```"]
-    sections += [f"## quovadis {name}\n\n{what}\n\n```text\n{help_of(name)}\n```" for name, what in COMMANDS.items()]
+    for name, what in COMMANDS.items():
+        sections.append(f"## quovadis {name}\n\n{what[0].upper()}{what[1:]}.\n\n```text\n{help_of(name)}\n```")
+        subs = _SUBCOMMANDS.get(name, ())
+        sections += [f"### quovadis {name} {sub}\n\n```text\n{help_of(name, sub)}\n```" for sub in subs]
     return "\n\n".join(sections)
 
 
@@ -41,7 +49,7 @@ def help_of(*command: str) -> str:
     """Return the help of a command."""
     from quovadis.cli import main
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*command, "--help"])

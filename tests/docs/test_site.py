@@ -60,9 +60,25 @@ def test_reference_matches_the_program(site: Path) -> None:
     text = (site / "reference" / "cli" / "index.html").read_text()
     assert all(f"usage: quovadis {name} " in text for name in COMMANDS if name != "train")
     assert "usage: quovadis train RECIPE" in text
+    for option in ("--folds", "--optimizer.learning-rate", "--source", "--page", "--from", "--keep-card"):
+        assert option in text  # of a command with subcommands
     python = (site / "reference" / "python" / "index.html").read_text()
     assert "read_clip" in python
     assert "12361557" in python  # what an example prints
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_options_in_the_text_exist(site: Path) -> None:
+    """Code blocks are run or parsed by other tests; this one checks options in sentences and tables."""
+    option = r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z]"
+    known = set(re.findall(option, (site / "reference" / "cli" / "index.html").read_text()))
+    assert len(known) > 200
+    unknown = set()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for code in re.findall(r"`([^`\n]+)`", page.read_text()):
+            unknown |= {f"{page.name}: {name}" for name in re.findall(option, code) if name not in known}
+    assert unknown == {"deploy.md: --read-only", "deploy.md: --tmpfs"}  # of docker
 
 
 def test_every_image_is_used() -> None:
@@ -98,6 +114,7 @@ def test_examples_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
     assert to_markdown("Adds.\n\nExample:\n    >>> 1 + 1\n    2\nMore.") == (
         "Adds.\n\nExample:\n    ```python\n    >>> 1 + 1\n    2\n    ```\nMore."
     )
+    assert to_markdown('>>> probe(getfixture("clip_path"))') == '```python\n>>> probe(Path("video.mp4"))\n```'
     assert (
         to_markdown("See :func:`quovadis.read_clip` and :class:`~quovadis.video.Clip`.")
         == "See `quovadis.read_clip` and `Clip`."

@@ -76,8 +76,9 @@ def _train(options: Train) -> None:
 
 
 def _usage() -> str:
-    lines = ["  frozen       Classifier on features of the pretrained network, in minutes on a CPU."]
-    lines += [f"  {name:<12} {(function.__doc__ or '').splitlines()[0]}" for name, function in RECIPES.items()]
+    purposes = {"frozen": "Classifier on features of the pretrained network, in minutes on a CPU."}
+    purposes |= {name: (function.__doc__ or "").splitlines()[0] for name, function in RECIPES.items()}
+    lines = [f"  {name:<13} {purpose.replace('``', '')}" for name, purpose in purposes.items()]
     return "\n".join(
         [
             "usage: quovadis train RECIPE --data DATA [--out DIR] [--FIELD VALUE ...]",
