@@ -60,6 +60,7 @@ def test_reference_matches_the_program(site: Path) -> None:
     text = (site / "reference" / "cli" / "index.html").read_text()
     assert all(f"usage: quovadis {name} " in text for name in COMMANDS if name != "train")
     assert "usage: quovadis train RECIPE" in text
+    assert "``" not in text  # a terminal shows markup as it is
     for option in ("--folds", "--optimizer.learning-rate", "--source", "--page", "--from", "--keep-card"):
         assert option in text  # of a command with subcommands
     python = (site / "reference" / "python" / "index.html").read_text()

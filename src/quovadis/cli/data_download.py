@@ -35,7 +35,7 @@ class Download:
     annotations: Path | None = None
     """The annotation CSV file, also .gz; by default downloaded from CVDF, if it has a complete one."""
     source: Literal["youtube", "cvdf"] = "youtube"
-    """youtube needs the extra kinetics (``pip install '.[kinetics]'`` in the checkout); cvdf downloads archives."""
+    """youtube needs the extra kinetics (pip install '.[kinetics]' in the checkout); cvdf downloads archives."""
     classes: tuple[str, ...] = ()
     """Only these classes: names, or a text file with one per line."""
     youtube_ids: Path | None = None

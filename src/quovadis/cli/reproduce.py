@@ -25,7 +25,7 @@ class Reproduce:
     """The table to reproduce."""
     recipes: Annotated[ReproduceRecipes, tyro.conf.arg(name="")]
     data: tuple[str, ...] = ()
-    """kinetics=DATA, ucf101=DATA or hmdb51=DATA, with DATA as for ``quovadis train``: a folder, a table, a manifest or
+    """kinetics=DATA, ucf101=DATA or hmdb51=DATA, with DATA as for quovadis train: a folder, a table, a manifest or
     "motions". Repeat ucf101 and hmdb51 for splits 1 to 3. DATA without a name is used as kinetics."""
     out: Path = Path("runs/reproduce")
     """Folder for TABLE.md, TABLE.json, TABLE.html and the runs, which all tables share."""

@@ -22,7 +22,7 @@ class Transfer:
     weights: tuple[Path, ...]
     """Source networks: weights files, run folders or published names, one for each stream."""
     data: tuple[str, ...]
-    """Target datasets, as for ``quovadis train``. For several, such as the three splits of UCF-101, mean and standard
+    """Target datasets, as for quovadis train. For several, such as the three splits of UCF-101, mean and standard
     deviation are reported."""
     out: Path = Path("runs/transfer")
     """Folder for runs, features, results.json and report.html."""

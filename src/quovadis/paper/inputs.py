@@ -20,7 +20,7 @@ class TransferRecipes:
     """Recipes of each setting. Network and stream are always those of the source."""
 
     original: Recipe = field(default_factory=scratch)
-    """Training on the target only. ``model.weights`` may be a 2D network."""
+    """Training on the target only. model.weights may be a 2D network."""
     fixed: ClassifierRecipe = field(default_factory=ClassifierRecipe)
     """A new classifier on frozen features."""
     full_ft: Recipe = field(default_factory=finetune)

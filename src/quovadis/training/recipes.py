@@ -109,7 +109,7 @@ class ModelConfig:
     """The network and its initial weights."""
 
     name: str = "i3d"
-    """Name of the network, see ``quovadis.list_models()``."""
+    """Name of the network, see quovadis.list_models()."""
     stream: StreamChoice | None = None
     """Input streams. By default as in the paper: rgb+flow for the two models that use both, otherwise rgb."""
     dropout: float = 0.5
@@ -185,7 +185,7 @@ class DataConfig:
     """Optical flow method, for models with a flow stream. tvl1 is the paper's; the others are faster and give different
     flow."""
     flow_folder: str | None = None
-    """Folder of flow stored by ``quovadis flow``. By default flow files next to the videos are used, and flow is
+    """Folder of flow stored by quovadis flow. By default, flow files next to the videos are used, and flow is
     estimated if there are none."""
 
 
