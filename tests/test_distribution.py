@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from quovadis.version import __version__
 
@@ -41,7 +42,7 @@ def test_wheel_contains_the_package_only(built: tuple[Path, Path]) -> None:
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
     assert set(metadata.get_all("Provides-Extra") or []) == set(PROJECT["optional-dependencies"])
     needed = [line for line in metadata.get_all("Requires-Dist") or [] if "extra ==" not in line]
-    assert sorted(needed) == sorted(PROJECT["dependencies"])
+    assert set(map(Requirement, needed)) == set(map(Requirement, PROJECT["dependencies"]))
     assert set(metadata.get_all("License-File") or []) == {"LICENSE", "NOTICE.md"}
 
 
