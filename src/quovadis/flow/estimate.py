@@ -116,6 +116,7 @@ def flow_for_clip(
     parameters: TVL1Parameters | None = None,
     pairs_per_batch: int = 64,
     device: torch.device | str | None = None,
+    known: Tensor | None = None,
 ) -> Clip:
     """Return a copy of a clip with its optical flow; the last flow is repeated, so that every frame has one.
 
@@ -125,6 +126,7 @@ def flow_for_clip(
         parameters: Parameters of TV-L1; None uses the defaults of the method.
         pairs_per_batch: Maximum number of frame pairs processed at once.
         device: Device to compute on; None uses the device of the frames.
+        known: Flow of the first pairs of frames, (K, 2, H, W) with K < T, which is not estimated again.
 
     Returns:
         Clip whose ``flow`` is float32 (T, 2, H, W) in pixels, neither clipped nor quantized.
@@ -138,8 +140,13 @@ def flow_for_clip(
         Clip(T=4, H=32, W=40, 0.000 s to 0.120 s, with flow)
     """
     require_frames(len(clip), 2, clip.source, "optical flow")
-    flow = estimate_flow(clip.frames, method, parameters=parameters, pairs_per_batch=pairs_per_batch, device=device)
-    return replace(clip, flow=repeat_last(flow))
+    num_known = 0 if known is None else len(known)
+    if num_known < len(clip) - 1:
+        frames = clip.frames[num_known:]
+        flow = estimate_flow(frames, method, parameters=parameters, pairs_per_batch=pairs_per_batch, device=device)
+        known = flow if known is None else torch.cat([known, flow])
+    assert known is not None
+    return replace(clip, flow=repeat_last(known))
 
 
 def to_gray(frames: Tensor) -> Tensor:

@@ -98,7 +98,9 @@ class FlowSource:
             folders.insert(0, self.folder / parent.relative_to(self.videos))
         return list(dict.fromkeys(folders))
 
-    def add_to(self, clip: Clip, *, fps: float, short_side_px: int, first_frame_index: int) -> Clip:
+    def add_to(
+        self, clip: Clip, *, fps: float, short_side_px: int, first_frame_index: int, known: Tensor | None = None
+    ) -> Clip:
         """Return a copy of a clip with its flow.
 
         Args:
@@ -106,6 +108,7 @@ class FlowSource:
             fps: Frame rate of the clip.
             short_side_px: Short side of its frames.
             first_frame_index: Index of its first frame in the video resampled to ``fps``.
+            known: Flow of the first pairs of frames, which is not estimated again; see :func:`flow_for_clip`.
 
         Returns:
             Clip whose ``flow`` is float32 (T, 2, H, W) in pixels.
@@ -117,7 +120,7 @@ class FlowSource:
         """
         path = self.find(clip.source)
         if path is None:
-            return flow_for_clip(clip, method=self.method)
+            return flow_for_clip(clip, method=self.method, known=known)
         preset = preset_for(self.method, fps=fps, short_side_px=short_side_px)
         stat = Path(clip.source).stat()
         fingerprint = _fingerprint(clip.source, stat.st_mtime_ns, stat.st_size)

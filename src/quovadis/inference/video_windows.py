@@ -82,13 +82,19 @@ def read_windows(
         VideoReader(path, num_threads=num_threads) as reader,
         closing(prefetch(_decode_windows(reader, spec, window, stride, min_rest), depth=1)) as decoded,
     ):
+        previous: VideoWindow | None = None
         for item in decoded:
-            clip = item.clip
             if flow is not None:
                 clip = flow.add_to(
-                    clip, fps=spec.fps, short_side_px=spec.short_side_px, first_frame_index=item.first_frame
+                    item.clip,
+                    fps=spec.fps,
+                    short_side_px=spec.short_side_px,
+                    first_frame_index=item.first_frame,
+                    known=_shared_flow(previous, item, spec),
                 )
-            yield replace(item, clip=_loop_short(clip, spec, window, notes))
+                item = replace(item, clip=clip)
+                previous = item
+            yield replace(item, clip=_loop_short(item.clip, spec, window, notes))
         notes += [*reader.notes, *reader.damage_notes()]
 
 
@@ -120,6 +126,14 @@ def _decode_windows(
     if rest >= min_rest or not num_windows:
         for _, stop in windows(num_frames, window, stride)[num_windows:]:
             yield latest_window(stop)
+
+
+def _shared_flow(previous: VideoWindow | None, item: VideoWindow, spec: ModelSpec) -> Tensor | None:
+    """Return the flow of the pairs of frames at the begin of a window that the previous window has too."""
+    if previous is None or previous.clip.flow is None:
+        return None
+    start, rest = divmod(item.first_frame - previous.first_frame, spec.clip_stride)
+    return None if rest else previous.clip.flow[start:-1]  # the last flow of a clip is repeated
 
 
 def _loop_short(clip: Clip, spec: ModelSpec, window: int, notes: list[str]) -> Clip:
