@@ -26,7 +26,7 @@ def test_same_seed_draws_the_same_moving_scene(label: str) -> None:
 def test_unknown_scenes_and_lengths_are_refused() -> None:
     assert set(SCENE_LABELS) <= set(class_labels("kinetics400"))
     with pytest.raises(UnknownNameError, match="golf putting"):
-        draw_scene("golf puting")
+        draw_scene("golf")
     with pytest.raises(InvalidInputError, match="seconds must be above 0; got nan"):
         draw_scene("golf putting", seconds=float("nan"))
 
