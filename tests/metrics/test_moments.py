@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,8 @@ def test_invalid_features_are_refused() -> None:
         FeatureMoments.of(np.zeros((1, 3))).covariance()
     with pytest.raises(InvalidInputError, match="ddof must be 1"):
         moments.covariance(2)
+    with pytest.raises(InvalidTypeError, match="got SimpleNamespace; pass its attribute features"):
+        moments.update(SimpleNamespace(features=np.zeros((3, 3))))
 
 
 def test_merged_moments_equal_those_of_all_samples() -> None:

@@ -163,7 +163,9 @@ def feature_array(features: Any) -> Array:
         features = features.detach().cpu().double().numpy()
     x = np.asarray(features)
     if x.dtype.kind not in "fiu":
-        raise InvalidTypeError(f"features must be real numbers (N, D); got {x.dtype}")
+        got = type(features).__name__ if x.dtype == object else str(x.dtype)
+        hint = "; pass its attribute features" if hasattr(features, "features") else ""
+        raise InvalidTypeError(f"features must be real numbers (N, D); got {got}{hint}")
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidInputError(f"features must have shape (N, D) with at least one row; got {x.shape}")
     x = x.astype(np.float64)
