@@ -18,6 +18,7 @@ from quovadis.models.inception import MaxPoolSame
 from quovadis.models.layers import BatchNorm2d, BatchNorm3d, ConvUnit, ShiftBatchNorm, max_pool_same
 from quovadis.models.optimization import InferenceModel, for_inference, optimize
 from quovadis.models.resnet import I3DResNet50
+from quovadis.models.spec import Precision
 from quovadis.models.video_model import VideoModel
 from quovadis.models.zoo import build_model
 from tests.models.test_video_model import inputs, tiny_models_and_streams, unchanged_settled
@@ -250,3 +251,14 @@ def test_openvino_gives_same_results(name: str) -> None:
         with torch.no_grad():
             assert largest(fast(*x), model(*x)) < 3e-3
             assert largest(fast.features(*x), model.features(*x)) < 3e-3
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.parametrize(("precision", "error"), [("bfloat16", 0.5), ("float16", 0.3)])
+def test_openvino_reduces_the_precision(precision: Precision, error: float) -> None:
+    model = unchanged_settled("i3d_tiny")
+    fast, x = optimize(model, precision=precision, backend="openvino"), inputs(model, 1)
+    with torch.no_grad():
+        found, expected = fast.features(*x), model.features(*x)
+    assert found.dtype == torch.float32
+    assert float((found - expected).norm() / expected.norm()) < error

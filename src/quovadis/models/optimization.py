@@ -179,7 +179,7 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
     network = copy.deepcopy(model, shared).eval()
     with torch.no_grad():
         fold_batch_norm(network)
-        if precision != "float32":
+        if precision != "float32" and backend != "openvino":  # OpenVINO converts a float32 network itself
             _cast_convolutions(network, _DTYPES[precision])
         network.channels_last()
         device = next(network.parameters()).device.type
