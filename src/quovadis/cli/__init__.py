@@ -1,7 +1,9 @@
 """Command line ``quovadis COMMAND``. Each command is a module of this package, imported when it is run."""
 
+import atexit
 import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -89,6 +91,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             if argv is None and interrupts.received_signal() is not None:
                 interrupts.exit_within(_SECONDS_TO_EXIT, code)
             sys.exit(code)
+    if argv is None and os.environ.get("WORLD_SIZE", "1") != "1":
+        _exit_without_finalizing()
+
+
+def _exit_without_finalizing() -> None:
+    """Exit a process of a launcher after success.
+
+    Threads of PyTorch's process groups can abort the process while the interpreter is finalized; the launcher would
+    report a failure.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _run(args: Sequence[str]) -> None:
