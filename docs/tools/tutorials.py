@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -73,7 +74,8 @@ def run_script(script: Path) -> tuple[Path, list[Cell], str]:
     folder = ROOT / "build" / "tutorials" / f"{script.stem}-{_fingerprint(script)}"
     result = folder / "cells.json"
     if not result.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted: old pictures would not count as new
+        folder.mkdir(parents=True)
         environment = os.environ | {"MPLBACKEND": "agg"}
         done = subprocess.run(
             [sys.executable, __file__, str(script)],

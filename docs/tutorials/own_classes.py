@@ -105,7 +105,8 @@ for index in doubt.argsort(descending=True)[:3].tolist():
 # %% [markdown]
 # ## Use the classifier
 #
-# The run folder contains the complete network with your classes. It is accepted wherever weights are:
+# The run folder contains the complete network with your classes. It is accepted wherever weights are. (The saved
+# classifier was trained on this clip, so its probability says nothing about new ones.)
 
 # %%
 recognizer = quovadis.Recognizer.load(run.folder)

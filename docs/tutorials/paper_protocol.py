@@ -71,8 +71,8 @@ print("data:    ", result.data_fingerprint[:16])
 #
 # ## The test protocol is part of the number
 #
-# How many frames, from where, how many crops: the same network gets other accuracies. `quovadis evaluate
-# --protocol` knows those of the literature by name, and states them in every result:
+# How many frames, from where, how many crops: the same network gets other accuracies. `quovadis evaluate --protocol`
+# knows those of the literature by name, and states them in every result:
 
 # %%
 from quovadis.evaluation import PROTOCOLS

@@ -33,8 +33,8 @@ print(f"mean error {(inner - torch.tensor([3.0, -2.0]).view(2, 1, 1)).norm(dim=1
 #
 # ## Flow of a scene
 #
-# The color shows the direction, the brightness the speed. The camera stands still, so only the players and the ball
-# move.
+# The hue shows the direction, the saturation the speed; white is no motion. The camera stands still, so only the
+# players and the ball move.
 
 # %%
 import matplotlib.pyplot as plt
@@ -73,7 +73,8 @@ print(stored.dtype, f"largest error {(decode_flow(stored) - flow.clamp(-20, 20))
 # ## Two networks
 #
 # Each stream is a network of its own, with its own training. Their **logits are added**; that is all. Adding logits
-# multiplies the probabilities, so a class must be plausible to both. Averaging probabilities instead is another model:
+# multiplies the probabilities, so a class must be plausible to both. Averaging probabilities instead is another model,
+# as these invented logits show:
 
 # %%
 labels = ("playing tennis", "playing badminton", "ice skating")

@@ -10,8 +10,8 @@
 # ## Videos
 #
 # Name two folders of videos as the arguments of the script. Without them, it draws real videos and imitates three
-# generators: one that blurs, one whose videos stand still, and a perfect one, which draws from the same distribution
-# as the real videos.
+# generators: one whose videos are coarse, one whose videos stand still, and a perfect one, which draws from the same
+# distribution as the real videos.
 
 # %%
 import sys
@@ -66,8 +66,8 @@ for name, videos in generators.items():
 #
 # Two numbers help. The `interval` shows how much the distance varies with the choice of videos. `halves` is the
 # distance between random halves of the real set, which are as good as videos can be. A generator whose distance is not
-# above it cannot be told from the real videos with this number of videos. (Each half has only 9 videos, so this
-# yardstick is a little too large.)
+# above it cannot be told from the real videos with this number of videos. Each half has only 9 videos, so this
+# yardstick is much too large here: it does not even tell the videos that stand still from real ones.
 
 # %%
 import matplotlib.pyplot as plt
