@@ -55,6 +55,26 @@ main()
         assert (ended.code, ended.stderr) == (0, "")
 
 
+def test_no_process_begins_before_all_have_joined() -> None:
+    script = (
+        _HEAD
+        + """
+join = distributed.dist.init_process_group
+def join_late(**options):
+    join(**options)
+    time.sleep(1.0 if rank == 2 else 0.0)
+    print(time.monotonic())
+distributed.dist.init_process_group = join_late
+distributed.initialize()
+print(time.monotonic())
+distributed.barrier()
+distributed.shutdown()
+"""
+    )
+    times = [[float(t) for t in ended.stdout.split()] for ended in launch(script, 3)]
+    assert max(joined for joined, _ in times) <= min(began for _, began in times), times
+
+
 def test_error_in_one_process_stops_all_and_is_printed_once() -> None:
     script = (
         _HEAD

@@ -25,6 +25,7 @@ TIMEOUT_MINUTES = 30.0
 """How long a process waits for the others. Must exceed the time to read a dataset or download weights."""
 _SECONDS_TO_REPORT = 2.0
 _FAILURES = "quovadis/failures"
+_JOINED = "quovadis/joined"
 
 _store: dist.Store | None = None
 _was_first: bool | None = None
@@ -62,6 +63,18 @@ def initialize(timeout_minutes: float = TIMEOUT_MINUTES) -> None:
         world_size=count,
         timeout=limit,
     )
+    _wait_for_all_to_join(limit)
+
+
+def _wait_for_all_to_join(limit: timedelta) -> None:
+    """Wait until every process has all its connections.
+
+    Gloo returns in one process while others still connect; if that one then failed, the others would wait for each
+    other until the timeout.
+    """
+    assert _store is not None
+    _store.set(f"{_JOINED}/{rank()}", "")
+    _store.wait([f"{_JOINED}/{other}" for other in range(world_size())], limit)
 
 
 def shutdown() -> None:
