@@ -87,11 +87,14 @@ def test_endpoints_agree_with_official_graph(size: str, dtype: torch.dtype) -> N
     assert [(row.endpoint, row.difference, row.tolerance) for row in rows if not row.holds] == []
 
 
-def test_chunked_forward_equals_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The results do not depend on the chunk size of the first layers."""
+@pytest.mark.parametrize("num_cores", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_chunked_forward_equals_endpoints(monkeypatch: pytest.MonkeyPatch, batch_size: int, num_cores: int) -> None:
+    """The results do not depend on the chunk size, nor on the number of cores."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_cores)
     model = optimize(copy.deepcopy(unchanged_settled("i3d_tiny")).double())
     assert isinstance(model.network.trunk, FastTrunk)
-    x = torch.rand(2, 3, 37, 65, 96, dtype=DOUBLE) * 2 - 1
+    x = torch.rand(batch_size, 3, 37, 65, 96, dtype=DOUBLE) * 2 - 1
     last = model.endpoints(x, names=["Mixed_5c"])["Mixed_5c"]
     for values in (1, 2**18, 2**30):
         monkeypatch.setattr(fast_layers, "_CHUNK_VALUES", values)

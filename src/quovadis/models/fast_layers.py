@@ -4,8 +4,10 @@ These layers support inference only. They expect and return tensors in channels-
 ``benchmarks/results`` for timings.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from math import ceil
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from quovadis.models.inception import InceptionBlock, InceptionV1, MaxPoolSame
 from quovadis.models.layers import ConvUnit, same_padding
+from quovadis.runtime.parallel import run_in_halves
 
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, 2.0)
 """Evaluation points of the polynomials in :class:`FastTimeConv`, in addition to infinity.
@@ -25,6 +28,8 @@ _BLOCK_FRAMES = 4
 """Output frames that one Winograd transform computes together."""
 _CHUNK_VALUES = 2**22
 """Number of intermediate values per chunk: 16 MiB in float32, which fits into the cache of most processors."""
+_CHUNK_ROWS = 1024
+"""Number of positions per chunk in Inception blocks: up to 2 MiB, which the branches read from a cache of the core."""
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -38,34 +43,52 @@ def channels_last_like(x: Tensor, num_channels: int) -> tuple[Tensor, Tensor]:
     return rows.view(len(x), *x.shape[2:], num_channels).movedim(-1, 1), rows
 
 
-def max_pool_fast(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+def max_pool_fast(x: Tensor, kernel: Sequence[int], stride: Sequence[int], part: range | None = None) -> Tensor:
     """Max pooling with SAME padding, computed one axis at a time.
 
     Same result as :func:`quovadis.models.layers.max_pool_same`. It is faster on a CPU because PyTorch also stores the
     position of each maximum, which only the backward pass needs.
+
+    Args:
+        x: (B, C, ...).
+        kernel: Kernel size of each axis.
+        stride: Stride of each axis.
+        part: Positions of the output along its first axis, time in 3D, that are computed. Defaults to all.
     """
-    for axis in range(x.ndim - 1, 1, -1):  # width first: this leaves the fewest values for the other axes
-        k, s = kernel[axis - 2], stride[axis - 2]
-        if k > 1 or s > 1:
-            x = _max_along(x, axis, k, s)
-    return x
+    size = [ceil(n / s) for n, s in zip(x.shape[2:], stride, strict=True)]
+    pads = [same_padding(n, k, s)[0] for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    part = range(size[0]) if part is None else part
+    first = part.start * stride[0] - pads[0]
+    last = (part.stop - 1) * stride[0] - pads[0] + kernel[0]
+    y = x[:, :, max(first, 0) : last].movedim(1, -1)
+    size[0], pads[0] = len(part), max(-first, 0)
+    for axis in reversed(range(len(size))):  # width first: this leaves the fewest values for the other axes
+        if kernel[axis] > 1 or stride[axis] > 1:
+            y = _max_along(y, axis + 1, kernel[axis], stride[axis], pads[axis], size[axis])
+    return y.movedim(-1, 1)
 
 
-def _max_along(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
-    """Max pooling with SAME padding along one axis."""
-    size = x.shape[axis]
-    before, _ = same_padding(size, kernel, stride)
-    rows = x.movedim(1, -1).movedim(axis - 1, 0)
-    result = rows[::stride].clone()
-    for offset in range(-before, kernel - before):
-        if offset == 0:
+def _max_along(x: Tensor, axis: int, kernel: int, stride: int, before: int, num_outputs: int) -> Tensor:
+    """Max pooling along one axis, with ``before`` padded positions at its start."""
+    result = x.new_empty(*x.shape[:axis], num_outputs, *x.shape[axis + 1 :])
+    inputs, outputs = x.movedim(axis, 0), result.movedim(axis, 0)
+    centers = inputs[::stride][:num_outputs]
+    written = False
+    for offset in sorted(range(-before, kernel - before), key=abs)[1:]:
+        start = -(offset // stride) if offset < 0 else 0
+        stop = min(num_outputs, (len(inputs) - 1 - offset) // stride + 1)
+        if start >= stop:
             continue
-        first = -(offset // stride) if offset < 0 else 0
-        last = min(len(result), (size - 1 - offset) // stride + 1)
-        if first < last:
-            neighbors = rows[first * stride + offset :: stride][: last - first]
-            torch.maximum(result[first:last], neighbors, out=result[first:last])
-    return result.movedim(0, axis - 1).movedim(-1, 1)
+        neighbors = inputs[start * stride + offset :: stride][: stop - start]
+        if not written:
+            torch.maximum(centers[start:stop], neighbors, out=outputs[start:stop])
+            outputs[:start], outputs[stop:] = centers[:start], centers[stop:]
+            written = True
+        else:
+            torch.maximum(outputs[start:stop], neighbors, out=outputs[start:stop])
+    if not written:
+        outputs.copy_(centers)
+    return result
 
 
 class FastPool(nn.Module):
@@ -77,7 +100,14 @@ class FastPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) to (B, C, ...), each axis divided by its stride and rounded up."""
-        return max_pool_fast(x, self.kernel, self.stride)
+        size = [ceil(n / s) for n, s in zip(x.shape[2:], self.stride, strict=True)]
+        out = x.new_empty(len(x), *size, x.shape[1]).movedim(-1, 1)
+
+        def pool(start: int, stop: int) -> None:
+            out[:, :, start:stop] = max_pool_fast(x, self.kernel, self.stride, range(start, stop))
+
+        run_in_halves(pool, size[0])
+        return out
 
 
 class FastPointwise(nn.Module):
@@ -101,12 +131,13 @@ class FastPointwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, out, ...)."""
         out, rows = channels_last_like(x, self.out_channels)
-        self.write_to(rows, x)
+        inputs = rows_of(x)
+        run_in_halves(lambda start, stop: self.multiply(inputs[start:stop], rows[start:stop]), len(rows))
         return out
 
-    def write_to(self, rows: Tensor, x: Tensor) -> None:
-        """Write the output for ``x`` to ``rows`` (positions, out), which may be columns of a wider matrix."""
-        torch.addmm(self.bias, rows_of(x), self.weight, out=rows).relu_()
+    def multiply(self, inputs: Tensor, out: Tensor) -> None:
+        """(positions, in) to ``out`` (positions, out), which may be columns of a wider matrix."""
+        torch.addmm(self.bias, inputs, self.weight, out=out).relu_()
 
 
 class FastTimeConv(nn.Module):
@@ -154,87 +185,110 @@ class FastTimeConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) to (B, out, T, H, W), each axis divided by its stride and rounded up."""
-        return self.forward_then(x, lambda chunk: chunk)
+        return self.forward_then(x, lambda frames: frames)
 
-    def forward_then(self, x: Tensor, frame_layers: Callable[[Tensor], Tensor]) -> Tensor:
-        """Apply the convolution and then ``frame_layers``, one chunk of frames at a time.
+    def forward_then(self, x: Tensor, frame_layers: Callable[[Tensor], Tensor], out: Tensor | None = None) -> Tensor:
+        """Apply the convolution, ``frame_layers`` and ReLU, one chunk of frames at a time.
 
         Args:
             x: Float (B, in, T, H, W).
-            frame_layers: Maps (1, out, t, H, W) to (1, C, t, H', W'). It must treat each frame independently.
+            frame_layers: Maps the result of the convolution, before ReLU, (1, out, t, H, W) to (1, C, t, H', W'). It
+                must treat each frame independently.
+            out: Where the result (B, C, T, H', W') is written. Allocated by default.
         """
         num_frames, *size = (ceil(n / s) for n, s in zip(x.shape[2:], self.stride, strict=True))
         blocks = [(clip, start) for clip in range(len(x)) for start in range(0, num_frames, _BLOCK_FRAMES)]
         frame_values = size[0] * size[1] * self.out_channels
-        chunk_size = min(max(_CHUNK_VALUES // (len(self.weights) * frame_values), 1), len(blocks))
-        pad_clip = _ClipPadding(x, self.kernel, self.stride)
+        chunk_size = max(_CHUNK_VALUES // (len(self.weights) * frame_values), 1)
+        padding = _ClipPadding(x, self.kernel, self.stride, len(self.input_transform))
+        lock = threading.Lock()
 
-        # The buffers of one chunk. Each iteration overwrites them after the previous result was copied to `out`.
-        padded, padded_clip = pad_clip(x[0]), 0
-        inputs = x.new_empty(len(self.weights), chunk_size, *padded.shape[1:])
-        products = x.new_empty(len(self.weights), chunk_size, frame_values)
-        outputs = x.new_empty(chunk_size, _BLOCK_FRAMES, frame_values)
-        out: Tensor | None = None
-        for first in range(0, len(blocks), chunk_size):
-            chunk = blocks[first : first + chunk_size]
-            for i, (clip, start) in enumerate(chunk):
-                if clip != padded_clip:
-                    padded, padded_clip = pad_clip(x[clip]), clip
-                self._transform_input(padded, start - pad_clip.implicit_frames, inputs[:, i].flatten(1))
-            for point, weight in enumerate(self.weights):
-                y = inputs[point, : len(chunk)].movedim(-1, 1)
-                # The value at point 1 is added to each output frame exactly once.
-                y = F.conv2d(y, weight, self.bias if point == _BIAS_POINT else None, self.stride[1:], pad_clip.implicit)
-                products[point, : len(chunk)] = y.movedim(1, -1).flatten(1)
-            for i in range(len(chunk)):
-                torch.mm(self.output_transform, products[:, i], out=outputs[i])
-            frames = outputs[: len(chunk)].relu_().view(-1, *size, self.out_channels).movedim(-1, 0)
-            y = frame_layers(frames[None])
-            if out is None:
-                out = y.new_empty(len(x), num_frames, *y.shape[3:], y.shape[1]).movedim(-1, 1)
-            for (clip, start), block in zip(chunk, y[0].split(_BLOCK_FRAMES, 1), strict=True):
-                target = out[clip, :, start : start + _BLOCK_FRAMES]
-                target.copy_(block[:, : target.shape[1]])
+        def compute(first: int, last: int) -> None:
+            nonlocal out
+            # Each chunk overwrites the buffers after the result of the previous one was written to `out`.
+            count = min(chunk_size, last - first)
+            padded = padding.new_buffer(x)
+            inputs = x.new_empty(len(self.weights), count, *padding.frame_shape)
+            products = x.new_empty(len(self.weights), count, frame_values)
+            outputs = x.new_empty(count, _BLOCK_FRAMES, frame_values)
+            for begin in range(first, last, count):
+                chunk = blocks[begin : min(begin + count, last)]
+                for i, (clip, start) in enumerate(chunk):
+                    frames, num_zero = padding.block(x[clip], start, padded)
+                    transform = self.input_transform[:, num_zero : num_zero + len(frames)]
+                    torch.mm(transform, frames.flatten(1), out=inputs[:, i].flatten(1))
+                self._convolve(inputs[:, : len(chunk)], products, padding.implicit)
+                for i in range(len(chunk)):
+                    torch.mm(self.output_transform, products[:, i], out=outputs[i])
+                y = frame_layers(outputs[: len(chunk)].view(-1, *size, self.out_channels).movedim(-1, 0)[None])
+                with lock:
+                    if out is None:
+                        out = y.new_empty(len(x), num_frames, *y.shape[3:], y.shape[1]).movedim(-1, 1)
+                for (clip, start), block in zip(chunk, y[0].split(_BLOCK_FRAMES, 1), strict=True):
+                    target = out[clip, :, start : start + _BLOCK_FRAMES]
+                    torch.clamp_min(block[:, : target.shape[1]], 0, out=target)
+
+        run_in_halves(compute, len(blocks))
         assert out is not None
         return out
 
-    def _transform_input(self, frames: Tensor, start: int, out: Tensor) -> None:
-        """Transform the input frames of the block that begins at ``start``. Frames outside the clip are zero."""
-        stop = min(start + len(self.input_transform), len(frames))
-        inside = slice(max(start, 0), stop)
-        torch.mm(self.input_transform[:, inside.start - start : stop - start], frames[inside].flatten(1), out=out)
+    def _convolve(self, inputs: Tensor, products: Tensor, padding: list[int]) -> None:
+        """Convolve the transformed frames (points, blocks, H, W, in) with the weights of their points."""
+        for point, weight in enumerate(self.weights):
+            # The value at point 1 is added to each output frame exactly once.
+            bias = self.bias if point == _BIAS_POINT else None
+            y = F.conv2d(inputs[point].movedim(-1, 1), weight, bias, self.stride[1:], padding)
+            products[point, : len(y)] = y.movedim(1, -1).flatten(1)
 
 
 class _ClipPadding:
     """SAME padding of clips, explicit only where the convolution cannot pad.
 
-    A call maps a clip (C, T, H, W) to frames (T', H', W', C'). With a temporal stride, ``stride`` consecutive frames
-    become one frame with ``stride`` times the channels.
+    With a temporal stride, ``stride`` consecutive frames become one frame with ``stride`` times the channels.
     """
 
-    def __init__(self, x: Tensor, kernel: Sequence[int], stride: Sequence[int]):
+    def __init__(self, x: Tensor, kernel: Sequence[int], stride: Sequence[int], num_inputs: int):
         self.pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
-        (before, _), *spatial = self.pads
-        self.time_stride = stride[0]
+        (self.before, _), *spatial = self.pads
+        self.time_stride, self.num_inputs = stride[0], num_inputs
         self.explicit = self.time_stride > 1 or any(start != end for start, end in spatial)
         self.implicit = [0, 0] if self.explicit else [start for start, _ in spatial]
         """Spatial padding that is left to the convolution."""
-        self.implicit_frames = 0 if self.explicit else before
-        """Zero frames before the clip that are not part of the result."""
+        pads = spatial if self.explicit else [(0, 0), (0, 0)]
+        height, width = (n + sum(pad) for n, pad in zip(x.shape[3:], pads, strict=True))
+        self.frame_shape = height, width, x.shape[1] * self.time_stride
 
-    def __call__(self, clip: Tensor) -> Tensor:
+    def new_buffer(self, x: Tensor) -> Tensor:
+        """Allocate the memory for the padded frames of one block."""
+        height, width, _ = self.frame_shape
+        num_frames = self.num_inputs if self.explicit else 0
+        return x.new_zeros(num_frames, height, width, self.time_stride, x.shape[1])
+
+    def block(self, clip: Tensor, start: int, buffer: Tensor) -> tuple[Tensor, int]:
+        """Return the input frames of the block of output frames from ``start``.
+
+        Args:
+            clip: (C, T, H, W).
+            start: First output frame.
+            buffer: The result of :meth:`new_buffer`, which is overwritten.
+
+        Returns:
+            The input frames that are not entirely zero, (t, H', W', C'), and the number of zero frames before them.
+        """
         frames = clip.movedim(0, -1)
         if not self.explicit:
-            return frames
-        (before, _), (top, bottom), (left, right) = self.pads
-        step, (num_frames, height, width, channels) = self.time_stride, frames.shape
-        size = top + height + bottom, left + width + right
-        padded = clip.new_zeros(ceil((before + num_frames) / step), *size, step, channels)
+            first = start - self.before
+            skipped = max(-first, 0)
+            return frames[first + skipped : first + self.num_inputs], skipped
+        step, (_, (top, _), (left, _)), (_, height, width, _) = self.time_stride, self.pads, frames.shape
+        first = start * step - self.before
+        if first < 0 or first + len(buffer) * step > len(frames):
+            buffer.zero_()
         for phase in range(step):
-            first = max(ceil((before - phase) / step), 0)
-            of_phase = frames[first * step + phase - before :: step]
-            padded[first : first + len(of_phase), top : top + height, left : left + width, phase] = of_phase
-        return padded.flatten(3)
+            skipped = max(ceil(-(first + phase) / step), 0)
+            of_phase = frames[first + phase + skipped * step :: step][: len(buffer) - skipped]
+            buffer[skipped : skipped + len(of_phase), top : top + height, left : left + width, phase] = of_phase
+        return buffer.flatten(3), 0
 
 
 def _winograd_matrices(num_outputs: int, num_taps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -265,23 +319,49 @@ class FastInceptionBlock(nn.Module):
         block: A block whose layers were already replaced.
     """
 
+    first: FastPointwise
+    reduce1: FastPointwise
+    reduce2: FastPointwise
+    pool: FastPool
+    last: FastPointwise
+
     def __init__(self, block: InceptionBlock):
         super().__init__()
-        self.branches = nn.ModuleList(block.children())
-        self.widths = [_out_channels(list(branch.children())[-1]) for branch in block.children()]
+        layers: list[Any] = [layer for branch in block.children() for layer in branch.children()]
+        self.first, self.reduce1, self.conv1, self.reduce2, self.conv2, self.pool, self.last = layers
+        self.widths = [_out_channels(layer) for layer in (self.first, self.conv1, self.conv2, self.last)]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, b0 + b1 + b2 + b3, ...)."""
         out, rows = channels_last_like(x, sum(self.widths))
-        for branch, columns in zip(self.branches, rows.split(self.widths, 1), strict=True):
-            *layers, last = branch.children()
-            y = x
-            for layer in layers:
-                y = layer(y)
-            if isinstance(last, FastPointwise):
-                last.write_to(columns, y)
+        columns = rows.split(self.widths, 1)
+        reduced1, rows1 = channels_last_like(x, self.reduce1.out_channels)
+        reduced2, rows2 = channels_last_like(x, self.reduce2.out_channels)
+        axis = 2 if len(x) == 1 else 0  # the first axis with several positions: a range of it is contiguous
+        num_rows = len(rows) // x.shape[axis]
+        step = max(_CHUNK_ROWS // num_rows, 1)
+
+        def run_pointwise_layers(start: int, stop: int) -> None:
+            if axis == 2:
+                pooled = max_pool_fast(x, self.pool.kernel, self.pool.stride, range(start, stop))
             else:
-                columns.copy_(rows_of(last(y)))
+                pooled = max_pool_fast(x[start:stop], self.pool.kernel, self.pool.stride)
+            for begin in range(start, stop, step):
+                count = min(step, stop - begin)
+                part = slice(begin * num_rows, (begin + count) * num_rows)
+                inputs = rows_of(x.narrow(axis, begin, count))
+                self.first.multiply(inputs, columns[0][part])
+                self.reduce1.multiply(inputs, rows1[part])
+                self.reduce2.multiply(inputs, rows2[part])
+                self.last.multiply(rows_of(pooled.narrow(axis, begin - start, count)), columns[3][part])
+
+        run_in_halves(run_pointwise_layers, x.shape[axis])
+        for conv, reduced, target in ((self.conv1, reduced1, columns[1]), (self.conv2, reduced2, columns[2])):
+            if isinstance(conv, FastTimeConv):
+                result = target.unflatten(0, (len(x), *x.shape[2:])).movedim(-1, 1)
+                conv.forward_then(reduced, lambda frames: frames, result)
+            else:
+                target.copy_(rows_of(conv(reduced)))
         return out
 
 
@@ -325,10 +405,23 @@ class FastTrunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) to (B, 1024, T/8, H/32, W/32), rounded up."""
-        for _, output in self.stages(x, frozenset()):
-            x = output
-        return x
+        num_pairs = len(x) // 2
+        parts = {}
+
+        def run(start: int, stop: int) -> None:
+            for _, output in self.stages(x[start:stop], frozenset()):
+                parts[start] = output
+
+        if num_pairs:
+            run_in_halves(run, 2 * num_pairs)
+        if len(x) % 2:  # the layers divide the frames of a single clip
+            run(2 * num_pairs, len(x))
+        return torch.cat([parts[start] for start in sorted(parts)])
 
     def _first_layers(self, x: Tensor) -> Tensor:
-        x = self.Conv3d_1a_7x7.forward_then(x, lambda frames: self.Conv3d_2b_1x1(self.MaxPool3d_2a_3x3(frames)))
-        return self.Conv3d_2c_3x3.forward_then(x, self.MaxPool3d_3a_3x3)
+        def pool_and_convolve(frames: Tensor) -> Tensor:
+            return self.Conv3d_2b_1x1(self.MaxPool3d_2a_3x3(frames).relu_())
+
+        return self.Conv3d_2c_3x3.forward_then(
+            self.Conv3d_1a_7x7.forward_then(x, pool_and_convolve), self.MaxPool3d_3a_3x3
+        )

@@ -4,6 +4,7 @@ import ctypes
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 def keep_freed_memory(max_block_mib: int = 1024, max_free_mib: int = 2048) -> None:
@@ -23,4 +24,5 @@ def keep_freed_memory(max_block_mib: int = 1024, max_free_mib: int = 2048) -> No
     except (AttributeError, OSError, TypeError):  # not Linux, or another C library
         return
     set_option(_M_MMAP_THRESHOLD, max_block_mib << 20)
+    set_option(_M_ARENA_MAX, 1)  # the arenas of threads return their blocks
     set_option(_M_TRIM_THRESHOLD, max_free_mib << 20)
