@@ -1,0 +1,3 @@
+"""Measurements; see ``README.md``."""
+
+import quovadis as quovadis  # before torch, so that waiting threads sleep as in the command line

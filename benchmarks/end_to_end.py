@@ -25,6 +25,7 @@ from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import Recognizer
 from quovadis.models.inputs import clip_to_streams
 from quovadis.models.zoo import build_model
+from quovadis.runtime.memory import keep_freed_memory
 from quovadis.video.clip import Clip
 from quovadis.video.reader import VideoReader
 from quovadis.video.writer import write_video
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     torch.manual_seed(0)
     models = [build_model(options.model, stream=stream, num_classes=NUM_CLASSES) for stream in ("rgb", "flow")]
     labels = [str(i) for i in range(NUM_CLASSES)]
