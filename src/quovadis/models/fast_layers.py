@@ -133,8 +133,13 @@ class FastPointwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, out, ...)."""
         out, rows = channels_last_like(x, self.out_channels)
-        inputs = rows_of(x)
-        run_in_halves(lambda start, stop: self.multiply(inputs[start:stop], rows[start:stop]), len(rows))
+        halves = list(zip(rows_of(x).tensor_split(2), rows.tensor_split(2), strict=True))
+
+        def multiply(start: int, stop: int) -> None:
+            for inputs, outputs in halves[start:stop]:
+                self.multiply(inputs, outputs)
+
+        run_in_halves(multiply, len(halves))
         return out
 
     def multiply(self, inputs: Tensor, out: Tensor) -> None:
@@ -201,20 +206,19 @@ class FastTimeConv(nn.Module):
         num_frames, *size = (ceil(n / s) for n, s in zip(x.shape[2:], self.stride, strict=True))
         blocks = [(clip, start) for clip in range(len(x)) for start in range(0, num_frames, _BLOCK_FRAMES)]
         frame_values = size[0] * size[1] * self.out_channels
-        chunk_size = max(_CHUNK_VALUES // (len(self.weights) * frame_values), 1)
+        chunk_size = min(max(_CHUNK_VALUES // (len(self.weights) * frame_values), 1), ceil(len(blocks) / 2))
+        chunks = [blocks[first : first + chunk_size] for first in range(0, len(blocks), chunk_size)]
         padding = _ClipPadding(x, self.kernel, self.stride, len(self.input_transform))
         lock = threading.Lock()
 
         def compute(first: int, last: int) -> None:
             nonlocal out
             # Each chunk overwrites the buffers after the result of the previous one was written to `out`.
-            count = min(chunk_size, last - first)
             padded = padding.new_buffer(x)
-            inputs = x.new_empty(len(self.weights), count, *padding.frame_shape)
-            products = x.new_empty(len(self.weights), count, frame_values)
-            outputs = x.new_empty(count, _BLOCK_FRAMES, frame_values)
-            for begin in range(first, last, count):
-                chunk = blocks[begin : min(begin + count, last)]
+            inputs = x.new_empty(len(self.weights), chunk_size, *padding.frame_shape)
+            products = x.new_empty(len(self.weights), chunk_size, frame_values)
+            outputs = x.new_empty(chunk_size, _BLOCK_FRAMES, frame_values)
+            for chunk in chunks[first:last]:
                 for i, (clip, start) in enumerate(chunk):
                     frames, num_zero = padding.block(x[clip], start, padded)
                     transform = self.input_transform[:, num_zero : num_zero + len(frames)]
@@ -230,7 +234,7 @@ class FastTimeConv(nn.Module):
                     target = out[clip, :, start : start + _BLOCK_FRAMES]
                     torch.clamp_min(block[:, : target.shape[1]], 0, out=target)
 
-        run_in_halves(compute, len(blocks))
+        run_in_halves(compute, len(chunks))
         assert out is not None
         return out
 
@@ -341,9 +345,10 @@ class FastInceptionBlock(nn.Module):
         reduced2, rows2 = channels_last_like(x, self.reduce2.out_channels)
         axis = 2 if len(x) == 1 else 0  # the first axis with several positions: a range of it is contiguous
         num_rows = len(rows) // x.shape[axis]
-        step = max(_CHUNK_ROWS // num_rows, 1)
+        step = min(max(_CHUNK_ROWS // num_rows, 1), ceil(x.shape[axis] / 2))
 
-        def run_pointwise_layers(start: int, stop: int) -> None:
+        def run_pointwise_layers(first: int, last: int) -> None:
+            start, stop = first * step, min(last * step, x.shape[axis])
             if axis == 2:
                 pooled = max_pool_fast(x, self.pool.kernel, self.pool.stride, range(start, stop))
             else:
@@ -357,7 +362,7 @@ class FastInceptionBlock(nn.Module):
                 self.reduce2.multiply(inputs, rows2[part])
                 self.last.multiply(rows_of(pooled.narrow(axis, begin - start, count)), columns[3][part])
 
-        run_in_halves(run_pointwise_layers, x.shape[axis])
+        run_in_halves(run_pointwise_layers, ceil(x.shape[axis] / step))
         for conv, reduced, target in ((self.conv1, reduced1, columns[1]), (self.conv2, reduced2, columns[2])):
             if isinstance(conv, FastTimeConv):
                 result = target.unflatten(0, (len(x), *x.shape[2:])).movedim(-1, 1)
@@ -375,7 +380,8 @@ def _out_channels(layer: nn.Module) -> int:
 class FastTrunk(nn.Module):
     """Replacement for the 3D :class:`~quovadis.models.inception.InceptionV1` of I3D.
 
-    It runs the first five layers on a few frames at a time, which saves time and memory.
+    It runs the first five layers on a few frames at a time, which saves time and memory. The result for a clip depends
+    neither on other clips of the batch, nor on whether two threads divide the work.
 
     Args:
         trunk: A trunk whose layers were already replaced.
@@ -408,17 +414,18 @@ class FastTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) to (B, 1024, T/8, H/32, W/32), rounded up."""
         num_pairs = len(x) // 2
-        parts = {}
+        outputs: list[Tensor] = [x] * len(x)
 
         def run(start: int, stop: int) -> None:
-            for _, output in self.stages(x[start:stop], frozenset()):
-                parts[start] = output
+            for clip in range(start, stop):
+                for _, output in self.stages(x[clip : clip + 1], frozenset()):
+                    outputs[clip] = output
 
         if num_pairs:
             run_in_halves(run, 2 * num_pairs)
-        if len(x) % 2:  # the layers divide the frames of a single clip
+        if len(x) % 2:  # the layers divide the frames of the last clip
             run(2 * num_pairs, len(x))
-        return torch.cat([parts[start] for start in sorted(parts)])
+        return torch.cat(outputs)
 
     def _first_layers(self, x: Tensor) -> Tensor:
         def pool_and_convolve(frames: Tensor) -> Tensor:

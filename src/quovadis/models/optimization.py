@@ -130,8 +130,8 @@ def optimize(model: VideoModel, *, precision: Precision = "float32", backend: Ba
     CPU in float32 or float64, the layers are replaced as well: temporal convolutions use Winograd's algorithm
     (:class:`~quovadis.models.fast_layers.FastTimeConv`), pointwise convolutions are matrix products, and I3D processes
     its first layers a few frames at a time, which also limits memory use. Two threads each compute half of the frames
-    (:func:`~quovadis.runtime.parallel.run_in_halves`). In float32, the logits of I3D deviate from
-    those in float64 by at most 1.4e-6 of their standard deviation (1.5e-6 for the original model).
+    (:func:`~quovadis.runtime.parallel.run_in_halves`). In float32, the logits of I3D deviate from those in float64 by
+    at most 1.4e-6 of their standard deviation (1.5e-6 for the original model).
 
     On an NVIDIA GPU, I3D uses fused Triton kernels (:mod:`quovadis.models.triton_layers`). Inputs of up to 8 clips of
     64 frames run as a CUDA graph from the second call with the same shape on (:mod:`quovadis.models.cuda_graph`).
