@@ -1,5 +1,6 @@
 """Fixtures for tests and doctests."""
 
+import gc
 import os
 
 import quovadis  # noqa: F401  sets the thread policy before torch is imported
@@ -38,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker("shared")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the modules and the collected tests, which stay until the end, from garbage collection.
+
+    Each full collection would visit them, which takes up to a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

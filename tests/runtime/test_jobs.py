@@ -1,7 +1,6 @@
 """Jobs: every item once, whatever dies on the way."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,50 +13,42 @@ from quovadis.datasets.load import load_dataset
 from quovadis.datasets.preparation import PrepareSettings, prepare
 from quovadis.errors import InvalidInputError, JobError
 from quovadis.runtime.jobs import run_jobs
+from tests.runtime.job_child import die_at_the_third_item, die_at_three_and_six, fail, square
 from tests.synthetic import write_square
-
-
-def _square(x: int) -> int:
-    return x * x
-
-
-def _dies_at_three(x: int) -> int:
-    if x == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x * x
-
-
-def _fails(x: int) -> int:
-    raise ValueError(f"{x} is wrong")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_every_item_is_processed_once(num_workers: int) -> None:
-    results = list(run_jobs(_square, list(range(20)), num_workers=num_workers))
+    results = list(run_jobs(square, list(range(20)), num_workers=num_workers))
     assert sorted(results) == [(i, i * i) for i in range(20)]
 
 
 def test_negative_number_of_workers_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="num_workers must be at least 0; got -2"):
-        list(run_jobs(_square, [1], num_workers=-2))
+        list(run_jobs(square, [1], num_workers=-2))
 
 
 @pytest.mark.slow
-def test_item_that_kills_its_process_does_not_affect_others() -> None:
-    results = dict(run_jobs(_dies_at_three, list(range(8)), num_workers=2, on_crash=lambda x: -x))
-    assert results == {i: (-3 if i == 3 else i * i) for i in range(8)}
+def test_items_that_kill_their_process_do_not_affect_others() -> None:
+    results = dict(run_jobs(die_at_three_and_six, list(range(8)), num_workers=2, on_crash=lambda x: -x))
+    assert results == {i: (-i if i in (3, 6) else i * i) for i in range(8)}
     with pytest.raises(JobError, match="worked on 3 was killed"):
-        list(run_jobs(_dies_at_three, list(range(8)), num_workers=2))
+        list(run_jobs(die_at_three_and_six, list(range(5)), num_workers=2))
+
+
+def test_item_that_is_not_the_cause_of_a_crash_is_repeated() -> None:
+    results = dict(run_jobs(die_at_the_third_item, list(range(6)), num_workers=1, on_crash=lambda x: -x))
+    assert results == {i: i * i for i in range(6)}
 
 
 def test_exception_stops_the_job() -> None:
     with pytest.raises(ValueError, match="is wrong"):
-        list(run_jobs(_fails, [1, 2], num_workers=1))
+        list(run_jobs(fail, [1, 2], num_workers=1))
 
 
 def test_while_waiting_is_called() -> None:
     calls: list[int] = []
-    list(run_jobs(_square, [1, 2, 3], num_workers=1, while_waiting=lambda: calls.append(1)))
+    list(run_jobs(square, [1, 2, 3], num_workers=1, while_waiting=lambda: calls.append(1)))
     assert calls
 
 

@@ -49,7 +49,7 @@ def run_jobs(
     """Apply a function to every item.
 
     A broken file can crash the decoder, and the system kills processes when memory runs out. All items in progress are
-    then repeated one by one in separate processes to find the one that caused the crash, and the job continues.
+    then repeated one by one in another process to find the one that caused the crash, and the job continues.
 
     Args:
         function: The function, see the module docstring.
@@ -85,8 +85,7 @@ def run_jobs(
     while todo:
         workers = min(num_workers, len(todo))
         suspects = yield from _until_crash(function, items, todo, workers, while_waiting or _nothing)
-        for index in suspects:
-            yield index, _alone(function, items[index], on_crash)
+        yield from _one_by_one(function, items, deque(suspects), on_crash)
 
 
 def _until_crash(
@@ -113,17 +112,31 @@ def _until_crash(
     return []
 
 
-def _alone(function: Callable[[Item], Result], item: Item, on_crash: Callable[[Item], Result] | None) -> Result:
-    try:
-        with _pool(1) as pool:
-            return _submit(pool, function, item).result()
-    except BrokenProcessPool as error:
-        if on_crash is not None:
-            return on_crash(item)
-        raise JobError(
-            f"the process that worked on {item} was killed, possibly because it ran out of memory: run the command "
-            "again with fewer workers; finished items are kept"
-        ) from error
+def _one_by_one(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    todo: deque[int],
+    on_crash: Callable[[Item], Result] | None,
+) -> Generator[tuple[int, Result], None, None]:
+    """Process ``todo`` in one process at a time. An item caused a crash if it was the first one of its process."""
+    while todo:
+        num_done = 0
+        try:
+            with _pool(1) as pool:
+                while todo:
+                    yield todo[0], _submit(pool, function, items[todo[0]]).result()
+                    todo.popleft()
+                    num_done += 1
+        except BrokenProcessPool as error:
+            if num_done > 0:
+                continue
+            item = items[todo[0]]
+            if on_crash is None:
+                raise JobError(
+                    f"the process that worked on {item} was killed, possibly because it ran out of memory: run the "
+                    "command again with fewer workers; finished items are kept"
+                ) from error
+            yield todo.popleft(), on_crash(item)
 
 
 @contextmanager
