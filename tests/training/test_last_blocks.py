@@ -186,7 +186,7 @@ def test_an_interrupted_run_continues_at_the_next_fold(
             raise KeyboardInterrupt
         train_tail(tail, files, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("quovadis.training.frozen_classifier.train_tail", count)
+    monkeypatch.setattr("quovadis.training.frozen_last_blocks.train_tail", count)
 
     def run(name: str) -> object:
         run = train_frozen(weights, data, tmp_path / name, num_folds=3, last_blocks=RECIPE)

@@ -4,46 +4,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from quovadis.datasets.manifest import UNLABELED, Manifest, VideoRecord, preview_names
+from quovadis.datasets.manifest import Manifest
 from quovadis.errors import TrainingError
 from quovadis.evaluation.dump import LogitDump, score_dump
 from quovadis.evaluation.protocols import find_protocol
 from quovadis.evaluation.results import EvaluationResult
 from quovadis.flow.source import FlowSource
 from quovadis.inference.recognizer import describe_model
-from quovadis.metrics.calibration import expected_calibration_error, fit_temperature
-from quovadis.models.i3d import I3D
+from quovadis.metrics.calibration import expected_calibration_error
 from quovadis.models.video_model import VideoModel
 from quovadis.runtime.atomic import write_atomically
-from quovadis.runtime.hashing import sha256_text
 from quovadis.runtime.locks import FolderLock
 from quovadis.training.accuracy_curve import CurvePoint, learning_curve
 from quovadis.training.checkpoint import trained_weights_info
-from quovadis.training.cross_validation import CrossValidation, cross_validate, select_strength
+from quovadis.training.cross_validation import CrossValidation
 from quovadis.training.data_findings import DataFindings, find_in_data
-from quovadis.training.frozen_features import CachedVideos, Features, frozen_features, hash_trunk
+from quovadis.training.frozen_features import frozen_features, hash_trunk
+from quovadis.training.frozen_fit import FrozenFit, fit_on_splits, fit_with_folds
+from quovadis.training.frozen_last_blocks import TrainedLastBlocks, require_one_i3d, train_last_blocks
+from quovadis.training.frozen_videos import (
+    FrozenVideos,
+    frozen_records,
+    join_features,
+    require_classes,
+    require_readable_classes,
+    require_same_videos,
+)
 from quovadis.training.last_blocks import (
     LastBlocksRecipe,
     LastBlocksResult,
-    Tail,
     cached_activations,
     require_i3d,
-    tail_logits,
-    train_tail,
 )
-from quovadis.training.logistic import L2_STRENGTHS, divide_logits, fit_logistic, require_linear_head, set_heads
+from quovadis.training.logistic import divide_logits, require_linear_head, set_heads
 from quovadis.weights.files import save_weights
 from quovadis.weights.load import NETWORKS_FILE, load_model
 
@@ -145,8 +147,12 @@ def train_frozen(
     sources = [weights] if isinstance(weights, str | PathLike) else list(weights)
     out = Path(out)
     report = progress or (lambda step, done, total: None)
-    records = _records(data, num_folds)
-    _check_classes(data, records, num_folds)
+
+    def count(step: str, total: int) -> Callable[[int], None]:
+        return lambda done: report(step, done, total)
+
+    records = frozen_records(data, num_folds)
+    require_classes(data, records, num_folds)
     with FolderLock(out, "training"):
         if (out / "last.pt").exists():
             raise TrainingError(f"{out} holds a run of another recipe: choose another --out")
@@ -155,55 +161,32 @@ def train_frozen(
         for model in models:
             require_linear_head(model)
         if last_blocks is not None:
-            _require_one_i3d(models, last_blocks)
+            require_one_i3d(models, last_blocks)
         chosen, flow = find_protocol(protocol), flow or FlowSource()
-        features = []
-        for model in models:
-            name = f"features ({describe_model(model)})"
-            features.append(
-                frozen_features(
-                    model,
-                    data,
-                    records,
-                    protocol=chosen,
-                    flow=flow,
-                    device=device,
-                    num_workers=num_workers,
-                    progress=lambda done, name=name: report(name, done, len(records)),  # type: ignore[misc]
-                )
+        reading: dict[str, Any] = {"protocol": chosen, "flow": flow, "device": device, "num_workers": num_workers}
+        features = [
+            frozen_features(
+                model, data, records, **reading, progress=count(f"features ({describe_model(model)})", len(records))
             )
+            for model in models
+        ]
         trunks = [hash_trunk(model) for model in models]
-        videos = _Videos(data, *_join(features))
-        _require_classes(videos, num_folds)
+        videos = FrozenVideos(data, *join_features(features))
+        require_readable_classes(videos, num_folds)
         if num_folds:
-            fitted = _fit_with_folds(videos, num_folds, balanced, seed, lambda fold: report("folds", fold, num_folds))
+            fitted = fit_with_folds(videos, num_folds, balanced, seed, count("folds", num_folds))
         else:
-            fitted = _fit_on_splits(videos, balanced)
-        described = chosen.describe(models[0].spec)
-        trained: _LastBlocks | None = None
+            fitted = fit_on_splits(videos, balanced)
+        trained: TrainedLastBlocks | None = None
         if last_blocks is not None:
+            i3d = require_i3d(models[0], last_blocks.train_from)
             stored = cached_activations(
-                require_i3d(models[0], last_blocks.train_from),
-                data,
-                records,
-                last_blocks.train_from,
-                protocol=chosen,
-                flow=flow,
-                device=device,
-                num_workers=num_workers,
-                progress=lambda done: report("activations", done, len(records)),
+                i3d, data, records, last_blocks.train_from, **reading, progress=count("activations", len(records))
             )
-            _require_same_videos(videos, stored)
-            trained = _train_last_blocks(
-                require_i3d(models[0], last_blocks.train_from),
-                videos,
-                stored.files,
-                fitted,
-                last_blocks,
-                balanced,
-                seed,
-                out / "folds",
-                lambda done, total: report("training the last blocks, epochs", done, total),
+            require_same_videos(videos, stored)
+            epochs = partial(report, "training the last blocks, epochs")
+            trained = train_last_blocks(
+                i3d, videos, stored.files, fitted, last_blocks, balanced, seed, out / "folds", epochs
             )
         kept = trained is not None and trained.result.kept
         if trained is not None and kept:
@@ -211,6 +194,7 @@ def train_frozen(
         else:
             set_heads(models, data.labels, fitted.weight, fitted.bias)
         divide_logits(models, fitted.temperature)
+        described = chosen.describe(models[0].spec)
         facts = {
             "source_weights": [fspath(source) for source in sources],
             "protocol": described,
@@ -236,273 +220,7 @@ def train_frozen(
         )
 
 
-@dataclass(frozen=True)
-class _Videos:
-    """Videos of a dataset with their features."""
-
-    data: Manifest
-    records: tuple[VideoRecord, ...]
-    errors: tuple[str, ...]
-    samples: Tensor
-    """float32 (readable videos, views, D): the mean over time."""
-    files: tuple[Path, ...]
-    """The cache file of each readable video, with its filmstrip."""
-
-    @property
-    def readable(self) -> list[VideoRecord]:
-        return [r for r, error in zip(self.records, self.errors, strict=True) if not error]
-
-    @property
-    def targets(self) -> Tensor:
-        return torch.tensor([r.label for r in self.readable])
-
-    def rows(self, split: str) -> Tensor:
-        """Positions of the readable videos of a split."""
-        return torch.tensor([i for i, r in enumerate(self.readable) if r.split == split], dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    weight: Tensor
-    bias: Tensor
-    l2: float
-    temperature: float
-    scored: Tensor
-    """Positions of the readable videos with logits."""
-    logits: Tensor
-    """Calibrated logits of these videos, none of which the classifier of the logits was trained on."""
-    split: str
-    cross_validation: CrossValidation | None = None
-
-
-def _fit_with_folds(
-    videos: _Videos, num_folds: int, balanced: bool, seed: int, progress: Callable[[int], None]
-) -> _Fitted:
-    targets, groups = videos.targets, [r.group for r in videos.readable]
-    num_classes = len(videos.data.labels)
-    validation = cross_validate(
-        videos.samples,
-        targets,
-        groups,
-        num_classes,
-        num_folds=num_folds,
-        balanced=balanced,
-        seed=seed,
-        progress=progress,
-    )
-    l2 = select_strength(videos.samples, targets, groups, num_classes, L2_STRENGTHS, balanced, seed)
-    weight, bias = _fit(videos, torch.arange(len(targets)), l2, balanced)
-    temperature = fit_temperature(validation.logits, targets)
-    by = "group" if any(groups) else "video"
-    return _Fitted(
-        weight,
-        bias,
-        l2,
-        temperature,
-        torch.arange(len(targets)),
-        validation.logits / temperature,
-        f"{num_folds} folds by {by}",
-        validation,
-    )
-
-
-def _fit_on_splits(videos: _Videos, balanced: bool) -> _Fitted:
-    train, val, test = (videos.rows(split) for split in ("train", "val", "test"))
-    targets = videos.targets
-    fits = []
-    for l2 in L2_STRENGTHS:
-        weight, bias = _fit(videos, train, l2, balanced)
-        logits = videos.samples[val].double().mean(1) @ weight.T + bias
-        fits.append((float(F.cross_entropy(logits, targets[val])), l2, weight, bias, logits))
-    _, l2, weight, bias, logits = min(fits, key=lambda fit: fit[0])
-    temperature = fit_temperature(logits, targets[val])
-    scores = (videos.samples[test].double().mean(1) @ weight.T + bias) / temperature
-    return _Fitted(weight, bias, l2, temperature, test, scores, "test")
-
-
-@dataclass(frozen=True)
-class _LastBlocks:
-    model: VideoModel
-    """The network with trained last blocks and classifier."""
-    fitted: _Fitted
-    """As for the classifier on frozen features, whose weights it keeps."""
-    result: LastBlocksResult
-
-
-def _train_last_blocks(
-    model: I3D,
-    videos: _Videos,
-    files: Sequence[Path],
-    fitted: _Fitted,
-    recipe: LastBlocksRecipe,
-    balanced: bool,
-    seed: int,
-    folder: Path,
-    progress: Callable[[int, int], None],
-) -> _LastBlocks:
-    """Continue from the classifier on frozen features; in each fold from the classifier of its training videos.
-
-    The logits of finished folds are kept in ``folder`` until the end, so an interrupted run continues at the next fold.
-    """
-    targets, validation = videos.targets, fitted.cross_validation
-    total = recipe.num_epochs * (1 if validation is None else len(validation.strengths) + 1)
-    trainings = 0
-
-    def train(rows: Tensor, weight: Tensor, bias: Tensor) -> Tail:
-        nonlocal trainings
-        before = trainings * recipe.num_epochs
-        set_heads([model], videos.data.labels, weight, bias)
-        tail = Tail(model, recipe.train_from)
-        chosen = [files[i] for i in rows.tolist()]
-        train_tail(tail, chosen, targets[rows], recipe, seed=seed, progress=lambda done: progress(before + done, total))
-        trainings += 1
-        return tail
-
-    def score(tail: Tail, rows: Tensor) -> Tensor:
-        return tail_logits(tail, [files[i] for i in rows.tolist()])
-
-    if validation is None:
-        train_rows, val, test = (videos.rows(split) for split in ("train", "val", "test"))
-        tail = train(train_rows, fitted.weight, fitted.bias)
-        frozen = videos.samples[val].double().mean(1) @ fitted.weight.T + fitted.bias
-        own, scores = score(tail, val), score(tail, test)
-        truth = targets[val]
-    else:
-        frozen, own, truth = validation.logits, torch.zeros_like(validation.logits), targets
-        for fold, l2 in enumerate(validation.strengths):
-            held_out = validation.folds == fold
-            rest = (~held_out).nonzero().flatten()
-            weight, bias = _fit(videos, rest, l2, balanced)
-            parts = [[files[i].stem for i in rows.nonzero().flatten().tolist()] for rows in (~held_out, held_out)]
-            key = _key_of_fold(recipe, seed, weight, bias, parts)
-            logits = _read_fold(folder / f"{key}.safetensors")
-            if logits is None:
-                logits = score(train(rest, weight, bias), held_out.nonzero().flatten())
-                write_atomically(folder / f"{key}.safetensors", save({"logits": logits}))
-            else:
-                trainings += 1
-            own[held_out] = logits
-        scores, validation = own, replace(validation, logits=own)
-        tail = train(torch.arange(len(targets)), fitted.weight, fitted.bias)
-    rmtree(folder, ignore_errors=True)
-    temperature = fit_temperature(own, truth)
-    accuracies = [float((logits.argmax(1) == truth).double().mean()) for logits in (frozen, own)]
-    improved = replace(fitted, temperature=temperature, logits=scores / temperature, cross_validation=validation)
-    return _LastBlocks(tail.model.eval(), improved, LastBlocksResult(*accuracies))
-
-
-def _key_of_fold(recipe: LastBlocksRecipe, seed: int, weight: Tensor, bias: Tensor, videos: list[list[str]]) -> str:
-    """Return a hash of everything that determines the trained blocks of a fold."""
-    return sha256_text(json.dumps([asdict(recipe), seed, weight.tolist(), bias.tolist(), videos]))[:16]
-
-
-def _read_fold(path: Path) -> Tensor | None:
-    """Read the logits of a finished fold; None if it is not finished."""
-    try:
-        return load(path.read_bytes())["logits"]
-    except (OSError, SafetensorError, KeyError):
-        return None
-
-
-def _require_one_i3d(models: Sequence[VideoModel], recipe: LastBlocksRecipe) -> None:
-    if len(models) > 1:
-        raise TrainingError(
-            f"the last blocks of one network can be trained; got {len(models)} networks: train them separately, and "
-            "add their logits with --weights A B"
-        )
-    require_i3d(models[0], recipe.train_from)
-
-
-def _require_same_videos(videos: _Videos, stored: CachedVideos) -> None:
-    both = zip(videos.records, videos.errors, stored.errors, strict=True)
-    changed = [record.path.name for record, a, b in both if bool(a) != bool(b)]
-    if changed:
-        raise TrainingError(f"{preview_names(changed)} changed during the run: run the command again")
-
-
-def _fit(videos: _Videos, rows: Tensor, l2: float, balanced: bool) -> tuple[Tensor, Tensor]:
-    samples = videos.samples[rows]
-    targets = videos.targets[rows].repeat_interleave(samples.shape[1])
-    return fit_logistic(samples.flatten(0, 1), targets, len(videos.data.labels), l2=l2, balanced=balanced)
-
-
-def _check_classes(data: Manifest, records: Sequence[VideoRecord], num_folds: int) -> None:
-    """Raise TrainingError before anything is computed if the listed videos cannot train a classifier."""
-    if len(data.labels) < 2:
-        raise TrainingError(
-            f"{data.name} has only the class {data.labels[0]!r}: a classifier needs at least two, for example a folder "
-            "of videos that show something else"
-        )
-    groups: dict[int, set[str]] = {label: set() for label in range(len(data.labels))}
-    for i, record in enumerate(records):
-        if num_folds or record.split == "train":
-            groups[record.label].add(record.group or f"\0{i}")
-    empty = [data.labels[label] for label, own in groups.items() if not own]
-    if empty:
-        where = "video" if num_folds else "video in the training split"
-        raise TrainingError(
-            f"{preview_names(empty)} of {data.name} {'has' if len(empty) == 1 else 'have'} no {where}: add videos, or "
-            "remove the class"
-        )
-    single = [data.labels[label] for label, own in groups.items() if len(own) == 1]
-    if num_folds and single:
-        raise TrainingError(
-            f"cross-validation needs two videos or groups of videos in each class, and {preview_names(single)} of "
-            f"{data.name} {'has' if len(single) == 1 else 'have'} one: add videos of another source, remove the class, "
-            "or train without --folds"
-        )
-    num_groups = len(set().union(*groups.values()))
-    if num_folds > num_groups:
-        raise TrainingError(
-            f"{num_folds} folds need at least {num_folds} groups of videos, and {data.name} has {num_groups}: use "
-            "fewer --folds, or add videos of other sources"
-        )
-
-
-def _records(data: Manifest, num_folds: int) -> tuple[VideoRecord, ...]:
-    """The videos that are needed: all labeled ones, or those of the three splits."""
-    if num_folds:
-        return tuple(r for r in data.records if r.label != UNLABELED)
-    return tuple(r for split in ("train", "val", "test") for r in data.split(split))
-
-
-def _require_classes(videos: _Videos, num_folds: int) -> None:
-    """Raise TrainingError if a class has no readable training video, or a split no readable video."""
-    rows = {split: videos.rows(split) for split in ("train", "val", "test")}
-    present = videos.targets if num_folds else videos.targets[rows["train"]]
-    missing = sorted(set(range(len(videos.data.labels))) - set(present.tolist()))
-    if missing:
-        names = preview_names([videos.data.labels[i] for i in missing])
-        where = "readable video" if num_folds else "readable video in the training split"
-        reasons = sorted({e for r, e in zip(videos.records, videos.errors, strict=True) if e and r.label in missing})
-        raise TrainingError(
-            f"{names} of {videos.data.name} {'has' if len(missing) == 1 else 'have'} no {where}"
-            f"{f' ({reasons[0]})' if reasons else ''}: add videos, or remove the class"
-        )
-    empty = [split for split, own in rows.items() if not len(own)]
-    if empty and not num_folds:
-        raise TrainingError(
-            f"no {empty[0]} video of {videos.data.name} can be read; add videos, or use --folds 5 (num_folds=5)"
-        )
-
-
-def _join(
-    features: Sequence[Features],
-) -> tuple[tuple[VideoRecord, ...], tuple[str, ...], Tensor, tuple[Path, ...]]:
-    """Concatenate the features of several networks. A video that one of them could not use is left out."""
-    first = features[0]
-    errors = tuple(next(filter(None, of_video), "") for of_video in zip(*(f.errors for f in features), strict=True))
-    parts = []
-    for part in features:
-        own = [i for i, error in enumerate(part.errors) if not error]
-        kept = [row for row, i in enumerate(own) if not errors[i]]
-        parts.append(part.values[kept].mean(2))
-    own = [i for i, error in enumerate(first.errors) if not error]
-    files = tuple(first.files[row] for row, i in enumerate(own) if not errors[i])
-    return first.records, errors, torch.cat(parts, 2), files
-
-
-def _find_in_data(videos: _Videos, fitted: _Fitted) -> DataFindings:
+def _find_in_data(videos: FrozenVideos, fitted: FrozenFit) -> DataFindings:
     return find_in_data(
         videos.samples.mean(1),
         videos.targets,
@@ -516,12 +234,12 @@ def _find_in_data(videos: _Videos, fitted: _Fitted) -> DataFindings:
     )
 
 
-def _curve(videos: _Videos, fitted: _Fitted, seed: int) -> tuple[CurvePoint, ...]:
+def _curve(videos: FrozenVideos, fitted: FrozenFit, seed: int) -> tuple[CurvePoint, ...]:
     groups = [r.group for r in videos.readable]
     return learning_curve(videos.samples.mean(1), videos.targets, groups, l2=fitted.l2, seed=seed)
 
 
-def _parts(videos: _Videos, fitted: _Fitted) -> list[str]:
+def _parts(videos: FrozenVideos, fitted: FrozenFit) -> list[str]:
     """Return the fold or split of each readable video."""
     if fitted.cross_validation is not None:
         return [f"fold {fold + 1}" for fold in fitted.cross_validation.folds.tolist()]
@@ -543,7 +261,7 @@ def _save(
         write_atomically(out / NETWORKS_FILE, json.dumps([folder.name for folder in folders], indent=2) + "\n")
 
 
-def _evaluate(fitted: _Fitted, videos: _Videos, protocol: str, model: str) -> EvaluationResult:
+def _evaluate(fitted: FrozenFit, videos: FrozenVideos, protocol: str, model: str) -> EvaluationResult:
     """Score the videos that were held out; unreadable ones count as wrong."""
     held_out = {videos.readable[i].path for i in fitted.scored.tolist()}
     kept = [
