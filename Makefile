@@ -1,6 +1,6 @@
 # make demo          Run the demo.
 # make test          Lint and fast tests.
-# make test-all      Lint and all tests, with coverage.
+# make test-all      Lint and all tests; make coverage: all tests, and which lines they run.
 # make test-extras   All tests with every optional dependency; make test-no-extras: with none.
 # make docs          Build the documentation in build/site.
 # make dist          Build wheel and sdist; make smoke: install both into empty environments and run them.
@@ -14,7 +14,7 @@ EXTRAS ?= dev,docs,export,tensorboard
 # All tests of a file run in one process, which creates their fixtures once.
 PYTEST = $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-without-shared test-extras test-no-extras pytest lint parity docs dist smoke clean
+.PHONY: demo test test-all coverage test-without-shared test-extras test-no-extras pytest lint parity docs dist smoke clean
 
 demo: $(VENV)/.ready
 	$(BIN)/quovadis demo $(VIDEO) --out runs/demo
@@ -23,6 +23,9 @@ test: lint
 	$(PYTEST) -m "not slow"
 
 test-all: lint
+	$(PYTEST)
+
+coverage: $(VENV)/.ready
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-without-shared: $(VENV)/.ready

@@ -4,17 +4,21 @@
 
 Runs whole commands as new processes, with the default of libgomp (threads spin), with that of quovadis and with no
 spinning, next to 0, 1, 2 and 4 processes that keep a core busy. The settings take turns. Reports median wall-clock
-seconds. To measure two cores of a larger machine, start it with ``taskset -c 0,1``.
+seconds; for ``serve``, of one request for the actions of the video (extra ``web``), and for ``test``, of the fast tests
+of ``tests/models``. To measure two cores of a larger machine, start it with ``taskset -c 0,1``.
 """
 
 import argparse
 import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from benchmarks.end_to_end import make_video
@@ -22,6 +26,7 @@ from benchmarks.machine import describe_machine
 from quovadis.runtime.threads import SPIN_COUNT
 from quovadis.weights.catalog import DEFAULT_WEIGHTS
 
+PORT = 7893
 SETTINGS = {"libgomp": "300000", "quovadis": str(SPIN_COUNT), "none": "0"}
 
 
@@ -31,25 +36,57 @@ def keep_busy() -> None:
 
 
 def commands(video: Path, folder: Path, weights: str) -> dict[str, list[str]]:
-    data = ["--data", "motions"]
+    data, program = ["--data", "motions"], ["-m", "quovadis"]
+    features, evaluation = ["--out", str(folder / "features"), "--overwrite"], ["--out", str(folder / "evaluation")]
+    steps = ["--max-steps", "20", "--validate-every", "20"]
     return {
-        "predict": ["predict", str(video), "--weights", weights],
-        "extract": ["extract", str(video), "--weights", weights, "--out", str(folder / "features"), "--overwrite"],
-        "train": ["train", "tiny", *data, "--max-steps", "20", "--validate-every", "20", "--out", str(folder / "run")],
-        "evaluate": ["evaluate", *data, "--weights", str(folder / "trained"), "--out", str(folder / "evaluation")],
+        "predict": [*program, "predict", str(video), "--weights", weights],
+        "extract": [*program, "extract", str(video), "--weights", weights, *features],
+        "train": [*program, "train", "tiny", *data, *steps, "--out", str(folder / "run")],
+        "evaluate": [*program, "evaluate", *data, "--weights", str(folder / "trained"), *evaluation],
+        "serve": [*program, "serve", "--weights", weights, "--port", str(PORT)],
+        "test": ["-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow", "tests/models"],
     }
 
 
-def seconds(command: list[str], spins: str, out: Path) -> float:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")} | {"GOMP_SPINCOUNT": spins}
-    subprocess.run(["rm", "-rf", str(out)], check=True)
+def environment(spins: str) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("OMP_")} | {"GOMP_SPINCOUNT": spins}
+
+
+def command_seconds(command: list[str], spins: str) -> float:
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "quovadis", *command], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *command], env=environment(spins), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+        raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
     return time.perf_counter() - started
+
+
+def request_seconds(command: list[str], spins: str, video: Path) -> float:
+    """Start the server and measure one request."""
+    from gradio_client import Client, handle_file
+
+    server = subprocess.Popen([sys.executable, *command], env=environment(spins), stdout=subprocess.DEVNULL)
+    try:
+        wait_for(f"http://127.0.0.1:{PORT}/health", server)
+        client = Client(f"http://127.0.0.1:{PORT}", verbose=False)
+        started = time.perf_counter()
+        client.predict(handle_file(str(video)), "", api_name="/recognize")
+        return time.perf_counter() - started
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        try:
+            urllib.request.urlopen(url).close()
+            return
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    raise SystemExit(f"the server ended with code {server.returncode}")
 
 
 def main() -> None:
@@ -62,13 +99,14 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{describe_machine()}; {options.rounds} rounds; load before: {os.getloadavg()[0]:.2f}\n")
     print(f"| command | busy processes | {' | '.join(SETTINGS)} |\n| --- | --- | {'--- | ' * len(SETTINGS)}")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         video = options.video or make_video(folder / "video.mp4", 256, 10.0)
         if "evaluate" in options.commands:
             train = commands(video, folder, options.weights)["train"]
-            seconds([*train[:-1], str(folder / "trained")], SETTINGS["none"], folder / "trained")
-        for command in options.commands:
+            command_seconds([*train[:-1], str(folder / "trained")], SETTINGS["none"])
+        for name in options.commands:
+            command = commands(video, folder, options.weights)[name]
             for count in options.competitors:
                 found: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
                 others = [multiprocessing.Process(target=keep_busy, daemon=True) for _ in range(count)]
@@ -76,13 +114,16 @@ def main() -> None:
                     other.start()
                 for _ in range(options.rounds):
                     for setting, spins in SETTINGS.items():
+                        shutil.rmtree(folder / "run", ignore_errors=True)
                         found[setting].append(
-                            seconds(commands(video, folder, options.weights)[command], spins, folder / "run")
+                            request_seconds(command, spins, video)
+                            if name == "serve"
+                            else command_seconds(command, spins)
                         )
                 for other in others:
                     other.kill()
                 medians = " | ".join(f"{statistics.median(times):.1f}" for times in found.values())
-                print(f"| {command} | {count} | {medians} |", flush=True)
+                print(f"| {name} | {count} | {medians} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Data loader workers: start, errors and exit."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -83,6 +84,48 @@ def test_errors_of_collate_are_raised_and_workers_survive() -> None:
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     with pytest.raises(DatasetError, match="item 3 is damaged"):
         list(VideoDataLoader(Failing(), batch_sampler=[[0, 3]], collate_fn=add, num_workers=1))
+
+
+class Endless(torch.utils.data.Dataset[int]):
+    """Items of which all but the first take for ever."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        if index:
+            time.sleep(600)
+        return os.getpid()
+
+
+def raise_in_loop(error: type[BaseException], workers: list[psutil.Process]) -> None:
+    with VideoDataLoader(Endless(), batch_size=None, num_workers=1) as loading:
+        for pid in loading:
+            workers.append(psutil.Process(pid))
+            raise error
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_workers_stop_with_the_block(error: type[BaseException]) -> None:
+    """Also in the middle of an item, and while the traceback of the error refers to the loader."""
+    workers: list[psutil.Process] = []
+    with pytest.raises(error) as raised:
+        raise_in_loop(error, workers)
+    assert raised.value.__traceback__ is not None
+    workers[0].wait(60)
+
+
+def test_workers_stop_with_garbage() -> None:
+    loading = VideoDataLoader(Endless(), batch_size=None, num_workers=1)
+    batches = iter(loading)
+    worker = psutil.Process(next(batches))
+    cycle: list[object] = [loading, batches]
+    cycle.append(cycle)
+    del loading, batches, cycle
+    started = time.monotonic()
+    gc.collect()
+    worker.wait(60)
+    assert time.monotonic() - started < 4  # PyTorch waits for five seconds for each worker
 
 
 def test_workers_are_not_forked_from_the_main_process() -> None:

@@ -8,10 +8,13 @@ import signal
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -30,7 +33,8 @@ class VideoDataLoader:
 
     Workers come from a fork server on Linux and are spawned elsewhere. Forking the main process could deadlock, because
     it copies locks that threads of FFmpeg and PyTorch hold. Workers stay alive between iterations, exit with the main
-    process even if it is killed, and do not import the main script.
+    process even if it is killed, and do not import the main script. As a context manager, the loader stops them at the
+    end of the block, also if it raises; without, they run as long as a traceback refers to the loader.
 
     Iterating raises the :class:`QuovadisError` that the dataset raised in a worker, and :class:`JobError` for any other
     error or a killed worker.
@@ -65,10 +69,23 @@ class VideoDataLoader:
             options |= {
                 "multiprocessing_context": worker_context(),
                 "persistent_workers": True,
-                "worker_init_fn": _initialize_worker,
             }
+            others, own = Pipe(duplex=False)
+            options["worker_init_fn"] = partial(_initialize_worker, others)
+            self._close = weakref.finalize(self, own.close)
         self._num_workers = num_workers
         self._loader: DataLoader[Any] = DataLoader(_Items(dataset), num_workers=num_workers, **options)
+
+    def __enter__(self) -> VideoDataLoader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the workers, without waiting for items that they still load. The loader cannot be iterated again."""
+        if self._num_workers:
+            self._close()
 
     def __iter__(self) -> Iterator[Any]:
         guard = _as_job_error if self._num_workers else nullcontext
@@ -171,14 +188,16 @@ def _as_job_error() -> Iterator[None]:
         ) from error
 
 
-def _initialize_worker(_: int) -> None:
+def _initialize_worker(loader: Connection, _: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles interrupts
-    # The parent of a worker is the fork server, so PyTorch's own check does not notice that the main process is gone.
-    threading.Thread(target=_exit_with_main_process, daemon=True).start()
+    threading.Thread(target=_exit_with, args=(loader,), daemon=True).start()
 
 
-def _exit_with_main_process() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _exit_with(loader: Connection) -> None:
+    """Exit when the loader is closed or its process is gone.
+
+    PyTorch's own checks take five seconds, and do not notice that the main process is gone, as the parent of a worker
+    is the fork server.
+    """
+    wait([loader])
+    os._exit(0)

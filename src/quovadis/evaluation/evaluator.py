@@ -209,14 +209,15 @@ def _score(
     videos = ProtocolVideos(records, recognizer.spec, protocol, flow)
     part = Subset(videos, range(distributed.rank(), len(records), distributed.world_size()))
     scores: dict[int, _VideoScores] = {}
-    for index, video, error in VideoDataLoader(part, batch_size=None, num_workers=num_workers):
-        logits = None
-        if video is not None:
-            views = [recognizer.stream_logits(view) for view in protocol.views(video, recognizer.spec)]
-            logits = torch.stack([torch.stack(of_model).mean(0) for of_model in zip(*views, strict=True)])
-        scores[index] = _VideoScores(logits, error)
-        if progress is not None:
-            progress(min(len(scores) * distributed.world_size(), len(records)))
+    with VideoDataLoader(part, batch_size=None, num_workers=num_workers) as loader:
+        for index, video, error in loader:
+            logits = None
+            if video is not None:
+                views = [recognizer.stream_logits(view) for view in protocol.views(video, recognizer.spec)]
+                logits = torch.stack([torch.stack(of_model).mean(0) for of_model in zip(*views, strict=True)])
+            scores[index] = _VideoScores(logits, error)
+            if progress is not None:
+                progress(min(len(scores) * distributed.world_size(), len(records)))
     for gathered in distributed.gather(scores):
         scores |= gathered
     return [scores[index] for index in range(len(records))]

@@ -191,15 +191,16 @@ def cached(
     source = replace(flow, videos=data.root) if model.spec.needs_flow else None
     videos = ProtocolVideos(records, model.spec, protocol, source)
     errors: dict[int, str] = {}
-    for index, video, error in VideoDataLoader(Subset(videos, own), batch_size=None, num_workers=num_workers):
-        path = files[index]
-        if video is None or path is None:
-            errors[index] = error
-        else:
-            write_atomically(path, save({name: t.contiguous() for name, t in compute(video).items()}))
-        done += distributed.world_size()
-        if progress is not None:
-            progress(min(done, len(records)))
+    with VideoDataLoader(Subset(videos, own), batch_size=None, num_workers=num_workers) as loader:
+        for index, video, error in loader:
+            path = files[index]
+            if video is None or path is None:
+                errors[index] = error
+            else:
+                write_atomically(path, save({name: t.contiguous() for name, t in compute(video).items()}))
+            done += distributed.world_size()
+            if progress is not None:
+                progress(min(done, len(records)))
     for found in distributed.gather(errors):
         errors |= found
     errors |= {i: errors[first_of[path]] for i, path in enumerate(files) if path and first_of[path] in errors}

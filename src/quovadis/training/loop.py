@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from itertools import islice
 from os import PathLike
@@ -115,7 +115,7 @@ class _Run:
         for note in (*self.data.notes, *self.clips.notes):
             self.progress.note(note)
         self.log = RunLog(self.folder, self.progress, self.done_steps)
-        with interrupts.deferred(self._announce_stop) as self.interrupt:
+        with ExitStack() as self.loaders, interrupts.deferred(self._announce_stop) as self.interrupt:
             try:
                 self._train()
             except _Stopped:
@@ -139,7 +139,8 @@ class _Run:
             _Stopped: If the run was interrupted. All processes have then made the same number of steps.
         """
         first_step, max_steps = self.done_steps + 1, self.recipe.max_steps
-        batches = iter(self.clips.training_batches(self.model.spec, self.done_steps, self.device))
+        loader = self.clips.training_batches(self.model.spec, self.done_steps, self.device)
+        batches = iter(self.loaders.enter_context(loader))
         if self._validation_is_due():
             self._validate_and_save()
         while self.done_steps < max_steps and not self.schedule.has_ended:
@@ -286,7 +287,7 @@ class _Run:
 
     @cached_property
     def _validation_batches(self) -> VideoDataLoader:
-        return self.clips.validation_batches(self.model.spec, self.device)
+        return self.loaders.enter_context(self.clips.validation_batches(self.model.spec, self.device))
 
     def _update_batch_norm(self, batches: Iterator[dict[str, Any]]) -> None:
         """Give all processes the same running averages: recomputed from training clips, or averaged."""
