@@ -39,6 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_extract_a_folder_twice(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = ("--weights", place / "rgb.safetensors", place / "flow.safetensors", "--out", tmp_path)
     assert run("extract", place / "clips", *both, "--window", 16, "--stride", 8, "--dry-run") == 0

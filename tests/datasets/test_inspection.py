@@ -85,6 +85,7 @@ def test_bad_files_stay_in_the_manifest_with_the_reason(videos: Manifest, look: 
     assert [(r.path, r.split, r.group) for r in data.records] == [(r.path, r.split, r.group) for r in videos.records]
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_records(videos: Manifest) -> None:
     seen: list[int] = []
     assert verify_videos(videos, num_workers=2, progress=seen.append) == verify_videos(videos)

@@ -179,6 +179,7 @@ def test_the_same_videos_give_the_same_bytes(tmp_path: Path) -> None:
         assert len({(folder / name).read_bytes() for folder in folders}) == 1
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_result(tmp_path: Path) -> None:
     data = squares(tmp_path / "raw", 2)
     (tmp_path / "raw" / "left" / "0.mp4").write_bytes(b"no video")

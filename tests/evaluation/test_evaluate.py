@@ -105,6 +105,7 @@ def test_evaluating_files_agrees_with_predicting_them(recognizer: Recognizer, tw
     assert "whole video at 25 fps" in result.protocol
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_results(recognizer: Recognizer, two_classes: Path) -> None:
     data = load_dataset(two_classes)
     a, b = (evaluate(recognizer, data, protocol="ten-clips", num_workers=n) for n in (0, 2))

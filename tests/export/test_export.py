@@ -136,6 +136,7 @@ def test_torch_export_with_fixed_size(tmp_path: Path) -> None:
         assert same(program.module()(*inputs)[0], model(*inputs))
 
 
+@pytest.mark.slow
 def test_file_that_differs_from_model_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def symmetric(shape: Any, kernel: Any, stride: Any) -> list[int]:
         """Symmetric padding, a common mistake of I3D ports."""

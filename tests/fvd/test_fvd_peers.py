@@ -41,6 +41,7 @@ def accept(monkeypatch: pytest.MonkeyPatch) -> Callable[[VideoModel], VideoModel
     return replace_checksums
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_numbers_of_the_peers_for_synthetic_weights(
     protocol: str, accept: Callable[[VideoModel], VideoModel], tmp_path: Path

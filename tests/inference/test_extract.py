@@ -76,7 +76,7 @@ def test_files_and_their_sidecars(models: list[VideoModel], clips: Path, tmp_pat
     [
         ("video-features", BOTH, ["v_rgb", "v_flow", "v_fps", "v_timestamps_ms"], (2, 256)),
         ("pytorch-i3d", ("rgb",), ["v"], (4, 1, 1, 256)),
-        ("ms-tcn", BOTH, ["v"], (512, 40)),
+        pytest.param("ms-tcn", BOTH, ["v"], (512, 40), marks=pytest.mark.slow),
         ("actionformer", BOTH, ["v"], (7, 512)),
         ("ten-crop", ("rgb",), ["v_i3d"], (2, 10, 256)),
     ],

@@ -69,7 +69,10 @@ def test_optimized_resnet_gives_same_results() -> None:
     assert_alike(model, [torch.randn(2, 3, 10, 63, 66, dtype=DOUBLE)], 1e-10)
 
 
-@pytest.mark.parametrize("size", [(9, 64, 64), (10, 65, 71), (15, 66, 70), (21, 79, 64), (34, 64, 97)])
+@pytest.mark.parametrize(
+    "size",
+    [(9, 64, 64), (10, 65, 71), (15, 66, 70), (21, 79, 64), pytest.param((34, 64, 97), marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-10), (SINGLE, 3e-4)])
 def test_odd_and_even_sizes(size: tuple[int, int, int], dtype: torch.dtype, tolerance: float) -> None:
     model = copy.deepcopy(unchanged_settled("i3d_tiny", "flow")).to(dtype)
@@ -147,7 +150,9 @@ def test_fast_pooling_equals_plain_pooling(kernel: tuple[int, ...], stride: tupl
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("precision", "drift"), [("bfloat16", 0.2), ("float16", 0.1)])
+@pytest.mark.parametrize(
+    ("precision", "drift"), [("bfloat16", 0.2), pytest.param("float16", 0.1, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ["i3d_tiny", "two_stream_tiny", "convnet_lstm_tiny", "conv3d_tiny"])
 def test_reduced_precision_is_close_and_returns_float32(name: str, precision: Any, drift: float) -> None:
     model = unchanged_settled(name)

@@ -401,6 +401,7 @@ def pooled(name: str, maps: Tensor) -> Tensor:
     return maps.mean((2, 3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 @torch.no_grad()
 def test_pooled_class_maps_equal_logits(stream: str) -> None:

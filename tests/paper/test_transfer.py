@@ -277,6 +277,7 @@ def test_invalid_inputs_are_rejected(data: Manifest, source: Path, tmp_path: Pat
         run_experiment(fixed(broken, source), tmp_path)
 
 
+@pytest.mark.slow
 def test_transfer_command(
     two_classes: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

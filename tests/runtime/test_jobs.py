@@ -36,6 +36,7 @@ def test_items_that_kill_their_process_do_not_affect_others() -> None:
         list(run_jobs(die_at_three_and_six, list(range(5)), num_workers=2))
 
 
+@pytest.mark.slow
 def test_item_that_is_not_the_cause_of_a_crash_is_repeated() -> None:
     results = dict(run_jobs(die_at_the_third_item, list(range(6)), num_workers=1, on_crash=lambda x: -x))
     assert results == {i: i * i for i in range(6)}
@@ -52,6 +53,7 @@ def test_while_waiting_is_called() -> None:
     assert calls
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to see which processes there are")
 def test_workers_exit_when_the_parent_is_killed(tmp_path: Path) -> None:
     code = (

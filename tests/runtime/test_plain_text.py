@@ -193,6 +193,7 @@ def test_html_and_markdown_show_names_as_they_are() -> None:
     assert "a | b".replace("|", r"\|") in Grid("t", ("a",), (("a | b",),)).to_markdown()
 
 
+@pytest.mark.slow
 def test_the_dataset_page_shows_names_as_they_are() -> None:
     for text in HOSTILE:
         statistics = DatasetStatistics(

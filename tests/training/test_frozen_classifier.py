@@ -76,6 +76,7 @@ def test_out_of_fold_scores_are_divided_by_the_temperature(data: Manifest, tmp_p
     assert run.result.top1 == pytest.approx(run.cross_validation.accuracy)
 
 
+@pytest.mark.slow
 def test_features_of_the_networks_of_a_run(data: Manifest, tmp_path: Path) -> None:
     sources = [network(tmp_path, stream) for stream in ("rgb", "flow")]
     run = train_frozen(sources, data, tmp_path / "run")

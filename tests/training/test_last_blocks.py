@@ -163,6 +163,7 @@ def test_the_more_accurate_network_is_saved(
         torch.testing.assert_close(again.logits, run.result.logits, atol=5e-3, rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_is_refused(data: Manifest, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="got 2 networks: train them separately"):
         train_frozen([weights, weights], data, tmp_path / "run", last_blocks=RECIPE)

@@ -63,6 +63,7 @@ def test_layers_before_the_endpoint_do_not_change(
     assert changed == {key for key in before if key.startswith(LAST)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_cpu")
 def test_run_resumes_with_the_same_steps(data: Manifest, source: Path, tmp_path: Path) -> None:
     recipe = with_weights(source)

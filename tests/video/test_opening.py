@@ -272,6 +272,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_logging_decoder_threads_do_not_deadlock(tmp_path: Path) -> None:
     path = write_video(tmp_path / "x.mp4", moving_square(40, 96, 128), fps=25, options={"preset": "ultrafast"})
     run = subprocess.run([sys.executable, "-c", LOGGING, str(path)], capture_output=True, text=True, timeout=120)

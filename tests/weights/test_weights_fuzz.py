@@ -101,7 +101,13 @@ def mutate(rng: np.random.Generator, content: bytes) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("layout", [{"num_shards": 1}, {"num_shards": 3, "block_bytes": 100}], ids=["one", "many"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param({"num_shards": 1}, id="one"),
+        pytest.param({"num_shards": 3, "block_bytes": 100}, id="many", marks=pytest.mark.slow),
+    ],
+)
 def test_random_mutations_are_detected(tmp_path: Path, reader: Reader, layout: dict[str, int]) -> None:
     original = tensors()
     write_bundle(reader.prefix, original, **layout)
