@@ -108,12 +108,12 @@ def assert_equal_runs(a: RunFolder, b: RunFolder) -> None:
     ("place", "stopped_after"),
     [
         ("step 1", 1),  # nothing was validated yet
-        ("step 3", 3),
-        ("step 4", 4),  # before the validation
+        pytest.param("step 3", 3, marks=pytest.mark.slow),
+        pytest.param("step 4", 4, marks=pytest.mark.slow),  # before the validation
         ("batch norm statistics", 2),
         ("validation", 2),
         ("validated 4", 4),
-        ("step 6", 6),
+        pytest.param("step 6", 6, marks=pytest.mark.slow),
     ],
 )
 def test_run_interrupted_anywhere_resumes_with_the_same_steps(
