@@ -101,9 +101,14 @@ def test_chunked_forward_equals_endpoints(monkeypatch: pytest.MonkeyPatch) -> No
         assert largest(model.network.trunk(x), last) < 1e-10
 
 
-def test_results_depend_neither_on_the_batch_nor_on_dividing_the_work() -> None:
+@pytest.mark.parametrize("small_clip", [0, 1e30])
+@pytest.mark.parametrize("size", [(9, 64, 64), (16, 64, 64), (37, 65, 96)])
+def test_results_depend_neither_on_the_batch_nor_on_dividing_the_work(
+    size: tuple[int, int, int], small_clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_layers, "_SMALL_CLIP", small_clip)
     model = optimize(unchanged_settled("i3d_tiny"))
-    x = torch.rand(1, 3, 37, 65, 96) * 2 - 1
+    x = torch.rand(1, 3, *size) * 2 - 1
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from quovadis.runtime.parallel import run_in_halves
+from quovadis.runtime.parallel import run_in_halves, run_in_one_thread
 
 
 @pytest.fixture(params=[2, 3], autouse=True)
@@ -38,8 +38,11 @@ def test_two_threads_share_all_parts(size: int) -> None:
     assert len(set(parts(size).values())) == 2
 
 
-def test_one_part_is_not_split() -> None:
-    assert parts(1) == {(0, 1): threading.current_thread().name}
+def test_one_part_does_not_use_the_calling_thread() -> None:
+    assert parts(1) == {(0, 1): parts(2)[0, 1]}
+    names = []
+    run_in_one_thread(lambda: names.extend([threading.current_thread().name, *parts(8).values()]))
+    assert names == [parts(2)[0, 1]] * 2
 
 
 def test_the_cores_are_divided(num_cores: int) -> None:

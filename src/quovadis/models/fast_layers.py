@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from quovadis.models.inception import InceptionBlock, InceptionV1, MaxPoolSame
 from quovadis.models.layers import ConvUnit, same_padding
-from quovadis.runtime.parallel import run_in_halves
+from quovadis.runtime.parallel import run_in_halves, run_in_one_thread
 
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, 2.0)
 """Evaluation points of the polynomials in :class:`FastTimeConv`, in addition to infinity.
@@ -30,6 +30,8 @@ _CHUNK_VALUES = 2**22
 """Number of intermediate values per chunk: 16 MiB in float32, which fits into the cache of most processors."""
 _CHUNK_ROWS = 1024
 """Number of positions per chunk in Inception blocks: up to 2 MiB, which the branches read from a cache of the core."""
+_SMALL_CLIP = 7e11
+"""Product of the positions and weights of a clip below which one thread is faster than two that divide its frames."""
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -398,6 +400,7 @@ class FastTrunk(nn.Module):
         self.endpoint_names = trunk.endpoint_names
         for name in self.endpoint_names:
             self.add_module(name, trunk.get_submodule(name))
+        self.num_weights = sum(parameter.numel() for parameter in self.parameters())
 
     def stages(self, x: Tensor, names: Set[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """Run the layers and yield ``(endpoint name, output)``, without the first layers if ``names`` has none."""
@@ -423,8 +426,11 @@ class FastTrunk(nn.Module):
 
         if num_pairs:
             run_in_halves(run, 2 * num_pairs)
-        if len(x) % 2:  # the layers divide the frames of the last clip
-            run(2 * num_pairs, len(x))
+        if len(x) % 2:
+            if x[0, 0].numel() * self.num_weights < _SMALL_CLIP:
+                run_in_one_thread(lambda: run(2 * num_pairs, len(x)))
+            else:  # the layers divide the frames of the last clip
+                run(2 * num_pairs, len(x))
         return torch.cat(outputs)
 
     def _first_layers(self, x: Tensor) -> Tensor:

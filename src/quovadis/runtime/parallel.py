@@ -30,27 +30,50 @@ def run_in_halves(work: Callable[[int, int], None], size: int) -> None:
 
     PyTorch splits every operation between the cores, so each core reads what others have written, and waits for them
     after each operation. Two threads that each work on one half of the frames keep their halves in their own caches.
-    With one core, or if it is called inside of ``work``, this function calls ``work(0, size)``.
+    With one core, or if it is called inside of ``work``, this function calls ``work(0, size)``. Otherwise no part runs
+    in the calling thread, whose operations use all cores and would round differently.
 
     Args:
         work: Computes one part of the result, without gradients. It is called in another thread.
         size: Number of parts, for example frames.
     """
     num_cores = torch.get_num_threads()
-    if size < 2 or num_cores < 2 or getattr(_in_worker, "value", False):
-        work(0, size)
+    if size < 2 or not _is_splitting():
+        run_in_one_thread(lambda: work(0, size))
         return
-    workers = _get_workers(num_cores)
-    middle = min(max(round(size * workers.num_cores[0] / num_cores), 1), size - 1)
+    middle = min(max(round(size * _get_workers(num_cores).num_cores[0] / num_cores), 1), size - 1)
+    _run(lambda: work(0, middle), lambda: work(middle, size))
+
+
+def run_in_one_thread(work: Callable[[], None]) -> None:
+    """Call ``work()`` where :func:`run_in_halves` does not split it: in one of its threads, with the same results.
+
+    For small inputs, whose parts take less time than to give them to two threads.
+
+    Args:
+        work: Computes something without gradients. It is called in another thread, unless there is only one core.
+    """
+    if _is_splitting():
+        _run(work)
+    else:
+        work()
+
+
+def _is_splitting() -> bool:
+    """Whether work is given to other threads: not with one core, and not in these threads themselves."""
+    return torch.get_num_threads() > 1 and not getattr(_in_worker, "value", False)
+
+
+def _run(*parts: Callable[[], None]) -> None:
+    """Call each part in a thread of its own."""
     inference = torch.is_inference_mode_enabled()
 
-    def run(start: int, stop: int) -> None:
+    def run(part: Callable[[], None]) -> None:
         with torch.inference_mode(inference), torch.no_grad():  # both are settings of a thread
-            work(start, stop)
+            part()
 
-    futures = [
-        thread.submit(run, *part) for thread, part in zip(workers.threads, ((0, middle), (middle, size)), strict=True)
-    ]
+    workers = _get_workers(torch.get_num_threads())
+    futures = [thread.submit(run, part) for thread, part in zip(workers.threads, parts, strict=False)]
     errors = [error for future in futures if (error := future.exception())]
     if errors:
         raise errors[0]
