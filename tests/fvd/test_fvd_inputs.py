@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from quovadis.errors import DatasetError, InvalidInputError, InvalidTypeError, UnknownNameError, VideoDamagedError
-from quovadis.fvd.inputs import ArrayFormat, ArrayVideos, FolderVideos, FrameFolders, open_videos
+from quovadis.fvd.array_videos import ArrayFormat, ArrayVideos
+from quovadis.fvd.inputs import FolderVideos, FrameFolders, open_videos
 from quovadis.fvd.sampling import FrameSampling
 from quovadis.video.writer import LOSSLESS, write_video
 

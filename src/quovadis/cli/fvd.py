@@ -96,8 +96,9 @@ def main(args: list[str]) -> None:
 def _write_report(
     options: Fvd, path: Path, result: "FvdResult", real: "VideoEmbeddings", generated: "VideoEmbeddings"
 ) -> None:
+    from quovadis.fvd.array_videos import ArrayFormat
     from quovadis.fvd.card import is_embeddings_file
-    from quovadis.fvd.inputs import ArrayFormat, open_videos
+    from quovadis.fvd.inputs import open_videos
     from quovadis.report.fvd_page import write_fvd_page
 
     form = ArrayFormat(options.layout, options.value_range, options.grayscale)

@@ -14,10 +14,12 @@ from torch import Tensor
 from quovadis import transforms
 from quovadis.errors import DatasetError, InvalidInputError, TooFewFramesError, VideoError
 from quovadis.flow.estimate import flow_for_clip
+from quovadis.fvd.array_videos import ArrayFormat
 from quovadis.fvd.card import FvdCard, VideoEmbeddings, is_embeddings_file
-from quovadis.fvd.inputs import ArrayFormat, SampledFrames, VideoSet, open_videos
+from quovadis.fvd.inputs import open_videos
 from quovadis.fvd.protocols import find_fvd_protocol
 from quovadis.fvd.sampling import FrameSampling
+from quovadis.fvd.video_set import SampledFrames, VideoSet
 from quovadis.metrics.moments import FeatureMoments
 from quovadis.models.inputs import clip_to_streams
 from quovadis.models.optimization import for_inference

@@ -14,8 +14,9 @@ from torch import Tensor
 from quovadis.errors import QuovadisError
 from quovadis.fvd.card import FvdCard, VideoEmbeddings
 from quovadis.fvd.distance import FvdResult
-from quovadis.fvd.inputs import VideoSet, open_videos
+from quovadis.fvd.inputs import open_videos
 from quovadis.fvd.metric_values import MIN_VIDEOS, set_metrics
+from quovadis.fvd.video_set import VideoSet
 from quovadis.metrics.frechet import frechet_distance
 from quovadis.metrics.nearest import nearest_samples, uncovered_samples
 from quovadis.metrics.sample_size import RepeatedDistance, half_split_distance, sample_curve
