@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quovadis.datasets.loader import VideoDataLoader
 from tests.http_server import Server, serving
 from tests.synthetic import write_square
 
@@ -26,6 +27,14 @@ def server() -> Iterator[Server]:
     """A local HTTP server whose responses are controlled by the test."""
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def closed_loaders(monkeypatch: pytest.MonkeyPatch) -> list[VideoDataLoader]:
+    """The data loaders that the test has closed."""
+    closed: list[VideoDataLoader] = []
+    monkeypatch.setattr(VideoDataLoader, "close", lambda loader: closed.append(loader))
+    return closed
 
 
 @pytest.fixture

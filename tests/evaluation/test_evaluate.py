@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from quovadis.datasets.load import load_dataset
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import VideoRecord
 from quovadis.errors import DatasetError, StorageError
 from quovadis.evaluation.dump import score_dump
@@ -67,6 +68,17 @@ def test_metrics_are_zero_if_no_video_is_readable() -> None:
 def recognizer() -> Recognizer:
     torch.manual_seed(0)
     return Recognizer([build_model("i3d_tiny", num_classes=2)], ("left", "right"))
+
+
+def test_an_error_closes_the_loader(
+    recognizer: Recognizer, two_classes: Path, closed_loaders: list[VideoDataLoader]
+) -> None:
+    def stop(done: int) -> None:
+        raise KeyError(done)
+
+    with pytest.raises(KeyError):
+        evaluate(recognizer, load_dataset(two_classes), num_workers=0, progress=stop)
+    assert len(closed_loaders) == 1
 
 
 def test_progress_of_several_processes_is_an_estimate_for_all(

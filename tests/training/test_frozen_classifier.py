@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from quovadis.datasets.load import load_dataset
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import TrainingError, WeightsError
 from quovadis.evaluation.evaluator import evaluate, training_notes
@@ -50,6 +51,16 @@ def test_saved_network_reproduces_the_test_result(data: Manifest, tmp_path: Path
     source = load_weights(run.folder / "best.safetensors")[1].source
     assert source["temperature"] == run.temperature
     assert source["recipe"] == "frozen"
+
+
+def test_an_error_closes_the_loader(data: Manifest, tmp_path: Path, closed_loaders: list[VideoDataLoader]) -> None:
+    def stop(step: str, done: int, total: int) -> None:
+        if done == 1:
+            raise KeyError(step)
+
+    with pytest.raises(KeyError):
+        train_frozen(network(tmp_path), data, tmp_path / "run", progress=stop)
+    assert len(closed_loaders) == 1
 
 
 def test_features_are_read_from_the_cache(

@@ -18,6 +18,7 @@ import torch
 
 from quovadis.datasets.clip_dataset import ClipDataset, EpochBatchSampler
 from quovadis.datasets.load import load_dataset
+from quovadis.datasets.loader import VideoDataLoader
 from quovadis.datasets.manifest import Manifest, VideoRecord
 from quovadis.errors import LossNotFiniteError, StorageError, TrainingError
 from quovadis.evaluation.evaluator import evaluate
@@ -221,6 +222,19 @@ class _Collect(NullProgress):
 
     def note(self, message: str) -> None:
         self.notes.append(message)
+
+
+class Failing(NullProgress):
+    def validation(self, row: dict[str, Any]) -> None:
+        raise KeyError
+
+
+def test_an_error_closes_the_loaders_of_training_and_validation(
+    data: Manifest, tmp_path: Path, closed_loaders: list[VideoDataLoader]
+) -> None:
+    with pytest.raises(KeyError):
+        train(RECIPE, data, tmp_path / "run", progress=Failing())
+    assert len(closed_loaders) == 2
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(data: Manifest, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from quovadis.runtime.jobs import without_main_script
 
 _PRELOADED = ["quovadis.datasets.clip_dataset", "quovadis.evaluation.evaluator"]
 """Modules that the fork server imports once, so that workers start without importing PyTorch again."""
+_SECONDS_TO_END = 1.0
+"""How long a worker may finish its item, and send it, after the loader was closed."""
 
 
 class VideoDataLoader:
@@ -66,12 +69,12 @@ class VideoDataLoader:
         if collate_fn is not None:
             options["collate_fn"] = _Collate(collate_fn)
         if num_workers:
+            others, own = Pipe(duplex=False)
             options |= {
                 "multiprocessing_context": worker_context(),
                 "persistent_workers": True,
+                "worker_init_fn": partial(_initialize_worker, others),
             }
-            others, own = Pipe(duplex=False)
-            options["worker_init_fn"] = partial(_initialize_worker, others)
             self._close = weakref.finalize(self, own.close)
         self._num_workers = num_workers
         self._loader: DataLoader[Any] = DataLoader(_Items(dataset), num_workers=num_workers, **options)
@@ -83,7 +86,7 @@ class VideoDataLoader:
         self.close()
 
     def close(self) -> None:
-        """Stop the workers, without waiting for items that they still load. The loader cannot be iterated again."""
+        """Tell the workers to end within a second, and do not wait for them. The loader cannot be iterated again."""
         if self._num_workers:
             self._close()
 
@@ -196,8 +199,9 @@ def _initialize_worker(loader: Connection, _: int) -> None:
 def _exit_with(loader: Connection) -> None:
     """Exit when the loader is closed or its process is gone.
 
-    PyTorch's own checks take five seconds, and do not notice that the main process is gone, as the parent of a worker
-    is the fork server.
+    PyTorch would not notice that the main process is gone, as the parent of a worker is the fork server. It tells
+    workers to end when the iterator is deleted, in vain if that is done by the garbage collector.
     """
     wait([loader])
+    time.sleep(_SECONDS_TO_END)
     os._exit(0)
