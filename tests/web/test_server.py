@@ -1,5 +1,6 @@
 """Stalled clients of a server with short timeouts. Each test ends when the server closes the connection."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ HEAD = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
 
 class App:
-    """An application that reads the body of ``/body`` and sends 1 GB for ``/large``."""
+    """An application that reads the body of ``/body``, sends 1 GB for ``/large`` and never ends ``/open``."""
 
     def __init__(self) -> None:
         self.left = threading.Event()
@@ -39,7 +40,9 @@ class App:
             for _ in range(1000):
                 await send({"type": "http.response.body", "body": bytes(2**20), "more_body": True})
             self.left.set()
-        await send({"type": "http.response.body", "body": b"ok"})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": scope["path"] == "/open"})
+        if scope["path"] == "/open":
+            await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -123,6 +126,17 @@ def test_a_client_that_does_not_read_is_disconnected(server: Server, app: App) -
     with closing(connect(server)) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert app.left.wait(_SECONDS)  # sending to a closed connection returns at once
+
+
+def test_closing_is_silent_with_an_open_page(capsys: pytest.CaptureFixture[str], server: Server) -> None:
+    """Pages keep a connection for events."""
+    with closing(connect(server)) as connection:
+        connection.sendall(b"GET /open HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while b"ok" not in received:
+            received += connection.recv(2**16)
+        server.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_received_bytes_extend_the_timeout_of_an_upload() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -140,6 +141,8 @@ class Server:
 
     def close(self) -> None:
         """Stop serving."""
+        # Open pages keep a connection, whose end uvicorn would report with a traceback.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server.should_exit = True
         self._thread.join(5)
         self._socket.close()
